@@ -1,0 +1,68 @@
+"""Make confidence mean what it says: one temperature, fitted on validation logits.
+
+Temperature scaling divides logits by a positive scalar before the softmax (Guo et al. 2017, "On
+Calibration of Modern Neural Networks"): the label does not change, the confidence does.
+"""
+
+from __future__ import annotations
+
+__all__ = ["expected_calibration_error", "fit_temperature", "negative_log_likelihood", "softmax"]
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+LabelIds = npt.NDArray[np.int64]
+
+
+def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
+    """Return probabilities, float64 ``(N, L)``, rows summing to 1."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    exponentials = np.exp(scaled)
+    probabilities: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def negative_log_likelihood(probabilities: Floats, labels: LabelIds) -> float:
+    """Return the mean NLL in nats per example."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+
+
+def expected_calibration_error(probabilities: Floats, labels: LabelIds, bins: int = 15) -> float:
+    """Return the expected calibration error, 0 to 1: the mean distance between confidence and
+    accuracy over equal-width confidence bins, weighted by their rows (Guo et al. 2017)."""
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.zeros(bins)
+    np.add.at(gap, bin_of, confidence - correct)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+def fit_temperature(logits: npt.ArrayLike, labels: LabelIds) -> float:
+    """Return the temperature, within 0.05 to 20, that minimises the NLL of ``labels``.
+
+    The NLL is convex in 1/T, so it has one minimum in log T; a golden-section search finds it to
+    1e-6. ``logits`` is ``(N, L)``, ``labels`` int64 ``(N,)``.
+    """
+    values = np.asarray(logits, np.float64)
+    ratio = (np.sqrt(5) - 1) / 2
+
+    def loss(log_temperature: float) -> float:
+        return negative_log_likelihood(softmax(values, float(np.exp(log_temperature))), labels)
+
+    low, high = float(np.log(0.05)), float(np.log(20))
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    while high - low > 1e-6:
+        if loss_left < loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - ratio * (high - low)
+            loss_left = loss(left)
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + ratio * (high - low)
+            loss_right = loss(right)
+    return float(np.exp((low + high) / 2))

@@ -1,0 +1,86 @@
+"""Every failure a user can meet, and the exit code it ends a command with.
+
+    CharrnnError              70  anything of ours that has no better class
+    ├── ConfigError           64  an option or a combination of options makes no sense
+    ├── DataError             65  the input is not what it has to be; names file, row or column
+    ├── InputMissingError     66  there is nothing at the path given
+    ├── OutputError           73  the destination cannot be created or written
+    ├── StorageError          74  reading or writing failed underneath us (disk full, I/O error)
+    ├── BusyError             75  another run holds the destination; try again later
+    └── ModelError            78  a model version is missing, damaged or not ours to load
+
+0 is success, 2 a wrong command line (argparse), 130 Ctrl-C and 143 SIGTERM. Messages name the
+object, what was expected, what was found and the fix; they never contain a name or a cell.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BusyError",
+    "CharrnnError",
+    "ConfigError",
+    "DataError",
+    "InputMissingError",
+    "ModelError",
+    "OutputError",
+    "StorageError",
+    "did_you_mean",
+]
+
+import difflib
+from collections.abc import Iterable
+
+
+class CharrnnError(Exception):
+    """Base of every error this package raises on purpose; the message is one readable line."""
+
+    exit_code = 70
+
+
+class ConfigError(CharrnnError):
+    """An option, or a combination of options, makes no sense."""
+
+    exit_code = 64
+
+
+class DataError(CharrnnError):
+    """The input's bytes are not what they have to be."""
+
+    exit_code = 65
+
+
+class InputMissingError(CharrnnError):
+    """There is nothing to read at the path given."""
+
+    exit_code = 66
+
+
+class OutputError(CharrnnError):
+    """The destination cannot be created or written."""
+
+    exit_code = 73
+
+
+class StorageError(CharrnnError):
+    """Reading or writing failed underneath us."""
+
+    exit_code = 74
+
+
+class BusyError(CharrnnError):
+    """Another run holds the destination."""
+
+    exit_code = 75
+
+
+class ModelError(CharrnnError):
+    """A model version is missing, damaged, or written in a format this release cannot load."""
+
+    exit_code = 78
+
+
+def did_you_mean(wanted: str, existing: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest of ``existing``, or ``""``."""
+    by_folded = {name.casefold(): name for name in existing}
+    close = difflib.get_close_matches(wanted.casefold(), by_folded, n=1, cutoff=0.6)
+    return f"; did you mean {by_folded[close[0]]!r}?" if close else ""

@@ -1,0 +1,235 @@
+"""The network: ids and lengths in, logits out.
+
+``CharRNN`` reads a name character by character (x_t), carries a hidden state (h_t) and turns the
+final state into one logit per label (h2o): many-to-one. The names follow the seed notebook. Two
+things make it fast without changing what it computes:
+
+* The input side of a cell is linear in the symbol, so it is computed once per *symbol* and
+  gathered per character, instead of multiplied per character (a one-hot product is a gather).
+* Names of one length need no mask; padded batches carry one, and a finished name's state stands
+  still, so a padded batch gives exactly what one name at a time gives.
+
+State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L labels):
+
+    embedding.weight     (V + 1, E)   only with embedding_size; row 0 is padding
+    forward_rnn.cell.x2h.weight  (G·H, E or V)      .bias (G·H,)
+    forward_rnn.cell.h2h.weight  (G·H, H)           .bias (G·H,)
+    backward_rnn.…       the same again, only when bidirectional
+    h2o.weight           (L, pooled size)           .bias (L,)
+
+Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["RNN", "CharRNN", "GRUCell", "LSTMCell", "ModelConfig", "RNNCell"]
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charrnn.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of a ``CharRNN``.
+
+    Args:
+        vocabulary_size: number of ids without padding, V.
+        label_count: number of labels, L.
+        hidden_size: H, for each direction.
+        cell: recurrence: ``rnn`` (tanh), ``gru`` or ``lstm``.
+        embedding_size: E; 0 feeds one-hot symbols, as the seed does.
+        bidirectional: also read the name from its end.
+        pooling: what ``h2o`` sees: the ``last`` state, or the last state joined by the mean and
+            the maximum of all states (``last_mean_max``).
+        dropout: share of inputs and of pooled features dropped while training.
+
+    Raises:
+        ConfigError: a size is not positive, or dropout is outside [0, 1).
+    """
+
+    vocabulary_size: int
+    label_count: int
+    hidden_size: int = 128
+    cell: Literal["rnn", "gru", "lstm"] = "rnn"
+    embedding_size: int = 0
+    bidirectional: bool = False
+    pooling: Literal["last", "last_mean_max"] = "last"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "label_count", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.embedding_size < 0 or not 0 <= self.dropout < 1:
+            raise ConfigError("embedding_size must be ≥ 0 and dropout in [0, 1)")
+        if self.cell not in _CELLS or self.pooling not in ("last", "last_mean_max"):
+            raise ConfigError(f"unknown cell {self.cell!r} or pooling {self.pooling!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+class RNNCell(nn.Module):
+    """One step of the seed's recurrence: ``h_t = tanh(x2h(x_t) + h2h(h_{t-1}))``.
+
+    A cell's *state* is one tensor ``(B, state_size)``; its first ``hidden_size`` columns are h_t.
+    """
+
+    gates = 1
+    states = 1
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.x2h = nn.Linear(input_size, self.gates * hidden_size)
+        self.h2h = nn.Linear(hidden_size, self.gates * hidden_size)
+
+    def start(self, batch: int, like: Tensor) -> Tensor:
+        """Return the state before the first character, zeros ``(batch, states · H)``."""
+        return like.new_zeros(batch, self.states * self.hidden_size)
+
+    def forward(self, x_t: Tensor, state: Tensor) -> Tensor:
+        """Return the next state; ``x_t`` is the *projected* input x2h(x_t), ``(B, G·H)``."""
+        return torch.tanh(x_t + self.h2h(state))
+
+
+class GRUCell(RNNCell):
+    """Gated recurrent unit (Cho et al. 2014) in ``torch.nn.GRU``'s form: gates r, z, n."""
+
+    gates = 3
+
+    def forward(self, x_t: Tensor, state: Tensor) -> Tensor:
+        """Return the next state; see ``RNNCell.forward``."""
+        x_r, x_z, x_n = x_t.chunk(3, dim=1)
+        h_r, h_z, h_n = self.h2h(state).chunk(3, dim=1)
+        r = torch.sigmoid(x_r + h_r)
+        z = torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + r * h_n)
+        return n + z * (state - n)  # (1 - z)·n + z·h
+
+
+class LSTMCell(RNNCell):
+    """Long short-term memory in ``torch.nn.LSTM``'s form: gates i, f, g, o; state h joined by c."""
+
+    gates = 4
+    states = 2
+
+    def forward(self, x_t: Tensor, state: Tensor) -> Tensor:
+        """Return the next state; see ``RNNCell.forward``."""
+        h, c = state.chunk(2, dim=1)
+        i, f, g, o = (x_t + self.h2h(h)).chunk(4, dim=1)
+        c_t = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.cat((torch.sigmoid(o) * torch.tanh(c_t), c_t), dim=1)
+
+
+_CELLS: dict[str, type[RNNCell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
+
+
+class RNN(nn.Module):
+    """A cell unrolled over time, from the first id to each name's own last."""
+
+    def __init__(self, cell: RNNCell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor, lengths: Tensor | None, every_state: bool) -> Tensor:
+        """Run the recurrence over projected inputs.
+
+        Args:
+            x: ``(B, T, G·H)``, x2h already applied.
+            lengths: int64 ``(B,)``, or None when every name has length T.
+            every_state: also keep the states on the way.
+
+        Returns:
+            ``(B, T, H)``: h_1 … h_T, where a finished name repeats its last state; without
+            ``every_state`` only the last, ``(B, 1, H)``.
+        """
+        B, T, _ = x.shape
+        H = self.cell.hidden_size
+        state = self.cell.start(B, like=x)
+        hidden = []
+        for t in range(T):
+            following = self.cell(x[:, t], state)
+            if lengths is not None:
+                following = torch.where((t < lengths)[:, None], following, state)
+            state = following
+            if every_state:
+                hidden.append(state[:, :H])
+        return torch.stack(hidden, dim=1) if every_state else state[:, None, :H]
+
+
+class CharRNN(nn.Module):
+    """Character RNN, many-to-one: ids ``(B, T)`` and lengths ``(B,)`` in, logits ``(B, L)`` out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        V, E, H = config.vocabulary_size, config.embedding_size, config.hidden_size
+        self.embedding = nn.Embedding(V + 1, E, padding_idx=0) if E else None
+        cell = _CELLS[config.cell]
+        self.forward_rnn = RNN(cell(E or V, H))
+        self.backward_rnn = RNN(cell(E or V, H)) if config.bidirectional else None
+        parts = (1 if config.pooling == "last" else 3) * (2 if config.bidirectional else 1)
+        self.h2o = nn.Linear(parts * H, config.label_count)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return logits, float ``(B, L)``.
+
+        Args:
+            ids: integer ``(B, T)``, T ≥ 1, ``PAD`` (0) behind each name's end.
+            lengths: int64 ``(B,)``, each at most T; None when all are exactly T.
+        """
+        every_state = self.config.pooling != "last"
+        ids = ids.long()
+        h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
+        if self.backward_rnn is not None:
+            turned = _reverse(ids, lengths)
+            h.append(
+                self.backward_rnn(self._inputs(self.backward_rnn, turned), lengths, every_state)
+            )
+        hidden = torch.cat(h, dim=2)  # (B, T, H or 2·H)
+        pooled = _pool(hidden, lengths) if every_state else hidden[:, 0]
+        logits: Tensor = self.h2o(self.dropout(pooled))
+        return logits
+
+    def _inputs(self, rnn: RNN, ids: Tensor) -> Tensor:
+        """Return x2h(x_t) for every character, ``(B, T, G·H)``."""
+        x2h = rnn.cell.x2h
+        if self.embedding is not None and self.training and self.config.dropout:
+            projected: Tensor = x2h(self.dropout(self.embedding(ids)))
+            return projected
+        if self.embedding is not None:
+            table: Tensor = x2h(self.embedding.weight)  # (V + 1, G·H)
+        else:
+            table = F.pad(x2h.weight.T, (0, 0, 1, 0)) + x2h.bias  # row 0 is padding
+        return F.embedding(ids, table)
+
+
+def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return each name's ids from its end, padding still behind them."""
+    if lengths is None:
+        return ids.flip(1)
+    steps = torch.arange(ids.shape[1], device=ids.device)
+    from_end = lengths[:, None] - 1 - steps  # (B, T), negative in the padding
+    return ids.gather(1, from_end.clamp(min=0)).masked_fill(from_end < 0, 0)
+
+
+def _pool(hidden: Tensor, lengths: Tensor | None) -> Tensor:
+    """Join the last state, the mean and the maximum over each name's own steps:
+    ``(B, T, D)`` to ``(B, 3·D)``."""
+    last = hidden[:, -1]
+    if lengths is None:
+        return torch.cat((last, hidden.mean(dim=1), hidden.amax(dim=1)), dim=1)
+    steps = torch.arange(hidden.shape[1], device=hidden.device)
+    inside = (steps < lengths[:, None])[:, :, None]  # (B, T, 1)
+    mean = (hidden * inside).sum(dim=1) / lengths.clamp(min=1)[:, None]
+    maximum = hidden.masked_fill(~inside, -torch.inf).amax(dim=1)
+    return torch.cat((last, mean, maximum), dim=1)

@@ -1,0 +1,323 @@
+"""Fit a ``CharRNN`` to examples: one recipe, one seed, one result.
+
+Every epoch seeds its own generators from (seed, epoch), so a run has no hidden generator state: a
+checkpoint holds weights, optimiser moments and the epoch's number, and a resumed run ends with the
+same bits as an uninterrupted one on the same machine and thread count.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "PRESETS",
+    "EpochRecord",
+    "Fit",
+    "Preset",
+    "TrainConfig",
+    "fit",
+    "fitted_network",
+    "with_overrides",
+]
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn import functional as F
+
+from charrnn.calibration import negative_log_likelihood, softmax
+from charrnn.corpus import Examples
+from charrnn.errors import CharrnnError, ConfigError, DataError
+from charrnn.files import write_bytes
+from charrnn.inference import logits_of
+from charrnn.model import CharRNN, ModelConfig
+from charrnn.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded, Vocabulary
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is fitted.
+
+    Args:
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        learning_rate: of Adam; the peak when ``schedule`` is ``one_cycle``.
+        weight_decay: decoupled (AdamW), 0 for plain Adam.
+        schedule: ``constant``, or ``one_cycle``: linear warm-up over the first quarter of all
+            steps, then a cosine down to zero (after Smith & Topin 2018).
+        clip_norm: largest norm of the whole gradient; 0 leaves it alone.
+        keep_best: end with the epoch of lowest validation NLL instead of the last one.
+        seed: decides initial weights, order of examples and dropout.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    epochs: int = 27
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    clip_norm: float = 0.0
+    keep_best: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
+            raise ConfigError("epochs and batch size must be at least 1, the learning rate above 0")
+        if min(self.weight_decay, self.clip_norm, self.seed) < 0:
+            raise ConfigError("weight decay, clip norm and seed must not be negative")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named recipe: text rules, architecture (all but the sizes the data decide), fitting."""
+
+    name: str
+    vocabulary: Vocabulary
+    train: TrainConfig
+    model: dict[str, Any] = field(default_factory=dict)
+
+    def model_config(self, label_count: int) -> ModelConfig:
+        """Return the architecture for ``label_count`` labels."""
+        return ModelConfig(self.vocabulary.size, label_count, **self.model)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        # The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.
+        Preset("seed", SEED_VOCABULARY, TrainConfig()),
+        Preset(
+            "default",
+            LATIN_VOCABULARY,
+            TrainConfig(
+                epochs=12,
+                batch_size=128,
+                learning_rate=4e-3,
+                weight_decay=0.01,
+                schedule="one_cycle",
+                clip_norm=1.0,
+            ),
+            {"cell": "gru", "embedding_size": 64, "bidirectional": True, "dropout": 0.3},
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave: mean training loss in nats, and the validation figures (None without
+    validation examples)."""
+
+    epoch: int
+    loss: float
+    validation_nll: float | None
+    validation_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted network, in ``eval`` mode on the CPU, and how it got there. ``best_epoch`` is the
+    epoch whose weights it has."""
+
+    network: CharRNN
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+
+
+class _Run:
+    """The state of a fit between two epochs: all that a checkpoint has to hold."""
+
+    def __init__(self, config: ModelConfig, train: TrainConfig, device: torch.device) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_epoch_seed(train.seed, 0))
+            self.network = CharRNN(config).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay
+        )
+        self.history: list[EpochRecord] = []
+        self.best_epoch = 0
+        self.best = _copy(self.network)
+
+    def save(self, path: Path, identity: str) -> None:
+        """Write everything as one safetensors file, atomically."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        state = {
+            "identity": identity,
+            "best_epoch": self.best_epoch,
+            "history": [asdict(record) for record in self.history],
+        }
+        content = save(
+            {k: v.contiguous() for k, v in tensors.items()}, {"state": json.dumps(state)}
+        )
+        write_bytes(path, content)
+
+    def load(self, path: Path, identity: str) -> None:
+        """Take over a checkpoint; refuse one of another recipe or other data."""
+        try:
+            with safe_open(path, "pt") as file:
+                state = json.loads((file.metadata() or {})["state"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except Exception as error:
+            raise DataError(
+                f"{path} is not a readable checkpoint; train without --resume"
+            ) from error
+        if state["identity"] != identity:
+            raise ConfigError(
+                f"{path} belongs to other data, another preset or another seed; "
+                "train without --resume, or with the options it was started with"
+            )
+        self.network.load_state_dict(_under("network.", tensors))
+        self.best = _under("best.", tensors)
+        for name, parameter in self.network.named_parameters():
+            self.optimizer.state[parameter] = dict(_under(f"optimizer.{name}.", tensors))
+        self.best_epoch = state["best_epoch"]
+        self.history = [EpochRecord(**record) for record in state["history"]]
+
+
+def fit(
+    config: ModelConfig,
+    train: TrainConfig,
+    vocabulary: Vocabulary,
+    examples: Examples,
+    *,
+    validation: Examples | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    identity: str = "",
+    resume: bool = False,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+) -> Fit:
+    """Fit a network to ``examples``.
+
+    Args:
+        validation: examples that choose the epoch (``keep_best``) and are reported on.
+        checkpoint: file that is rewritten after every epoch; None keeps none.
+        identity: what the checkpoint is of (data, recipe, protocol); a checkpoint of another
+            identity is refused.
+        resume: go on from ``checkpoint`` where it exists.
+        on_epoch: called after every epoch, once the checkpoint is written.
+
+    Raises:
+        CharrnnError: the loss is no longer a finite number.
+        ConfigError, DataError: the checkpoint to resume is not of this run, or unreadable.
+    """
+    run = _Run(config, train, torch.device(device))
+    if resume and checkpoint is not None and checkpoint.exists():
+        run.load(checkpoint, identity)
+    ids, lengths, targets = _tensors(vocabulary, examples, device)
+    held_out = vocabulary.encode(pa.array(validation.names)) if validation else None
+    for epoch in range(len(run.history) + 1, train.epochs + 1):
+        loss = _one_epoch(run, train, epoch, ids, lengths, targets)
+        nll, accuracy = None, None
+        if validation is not None and held_out is not None and len(held_out):
+            nll, accuracy = _validate(run.network, held_out, validation.label_ids)
+        record = EpochRecord(epoch, loss, nll, accuracy)
+        best = min((r.validation_nll for r in run.history if r.validation_nll), default=math.inf)
+        if not train.keep_best or nll is None or nll < best:
+            run.best, run.best_epoch = _copy(run.network), epoch
+        run.history.append(record)
+        if checkpoint is not None:
+            run.save(checkpoint, identity)
+        on_epoch(record)
+    return Fit(fitted_network(config, run.best), tuple(run.history), run.best_epoch)
+
+
+def fitted_network(config: ModelConfig, weights: dict[str, Tensor]) -> CharRNN:
+    """Return a network with these weights, in ``eval`` mode on the CPU."""
+    network = CharRNN(config)
+    network.load_state_dict({name: tensor.cpu() for name, tensor in weights.items()})
+    return network.eval()
+
+
+def _one_epoch(
+    run: _Run, train: TrainConfig, epoch: int, ids: Tensor, lengths: Tensor, targets: Tensor
+) -> float:
+    """Train for one epoch and return the mean loss; the global generator is left as it was."""
+    N = len(ids)
+    steps = math.ceil(N / train.batch_size)
+    total = 0.0
+    cuda = [ids.device] if ids.is_cuda else []
+    run.network.train()
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(_epoch_seed(train.seed, epoch))
+        order = torch.randperm(N).to(ids.device)
+        for step, rows in enumerate(torch.split(order, train.batch_size)):
+            for group in run.optimizer.param_groups:
+                group["lr"] = _learning_rate(
+                    train, (epoch - 1) * steps + step, train.epochs * steps
+                )
+            longest = int(lengths[rows].max())
+            logits = run.network(ids[rows, :longest], lengths[rows])
+            loss = F.cross_entropy(logits, targets[rows])
+            run.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if train.clip_norm:
+                torch.nn.utils.clip_grad_norm_(run.network.parameters(), train.clip_norm)
+            run.optimizer.step()
+            total += loss.item() * len(rows)
+    if not math.isfinite(total):
+        raise CharrnnError(
+            f"the training loss is not a finite number in epoch {epoch}; "
+            "train with a lower learning rate"
+        )
+    return total / N
+
+
+def _learning_rate(train: TrainConfig, step: int, steps: int) -> float:
+    if train.schedule == "constant":
+        return train.learning_rate
+    warm_up = max(1, steps // 4)
+    if step < warm_up:
+        return train.learning_rate * (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, steps - warm_up)
+    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _validate(network: CharRNN, encoded: Encoded, label_ids: Any) -> tuple[float, float]:
+    probabilities = softmax(logits_of(network.eval(), encoded))
+    accuracy = float((probabilities.argmax(axis=1) == label_ids).mean())
+    return negative_log_likelihood(probabilities, label_ids), accuracy
+
+
+def _tensors(
+    vocabulary: Vocabulary, examples: Examples, device: torch.device | str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids uint8 ``(N, T)``, lengths ``(N,)`` and label ids ``(N,)`` on the device."""
+    if not examples.names:
+        raise DataError("there are no training examples")
+    ids, lengths = vocabulary.encode(pa.array(examples.names)).padded()
+    arrays = (ids, np.maximum(lengths, 1), examples.label_ids)
+    ids_, lengths_, targets = (torch.from_numpy(array).to(device) for array in arrays)
+    return ids_, lengths_, targets
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 1_000_003 + epoch
+
+
+def _copy(network: CharRNN) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def with_overrides(preset: Preset, **changes: Any) -> Preset:
+    """Return the preset with some ``TrainConfig`` fields replaced; None leaves a field alone."""
+    kept = {name: value for name, value in changes.items() if value is not None}
+    return replace(preset, train=replace(preset.train, **kept))

@@ -1,0 +1,247 @@
+"""Immutable model versions and the aliases that point at them.
+
+A version is a folder, published by one rename and never modified::
+
+    outputs/models/v0007/weights.safetensors   the tensors
+                        /model.json            everything else that scoring and people need
+                        /report.html           (where training wrote one)
+                        /SHA256SUMS            digests of all of them, for sha256sum -c
+    outputs/models/aliases/champion            one line: v0007
+
+Versions that ship inside the package are addressed ``pretrained`` and ``pretrained-tiny``. Only
+safetensors and JSON are read; a pickle is never opened.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "FORMAT_VERSION",
+    "PRETRAINED",
+    "ModelVersion",
+    "aliases",
+    "list_versions",
+    "load_version",
+    "resolve",
+    "save_version",
+    "set_alias",
+    "write_version",
+]
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from charrnn.errors import ConfigError, ModelError, did_you_mean
+from charrnn.files import (
+    check_sums,
+    json_bytes,
+    publish_folder,
+    remove_tree,
+    write_bytes,
+    write_sums,
+)
+from charrnn.model import CharRNN, ModelConfig
+from charrnn.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
+
+_PACKAGED = Path(__file__).with_name("pretrained")
+_VERSION = re.compile(r"v\d{4,}")
+_ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A model, whole: network, text rules, labels, calibration and provenance.
+
+    Args:
+        config: architecture.
+        vocabulary: symbols and text rules the network was trained with.
+        weights: the network's state dict, on the CPU.
+        labels: L label names, in the order of the logits.
+        temperature: divides the logits before the softmax; above 0.
+        priors: L label shares of the training examples.
+        facts: plain JSON about how it was made: preset, seed, data digest, metrics, libraries.
+        name: ``v0007``, or ``pretrained``; empty before it is saved.
+        digest: SHA-256 that stands for every byte of the version; empty before it is saved.
+    """
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    weights: dict[str, Tensor] = field(repr=False)
+    labels: tuple[str, ...]
+    temperature: float
+    priors: tuple[float, ...]
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    name: str = ""
+    digest: str = ""
+
+    def network(self, device: torch.device | str = "cpu") -> CharRNN:
+        """Return the network with its weights, in ``eval`` mode, on ``device``."""
+        network = CharRNN(self.config)
+        network.load_state_dict(self.weights)
+        return network.eval().to(device)
+
+
+def save_version(
+    root: Path, version: ModelVersion, extra_files: dict[str, bytes] | None = None
+) -> ModelVersion:
+    """Publish ``version`` under the next free number in ``root`` and return it as loaded back.
+
+    ``extra_files`` (such as ``report.html``) become part of the version. Two processes never get
+    one number: the rename that publishes fails where the number is taken, and the next is tried.
+    """
+    staging = write_version(root / f".staging-{id(version):x}", version, extra_files)
+    try:
+        while True:
+            number = max((int(name[1:]) for name in list_versions(root)), default=0) + 1
+            final = root / f"v{number:04d}"
+            try:
+                publish_folder(staging, final)
+                return load_version(final)
+            except FileExistsError:
+                continue
+    finally:
+        remove_tree(staging)
+
+
+def write_version(
+    folder: Path, version: ModelVersion, extra_files: dict[str, bytes] | None = None
+) -> Path:
+    """Write the files of ``version`` into ``folder``, replacing what was there; return it."""
+    document = {
+        "format_version": FORMAT_VERSION,
+        "config": version.config.to_json(),
+        "vocabulary": version.vocabulary.to_json(),
+        "labels": list(version.labels),
+        "temperature": version.temperature,
+        "priors": list(version.priors),
+        "facts": version.facts,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in version.weights.items()}
+    remove_tree(folder)
+    write_bytes(folder / "weights.safetensors", save(tensors))
+    write_bytes(folder / "model.json", json_bytes(document))
+    for name, content in (extra_files or {}).items():
+        write_bytes(folder / name, content)
+    write_sums(folder)
+    return folder
+
+
+def load_version(path: Path, name: str | None = None) -> ModelVersion:
+    """Load and verify the version in the folder ``path``.
+
+    Raises:
+        ModelError: a digest, a tensor name, a shape or a value is not as it must be, or the
+            format is newer than this release.
+    """
+    digest = check_sums(path)
+    try:
+        document = json.loads((path / "model.json").read_bytes())
+        found = document["format_version"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path / 'model.json'} is not a model description") from error
+    if found != FORMAT_VERSION:
+        raise ModelError(
+            f"{path} has model format {found}, this release reads format {FORMAT_VERSION}; "
+            "install a matching charrnn or train again"
+        )
+    try:
+        version = ModelVersion(
+            config=ModelConfig(**document["config"]),
+            vocabulary=Vocabulary.from_json(document["vocabulary"]),
+            weights=load((path / "weights.safetensors").read_bytes()),
+            labels=tuple(document["labels"]),
+            temperature=float(document["temperature"]),
+            priors=tuple(document["priors"]),
+            facts=document["facts"],
+            name=name or path.name,
+            digest=digest,
+        )
+    except (OSError, ValueError, TypeError, KeyError, ConfigError, SafetensorError) as error:
+        raise ModelError(f"{path} is not a model version this release can read") from error
+    _check_consistency(path, version)
+    return version
+
+
+def resolve(reference: str, root: Path) -> ModelVersion:
+    """Load what ``reference`` names: ``pretrained``, ``pretrained-tiny``, an alias or a version.
+
+    Raises:
+        ModelError: it names nothing (the message lists what exists), or what it names is damaged.
+    """
+    if reference in PRETRAINED:
+        return load_version(_PACKAGED / PRETRAINED[reference], reference)
+    known = aliases(root)
+    target = known.get(reference, reference)
+    if target in list_versions(root):
+        return load_version(root / target)
+    existing = [*PRETRAINED, *known, *list_versions(root)]
+    raise ModelError(
+        f"there is no model {reference!r} in {root}{did_you_mean(reference, existing)}; "
+        f"existing: {', '.join(existing)}"
+    )
+
+
+def list_versions(root: Path) -> list[str]:
+    """Return the names of the published versions in ``root``, oldest first."""
+    if not root.is_dir():
+        return []
+    names = (p.name for p in root.iterdir() if p.is_dir())
+    return sorted((n for n in names if _VERSION.fullmatch(n)), key=lambda n: int(n[1:]))
+
+
+def aliases(root: Path) -> dict[str, str]:
+    """Return alias → version name, sorted by alias."""
+    folder = root / "aliases"
+    if not folder.is_dir():
+        return {}
+    files = sorted(p for p in folder.iterdir() if _ALIAS.fullmatch(p.name) and p.suffix != ".tmp")
+    return {p.name: p.read_text().strip() for p in files}
+
+
+def set_alias(root: Path, alias: str, version: str) -> None:
+    """Point ``alias`` at ``version``, atomically.
+
+    Raises:
+        ConfigError: the alias is not a plain lower-case word, or would hide a version.
+        ModelError: there is no such version.
+    """
+    if not _ALIAS.fullmatch(alias) or _VERSION.fullmatch(alias) or alias in PRETRAINED:
+        raise ConfigError(
+            f"{alias!r} cannot be an alias; use up to 64 of a-z 0-9 . _ - and start with a letter"
+        )
+    if version not in list_versions(root):
+        raise ModelError(f"there is no version {version!r} in {root} to point {alias!r} at")
+    write_bytes(root / "aliases" / alias, f"{version}\n".encode())
+
+
+def _check_consistency(path: Path, version: ModelVersion) -> None:
+    """Refuse tensors of the wrong name, shape or value, reporting all of them at once."""
+    expected = {n: t.shape for n, t in CharRNN(version.config).state_dict().items()}
+    problems = [f"tensor {n} is missing" for n in sorted(expected.keys() - version.weights.keys())]
+    problems += [f"tensor {n} is unknown" for n in sorted(version.weights.keys() - expected.keys())]
+    for name in sorted(expected.keys() & version.weights.keys()):
+        tensor = version.weights[name]
+        if tensor.shape != expected[name]:
+            problems.append(f"{name} has shape {tuple(tensor.shape)}, not {tuple(expected[name])}")
+        elif not torch.isfinite(tensor).all():
+            problems.append(f"{name} has values that are not finite")
+    L = version.config.label_count
+    if len(version.labels) != L or len(set(version.labels)) != L or len(version.priors) != L:
+        problems.append(f"labels and priors do not match the {L} outputs")
+    if version.vocabulary.size != version.config.vocabulary_size:
+        problems.append("the vocabulary does not match the network's input")
+    if not (math.isfinite(version.temperature) and version.temperature > 0):
+        problems.append("the temperature is not a positive number")
+    if problems:
+        raise ModelError(f"{path}: {'; '.join(problems)}")
