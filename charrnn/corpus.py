@@ -19,6 +19,7 @@ __all__ = [
     "LabelFile",
     "Split",
     "build_table",
+    "check_digest",
     "content_digest",
     "data_report",
     "fold_of",
@@ -150,6 +151,16 @@ def content_digest(files: Sequence[LabelFile]) -> str:
         content = hashlib.sha256(file.content).hexdigest()
         digest.update(f"{file.label}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def check_digest(files: Sequence[LabelFile], expected: str) -> None:
+    """Raise DataError unless the files have this content digest; "" expects nothing."""
+    found = content_digest(files)
+    if expected and found != expected:
+        raise DataError(
+            f"the language files have content digest {found}, expected {expected}; if the change "
+            f"is wanted, give --digest {found}"
+        )
 
 
 def build_table(files: Sequence[LabelFile]) -> pa.Table:

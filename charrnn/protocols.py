@@ -1,0 +1,213 @@
+"""The two protocols: split, fit, calibrate, measure. Both are always reported.
+
+* **honest**: no name on two sides of the split, junk dropped; validation chooses the epoch and the
+  temperature, test is only measured. The weights of a version come from here.
+* **seed**: the notebook's: all rows, random 80/20, duplicates on both sides. For comparison with
+  its published figure; there is no validation part, so the temperature stays 1.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ProtocolResult",
+    "baselines",
+    "identity_of",
+    "make_version",
+    "promotion_problems",
+    "run_protocol",
+]
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from charrnn.calibration import Floats, fit_temperature, softmax
+from charrnn.corpus import Corpus, Examples, Split, honest_split, seed_split
+from charrnn.errors import DataError
+from charrnn.evaluation import Metrics, evaluate, majority_probabilities, ngram_probabilities
+from charrnn.inference import logits_of
+from charrnn.model import CharRNN
+from charrnn.text import normalise
+from charrnn.training import EpochRecord, Fit, Preset, fit
+from charrnn.versions import ModelVersion
+from charrnn.vocabulary import Vocabulary
+
+Protocol = Literal["honest", "seed"]
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """A fit under one protocol and what it is worth. ``validation`` is None under ``seed``."""
+
+    protocol: Protocol
+    fit: Fit
+    temperature: float
+    validation: Metrics | None
+    test: Metrics
+    test_probabilities: Floats
+    test_labels: Any
+
+
+def split_of(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
+    """Return the protocol's split; only ``seed`` depends on the seed.
+
+    Raises:
+        DataError: a part that must not be empty is.
+    """
+    split = honest_split(corpus) if protocol == "honest" else seed_split(corpus, seed)
+    parts = {"train": split.train, "test": split.test}
+    if protocol == "honest":
+        parts["validation"] = split.validation
+    empty = [name for name, part in parts.items() if not part.names]
+    if empty:
+        raise DataError(
+            f"the {protocol} split of {len(corpus.names)} rows leaves {', '.join(empty)} empty; "
+            "ingest more names"
+        )
+    return split
+
+
+def run_protocol(
+    corpus: Corpus,
+    preset: Preset,
+    protocol: Protocol,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+) -> ProtocolResult:
+    """Fit ``preset`` under a protocol (its seed is ``preset.train.seed``) and measure it."""
+    split = split_of(corpus, protocol, preset.train.seed)
+    fitted = fit(
+        preset.model_config(len(corpus.labels)),
+        preset.train,
+        preset.vocabulary,
+        split.train,
+        validation=split.validation if split.validation.names else None,
+        device=device,
+        checkpoint=checkpoint,
+        identity=identity_of(corpus, preset, protocol),
+        resume=resume,
+        on_epoch=on_epoch,
+    )
+    temperature, validation = 1.0, None
+    if split.validation.names:
+        logits = _logits(fitted.network, preset.vocabulary, split.validation)
+        temperature = fit_temperature(logits, split.validation.label_ids)
+        probabilities = softmax(logits, temperature)
+        validation = evaluate(probabilities, split.validation.label_ids, corpus.labels)
+    test = softmax(_logits(fitted.network, preset.vocabulary, split.test), temperature)
+    return ProtocolResult(
+        protocol=protocol,
+        fit=fitted,
+        temperature=temperature,
+        validation=validation,
+        test=evaluate(test, split.test.label_ids, corpus.labels),
+        test_probabilities=test,
+        test_labels=split.test.label_ids,
+    )
+
+
+def baselines(corpus: Corpus, protocol: Protocol, seed: int) -> dict[str, Metrics]:
+    """Return what the majority label and character n-grams with logistic regression reach on the
+    same split."""
+    split = split_of(corpus, protocol, seed)
+    count = len(corpus.labels)
+    truth = split.test.label_ids
+    train_names = [normalise(name) for name in split.train.names]
+    test_names = [normalise(name) for name in split.test.names]
+    ngrams = ngram_probabilities(train_names, split.train.label_ids, test_names, count)
+    majority = majority_probabilities(split.train.label_ids, count, len(truth))
+    return {
+        "majority label": evaluate(majority, truth, corpus.labels),
+        "char 1-5-grams + logistic regression": evaluate(ngrams, truth, corpus.labels),
+    }
+
+
+def make_version(
+    corpus: Corpus,
+    preset: Preset,
+    honest: ProtocolResult,
+    seed_runs: Sequence[Metrics],
+    compared: Mapping[str, Mapping[str, Metrics]],
+    made: Mapping[str, Any],
+) -> ModelVersion:
+    """Return the model version of a finished training, not yet saved.
+
+    Args:
+        honest: gives the weights and the temperature.
+        seed_runs: test metrics of the seed protocol, one per seed.
+        compared: protocol → baseline → metrics.
+        made: how and with what: time, libraries, device.
+    """
+    train = honest_split(corpus).train
+    counts = np.bincount(train.label_ids, minlength=len(corpus.labels))
+    assert honest.validation is not None
+    facts = {
+        "preset": preset.name,
+        "train": asdict(preset.train),
+        "data_digest": corpus.digest,
+        "examples": len(train.names),
+        "history": [asdict(record) for record in honest.fit.history],
+        "best_epoch": honest.fit.best_epoch,
+        "metrics": {
+            "honest": {"validation": honest.validation.to_json(), "test": honest.test.to_json()},
+            "seed": [metrics.to_json() for metrics in seed_runs],
+        },
+        "baselines": {
+            protocol: {name: metrics.to_json() for name, metrics in found.items()}
+            for protocol, found in compared.items()
+        },
+        "made": dict(made),
+    }
+    return ModelVersion(
+        config=honest.fit.network.config,
+        vocabulary=preset.vocabulary,
+        weights=dict(honest.fit.network.state_dict()),
+        labels=corpus.labels,
+        temperature=honest.temperature,
+        priors=tuple((counts / counts.sum()).tolist()),
+        facts=facts,
+    )
+
+
+def promotion_problems(candidate: ModelVersion, champion: ModelVersion) -> list[str]:
+    """Return why ``candidate`` should not replace ``champion``: what is worse on the frozen test
+    fold. Empty when nothing is, or when the two were measured on different data."""
+    if candidate.facts["data_digest"] != champion.facts["data_digest"]:
+        return []
+    ours, theirs = (v.facts["metrics"]["honest"]["test"] for v in (candidate, champion))
+    worse = []
+    for metric, sign in (("accuracy", 1), ("macro_f1", 1), ("ece", -1)):
+        if sign * ours[metric] < sign * theirs[metric]:
+            worse.append(f"{metric} {ours[metric]:.4f} against {theirs[metric]:.4f}")
+    return worse
+
+
+def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
+    """Return a digest of all that decides a fit: data, recipe, seed and protocol."""
+    content = {
+        "data": corpus.digest,
+        "protocol": protocol,
+        "model": preset.model,
+        "train": asdict(preset.train),
+        "vocabulary": preset.vocabulary.to_json(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def with_seed(preset: Preset, seed: int) -> Preset:
+    """Return the preset with another seed."""
+    return replace(preset, train=replace(preset.train, seed=seed))
+
+
+def _logits(network: CharRNN, vocabulary: Vocabulary, examples: Examples) -> Any:
+    return logits_of(network, vocabulary.encode(pa.array(examples.names)))

@@ -1,0 +1,351 @@
+"""Scoring runs: the parts, their receipts, and the one rename that publishes them.
+
+    outputs/predictions/people/.lock                      held while a run is written
+                              /.staging-1f3a9c…/          parts of an unfinished run
+                              /20261124T020000Z-1f3a9c/   a run: part-00000.parquet …,
+                                                          manifest.json, report.html, SHA256SUMS
+                              /latest                     link to the run asked for last
+
+A *fingerprint* stands for the bytes of the inputs, the model and the options. It names the staging
+folder, so a part found there with a valid receipt is finished work and is reused. Nothing that has
+been published is ever modified.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Receipt",
+    "RunPlan",
+    "export",
+    "fingerprint",
+    "finished_run",
+    "point_latest_at",
+    "publish",
+    "read_manifest",
+    "read_receipt",
+    "staging_folder",
+    "verify_run",
+    "write_part",
+]
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from charrnn.errors import CharrnnError, DataError, InputMissingError
+from charrnn.files import (
+    check_sums,
+    json_bytes,
+    publish_folder,
+    sha256_of,
+    swap_link,
+    write_bytes,
+    write_sums,
+    writing_to,
+)
+from charrnn.tables import InputFile, Partition, Source, check_unchanged
+
+SCHEMA_VERSION = 1  # of the output columns and of the manifest
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is known of one finished part; written beside it once the part is durable.
+
+    ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
+    of the scored ones.
+    """
+
+    index: int
+    first_row: int
+    rows: int
+    size: int
+    sha256: str
+    statuses: dict[str, int]
+    reasons: dict[str, int]
+    labels: dict[str, int]
+    confidence_sum: float
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is to be done: everything a worker needs besides the model."""
+
+    destination: Path
+    fingerprint: str
+    source: Source
+    partitions: tuple[Partition, ...]
+    model: dict[str, str]
+    options: dict[str, Any]
+
+    @property
+    def staging(self) -> Path:
+        """Folder of the unfinished run."""
+        return staging_folder(self.destination, self.fingerprint)
+
+
+def fingerprint(files: Sequence[InputFile], model_digest: str, options: Mapping[str, Any]) -> str:
+    """Return the SHA-256 that decides whether two runs are the same work. File names count, their
+    folders and times do not."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "inputs": [[file.path.name, file.size, file.sha256] for file in files],
+        "model": model_digest,
+        "options": dict(sorted(options.items())),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def staging_folder(destination: Path, digest: str) -> Path:
+    """Return where the parts of an unfinished run lie."""
+    return destination / f".staging-{digest[:16]}"
+
+
+def finished_run(destination: Path, digest: str) -> Path | None:
+    """Return the newest published run with this fingerprint, or None."""
+    if not destination.is_dir():
+        return None
+    for run in sorted(destination.glob(f"*-{digest[:8]}*"), reverse=True):
+        if _RUN.fullmatch(run.name) and read_manifest(run)["fingerprint"] == digest:
+            return run
+    return None
+
+
+def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
+    """Write one part atomically and return its SHA-256: zstd, page checksums, floats split by byte
+    (they pack best so),
+    and in the footer which rows of which run it holds."""
+    ours = {
+        "charrnn.fingerprint": plan.fingerprint,
+        "charrnn.part": str(partition.index),
+        "charrnn.first_row": str(partition.first_row),
+    }
+    metadata = {
+        **(table.schema.metadata or {}),
+        **{k.encode(): v.encode() for k, v in ours.items()},
+    }
+    floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
+    with writing_to(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            write_page_checksum=True,
+            use_dictionary=[name for name in table.column_names if name not in floats],
+            use_byte_stream_split=floats or False,
+        )
+        return sha256_of(temporary)
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """Return the path of a part."""
+    return folder / f"part-{index:05d}.parquet"
+
+
+def write_receipt(folder: Path, receipt: Receipt) -> None:
+    """Record that a part is finished; the part itself must be durable by now."""
+    write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(receipt)))
+
+
+def read_receipt(plan: RunPlan, partition: Partition) -> Receipt | None:
+    """Return the receipt of a part that is finished and unchanged since, or None: do it again."""
+    try:
+        document = json.loads(_receipt_path(plan.staging, partition.index).read_bytes())
+        receipt = Receipt(**document)
+        part = part_path(plan.staging, partition.index)
+        whole = part.stat().st_size == receipt.size and sha256_of(part) == receipt.sha256
+    except (OSError, ValueError, TypeError):
+        return None
+    same_rows = receipt.first_row == partition.first_row
+    return (
+        receipt
+        if whole and same_rows and receipt.rows == partition.stop - partition.start
+        else None
+    )
+
+
+def manifest_of(
+    plan: RunPlan, receipts: Sequence[Receipt], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest of a finished run. ``facts`` adds what only the caller knows: the time,
+    durations, library versions, device.
+
+    Raises:
+        CharrnnError: the parts do not account for every row of the input.
+    """
+    statuses, reasons, labels = Counter[str](), Counter[str](), Counter[str]()
+    for receipt in receipts:
+        statuses.update(receipt.statuses)
+        reasons.update(receipt.reasons)
+        labels.update(receipt.labels)
+    rows_out = sum(receipt.rows for receipt in receipts)
+    if not plan.source.rows == rows_out == statuses.total():
+        raise CharrnnError(
+            f"{plan.source.rows} rows came in, {rows_out} went out and {statuses.total()} have a "
+            "status; nothing was published, please report this"
+        )
+    scored = statuses["scored"]
+    confidence = sum(r.confidence_sum for r in receipts) / scored if scored else None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": plan.fingerprint,
+        **facts,
+        "model": plan.model,
+        "options": plan.options,
+        "inputs": [
+            {"name": f.path.name, "size": f.size, "sha256": f.sha256} for f in plan.source.files
+        ],
+        "input_counts": plan.source.counts,
+        "rows": plan.source.rows,
+        "statuses": {status: statuses[status] for status in ("scored", "abstained", "unscored")},
+        "reasons": dict(reasons.most_common()),
+        "labels": dict(labels.most_common()),
+        "mean_confidence": confidence,
+        "parts": [
+            {
+                "name": part_path(plan.staging, r.index).name,
+                "first_row": r.first_row,
+                "rows": r.rows,
+                "size": r.size,
+                "sha256": r.sha256,
+            }
+            for r in receipts
+        ],
+    }
+
+
+def publish(
+    plan: RunPlan, manifest: Mapping[str, Any], when: str, files: Mapping[str, bytes]
+) -> Path:
+    """Make a finished run visible, whole, by one rename, and point ``latest`` at it.
+
+    Args:
+        manifest: from ``manifest_of``.
+        when: UTC time as ``20261124T020000Z``; part of the run's name.
+        files: further files of the run, such as ``report.html``.
+
+    Raises:
+        DataError: an input changed since it was opened.
+    """
+    staging = plan.staging
+    for path in staging.iterdir():
+        if not re.fullmatch(r"part-\d{5}\.parquet", path.name):
+            path.unlink()
+    for name, content in files.items():
+        write_bytes(staging / name, content)
+    write_bytes(staging / "manifest.json", json_bytes(manifest))
+    write_sums(staging)
+    check_unchanged(plan.source.files)
+    run = plan.destination / f"{when}-{plan.fingerprint[:8]}"
+    attempt = 1
+    while True:
+        try:
+            publish_folder(staging, run)
+            break
+        except FileExistsError:  # scored again within the same second (--force)
+            attempt += 1
+            run = plan.destination / f"{when}-{plan.fingerprint[:8]}-{attempt}"
+    point_latest_at(run)
+    return run
+
+
+def point_latest_at(run: Path) -> None:
+    """Point the destination's ``latest`` link at ``run``, atomically."""
+    swap_link(run.parent / "latest", run.name)
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """Return the manifest of a published run.
+
+    Raises:
+        InputMissingError: ``run`` is not a run folder.
+        DataError: its manifest is damaged.
+    """
+    try:
+        manifest = json.loads((run / "manifest.json").read_bytes())
+        manifest["fingerprint"]
+    except OSError:
+        raise InputMissingError(f"{run} is not a run: it has no manifest.json") from None
+    except (ValueError, TypeError, KeyError):
+        raise DataError(f"{run / 'manifest.json'} is damaged; score the input again") from None
+    return manifest  # type: ignore[no-any-return]
+
+
+def verify_run(run: Path) -> dict[str, Any]:
+    """Re-prove a published run from its bytes and return its manifest: every file against
+    ``SHA256SUMS``, every page of every part against its checksum, and every row against the
+    manifest's counts.
+
+    Raises:
+        DataError: something does not add up; the message says what.
+    """
+    manifest = read_manifest(run)
+    check_sums(run, DataError)
+    statuses = Counter[str]()
+    next_row = 0
+    column = manifest["options"]["prefix"] + "status"
+    for part in manifest["parts"]:
+        try:
+            file = pq.ParquetFile(run / part["name"], page_checksum_verification=True)
+            table = file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{run / part['name']} is damaged; score the input again") from error
+        if table.num_rows != part["rows"] or part["first_row"] != next_row:
+            raise DataError(f"{run / part['name']} does not hold the rows its manifest says")
+        next_row += table.num_rows
+        for entry in table[column].value_counts().to_pylist():
+            statuses[entry["values"]] += entry["counts"]
+    expected = {status: n for status, n in manifest["statuses"].items() if n}
+    if next_row != manifest["rows"] or dict(statuses) != expected:
+        raise DataError(f"{run} does not account for the {manifest['rows']} rows of its input")
+    return manifest
+
+
+def export(run: Path, path: Path) -> int:
+    """Write all rows of a run, in order, as one ``.parquet`` or ``.csv`` file, atomically; return
+    their number. CSV holds dictionary columns as text and nulls as empty fields."""
+    rows = 0
+    with writing_to(path) as temporary:
+        writer: Any = None
+        try:
+            for part in read_manifest(run)["parts"]:
+                file = pq.ParquetFile(run / part["name"], page_checksum_verification=True)
+                table = file.read().replace_schema_metadata(None)
+                if path.name.endswith(".csv"):
+                    table = _plain(table)
+                    writer = writer or pacsv.CSVWriter(temporary, table.schema)
+                else:
+                    writer = writer or pq.ParquetWriter(
+                        temporary, table.schema, compression="zstd", write_page_checksum=True
+                    )
+                writer.write_table(table)
+                rows += table.num_rows
+        finally:
+            if writer is not None:
+                writer.close()
+    return rows
+
+
+def _receipt_path(folder: Path, index: int) -> Path:
+    return folder / f"part-{index:05d}.json"
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Replace dictionary columns by their values."""
+    fields = [
+        f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f
+        for f in table.schema
+    ]
+    return table.cast(pa.schema(fields))

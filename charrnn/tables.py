@@ -1,0 +1,271 @@
+"""Tables in: find the input, fingerprint it, make it readable, cut it into partitions.
+
+Input is Parquet or CSV (``.csv``, ``.csv.gz``, ``.csv.zst``): one file, a folder or a glob. CSV,
+and Parquet with huge row groups, is staged as Parquet first (see ``staging``). From then on
+everything is a *partition*: a contiguous row range of one Parquet file, the unit of work.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "InputFile",
+    "Partition",
+    "Source",
+    "check_name_column",
+    "check_unchanged",
+    "cut",
+    "discover",
+    "fingerprint_files",
+    "is_text",
+    "open_source",
+    "read_partition",
+    "source_name",
+]
+
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
+from charrnn.files import sha256_of
+from charrnn.staging import open_parquet, stage_csv, stage_parquet
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
+PARTITION_ROWS = 2**20
+PARTITION_BYTES = 2**28  # of uncompressed Parquet: bounds the memory that wide tables take
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file as it was when it was opened; ``sha256`` covers its bytes as they lie."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Rows ``start`` to ``stop`` of one Parquet file (an input or its staged copy); ``index`` is
+    its place in the output, ``first_row`` the number of rows before it in the whole input."""
+
+    index: int
+    path: Path
+    start: int
+    stop: int
+    first_row: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that is to be scored: the files as found and the Parquet to read.
+
+    ``counts`` holds facts about the bytes, such as blank lines skipped; ``rows`` is the number of
+    rows counted from them.
+    """
+
+    files: tuple[InputFile, ...]
+    parquet: tuple[Path, ...]
+    schema: pa.Schema
+    rows: int
+    counts: dict[str, int]
+
+
+def discover(source: str) -> list[Path]:
+    """Return the input files that ``source`` names, sorted: a file, all Parquet and CSV files of a
+    folder (hidden and ``_`` files passed over), or a glob.
+
+    Raises:
+        InputMissingError: it names nothing.
+        DataError: a file has another kind.
+    """
+    if re.match(r"[a-z0-9]+://", source):
+        raise ConfigError(
+            f"{source.split('://')[0]}:// inputs are not supported; give a local path"
+        )
+    path = Path(source)
+    if path.is_dir():
+        found = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
+        paths = sorted(p for p in found if p.name.endswith(SUFFIXES))
+        if not paths:
+            raise InputMissingError(f"{path} holds no {', '.join(SUFFIXES)} file")
+        return paths
+    paths = [path] if path.exists() else _glob(source)
+    if not paths:
+        siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise InputMissingError(f"{source} does not exist{did_you_mean(path.name, siblings)}")
+    for other in paths:
+        if not other.name.endswith(SUFFIXES) or not other.is_file():
+            raise DataError(f"{other} is not a {', '.join(SUFFIXES)} file")
+    return paths
+
+
+def source_name(source: str) -> str:
+    """Return a folder name for what ``source`` names: ``data/people.csv.gz`` → ``people``."""
+    path = Path(source)
+    stem = path.name or path.resolve().name
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        stem = stem.removesuffix(suffix)
+    if re.search(r"[*?\[]", source):
+        stem = "_".join([path.parent.name, stem])
+    return re.sub(r"[^A-Za-z0-9.=-]+", "_", stem).strip("._") or "input"
+
+
+def fingerprint_files(paths: Sequence[Path]) -> tuple[InputFile, ...]:
+    """Return the identity of each file, its digest computed from its bytes."""
+    return tuple(_identify(path, sha256_of(path)) for path in paths)
+
+
+def check_unchanged(files: Iterable[InputFile]) -> None:
+    """Raise DataError when a file is no longer what it was when it was opened."""
+    for file in files:
+        try:
+            now = _identify(file.path, file.sha256)
+        except OSError:
+            now = None
+        if now != file:
+            raise DataError(
+                f"{file.path} changed while it was being scored; nothing was published, "
+                "run this again when nobody writes to it"
+            )
+
+
+def open_source(files: Sequence[InputFile], staging: Path, *, partition_rows: int) -> Source:
+    """Make every input readable as Parquet with small row groups, staging copies in ``staging``
+    where that takes one, and prove that all files have one schema.
+
+    Raises:
+        DataError: a file is damaged, ragged, wrongly encoded, or has other columns than the first.
+    """
+    parquet: list[Path] = []
+    counts: dict[str, int] = {}
+    rows = 0
+    schema: pa.Schema | None = None
+    for number, file in enumerate(files):
+        staged = staging / f"input-{number:05d}.parquet"
+        if file.path.name.endswith(".parquet"):
+            path = stage_parquet(file.path, staged, 2 * partition_rows)
+        else:
+            path = staged
+            for key, count in stage_csv(file.path, staged).items():
+                counts[key] = counts.get(key, 0) + count
+        with open_parquet(path) as reader:
+            schema = _same_schema(schema, reader.schema_arrow, files[0].path, file.path)
+            rows += reader.metadata.num_rows
+        parquet.append(path)
+    assert schema is not None
+    return Source(tuple(files), tuple(parquet), schema, rows, counts)
+
+
+def check_name_column(schema: pa.Schema, column: str) -> None:
+    """Raise DataError unless ``column`` exists, once, and holds text."""
+    found = schema.get_all_field_indices(column)
+    if not found:
+        raise DataError(
+            f"column {column!r} not found; columns: {', '.join(schema.names)}"
+            f"{did_you_mean(column, schema.names)} (use --name-column)"
+        )
+    if len(found) > 1:
+        raise DataError(f"column {column!r} appears {len(found)} times; rename all but one")
+    kind = schema.field(found[0]).type
+    if not is_text(kind):
+        raise DataError(
+            f"column {column!r} is {kind}; names must be text (string); cast the column, or choose "
+            "another with --name-column"
+        )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this Arrow type holds text, dictionary-encoded or not."""
+    text = kind.value_type if pa.types.is_dictionary(kind) else kind
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(check(text) for check in checks)
+
+
+def cut(source: Source, partition_rows: int) -> list[Partition]:
+    """Cut the input into partitions of at most about ``partition_rows`` rows and
+    ``PARTITION_BYTES``, along row groups; at least one, so that an empty input has a part too."""
+    partitions: list[Partition] = []
+    first_row = 0
+    for path in source.parquet:
+        with open_parquet(path) as reader:
+            groups = [reader.metadata.row_group(g) for g in range(reader.metadata.num_row_groups)]
+        start = stop = size = 0
+        for group in groups:
+            too_large = (
+                stop + group.num_rows - start > partition_rows
+                or size + group.total_byte_size > PARTITION_BYTES
+            )
+            if stop > start and too_large:
+                partitions.append(Partition(len(partitions), path, start, stop, first_row + start))
+                start, size = stop, 0
+            stop += group.num_rows
+            size += group.total_byte_size
+        if stop > start:
+            partitions.append(Partition(len(partitions), path, start, stop, first_row + start))
+        first_row += stop
+    return partitions or [Partition(0, source.parquet[0], 0, 0, 0)]
+
+
+def read_partition(partition: Partition) -> pa.Table:
+    """Read the rows of a partition, all columns, page checksums verified where there are any.
+
+    Raises:
+        DataError: the file cannot be read, or gives another number of rows than it promised.
+    """
+    with open_parquet(partition.path) as reader:
+        groups, group_start = [], 0
+        for g in range(reader.metadata.num_row_groups):
+            if partition.start <= group_start < partition.stop:
+                groups.append(g)
+            group_start += reader.metadata.row_group(g).num_rows
+        try:
+            table = reader.read_row_groups(groups, use_threads=False)
+            table.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{partition.path} is damaged between rows {partition.start} and "
+                f"{partition.stop}; restore it and run this again"
+            ) from error
+    if table.num_rows != partition.stop - partition.start:
+        raise DataError(
+            f"{partition.path} gave {table.num_rows} rows where its footer promises "
+            f"{partition.stop - partition.start}; restore it and run this again"
+        )
+    return table
+
+
+def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:
+    """Return the schema all files share, without file metadata; refuse a file that differs."""
+    if first is None:
+        return schema.remove_metadata()
+    if not first.equals(schema):
+        ours, theirs = ({f.name: str(f.type) for f in s} for s in (first, schema))
+        differing = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)]
+        detail = "; ".join(
+            f"{n!r} is {ours.get(n, 'absent')} and {theirs.get(n, 'absent')}" for n in differing
+        )
+        raise DataError(
+            f"{one} and {other} have different columns: {detail or 'another order'}; "
+            "score them one by one"
+        )
+    return first
+
+
+def _identify(path: Path, digest: str) -> InputFile:
+    status = path.stat()
+    return InputFile(path, status.st_size, status.st_mtime_ns, status.st_ino, digest)
+
+
+def _glob(pattern: str) -> list[Path]:
+    return sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207
+
+
+def _hidden(path: Path) -> bool:
+    return any(part[0] in "._" for part in path.parts)

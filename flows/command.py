@@ -1,0 +1,95 @@
+"""What the command lines share: one line per mistake, documented exit codes, a progress bar."""
+
+from __future__ import annotations
+
+__all__ = ["add_tracking", "new_parser", "progress", "run", "say"]
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from charrnn.errors import CharrnnError
+from flows.tracking import TRACKED
+
+EXIT_CODES = """\
+exit codes: 0 done, 2 wrong command line, 64 option, 65 input data, 66 input missing,
+73 destination, 74 disk, 75 destination busy, 78 model, 70 our fault, 130 Ctrl-C, 143 SIGTERM"""
+
+
+def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser whose help ends with examples and the exit codes."""
+    return argparse.ArgumentParser(
+        description=description,
+        epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_tracking(parser: argparse.ArgumentParser) -> None:
+    """Add ``--track``; ``flows.tracking`` has looked for it before any parsing."""
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="record the run with Prefect, starting its ephemeral server if no API is configured",
+    )
+
+
+def say(text: str = "") -> None:
+    """Print a line of result to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a command line; turn what goes wrong into one line on standard error and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if not TRACKED and not {"-h", "--help"} & set(sys.argv):
+        _complain("untracked run: no Prefect API is configured (--track records it)", "note")
+    try:
+        main()
+    except CharrnnError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("interrupted; finished work is kept, run the same command again to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(0)
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error, on a terminal only; yield ``advance(steps, remark="")``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total, remark="")
+
+        def advance(steps: int, remark: str = "") -> None:
+            bar.update(task, advance=steps, remark=remark)
+
+        yield advance
+
+
+def _complain(message: str, kind: str = "error") -> None:
+    sys.stderr.write(f"{kind}: {message}\n")
+    sys.stderr.flush()
+
+
+def _terminate(*_: Any) -> None:
+    _complain("terminated; finished work is kept, run the same command again to go on")
+    sys.exit(143)

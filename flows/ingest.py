@@ -1,0 +1,106 @@
+"""Turn language files into the training table.
+
+python flows/ingest.py                    # downloads the tutorial's data.zip
+python flows/ingest.py my_languages/      # a folder of LABEL.txt files, or a zip of them
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flows.command import add_tracking, new_parser, progress, run, say
+from flows.tracking import flow, note, task
+
+TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
+
+
+@task(name="download", retries=2, retry_delay_seconds=[2, 10])
+def download(url: str, archive: Path) -> Path:
+    """Fetch the archive, going on with a partial download."""
+    from charrnn.download import fetch
+
+    with progress("download", 0, "bytes") as advance:
+        return fetch(url, archive, on_bytes=advance)
+
+
+@task(name="build table")
+def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
+    """Read the language files, write the table atomically, and return the data report."""
+    from charrnn.corpus import (
+        build_table,
+        check_digest,
+        data_report,
+        read_label_files,
+        report_markdown,
+        write_table,
+    )
+    from charrnn.files import json_bytes, write_bytes
+    from charrnn.vocabulary import LATIN_VOCABULARY
+
+    files = read_label_files(source)
+    check_digest(files, expected_digest)
+    table = build_table(files)
+    report = data_report(table, LATIN_VOCABULARY.symbols)
+    report["written"] = write_table(table, target)
+    markdown = report_markdown(report, "Training data")
+    write_bytes(target.with_suffix(".report.json"), json_bytes(report))
+    write_bytes(target.with_suffix(".report.md"), markdown.encode())
+    note("data-report", markdown)
+    return report
+
+
+@flow(name="ingest")
+def ingest(
+    source: str = "", target: str = "data/names.parquet", url: str = TUTORIAL_URL, digest: str = ""
+) -> str:
+    """Turn language files into one table, one row per line, with folds and a data report.
+
+    Args:
+        source: a folder of LABEL.txt files or a zip of them; empty downloads ``url``.
+        target: the table to write; an equal table is left as it is.
+        url: where the archive is downloaded from (https).
+        digest: content digest the files must have; the tutorial's is known and always checked
+            after a download from its own address.
+
+    Returns:
+        The table's path.
+    """
+    from charrnn.corpus import TUTORIAL_DIGEST
+
+    path, expected = Path(source), digest
+    if not source:
+        path = download(url, Path(target).parent / "data.zip")
+        expected = digest or (TUTORIAL_DIGEST if url == TUTORIAL_URL else "")
+    report = build(path, Path(target), expected)
+    dropped = ", ".join(f"{n} {reason}" for reason, n in report["dropped"].items()) or "none"
+    say(f"rows        {report['rows']:,} under {report['labels']} labels")
+    say(f"unique      {report['unique_pairs']:,} (name, label) pairs; {dropped} dropped as junk")
+    say(f"ambiguous   {report['ambiguous_names']:,} names under two or more labels")
+    say(f"skew        the largest label has {report['largest_label_share']:.1%} of the rows")
+    say(f"table       {target}" + ("" if report["written"] else " (unchanged)"))
+    say(f"report      {Path(target).with_suffix('.report.md')}")
+    return target
+
+
+def main() -> None:
+    """The command line."""
+    parser = new_parser(
+        "Turn language files (file name = label, one name per line, UTF-8) into one Parquet table "
+        "with folds, and a data report.",
+        "  python flows/ingest.py\n"
+        "  python flows/ingest.py names.zip\n"
+        "  python flows/ingest.py my_languages/ --target data/mine.parquet",
+    )
+    add = parser.add_argument
+    add("source", nargs="?", default="", metavar="SOURCE",
+        help="folder of .txt files or zip; nothing downloads the tutorial's data.zip")  # fmt: skip
+    add("--target", default="data/names.parquet", metavar="PATH", help="the table to write")
+    add("--url", default=TUTORIAL_URL, help="address of the archive to download")
+    add("--digest", default="", metavar="SHA256", help="content digest the files must have")
+    add_tracking(parser)
+    arguments = vars(parser.parse_args())
+    del arguments["track"]
+    ingest(**arguments)
+
+
+if __name__ == "__main__":
+    run(main)

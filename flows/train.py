@@ -1,0 +1,264 @@
+"""Train a model, measure it under both protocols, and publish it as a version.
+
+python flows/train.py
+python flows/train.py --preset seed --seeds 3
+python flows/train.py --resume
+"""
+
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flows.command import add_tracking, new_parser, progress, run, say
+from flows.tracking import flow, note, task
+
+if TYPE_CHECKING:  # torch takes a second to import; --help should not
+    from charrnn.corpus import Corpus
+    from charrnn.evaluation import Metrics
+    from charrnn.protocols import ProtocolResult
+    from charrnn.training import Preset
+    from charrnn.versions import ModelVersion
+
+
+@task(name="fit")
+def fit_protocol(
+    corpus: "Corpus",
+    preset: "Preset",
+    protocol: Literal["honest", "seed"],
+    device: str,
+    checkpoints: Path,
+    resume: bool,
+) -> "ProtocolResult":
+    """Fit one network, keeping a checkpoint per epoch, and measure it."""
+    from charrnn.protocols import identity_of, run_protocol
+
+    identity = identity_of(corpus, preset, protocol)
+    with progress(f"{protocol} seed {preset.train.seed}", preset.train.epochs, "epochs") as advance:
+        return run_protocol(
+            corpus,
+            preset,
+            protocol,
+            device=device,
+            checkpoint=checkpoints / f"{identity[:16]}.safetensors",
+            resume=resume,
+            on_epoch=lambda record: advance(1, f"loss {record.loss:.4f}"),
+        )
+
+
+@task(name="baselines")
+def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Metrics]]":
+    """Measure the baselines under both protocols."""
+    from charrnn.protocols import baselines
+
+    return {p: baselines(corpus, p, seed) for p in ("honest", "seed")}
+
+
+@task(name="publish version")
+def publish_version(version: "ModelVersion", models: Path) -> "ModelVersion":
+    """Save the version with its report, and call it the candidate."""
+    from charrnn.report import model_report
+    from charrnn.versions import save_version, set_alias
+
+    saved = save_version(models, version, {"report.html": model_report(version)})
+    set_alias(models, "candidate", saved.name)
+    return saved
+
+
+@flow(name="train", flow_run_name="train {preset}")
+def train(
+    preset: Literal["seed", "default"] = "default",
+    data: str = "data/names.parquet",
+    models: str = "outputs/models",
+    device: str = "auto",
+    seed: int = 0,
+    seeds: int = 1,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    baselines: bool = True,
+    resume: bool = False,
+    promote: Literal["gate", "always", "never"] = "gate",
+) -> str:
+    """Fit a preset under both protocols and publish it as a new model version.
+
+    Args:
+        preset: seed (the notebook's recipe) or default (the best small one).
+        data: the table that ingest wrote.
+        models: folder of the model versions.
+        device: auto, cpu, cuda or cuda:N.
+        seed: of the version's weights, and the first of the seed protocol's.
+        seeds: how many runs of the seed protocol to do; 0 leaves it out.
+        epochs: instead of the preset's.
+        batch_size: instead of the preset's.
+        learning_rate: instead of the preset's.
+        baselines: also measure the majority label and character n-grams.
+        resume: go on from the checkpoints of an interrupted training of the same data and recipe.
+        promote: let champion point at the new version: gate (unless it is worse on the test
+            fold), always or never.
+
+    Returns:
+        The version's name, such as v0001.
+    """
+    from charrnn.corpus import load_corpus
+    from charrnn.files import hold, remove_tree
+    from charrnn.protocols import make_version, with_seed
+    from charrnn.scoring import pick_device
+    from charrnn.training import PRESETS, with_overrides
+
+    chosen = with_overrides(
+        PRESETS[preset],
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    root, where = Path(models), str(pick_device(device))
+    corpus = load_corpus(Path(data))
+    checkpoints = root / ".training"
+    with hold(root / ".lock", f"training on {platform.node()}"):
+        honest = fit_protocol(corpus, chosen, "honest", where, checkpoints, resume)
+        seed_runs = [
+            fit_protocol(corpus, with_seed(chosen, s), "seed", where, checkpoints, resume)
+            for s in range(seed, seed + seeds)
+        ]
+        compared = measure_baselines(corpus, seed) if baselines else {}
+        version = publish_version(
+            make_version(
+                corpus, chosen, honest, [r.test for r in seed_runs], compared, _made(where)
+            ),
+            root,
+        )
+        remove_tree(checkpoints)
+    lines = describe(version, [run.fit.history[-1].loss for run in seed_runs])
+    note("model-card", "\n".join(["```", *lines, "```"]))
+    for line in lines:
+        say(line)
+    if promote != "never":
+        promote_version(version.name, models, force=promote == "always")
+    return version.name
+
+
+@flow(name="promote", flow_run_name="promote {version}")
+def promote_version(version: str, models: str = "outputs/models", force: bool = False) -> bool:
+    """Point the alias champion at a version, unless it is worse than the present champion.
+
+    Args:
+        version: a version or an alias, such as candidate.
+        models: folder of the model versions.
+        force: promote it even if it is worse.
+
+    Returns:
+        Whether it is the champion now.
+    """
+    from charrnn.protocols import promotion_problems
+    from charrnn.versions import aliases, resolve, set_alias
+
+    root = Path(models)
+    candidate = resolve(version, root)
+    champion = aliases(root).get("champion")
+    problems = promotion_problems(candidate, resolve(champion, root)) if champion else []
+    if problems and not force:
+        say(f"not promoted: {candidate.name} is worse than {champion}: {'; '.join(problems)}")
+        return False
+    set_alias(root, "champion", candidate.name)
+    say(f"champion    {candidate.name}" + (f" (was {champion})" if champion else ""))
+    return True
+
+
+def describe(version: "ModelVersion", seed_losses: list[float]) -> list[str]:
+    """Return the lines that a person wants to see after training."""
+    import numpy as np
+
+    metrics, compared = version.facts["metrics"], version.facts["baselines"]
+    test = metrics["honest"]["test"]
+    lines = [
+        f"version     {version.name}, preset {version.facts['preset']}, "
+        f"temperature {version.temperature:.3f}",
+        "",
+        f"{'honest protocol':38}  accuracy  macro-F1   top-3     NLL     ECE",
+    ]
+
+    def row(name: str, m: dict[str, Any]) -> str:
+        return (
+            f"{name:38} {m['accuracy']:>9.4f} {m['macro_f1']:>9.4f} {m['top3']:>7.4f} "
+            f"{m['nll']:>7.4f} {m['ece']:>7.4f}"
+        )
+
+    lines += [
+        row(f"{version.name} on test ({test['count']} names)", test),
+        row(f"{version.name} on validation", metrics["honest"]["validation"]),
+        *(row(name, m) for name, m in compared.get("honest", {}).items()),
+    ]
+    if metrics["seed"]:
+        lines += ["", "seed protocol (random 80/20 of all rows, leaky)"]
+        lines += [row(f"{version.name}, run {i}", m) for i, m in enumerate(metrics["seed"])]
+        lines += [row(name, m) for name, m in compared.get("seed", {}).items()]
+        accuracy = np.array([m["accuracy"] for m in metrics["seed"]])
+        losses = np.array(seed_losses)
+        ddof = min(1, len(accuracy) - 1)
+        lines += [
+            f"accuracy {accuracy.mean():.4f} ± {accuracy.std(ddof=ddof):.4f} sd, training loss "
+            f"{losses.mean():.4f} ± {losses.std(ddof=ddof):.4f} sd, {len(accuracy)} seeds"
+        ]
+    lines += [
+        "",
+        f"{'label (honest test)':22} {'names':>6} {'precision':>10} {'recall':>7} "
+        f"{'95 % interval':>15} {'F1':>7}",
+    ]
+    lines += [
+        f"{m['label']:22} {m['count']:>6} {m['precision']:>10.3f} {m['recall']:>7.3f} "
+        f"  {m['recall_low']:.3f} to {m['recall_high']:.3f} {m['f1']:>7.3f}"
+        for m in test["labels"]
+    ]
+    return [*lines, ""]
+
+
+def _made(device: str) -> dict[str, Any]:
+    import torch
+
+    import charrnn
+
+    return {
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "charrnn": charrnn.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = new_parser(
+        "Train a character RNN on the ingested table, measure it under the honest and the seed "
+        "protocol, and publish it as a new immutable version.",
+        "  python flows/train.py\n"
+        "  python flows/train.py --preset seed --seeds 3\n"
+        "  python flows/train.py --resume",
+    )
+    add = parser.add_argument
+    add("--preset", choices=["seed", "default"], default="default",
+        help="seed: the notebook's recipe; default: the best small network")  # fmt: skip
+    add("--data", default="data/names.parquet", metavar="PATH", help="table that ingest wrote")
+    add("--models", default="outputs/models", metavar="DIR", help="folder of the model versions")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the version (0)")
+    add("--seeds", type=int, default=1, metavar="N",
+        help="runs of the seed protocol, 0 to leave it out (1)")  # fmt: skip
+    add("--epochs", type=int, metavar="N", help="instead of the preset's")
+    add("--batch-size", type=int, metavar="N", help="instead of the preset's")
+    add("--learning-rate", type=float, metavar="X", help="instead of the preset's")
+    add("--no-baselines", dest="baselines", action="store_false", help="leave the baselines out")
+    add("--resume", action="store_true", help="go on from the checkpoints of an interrupted run")
+    add("--promote", choices=["gate", "always", "never"], default="gate",
+        help="point champion at the new version: unless worse (gate), always, never")  # fmt: skip
+    add_tracking(parser)
+    arguments = vars(parser.parse_args())
+    del arguments["track"]
+    train(**arguments)
+
+
+if __name__ == "__main__":
+    run(main)
