@@ -42,6 +42,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+import charrnn
 from charrnn.errors import CharrnnError, DataError, InputMissingError
 from charrnn.files import (
     check_sums,
@@ -99,6 +100,7 @@ def fingerprint(files: Sequence[InputFile], model_digest: str, options: Mapping[
     """Return the SHA-256 that decides whether two runs are the same work. File names count, their
     folders and times do not."""
     content = {
+        "charrnn": charrnn.__version__,
         "schema_version": SCHEMA_VERSION,
         "inputs": [[file.path.name, file.size, file.sha256] for file in files],
         "model": model_digest,

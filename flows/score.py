@@ -181,7 +181,7 @@ def _show_head(published: Path, rows: int) -> None:
     given = [c for c in frame.columns[:3] if not c.startswith(f"{prefix}language")]
     ours = [prefix + name for name in ("language", "confidence", "status", "reason")]
     with pl.Config(tbl_rows=rows, tbl_hide_dataframe_shape=True, float_precision=3,
-                   tbl_hide_column_data_types=True, fmt_str_lengths=24, tbl_width_chars=120):  # fmt: skip
+                   tbl_hide_column_data_types=True, fmt_str_lengths=24):  # fmt: skip
         say(str(frame.select(*given, *ours)))
 
 
