@@ -1,0 +1,4 @@
+from charrnn.scoring import Scorer
+
+scores = Scorer.load("pretrained").score(["Nguyễn", "O'Brien", None])
+assert scores["status"].to_list() == ["scored", "scored", "unscored"], scores
