@@ -48,7 +48,7 @@ def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
     return report
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name="ingest")
 def ingest(
     source: str = "", target: str = "data/names.parquet", url: str = TUTORIAL_URL, digest: str = ""
 ) -> str:

@@ -1,0 +1,36 @@
+"""What the README says exists: options, files, modules."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_option_in_the_readme_is_an_option_of_a_flow() -> None:
+    known = "".join(p.read_text() for p in (ROOT / "flows").glob("*.py"))
+    known += "".join(p.read_text() for p in (ROOT / "tests/bench").glob("*.py"))
+    foreign = {"--check", "--host", "--port", "--type", "--no-prompt", "--all", "--pool", "--param", "--watch"}  # fmt: skip
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - foreign
+    assert named
+    assert [option for option in sorted(named) if f'"{option}"' not in known] == []
+
+
+def test_every_module_has_its_line_in_the_readme() -> None:
+    modules = {p.name for p in (ROOT / "charrnn").glob("*.py")} - {"__init__.py"}
+    flows = {p.name for p in (ROOT / "flows").glob("*.py")} - {"__init__.py"}
+    assert [name for name in sorted(modules | flows) if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize("command", ["score", "test"])
+def test_the_two_commands_are_where_ci_looks_for_them(command: str) -> None:
+    assert re.search(rf"<!-- command: {command} -->\n```sh\n[^`]+\n```\n", README)
+    assert f"readme {command}" in (ROOT / ".ci/run").read_text()
+
+
+def test_every_reason_is_explained() -> None:
+    from charrnn.scoring import REASONS, STATUSES
+
+    assert [word for word in (*REASONS[1:], *STATUSES) if f"`{word}`" not in README] == []
