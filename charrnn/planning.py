@@ -41,6 +41,7 @@ def plan_run(
     options: ScoreOptions,
     *,
     partition_rows: int,
+    multiline: bool = False,
 ) -> RunPlan:
     """Fingerprint and stage the input, check its columns and cut it into partitions.
 
@@ -60,7 +61,7 @@ def plan_run(
     for left_over in destination.glob(".staging-*"):
         if left_over != staging:
             remove_tree(left_over)
-    opened = open_source(files, staging, partition_rows=partition_rows)
+    opened = open_source(files, staging, partition_rows=partition_rows, multiline=multiline)
     check_name_column(opened.schema, options.name_column)
     clashes = [c for c in options.columns(version.labels) if c in opened.schema.names]
     if clashes:

@@ -1,9 +1,9 @@
 """Make an input readable as Parquet with small row groups, and prove that no row was lost.
 
 CSV readers lose rows in silence: a stray quote can swallow the lines up to the next one. So CSV is
-copied once to Parquet, all columns, every cell as text, while the line feeds of the same bytes are
-counted by other means; the two must agree. Parquet is copied only where its row groups are too
-large to work on one by one. Page checksums are verified wherever a file has them.
+copied once to Parquet, all columns, every cell as text, while ``csv_structure`` reads the records
+of the same bytes by other means; the two must agree. Parquet is copied only where its row groups
+are too large to work on one by one. Page checksums are verified wherever a file has them.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ __all__ = ["open_parquet", "stage_csv", "stage_parquet"]
 import csv
 import gzip
 import re
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from charrnn.csv_structure import Structure
 from charrnn.errors import DataError
 from charrnn.files import writing_to
 
 _BLOCK = 8 * 2**20  # bytes of CSV parsed at once; also the longest line that is accepted
+_HEAD = 65536  # bytes in which the header is looked for first
 _GROUP_ROWS = 128 * 1024  # rows of a row group in staged files
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file; page checksums are verified as it is read."""
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
@@ -58,92 +61,105 @@ def stage_parquet(path: Path, staged: Path, largest: int) -> Path:
     return staged
 
 
-class _CountingReader:
-    """A binary stream that counts, as it passes them on, the bytes that decide a row count."""
+class _Watched:
+    """A binary stream that shows what it passes on to a ``Structure``, up to its first problem."""
 
-    def __init__(self, raw: BinaryIO) -> None:
-        self.raw = raw
+    def __init__(self, raw: BinaryIO, structure: Structure) -> None:
+        self._raw = raw
+        self._structure = structure
         self.closed = False
-        self.line_feeds = 0
-        self.blank_lines = 0
-        self._tail = b"\n"  # the two bytes before the next chunk; the first line starts one
-        self._size = 0
 
     def read(self, size: int = -1) -> bytes:
-        chunk = self.raw.read(size)
-        self._size += len(chunk)
+        chunk = self._raw.read(size)
         if chunk:
-            data = np.frombuffer(self._tail + chunk, np.uint8)
-            feeds = np.flatnonzero(data == 10)
-            feeds_new = feeds[feeds >= len(self._tail)]
-            self.line_feeds += len(feeds_new)
-            before = data[feeds_new - 1]
-            blank = before == 10
-            after_return = feeds_new[(before == 13) & (feeds_new >= 2)]
-            self.blank_lines += int(blank.sum()) + int((data[after_return - 2] == 10).sum())
-            self._tail = (self._tail + chunk)[-2:]
-        return chunk
-
-    @property
-    def lines(self) -> int:
-        """Lines seen so far, an unfinished last one included."""
-        return self.line_feeds + (self._size > 0 and not self._tail.endswith(b"\n"))
+            self._structure.feed(chunk)
+        else:
+            self._structure.finish()
+        return b"" if self._structure.problem else chunk
 
     def close(self) -> None:
-        self.raw.close()
+        self._raw.close()
         self.closed = True
 
 
-def stage_csv(path: Path, staged: Path) -> dict[str, int]:
+def stage_csv(path: Path, staged: Path, *, multiline: bool = False) -> dict[str, int]:
     """Copy a CSV file to Parquet, every column as text, and prove its row count.
 
-    The count proven: rows = lines in the (decompressed) bytes - header - blank lines. A quote that
-    swallows line feeds breaks that equation, so it is refused instead of losing rows.
+    What is proven: the parser's rows = records in the (decompressed) bytes - header - blank lines,
+    where records are found by ``Structure`` and not by the parser.
+
+    Args:
+        multiline: accept line breaks inside quoted cells. Two stray quotes make one too, with all
+            the rows between them inside; that is why they are refused unless asked for.
 
     Returns:
-        ``blank_lines`` skipped (in files of one column a blank line is a row: an empty name).
+        ``blank_lines`` skipped (in files of one column a blank line is a row: an empty name) and
+        ``line_breaks_in_cells``.
 
     Raises:
         DataError: empty, not UTF-8, ragged, a broken quote, another delimiter, a repeated or
             empty column name, truncated compression. Names file and line, never a cell.
     """
     delimiter, columns = _sniff(path)
-    single = len(columns) == 1
-    with _decompressed(path) as raw:
-        counting = _CountingReader(raw)
-        try:
-            rows = _copy_csv(counting, staged, delimiter, columns)
-        except pa.ArrowInvalid as error:
-            raise DataError(_csv_problem(path, str(error))) from None
-        except (OSError, EOFError):
-            raise DataError(f"{path} is truncated or damaged; copy it again") from None
-    blank = 0 if single else counting.blank_lines
-    expected = counting.lines - 1 - blank
-    if rows != expected:
-        staged.unlink(missing_ok=True)
-        raise DataError(
-            f"{path} has {expected:,} lines of data but parses to {rows:,} rows; a quote is "
-            "missing or a cell holds a line break; fix the quoting, nothing was scored"
+    structure, rows = _copy_csv(path, staged, delimiter, columns, multiline=False)
+    if structure.multiline and multiline and not structure.problem:
+        structure, rows = _copy_csv(path, staged, delimiter, columns, multiline=True)
+    blank = 0 if len(columns) == 1 else structure.blank
+    problem = structure.problem
+    if structure.multiline and not multiline:
+        problem = (
+            f"line {structure.first_multiline} has a line break inside a quoted cell; close the "
+            "quote, or give --multiline if that is meant"
         )
-    return {"blank_lines": blank}
+    elif not problem and isinstance(rows, str):
+        problem = rows
+    elif not problem and rows != structure.records - 1 - blank:
+        problem = (
+            f"{structure.records - 1 - blank:,} records of data parse to {rows:,} rows; look for "
+            "stray quotes and carriage returns"
+        )
+    if problem:
+        staged.unlink(missing_ok=True)
+        raise DataError(f"{path}: {problem}; nothing was scored")
+    return {"blank_lines": blank, "line_breaks_in_cells": structure.multiline}
 
 
-def _copy_csv(counting: _CountingReader, staged: Path, delimiter: str, columns: list[str]) -> int:
-    reader = pacsv.open_csv(
-        pa.PythonFile(counting, mode="r"),
-        read_options=pacsv.ReadOptions(block_size=_BLOCK, use_threads=True),
-        parse_options=pacsv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=False, ignore_empty_lines=len(columns) > 1
-        ),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()),
-            # A bare empty field is null, a quoted one an empty text; nothing else is null.
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            check_utf8=True,
-        ),
-    )
+def _copy_csv(
+    path: Path, staged: Path, delimiter: str, columns: list[str], *, multiline: bool
+) -> tuple[Structure, int | str]:
+    """Parse and copy; return the structure that was seen on the way, and the rows or a problem."""
+    structure = Structure(delimiter)
+    try:
+        with _decompressed(path) as raw:
+            reader = pacsv.open_csv(
+                pa.PythonFile(_Watched(raw, structure), mode="r"),
+                read_options=pacsv.ReadOptions(block_size=_BLOCK, use_threads=True),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=delimiter,
+                    newlines_in_values=multiline,
+                    ignore_empty_lines=len(columns) > 1,
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=dict.fromkeys(columns, pa.string()),
+                    # A bare empty field is null, a quoted one an empty text; nothing else is null.
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                    check_utf8=True,
+                ),
+            )
+            expected = pa.schema([(column, pa.string()) for column in columns])
+            if not reader.schema.equals(expected):
+                return structure, "line 1 is not a header that can be read"
+            return structure, _write_groups(reader, staged)
+    except pa.ArrowInvalid as error:
+        return structure, _csv_problem(path, str(error))
+    except (OSError, EOFError, zlib.error):
+        return structure, "is truncated or damaged; copy it again"
+
+
+def _write_groups(reader: Any, staged: Path) -> int:
+    """Write the batches of a CSV reader as row groups of ``_GROUP_ROWS`` or a little more."""
     rows = 0
     with (
         writing_to(staged) as temporary,
@@ -170,11 +186,13 @@ def _write_group(writer: Any, waiting: list[pa.RecordBatch]) -> int:
 
 
 def _sniff(path: Path) -> tuple[str, list[str]]:
-    """Return the delimiter and the column names, from the first 64 KiB."""
+    """Return the delimiter and the column names, from the first line."""
     try:
         with _decompressed(path) as raw:
-            head = raw.read(65536)
-    except (OSError, EOFError, pa.ArrowException):
+            head = raw.read(_HEAD)
+            if b"\n" not in head:
+                head += raw.read(_BLOCK - _HEAD)
+    except (OSError, EOFError, zlib.error, pa.ArrowException):
         raise DataError(f"{path} is truncated or damaged; copy it again") from None
     if not head:
         raise DataError(f"{path} is empty; expected a header line with a name column")
@@ -184,6 +202,8 @@ def _sniff(path: Path) -> tuple[str, list[str]]:
         )
     if b"\n" not in head and b"\r" in head:
         raise DataError(f"{path} ends its lines with CR alone; convert it: tr '\\r' '\\n'")
+    if b"\n" not in head and len(head) == _BLOCK:
+        raise DataError(f"{path} has no line end in its first {_BLOCK:,} bytes; is it a CSV file?")
     line = head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
     try:
         header = line.decode()
@@ -192,12 +212,13 @@ def _sniff(path: Path) -> tuple[str, list[str]]:
             f"{path} line 1 is not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name}"
         ) from None
     delimiter = max(",;\t|", key=header.count) if any(c in header for c in ",;\t|") else ","
-    columns = next(csv.reader([header], delimiter=delimiter))
+    try:
+        columns = next(csv.reader([header], delimiter=delimiter, strict=True), [""])
+    except csv.Error:
+        raise DataError(f"{path} line 1 has a broken quote in a column name") from None
     repeated = sorted({c for c in columns if columns.count(c) > 1})
     if repeated or "" in columns:
-        what = (
-            f"repeats column {', '.join(map(repr, repeated))}" if repeated else "has an empty name"
-        )
+        what = f"repeats {', '.join(map(repr, repeated))}" if repeated else "has an empty name"
         raise DataError(f"{path} line 1 {what}; every column needs a name of its own")
     return delimiter, columns
 
@@ -213,22 +234,13 @@ def _decompressed(path: Path) -> BinaryIO:
 
 def _csv_problem(path: Path, message: str) -> str:
     """Turn PyArrow's message, which quotes cells, into one that does not."""
-    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message)
+    ragged = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
     if ragged:
         row, expected, found = ragged.groups()
-        return (
-            f"{path} line {row} has {found} fields where the header has {expected}; quote cells "
-            "that contain the delimiter, nothing was scored"
-        )
-    ragged = re.search(r"Expected (\d+) columns, got (\d+)", message)
-    if ragged:
-        expected, found = ragged.groups()
-        return (
-            f"{path}: a line has {found} fields where the header has {expected}; quote cells that "
-            "contain the delimiter, nothing was scored"
-        )
+        where = f"line {row}" if row else "a line"
+        return f"{where} has {found} fields, the header {expected}; quote cells with a delimiter"
     if "invalid UTF8" in message:
-        return f"{path} is not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name}"
+        return f"is not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name}"
     if "straddling" in message or "block" in message:
-        return f"{path} has a line longer than {_BLOCK:,} bytes; is a quote missing?"
-    return f"{path} is not a readable CSV file (delimiter, quoting or encoding)"
+        return f"a line is longer than {_BLOCK:,} bytes"
+    return "is not a CSV file that can be read (delimiter, quoting or encoding)"

@@ -136,7 +136,9 @@ def check_unchanged(files: Iterable[InputFile]) -> None:
             )
 
 
-def open_source(files: Sequence[InputFile], staging: Path, *, partition_rows: int) -> Source:
+def open_source(
+    files: Sequence[InputFile], staging: Path, *, partition_rows: int, multiline: bool = False
+) -> Source:
     """Make every input readable as Parquet with small row groups, staging copies in ``staging``
     where that takes one, and prove that all files have one schema.
 
@@ -153,7 +155,7 @@ def open_source(files: Sequence[InputFile], staging: Path, *, partition_rows: in
             path = stage_parquet(file.path, staged, 2 * partition_rows)
         else:
             path = staged
-            for key, count in stage_csv(file.path, staged).items():
+            for key, count in stage_csv(file.path, staged, multiline=multiline).items():
                 counts[key] = counts.get(key, 0) + count
         with open_parquet(path) as reader:
             schema = _same_schema(schema, reader.schema_arrow, files[0].path, file.path)

@@ -22,13 +22,23 @@ if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help sho
 
 @task(name="plan")
 def plan_run(
-    source: str, destination: Path, scorer: "Scorer", options: "ScoreOptions", partition_rows: int
+    source: str,
+    destination: Path,
+    scorer: "Scorer",
+    options: "ScoreOptions",
+    partition_rows: int,
+    multiline: bool,
 ) -> "RunPlan":
     """Find and prove the input, refuse what cannot be scored, and cut it into partitions."""
     from charrnn import planning
 
     return planning.plan_run(
-        source, destination, scorer.version, options, partition_rows=partition_rows
+        source,
+        destination,
+        scorer.version,
+        options,
+        partition_rows=partition_rows,
+        multiline=multiline,
     )
 
 
@@ -74,6 +84,7 @@ def score(
     workers: int | None = None,
     device: str = "auto",
     models: str = "outputs/models",
+    multiline: bool = False,
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
@@ -93,6 +104,7 @@ def score(
         workers: partitions scored at a time; by default one per processor, at most 8.
         device: auto, cpu, cuda or cuda:N.
         models: folder of the model versions.
+        multiline: accept line breaks inside quoted CSV cells.
         force: score again even where the same run is already published.
 
     Returns:
@@ -108,7 +120,7 @@ def score(
     destination, single_file = destination_of(source, output)
     with hold(destination / ".lock", f"process {os.getpid()} on {platform.node()}"):
         scorer = Scorer.load(model, models=models, device=device, batch_size=batch_size)
-        plan = plan_run(source, destination, scorer, options, partition_rows)
+        plan = plan_run(source, destination, scorer, options, partition_rows, multiline)
         published = None if force else finished_run(destination, plan.fingerprint)
         if published is not None:
             remove_tree(plan.staging)
@@ -220,6 +232,7 @@ def main() -> None:
     add("--workers", type=int, default=None, metavar="N", help="partitions scored at a time")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     add("--models", default="outputs/models", metavar="DIR", help="folder of the model versions")
+    add("--multiline", action="store_true", help="accept line breaks in quoted CSV cells")
     add("--force", action="store_true", help="score again even where this run is published")
     add("--head", type=int, default=0, metavar="N",
         help="also print the first N rows of the result, names included")  # fmt: skip

@@ -62,9 +62,7 @@ def test_logits_come_back_in_the_order_of_the_names(vocabulary: Vocabulary) -> N
 
 @both_vocabularies
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 1024])
-def test_batch_size_does_not_change_a_names_logits(
-    vocabulary: Vocabulary, batch_size: int
-) -> None:
+def test_batch_size_does_not_change_a_names_logits(vocabulary: Vocabulary, batch_size: int) -> None:
     network = make_network(vocabulary, pooling="last_mean_max")
     encoded = vocabulary.encode(pa.array(NAMES))
     expected = logits_of(network, encoded, batch_size=13)

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from charrnn.text import LATIN, SEED, Normalisation, normalise
 
 # Characters that rules stumble over: marks of several classes, joiners, spaces, case, look-alikes.
-AWKWARD = "aA zß\u0130ıſẞŁøΣςéǅﬁ½Ａ\u3000\u00a0\u2028\u200b\u200d\ufeff\u00ad\0\t\n\x1c\x7f\x85´`’‐—"
-AWKWARD += "\u0301\u0308\u0323\u20dd\u302e\u302f\u1b44\u093e\ud55c\u1100\u1161\u11a8\U0001f600\u1ffd"
+AWKWARD = (
+    "aA zß\u0130ıſẞŁøΣςéǅﬁ½Ａ\u3000\u00a0\u2028\u200b\u200d\ufeff\u00ad\0\t\n\x1c\x7f\x85´`’‐—"
+)
+AWKWARD += (
+    "\u0301\u0308\u0323\u20dd\u302e\u302f\u1b44\u093e\ud55c\u1100\u1161\u11a8\U0001f600\u1ffd"
+)
 texts = st.text(st.sampled_from(AWKWARD) | st.characters(codec="utf-8"), max_size=30)
 both_rules = pytest.mark.parametrize("rules", [LATIN, SEED], ids=["LATIN", "SEED"])
 
@@ -101,7 +105,9 @@ def test_rules_can_be_mixed() -> None:
 def test_every_single_character_is_stable_once_normalised(rules: Normalisation) -> None:
     characters = [chr(i) for i in range(0x20000) if not 0xD800 <= i < 0xE000]
     once = [normalise(c, rules) for c in characters]
-    assert [c for c, text in zip(characters, once, strict=True) if normalise(text, rules) != text] == []
+    assert [
+        c for c, text in zip(characters, once, strict=True) if normalise(text, rules) != text
+    ] == []
 
 
 @both_rules
@@ -117,9 +123,7 @@ def test_normalising_twice_changes_nothing(rules: Normalisation, text: str) -> N
 @both_rules
 @given(text=texts)
 @settings(deadline=None, database=None, derandomize=True, max_examples=300)
-def test_no_stray_space_and_no_invisible_character_is_left(
-    rules: Normalisation, text: str
-) -> None:
+def test_no_stray_space_and_no_invisible_character_is_left(rules: Normalisation, text: str) -> None:
     result = normalise(text, rules)
     assert result == " ".join(result.split())
     assert not {unicodedata.category(c) for c in result} & {"Mn", "Me", "Cc", "Cf"}
@@ -130,5 +134,3 @@ def test_no_stray_space_and_no_invisible_character_is_left(
 def test_composed_and_decomposed_input_normalise_alike(text: str) -> None:
     decomposed = normalise(unicodedata.normalize("NFD", text), SEED)
     assert normalise(unicodedata.normalize("NFC", text), SEED) == decomposed
-
-

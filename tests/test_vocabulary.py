@@ -22,9 +22,9 @@ every_vocabulary = pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), 
 named_vocabularies = pytest.mark.parametrize(
     "vocabulary", [LATIN_VOCABULARY, SEED_VOCABULARY], ids=["latin", "seed"]
 )
-characters = st.sampled_from("abzAZ  '-.,;_`0\t\n\x1c\x1f\x7f\0éßŁ’\u00a0\u200b\u0301я名") | st.characters(
-    codec="utf-8"
-)
+characters = st.sampled_from(
+    "abzAZ  '-.,;_`0\t\n\x1c\x1f\x7f\0éßŁ’\u00a0\u200b\u0301я名"
+) | st.characters(codec="utf-8")
 name_lists = st.lists(st.none() | st.text(characters, max_size=12), max_size=12)
 
 
@@ -33,7 +33,9 @@ def rows_of(encoded: Encoded) -> list[list[int]]:
     return [encoded.flat[start : start + length].tolist() for start, length in spans]
 
 
-def assert_equals_reference(vocabulary: Vocabulary, array: pa.Array, texts: list[str | None]) -> None:
+def assert_equals_reference(
+    vocabulary: Vocabulary, array: pa.Array, texts: list[str | None]
+) -> None:
     encoded = vocabulary.encode(array)
     expected = [vocabulary.encode_one(text or "") for text in texts]
     unknown = vocabulary.encode_one("☃")[0]
@@ -205,9 +207,7 @@ def test_unknown_character_encodes_to_unknown_id(vocabulary: Vocabulary) -> None
 
 
 def test_symbols_of_the_two_named_vocabularies_do_not_move() -> None:
-    assert SEED_VOCABULARY.symbols == (
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,;'_"
-    )
+    assert SEED_VOCABULARY.symbols == ("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,;'_")
     assert SEED_VOCABULARY.size == 58
     assert LATIN_VOCABULARY.symbols == "abcdefghijklmnopqrstuvwxyz '-._"
     assert LATIN_VOCABULARY.size == 33
