@@ -14,6 +14,7 @@ import csv
 import gzip
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +27,7 @@ from charrnn.errors import DataError
 from charrnn.files import writing_to
 
 _BLOCK = 8 * 2**20  # bytes of CSV parsed at once; also the longest line that is accepted
+_DELIMITERS = ",;\t|"
 _HEAD = 65536  # bytes in which the header is looked for first
 _GROUP_ROWS = 128 * 1024  # rows of a row group in staged files
 
@@ -47,18 +49,23 @@ def stage_parquet(path: Path, staged: Path, largest: int) -> Path:
         sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
         if max(sizes, default=0) <= largest:
             return path
-        try:
-            with (
-                writing_to(staged) as temporary,
-                pq.ParquetWriter(
-                    temporary, reader.schema_arrow, compression="lz4", write_page_checksum=True
-                ) as writer,
-            ):
-                for batch in reader.iter_batches(batch_size=_GROUP_ROWS):
-                    writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-        except pa.ArrowException as error:
-            raise DataError(f"{path} is damaged; restore it and run this again") from error
+        with (
+            writing_to(staged) as temporary,
+            pq.ParquetWriter(
+                temporary, reader.schema_arrow, compression="lz4", write_page_checksum=True
+            ) as writer,
+        ):
+            for batch in _batches(reader, path):
+                writer.write_batch(batch, row_group_size=_GROUP_ROWS)
     return staged
+
+
+def _batches(reader: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield record batches; damage that shows on the way is the input's, not the disk's."""
+    try:
+        yield from reader.iter_batches(batch_size=_GROUP_ROWS)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged; restore it and run this again") from error
 
 
 class _Watched:
@@ -67,15 +74,28 @@ class _Watched:
     def __init__(self, raw: BinaryIO, structure: Structure) -> None:
         self._raw = raw
         self._structure = structure
+        self._last = b""
+        self._ended = False
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
-        chunk = self._raw.read(size)
-        if chunk:
-            self._structure.feed(chunk)
-        else:
-            self._structure.finish()
-        return b"" if self._structure.problem else chunk
+        structure = self._structure
+        chunk = b""
+        try:
+            while len(chunk) < size - 1 and (more := self._raw.read(size - 1 - len(chunk))):
+                chunk += more
+        except (OSError, EOFError, zlib.error):
+            structure.problem = structure.problem or "is truncated or damaged; copy it again"
+            return b""
+        structure.feed(chunk)
+        if len(chunk) < size - 1 and not self._ended:
+            self._ended = True
+            structure.finish()
+            if (chunk or self._last)[-1:] not in b"\n":
+                # Without a final line feed PyArrow reads a bare empty last cell as "" and not null.
+                chunk += b"\n"
+        self._last = chunk[-1:]
+        return b"" if structure.problem else chunk
 
     def close(self) -> None:
         self._raw.close()
@@ -211,7 +231,8 @@ def _sniff(path: Path) -> tuple[str, list[str]]:
         raise DataError(
             f"{path} line 1 is not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name}"
         ) from None
-    delimiter = max(",;\t|", key=header.count) if any(c in header for c in ",;\t|") else ","
+    bare = re.sub(r'"[^"]*"', "", header)
+    delimiter = max(_DELIMITERS, key=bare.count)  # the first of equals: a comma where there is none
     try:
         columns = next(csv.reader([header], delimiter=delimiter, strict=True), [""])
     except csv.Error:
