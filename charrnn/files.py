@@ -172,11 +172,14 @@ def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
     except OSError:
         raise error(f"{folder} has no readable {SUMS}; it is not whole") from None
     listed = {}
-    for line in sums.decode(errors="replace").splitlines():
+    *lines, end = sums.decode(errors="replace").split("\n")
+    for line in lines:
         digest, separator, name = line.partition("  ")
         if not separator or "/" in name or name in listed:
             raise error(f"{folder / SUMS} is damaged")
         listed[name] = digest
+    if end:
+        raise error(f"{folder / SUMS} is damaged")
     present = {p.name for p in folder.iterdir() if p.name != SUMS}
     problems = [f"{n} is missing" for n in sorted(listed.keys() - present)]
     problems += [f"{n} is not listed" for n in sorted(present - listed.keys())]

@@ -16,13 +16,18 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
     forward_rnn.cell.h2h.weight  (G·H, H)           .bias (G·H,)
     backward_rnn.…       the same again, only when bidirectional
     h2o.weight           (L, pooled size)           .bias (L,)
+    ngrams.weight        (buckets, L)  only with ngram_buckets
+
+With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
+name's hashed 1- to 4-grams is trained jointly and its logits are added. The recurrence then learns
+what short pieces do not say.
 
 Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """
 
 from __future__ import annotations
 
-__all__ = ["RNN", "CharRNN", "GRUCell", "LSTMCell", "ModelConfig", "RNNCell"]
+__all__ = ["RNN", "CharRNN", "GRUCell", "LSTMCell", "ModelConfig", "NgramTable", "RNNCell"]
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -47,10 +52,13 @@ class ModelConfig:
         bidirectional: also read the name from its end.
         pooling: what ``h2o`` sees: the ``last`` state, or the last state joined by the mean and
             the maximum of all states (``last_mean_max``).
-        dropout: share of inputs and of pooled features dropped while training.
+        ngram_buckets: rows of the n-gram table, a power of two; 0 leaves it out.
+        dropout: share of the pooled features dropped while training.
+        input_dropout: share of the embedding dropped, the same for all characters of a name.
+        ngram_dropout: share of the n-grams dropped.
 
     Raises:
-        ConfigError: a size is not positive, or dropout is outside [0, 1).
+        ConfigError: a size is not positive, or a dropout is outside [0, 1).
     """
 
     vocabulary_size: int
@@ -60,14 +68,21 @@ class ModelConfig:
     embedding_size: int = 0
     bidirectional: bool = False
     pooling: Literal["last", "last_mean_max"] = "last"
+    ngram_buckets: int = 0
     dropout: float = 0.0
+    input_dropout: float = 0.0
+    ngram_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "label_count", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.embedding_size < 0 or not 0 <= self.dropout < 1:
-            raise ConfigError("embedding_size must be ≥ 0 and dropout in [0, 1)")
+        if self.embedding_size < 0:
+            raise ConfigError(f"embedding_size is {self.embedding_size}; it must not be negative")
+        if self.ngram_buckets < 0 or self.ngram_buckets & (self.ngram_buckets - 1):
+            raise ConfigError(f"ngram_buckets is {self.ngram_buckets}; it must be a power of two")
+        if not all(0 <= d < 1 for d in (self.dropout, self.input_dropout, self.ngram_dropout)):
+            raise ConfigError("dropout, input_dropout and ngram_dropout must be in [0, 1)")
         if self.cell not in _CELLS or self.pooling not in ("last", "last_mean_max"):
             raise ConfigError(f"unknown cell {self.cell!r} or pooling {self.pooling!r}")
 
@@ -165,6 +180,41 @@ class RNN(nn.Module):
         return torch.stack(hidden, dim=1) if every_state else state[:, None, :H]
 
 
+class NgramTable(nn.Module):
+    """A linear model of hashed 1- to 4-grams: one row of L weights per bucket, summed over the
+    name's n-grams and divided by the root of their number, so that long names do not shout."""
+
+    ORDERS = (1, 2, 3, 4)
+    _SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
+    _MULTIPLIER = 0x1E3779B97F4A7C15  # odd, from the golden ratio (Knuth's multiplicative hashing)
+
+    def __init__(self, buckets: int, label_count: int, dropout: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(buckets, label_count))
+        self.dropout = dropout
+
+    def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the n-grams' logits, ``(B, L)``, for int64 ids ``(B, T)``."""
+        codes, inside = [], []
+        for n in self.ORDERS[: ids.shape[1]]:
+            code = ids.new_full((len(ids), ids.shape[1] - n + 1), n)
+            for i in range(n):
+                code = code * 256 + ids[:, i : ids.shape[1] - n + 1 + i]
+            # An int64 product wraps around; its upper bits are well mixed.
+            codes.append(((code * self._MULTIPLIER) >> 40) & (len(self.weight) - 1))
+            if lengths is not None:
+                ends = torch.arange(n, ids.shape[1] + 1, device=ids.device)
+                inside.append(ends <= lengths[:, None])
+        rows = torch.cat(codes, dim=1)  # (B, number of n-grams)
+        if lengths is None:
+            each = self.weight.new_full(rows.shape, self._SCALE / rows.shape[1] ** 0.5)
+        else:
+            each = torch.cat(inside, dim=1).to(self.weight.dtype)
+            each = each * (self._SCALE / each.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
+        each = F.dropout(each, self.dropout, self.training)
+        return F.embedding_bag(rows, self.weight, per_sample_weights=each, mode="sum")
+
+
 class CharRNN(nn.Module):
     """Character RNN, many-to-one: ids ``(B, T)`` and lengths ``(B,)`` in, logits ``(B, L)`` out."""
 
@@ -178,6 +228,11 @@ class CharRNN(nn.Module):
         self.backward_rnn = RNN(cell(E or V, H)) if config.bidirectional else None
         parts = (1 if config.pooling == "last" else 3) * (2 if config.bidirectional else 1)
         self.h2o = nn.Linear(parts * H, config.label_count)
+        self.ngrams = (
+            NgramTable(config.ngram_buckets, config.label_count, config.ngram_dropout)
+            if config.ngram_buckets
+            else None
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -198,13 +253,15 @@ class CharRNN(nn.Module):
         hidden = torch.cat(h, dim=2)  # (B, T, H or 2·H)
         pooled = _pool(hidden, lengths) if every_state else hidden[:, 0]
         logits: Tensor = self.h2o(self.dropout(pooled))
-        return logits
+        return logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
 
     def _inputs(self, rnn: RNN, ids: Tensor) -> Tensor:
         """Return x2h(x_t) for every character, ``(B, T, G·H)``."""
         x2h = rnn.cell.x2h
-        if self.embedding is not None and self.training and self.config.dropout:
-            projected: Tensor = x2h(self.dropout(self.embedding(ids)))
+        if self.embedding is not None and self.training and self.config.input_dropout:
+            kept = self.embedding.weight.new_ones(len(ids), 1, self.config.embedding_size)
+            kept = F.dropout(kept, self.config.input_dropout)  # one mask per name
+            projected: Tensor = x2h(self.embedding(ids) * kept)
             return projected
         if self.embedding is not None:
             table: Tensor = x2h(self.embedding.weight)  # (V + 1, G·H)
@@ -229,7 +286,8 @@ def _pool(hidden: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return torch.cat((last, hidden.mean(dim=1), hidden.amax(dim=1)), dim=1)
     steps = torch.arange(hidden.shape[1], device=hidden.device)
-    inside = (steps < lengths[:, None])[:, :, None]  # (B, T, 1)
-    mean = (hidden * inside).sum(dim=1) / lengths.clamp(min=1)[:, None]
+    own = lengths.clamp(min=1)[:, None]  # an empty name has one step, of padding
+    inside = (steps < own)[:, :, None]  # (B, T, 1)
+    mean = (hidden * inside).sum(dim=1) / own
     maximum = hidden.masked_fill(~inside, -torch.inf).amax(dim=1)
     return torch.cat((last, mean, maximum), dim=1)

@@ -17,6 +17,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Receipt",
     "RunPlan",
+    "check_exportable",
     "export",
     "fingerprint",
     "finished_run",
@@ -115,13 +116,22 @@ def staging_folder(destination: Path, digest: str) -> Path:
 
 
 def finished_run(destination: Path, digest: str) -> Path | None:
-    """Return the newest published run with this fingerprint, or None."""
+    """Return the newest published run with this fingerprint that has all its parts, or None."""
     if not destination.is_dir():
         return None
     for run in sorted(destination.glob(f"*-{digest[:8]}*"), reverse=True):
-        if _RUN.fullmatch(run.name) and read_manifest(run)["fingerprint"] == digest:
+        if _RUN.fullmatch(run.name) and _is_finished(run, digest):
             return run
     return None
+
+
+def _is_finished(run: Path, digest: str) -> bool:
+    try:
+        manifest = read_manifest(run)
+        sizes = [(run / part["name"]).stat().st_size == part["size"] for part in manifest["parts"]]
+    except (CharrnnError, OSError, KeyError, TypeError):
+        return False  # damaged: score again, beside it
+    return manifest["fingerprint"] == digest and all(sizes)
 
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
@@ -295,24 +305,51 @@ def verify_run(run: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(run)
     check_sums(run, DataError)
-    statuses = Counter[str]()
-    next_row = 0
-    column = manifest["options"]["prefix"] + "status"
+    try:
+        found = _recount(run, manifest)
+        expected = {
+            "rows": manifest["rows"],
+            "statuses": {status: n for status, n in manifest["statuses"].items() if n},
+            "reasons": manifest["reasons"],
+            "labels": manifest["labels"],
+        }
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(f"{run / 'manifest.json'} is damaged; score the input again") from None
+    wrong = [key for key, value in expected.items() if found[key] != value]
+    if wrong:
+        raise DataError(f"{run}: the parts do not hold the {', '.join(wrong)} the manifest says")
+    return manifest
+
+
+def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Count rows, statuses, reasons and labels of a run from its parts, pages verified."""
+    rows = 0
+    counts = {"status": Counter[str](), "reason": Counter[str](), "language": Counter[str]()}
     for part in manifest["parts"]:
+        columns = [manifest["options"]["prefix"] + name for name in counts]
         try:
             file = pq.ParquetFile(run / part["name"], page_checksum_verification=True)
-            table = file.read()
+            table = file.read()  # all columns, to verify all pages
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{run / part['name']} is damaged; score the input again") from error
-        if table.num_rows != part["rows"] or part["first_row"] != next_row:
+        if table.num_rows != part["rows"] or part["first_row"] != rows:
             raise DataError(f"{run / part['name']} does not hold the rows its manifest says")
-        next_row += table.num_rows
-        for entry in table[column].value_counts().to_pylist():
-            statuses[entry["values"]] += entry["counts"]
-    expected = {status: n for status, n in manifest["statuses"].items() if n}
-    if next_row != manifest["rows"] or dict(statuses) != expected:
-        raise DataError(f"{run} does not account for the {manifest['rows']} rows of its input")
-    return manifest
+        rows += table.num_rows
+        for counter, column in zip(counts.values(), columns, strict=True):
+            for entry in table[column].drop_null().value_counts().to_pylist():
+                counter[entry["values"]] += entry["counts"]
+    statuses, reasons, labels = (dict(counter) for counter in counts.values())
+    return {"rows": rows, "statuses": statuses, "reasons": reasons, "labels": labels}
+
+
+def check_exportable(schema: pa.Schema, path: Path) -> None:
+    """Raise DataError when ``path`` is CSV and a column cannot be written as CSV."""
+    nested = [f.name for f in schema if pa.types.is_nested(f.type)]
+    if path.name.endswith(".csv") and nested:
+        raise DataError(
+            f"column {', '.join(map(repr, nested))} is nested and does not fit into CSV; "
+            "give a .parquet file to -o"
+        )
 
 
 def export(run: Path, path: Path) -> int:
@@ -323,8 +360,7 @@ def export(run: Path, path: Path) -> int:
         writer: Any = None
         try:
             for part in read_manifest(run)["parts"]:
-                file = pq.ParquetFile(run / part["name"], page_checksum_verification=True)
-                table = file.read().replace_schema_metadata(None)
+                table = _read_part(run / part["name"])
                 if path.name.endswith(".csv"):
                     table = _plain(table)
                     writer = writer or pacsv.CSVWriter(temporary, table.schema)
@@ -338,6 +374,14 @@ def export(run: Path, path: Path) -> int:
             if writer is not None:
                 writer.close()
     return rows
+
+
+def _read_part(path: Path) -> pa.Table:
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        return file.read().replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged; score the input again with --force") from error
 
 
 def _receipt_path(folder: Path, index: int) -> Path:

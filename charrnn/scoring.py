@@ -167,14 +167,13 @@ class Scorer:
             ``reason`` as in the README's table.
         """
         chosen = ScoreOptions(**options)
-        if isinstance(names, pl.Series):
-            array = names.cast(pl.String).to_arrow()
-        elif isinstance(names, pa.Array | pa.ChunkedArray):
-            array = names
-        else:
-            array = pa.array(list(names), pa.string())
-        columns = self.columns(array, chosen)
-        table = pa.table({chosen.name_column: array, **columns})
+        if chosen.name_column in chosen.columns(self.version.labels):
+            raise ConfigError(
+                f"column {chosen.name_column!r} would be both the names and an answer; "
+                "give another name_column, or a prefix"
+            )
+        array = _text_array(names)
+        table = pa.table({chosen.name_column: array, **self.columns(array, chosen)})
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -321,6 +320,20 @@ def pick_device(device: str) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"there is no device {device!r} on this machine; use --device cpu")
     return chosen
+
+
+def _text_array(names: Sequence[str | None] | pl.Series | pa.Array) -> pa.Array:
+    """Return names as an Arrow array of text; raise DataError when they are something else."""
+    if isinstance(names, pl.Series):
+        if names.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+            raise DataError(f"names are {names.dtype}; expected text (String)")
+        return names.cast(pl.String).to_arrow()
+    if isinstance(names, pa.Array | pa.ChunkedArray):
+        return names
+    listed = list(names)
+    if isinstance(names, str) or not all(name is None or isinstance(name, str) for name in listed):
+        raise DataError("names must be a list of texts (or None)")
+    return pa.array(listed, pa.string())
 
 
 def _distinct(names: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

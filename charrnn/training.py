@@ -12,6 +12,7 @@ __all__ = [
     "EpochRecord",
     "Fit",
     "Preset",
+    "Taught",
     "TrainConfig",
     "fit",
     "fitted_network",
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from safetensors import safe_open
@@ -52,8 +54,13 @@ class TrainConfig:
         learning_rate: of Adam; the peak when ``schedule`` is ``one_cycle``.
         weight_decay: decoupled (AdamW), 0 for plain Adam.
         schedule: ``constant``, or ``one_cycle``: linear warm-up over the first quarter of all
-            steps, then a cosine down to zero (after Smith & Topin 2018).
+            steps, then a cosine down to 0.2 % (after Smith & Topin 2018).
         clip_norm: largest norm of the whole gradient; 0 leaves it alone.
+        beta2: decay of Adam's second moment.
+        logit_adjustment: adds this times the log of the training label shares to the logits in the
+            loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
+        by_length: put names of like length into one batch, in a random order of batches; the same
+            loss for less padding.
         keep_best: end with the epoch of lowest validation NLL instead of the last one.
         seed: decides initial weights, order of examples and dropout.
 
@@ -67,24 +74,37 @@ class TrainConfig:
     weight_decay: float = 0.0
     schedule: Literal["constant", "one_cycle"] = "constant"
     clip_norm: float = 0.0
+    beta2: float = 0.999
+    logit_adjustment: float = 0.0
+    by_length: bool = False
     keep_best: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
             raise ConfigError("epochs and batch size must be at least 1, the learning rate above 0")
-        if min(self.weight_decay, self.clip_norm, self.seed) < 0:
-            raise ConfigError("weight decay, clip norm and seed must not be negative")
+        if min(self.weight_decay, self.clip_norm, self.seed, self.logit_adjustment) < 0:
+            raise ConfigError(
+                "weight decay, clip norm, logit adjustment and seed must not be negative"
+            )
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named recipe: text rules, architecture (all but the sizes the data decide), fitting."""
+    """A named recipe: text rules, architecture (all but the sizes the data decide), fitting.
+
+    A preset with a ``teacher`` also learns from that preset's calibrated probabilities on names
+    made up from the training names: ``synthetic`` of them in all, ``synthetic_per_epoch`` drawn
+    anew for every epoch (knowledge distillation, Hinton et al. 2015).
+    """
 
     name: str
     vocabulary: Vocabulary
     train: TrainConfig
     model: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
+    synthetic: int = 0
+    synthetic_per_epoch: int = 0
 
     def model_config(self, label_count: int) -> ModelConfig:
         """Return the architecture for ``label_count`` labels."""
@@ -96,6 +116,7 @@ PRESETS = {
     for preset in (
         # The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.
         Preset("seed", SEED_VOCABULARY, TrainConfig()),
+        # Wide and deep: a bidirectional GRU and the n-grams' linear model in one network.
         Preset(
             "default",
             LATIN_VOCABULARY,
@@ -103,11 +124,40 @@ PRESETS = {
                 epochs=12,
                 batch_size=128,
                 learning_rate=4e-3,
-                weight_decay=0.01,
+                weight_decay=0.03,
                 schedule="one_cycle",
                 clip_norm=1.0,
+                beta2=0.99,
+                logit_adjustment=0.2,
+                by_length=True,
             ),
-            {"cell": "gru", "embedding_size": 64, "bidirectional": True, "dropout": 0.3},
+            {
+                "cell": "gru",
+                "embedding_size": 64,
+                "bidirectional": True,
+                "ngram_buckets": 2**14,
+                "dropout": 0.5,
+                "input_dropout": 0.2,
+                "ngram_dropout": 0.1,
+            },
+        ),
+        # The seed's network, fastest to score, taught by the default.
+        Preset(
+            "tiny",
+            LATIN_VOCABULARY,
+            TrainConfig(
+                epochs=30,
+                batch_size=128,
+                learning_rate=4e-3,
+                weight_decay=0.03,
+                schedule="one_cycle",
+                clip_norm=1.0,
+                beta2=0.99,
+                by_length=True,
+            ),
+            teacher="default",
+            synthetic=120_000,
+            synthetic_per_epoch=24_000,
         ),
     )
 }
@@ -122,6 +172,16 @@ class EpochRecord:
     loss: float
     validation_nll: float | None
     validation_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Names with a teacher's probabilities, float32 ``(N, L)``, of which ``per_epoch`` are drawn
+    anew for every epoch."""
+
+    names: list[str]
+    probabilities: npt.NDArray[np.float32]
+    per_epoch: int
 
 
 @dataclass(frozen=True)
@@ -141,8 +201,13 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_epoch_seed(train.seed, 0))
             self.network = CharRNN(config).to(device)
+        parameters = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": train.weight_decay},
+            {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},  # biases
+        ]
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay
+            groups, lr=train.learning_rate, betas=(0.9, train.beta2), fused=True
         )
         self.history: list[EpochRecord] = []
         self.best_epoch = 0
@@ -195,6 +260,7 @@ def fit(
     examples: Examples,
     *,
     validation: Examples | None = None,
+    taught: Taught | None = None,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     identity: str = "",
@@ -205,6 +271,7 @@ def fit(
 
     Args:
         validation: examples that choose the epoch (``keep_best``) and are reported on.
+        taught: further examples, with a teacher's probabilities instead of a label.
         checkpoint: file that is rewritten after every epoch; None keeps none.
         identity: what the checkpoint is of (data, recipe, protocol); a checkpoint of another
             identity is refused.
@@ -218,10 +285,10 @@ def fit(
     run = _Run(config, train, torch.device(device))
     if resume and checkpoint is not None and checkpoint.exists():
         run.load(checkpoint, identity)
-    ids, lengths, targets = _tensors(vocabulary, examples, device)
+    data = _Data.of(vocabulary, examples, taught, config.label_count, torch.device(device))
     held_out = vocabulary.encode(pa.array(validation.names)) if validation else None
     for epoch in range(len(run.history) + 1, train.epochs + 1):
-        loss = _one_epoch(run, train, epoch, ids, lengths, targets)
+        loss = _one_epoch(run, train, epoch, data)
         nll, accuracy = None, None
         if validation is not None and held_out is not None and len(held_out):
             nll, accuracy = _validate(run.network, held_out, validation.label_ids)
@@ -243,38 +310,93 @@ def fitted_network(config: ModelConfig, weights: dict[str, Tensor]) -> CharRNN:
     return network.eval()
 
 
-def _one_epoch(
-    run: _Run, train: TrainConfig, epoch: int, ids: Tensor, lengths: Tensor, targets: Tensor
-) -> float:
+@dataclass(frozen=True)
+class _Data:
+    """All examples on the device: the first ``base`` rows are used in every epoch, ``drawn`` of
+    the rest. ``targets`` are probabilities ``(N, L)``; ``adjust`` is log label shares ``(L,)``."""
+
+    ids: Tensor
+    lengths: Tensor
+    targets: Tensor
+    adjust: Tensor
+    base: int
+    drawn: int
+
+    @classmethod
+    def of(
+        cls,
+        vocabulary: Vocabulary,
+        examples: Examples,
+        taught: Taught | None,
+        label_count: int,
+        device: torch.device,
+    ) -> _Data:
+        if not examples.names:
+            raise DataError("there are no training examples")
+        names = examples.names + (taught.names if taught else [])
+        ids, lengths = vocabulary.encode(pa.array(names)).padded()
+        targets = np.eye(label_count, dtype=np.float32)[examples.label_ids]
+        shares = targets.mean(axis=0)
+        if taught:
+            targets = np.concatenate((targets, taught.probabilities))
+        return cls(
+            ids=torch.from_numpy(ids).to(device),
+            lengths=torch.from_numpy(np.maximum(lengths, 1)).to(device),
+            targets=torch.from_numpy(targets).to(device),
+            adjust=torch.from_numpy(np.log(np.maximum(shares, 1e-6))).to(device),
+            base=len(examples.names),
+            drawn=taught.per_epoch if taught else 0,
+        )
+
+    def batches(self, train: TrainConfig) -> list[Tensor]:
+        """Return the rows of one epoch's batches; draws from the global generator."""
+        rows = torch.arange(self.base)
+        if self.drawn:
+            picked = torch.randperm(len(self.ids) - self.base)[: self.drawn]
+            rows = torch.cat((rows, self.base + picked))
+        rows = rows[torch.randperm(len(rows))]
+        if not train.by_length:
+            return list(torch.split(rows, train.batch_size))
+        lengths = self.lengths.cpu()
+        found: list[Tensor] = []
+        for block in torch.split(rows, 16 * train.batch_size):
+            by_length = block[torch.argsort(lengths[block], stable=True)]
+            found += torch.split(by_length, train.batch_size)
+        return [found[i] for i in torch.randperm(len(found)).tolist()]
+
+
+def _one_epoch(run: _Run, train: TrainConfig, epoch: int, data: _Data) -> float:
     """Train for one epoch and return the mean loss; the global generator is left as it was."""
-    N = len(ids)
-    steps = math.ceil(N / train.batch_size)
-    total = 0.0
-    cuda = [ids.device] if ids.is_cuda else []
+    device = data.ids.device
+    total, seen = 0.0, 0
     run.network.train()
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=[device] if data.ids.is_cuda else []):
         torch.manual_seed(_epoch_seed(train.seed, epoch))
-        order = torch.randperm(N).to(ids.device)
-        for step, rows in enumerate(torch.split(order, train.batch_size)):
+        batches = data.batches(train)
+        steps = len(batches)
+        for step, chosen in enumerate(batches):
             for group in run.optimizer.param_groups:
                 group["lr"] = _learning_rate(
                     train, (epoch - 1) * steps + step, train.epochs * steps
                 )
-            longest = int(lengths[rows].max())
-            logits = run.network(ids[rows, :longest], lengths[rows])
-            loss = F.cross_entropy(logits, targets[rows])
+            rows = chosen.to(device)
+            lengths = data.lengths[rows]
+            logits = run.network(data.ids[rows, : int(lengths.max())], lengths)
+            adjusted = logits + train.logit_adjustment * data.adjust
+            loss = F.cross_entropy(adjusted, data.targets[rows])
             run.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if train.clip_norm:
                 torch.nn.utils.clip_grad_norm_(run.network.parameters(), train.clip_norm)
             run.optimizer.step()
             total += loss.item() * len(rows)
+            seen += len(rows)
     if not math.isfinite(total):
         raise CharrnnError(
             f"the training loss is not a finite number in epoch {epoch}; "
             "train with a lower learning rate"
         )
-    return total / N
+    return total / seen
 
 
 def _learning_rate(train: TrainConfig, step: int, steps: int) -> float:
@@ -284,25 +406,13 @@ def _learning_rate(train: TrainConfig, step: int, steps: int) -> float:
     if step < warm_up:
         return train.learning_rate * (step + 1) / warm_up
     progress = (step - warm_up) / max(1, steps - warm_up)
-    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return train.learning_rate * max(0.002, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _validate(network: CharRNN, encoded: Encoded, label_ids: Any) -> tuple[float, float]:
     probabilities = softmax(logits_of(network.eval(), encoded))
     accuracy = float((probabilities.argmax(axis=1) == label_ids).mean())
     return negative_log_likelihood(probabilities, label_ids), accuracy
-
-
-def _tensors(
-    vocabulary: Vocabulary, examples: Examples, device: torch.device | str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ids uint8 ``(N, T)``, lengths ``(N,)`` and label ids ``(N,)`` on the device."""
-    if not examples.names:
-        raise DataError("there are no training examples")
-    ids, lengths = vocabulary.encode(pa.array(examples.names)).padded()
-    arrays = (ids, np.maximum(lengths, 1), examples.label_ids)
-    ids_, lengths_, targets = (torch.from_numpy(array).to(device) for array in arrays)
-    return ids_, lengths_, targets
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

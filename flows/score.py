@@ -112,7 +112,7 @@ def score(
     """
     from charrnn.files import hold, remove_tree
     from charrnn.planning import destination_of
-    from charrnn.runs import export, finished_run, point_latest_at, read_manifest
+    from charrnn.runs import check_exportable, export, finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
 
     started, created = time.monotonic(), datetime.now(UTC)
@@ -121,6 +121,8 @@ def score(
     with hold(destination / ".lock", f"process {os.getpid()} on {platform.node()}"):
         scorer = Scorer.load(model, models=models, device=device, batch_size=batch_size)
         plan = plan_run(source, destination, scorer, options, partition_rows, multiline)
+        if single_file is not None:
+            check_exportable(plan.source.schema, single_file)
         published = None if force else finished_run(destination, plan.fingerprint)
         if published is not None:
             remove_tree(plan.staging)
