@@ -27,7 +27,16 @@ Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 
 from __future__ import annotations
 
-__all__ = ["RNN", "CharRNN", "GRUCell", "LSTMCell", "ModelConfig", "NgramTable", "RNNCell"]
+__all__ = [
+    "RNN",
+    "CharRNN",
+    "GRUCell",
+    "LSTMCell",
+    "ModelConfig",
+    "NgramTable",
+    "RNNCell",
+    "as_stored",
+]
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -268,6 +277,12 @@ class CharRNN(nn.Module):
         else:
             table = F.pad(x2h.weight.T, (0, 0, 1, 0)) + x2h.bias  # row 0 is padding
         return F.embedding(ids, table)
+
+
+def as_stored(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor of the state dict as a file holds it: the n-gram table, most of a model's
+    bytes, in half precision, everything else as it is."""
+    return tensor.half() if name == "ngrams.weight" else tensor
 
 
 def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:

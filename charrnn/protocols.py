@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -32,11 +33,13 @@ from charrnn.calibration import Floats, fit_temperature, softmax
 from charrnn.corpus import Corpus, Examples, Split, honest_split, seed_split
 from charrnn.errors import DataError
 from charrnn.evaluation import Metrics, evaluate, majority_probabilities, ngram_probabilities
+from charrnn.familiarity import CharacterModel, name_hashes
 from charrnn.inference import logits_of
 from charrnn.model import CharRNN
+from charrnn.synthetic import synthetic_names
 from charrnn.text import normalise
-from charrnn.training import EpochRecord, Fit, Preset, fit
-from charrnn.versions import ModelVersion
+from charrnn.training import PRESETS, EpochRecord, Fit, Preset, Taught, fit
+from charrnn.versions import Calibration, ModelVersion
 from charrnn.vocabulary import Vocabulary
 
 Protocol = Literal["honest", "seed"]
@@ -50,9 +53,11 @@ class ProtocolResult:
     fit: Fit
     temperature: float
     validation: Metrics | None
+    validation_logits: npt.NDArray[np.float32]
+    validation_labels: npt.NDArray[np.int64]
     test: Metrics
     test_probabilities: Floats
-    test_labels: Any
+    test_labels: npt.NDArray[np.int64]
 
 
 def split_of(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
@@ -80,25 +85,50 @@ def run_protocol(
     protocol: Protocol,
     *,
     device: torch.device | str = "cpu",
-    checkpoint: Path | None = None,
+    checkpoints: Path | None = None,
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
 ) -> ProtocolResult:
-    """Fit ``preset`` under a protocol (its seed is ``preset.train.seed``) and measure it."""
+    """Fit ``preset`` under a protocol (its seed is ``preset.train.seed``) and measure it.
+
+    A preset with a teacher fits that first, on the same split with the same seed. ``checkpoints``
+    is a folder with one file per fit; see ``training.fit`` for ``resume``. ``on_epoch`` is called
+    for the epochs of the teacher, too.
+    """
     split = split_of(corpus, protocol, preset.train.seed)
+    taught = None
+    if preset.teacher:
+        teacher = with_seed(PRESETS[preset.teacher], preset.train.seed)
+        taught = _teach(
+            run_protocol(
+                corpus,
+                teacher,
+                protocol,
+                device=device,
+                checkpoints=checkpoints,
+                resume=resume,
+                on_epoch=on_epoch,
+            ),
+            teacher.vocabulary,
+            preset,
+            split.train,
+        )
+    identity = identity_of(corpus, preset, protocol)
     fitted = fit(
         preset.model_config(len(corpus.labels)),
         preset.train,
         preset.vocabulary,
         split.train,
         validation=split.validation if split.validation.names else None,
+        taught=taught,
         device=device,
-        checkpoint=checkpoint,
-        identity=identity_of(corpus, preset, protocol),
+        checkpoint=checkpoints / f"{identity[:16]}.safetensors" if checkpoints else None,
+        identity=identity,
         resume=resume,
         on_epoch=on_epoch,
     )
     temperature, validation = 1.0, None
+    logits = np.zeros((0, len(corpus.labels)), np.float32)
     if split.validation.names:
         logits = _logits(fitted.network, preset.vocabulary, split.validation)
         temperature = fit_temperature(logits, split.validation.label_ids)
@@ -110,10 +140,27 @@ def run_protocol(
         fit=fitted,
         temperature=temperature,
         validation=validation,
+        validation_logits=logits,
+        validation_labels=split.validation.label_ids,
         test=evaluate(test, split.test.label_ids, corpus.labels),
         test_probabilities=test,
         test_labels=split.test.label_ids,
     )
+
+
+def _teach(
+    teacher: ProtocolResult, vocabulary: Vocabulary, preset: Preset, train: Examples
+) -> Taught:
+    """Return made-up names with the teacher's calibrated probabilities."""
+    names = synthetic_names(
+        [normalise(name) for name in train.names],
+        train.label_ids.tolist(),
+        preset.synthetic,
+        preset.train.seed,
+    )
+    logits = logits_of(teacher.fit.network, vocabulary.encode(pa.array(names)))
+    probabilities = softmax(logits, teacher.temperature).astype(np.float32)
+    return Taught(names, probabilities, preset.synthetic_per_epoch)
 
 
 def baselines(corpus: Corpus, protocol: Protocol, seed: int) -> dict[str, Metrics]:
@@ -148,7 +195,8 @@ def make_version(
         compared: protocol → baseline → metrics.
         made: how and with what: time, libraries, device.
     """
-    train = honest_split(corpus).train
+    split = honest_split(corpus)
+    train = split.train
     counts = np.bincount(train.label_ids, minlength=len(corpus.labels))
     assert honest.validation is not None
     facts = {
@@ -175,7 +223,24 @@ def make_version(
         labels=corpus.labels,
         temperature=honest.temperature,
         priors=tuple((counts / counts.sum()).tolist()),
+        calibration=_calibration(preset.vocabulary, split, honest),
         facts=facts,
+    )
+
+
+def _calibration(vocabulary: Vocabulary, split: Split, honest: ProtocolResult) -> Calibration:
+    """Return what the validation names say about the network, and which names are ambiguous."""
+    train = vocabulary.encode(pa.array(split.train.names))
+    labels_of: dict[int, set[int]] = {}
+    for key, label in zip(name_hashes(train).tolist(), split.train.label_ids.tolist(), strict=True):
+        labels_of.setdefault(key, set()).add(label)
+    ambiguous = sorted(key for key, labels in labels_of.items() if len(labels) > 1)
+    held_out = vocabulary.encode(pa.array(split.validation.names))
+    return Calibration(
+        logits=honest.validation_logits,
+        label_ids=honest.validation_labels,
+        characters=CharacterModel.fit(train, held_out),
+        ambiguous=np.array(ambiguous, np.int64),
     )
 
 
@@ -198,6 +263,12 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
         "data": corpus.digest,
         "protocol": protocol,
         "model": preset.model,
+        "taught": [preset.synthetic, preset.synthetic_per_epoch],
+        "teacher": (
+            identity_of(corpus, with_seed(PRESETS[preset.teacher], preset.train.seed), protocol)
+            if preset.teacher
+            else ""
+        ),
         "train": asdict(preset.train),
         "vocabulary": preset.vocabulary.to_json(),
     }
@@ -209,5 +280,7 @@ def with_seed(preset: Preset, seed: int) -> Preset:
     return replace(preset, train=replace(preset.train, seed=seed))
 
 
-def _logits(network: CharRNN, vocabulary: Vocabulary, examples: Examples) -> Any:
+def _logits(
+    network: CharRNN, vocabulary: Vocabulary, examples: Examples
+) -> npt.NDArray[np.float32]:
     return logits_of(network, vocabulary.encode(pa.array(examples.names)))

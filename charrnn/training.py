@@ -40,7 +40,7 @@ from charrnn.corpus import Examples
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.files import write_bytes
 from charrnn.inference import logits_of
-from charrnn.model import CharRNN, ModelConfig
+from charrnn.model import CharRNN, ModelConfig, as_stored
 from charrnn.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded, Vocabulary
 
 
@@ -135,7 +135,7 @@ PRESETS = {
                 "cell": "gru",
                 "embedding_size": 64,
                 "bidirectional": True,
-                "ngram_buckets": 2**14,
+                "ngram_buckets": 2**15,
                 "dropout": 0.5,
                 "input_dropout": 0.2,
                 "ngram_dropout": 0.1,
@@ -304,9 +304,10 @@ def fit(
 
 
 def fitted_network(config: ModelConfig, weights: dict[str, Tensor]) -> CharRNN:
-    """Return a network with these weights, in ``eval`` mode on the CPU."""
+    """Return a network with these weights, in ``eval`` mode on the CPU; they are rounded as a
+    model version stores them, so that what is measured is what is shipped."""
     network = CharRNN(config)
-    network.load_state_dict({name: tensor.cpu() for name, tensor in weights.items()})
+    network.load_state_dict({name: as_stored(name, t.cpu()).float() for name, t in weights.items()})
     return network.eval()
 
 

@@ -2,11 +2,12 @@
 
 A version is a folder, published by one rename and never modified::
 
-    outputs/models/v0007/weights.safetensors   the tensors
+    outputs/models/v0007/weights.safetensors   the network
+                        /calibration.safetensors  what held-out names say about it
                         /model.json            everything else that scoring and people need
                         /report.html           (where training wrote one)
                         /SHA256SUMS            digests of all of them, for sha256sum -c
-    outputs/models/aliases/champion            one line: v0007
+    outputs/models/aliases/champion            v0007, and below it what it was before
 
 Versions that ship inside the package are addressed ``pretrained`` and ``pretrained-tiny``. Only
 safetensors and JSON are read; a pickle is never opened.
@@ -17,11 +18,14 @@ from __future__ import annotations
 __all__ = [
     "FORMAT_VERSION",
     "PRETRAINED",
+    "Calibration",
     "ModelVersion",
+    "alias_history",
     "aliases",
     "list_versions",
     "load_version",
     "resolve",
+    "roll_back",
     "save_version",
     "set_alias",
     "write_version",
@@ -34,13 +38,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from charrnn.errors import ConfigError, ModelError, did_you_mean
+from charrnn.familiarity import CharacterModel
 from charrnn.files import (
+    TEMPORARY,
     check_sums,
     json_bytes,
     publish_folder,
@@ -48,15 +56,56 @@ from charrnn.files import (
     write_bytes,
     write_sums,
 )
-from charrnn.model import CharRNN, ModelConfig
+from charrnn.model import CharRNN, ModelConfig, as_stored
 from charrnn.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no calibration.safetensors; it is still read
 PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
 
 _PACKAGED = Path(__file__).with_name("pretrained")
 _VERSION = re.compile(r"v\d{4,}")
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out names say about a network: M validation names, without the names.
+
+    Attributes:
+        logits: float32 ``(M, L)``, uncalibrated.
+        label_ids: int64 ``(M,)``, the true labels.
+        characters: how surprising a name is, and held-out names on that scale.
+        ambiguous: int64, sorted: hashes of the names found under several labels in training.
+    """
+
+    logits: npt.NDArray[np.float32]
+    label_ids: npt.NDArray[np.int64]
+    characters: CharacterModel
+    ambiguous: npt.NDArray[np.int64]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields as tensors by name."""
+        arrays = {
+            "logits": self.logits,
+            "label_ids": self.label_ids,
+            "characters.surprise": self.characters.surprise,
+            "characters.quantiles": self.characters.quantiles,
+            "ambiguous": self.ambiguous,
+        }
+        return {name: torch.from_numpy(array).contiguous() for name, array in arrays.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Calibration:
+        """Rebuild what ``tensors`` returned."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return cls(
+            logits=arrays["logits"],
+            label_ids=arrays["label_ids"],
+            characters=CharacterModel(
+                arrays["characters.surprise"], arrays["characters.quantiles"]
+            ),
+            ambiguous=arrays["ambiguous"],
+        )
 
 
 @dataclass(frozen=True)
@@ -70,6 +119,7 @@ class ModelVersion:
         labels: L label names, in the order of the logits.
         temperature: divides the logits before the softmax; above 0.
         priors: L label shares of the training examples.
+        calibration: None only in versions of format 1.
         facts: plain JSON about how it was made: preset, seed, data digest, metrics, libraries.
         name: ``v0007``, or ``pretrained``; empty before it is saved.
         digest: SHA-256 that stands for every byte of the version; empty before it is saved.
@@ -81,6 +131,7 @@ class ModelVersion:
     labels: tuple[str, ...]
     temperature: float
     priors: tuple[float, ...]
+    calibration: Calibration | None = field(default=None, repr=False)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
     name: str = ""
     digest: str = ""
@@ -119,7 +170,7 @@ def write_version(
 ) -> Path:
     """Write the files of ``version`` into ``folder``, replacing what was there; return it."""
     document = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if version.calibration is not None else 1,
         "config": version.config.to_json(),
         "vocabulary": version.vocabulary.to_json(),
         "labels": list(version.labels),
@@ -127,9 +178,11 @@ def write_version(
         "priors": list(version.priors),
         "facts": version.facts,
     }
-    tensors = {name: tensor.contiguous() for name, tensor in version.weights.items()}
+    tensors = {name: as_stored(name, t).contiguous() for name, t in version.weights.items()}
     remove_tree(folder)
     write_bytes(folder / "weights.safetensors", save(tensors))
+    if version.calibration is not None:
+        write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
     write_bytes(folder / "model.json", json_bytes(document))
     for name, content in (extra_files or {}).items():
         write_bytes(folder / name, content)
@@ -150,19 +203,25 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
         found = document["format_version"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path / 'model.json'} is not a model description") from error
-    if found != FORMAT_VERSION:
+    if found not in range(1, FORMAT_VERSION + 1):
         raise ModelError(
-            f"{path} has model format {found}, this release reads format {FORMAT_VERSION}; "
-            "install a matching charrnn or train again"
+            f"{path} has model format {found}, this release reads formats 1 to {FORMAT_VERSION}; "
+            "install a newer charrnn or train again"
         )
     try:
+        weights = (path / "weights.safetensors").read_bytes()
         version = ModelVersion(
             config=ModelConfig(**document["config"]),
             vocabulary=Vocabulary.from_json(document["vocabulary"]),
-            weights=load((path / "weights.safetensors").read_bytes()),
+            weights={name: tensor.float() for name, tensor in load(weights).items()},
             labels=tuple(document["labels"]),
             temperature=float(document["temperature"]),
             priors=tuple(document["priors"]),
+            calibration=(
+                Calibration.from_tensors(load((path / "calibration.safetensors").read_bytes()))
+                if found > 1
+                else None
+            ),
             facts=document["facts"],
             name=name or path.name,
             digest=digest,
@@ -205,24 +264,53 @@ def aliases(root: Path) -> dict[str, str]:
     folder = root / "aliases"
     if not folder.is_dir():
         return {}
-    files = sorted(p for p in folder.iterdir() if _ALIAS.fullmatch(p.name) and p.suffix != ".tmp")
-    return {p.name: p.read_text().strip() for p in files}
+    names = sorted(p.name for p in folder.iterdir() if _is_alias(p.name))
+    return {name: history[0] for name in names if (history := alias_history(root, name))}
+
+
+def alias_history(root: Path, alias: str) -> list[str]:
+    """Return what ``alias`` points at and, behind it, what it pointed at before, newest first."""
+    path = root / "aliases" / alias
+    return path.read_text().split() if path.is_file() else []
 
 
 def set_alias(root: Path, alias: str, version: str) -> None:
-    """Point ``alias`` at ``version``, atomically.
+    """Point ``alias`` at ``version``, atomically, remembering what it pointed at before.
 
     Raises:
         ConfigError: the alias is not a plain lower-case word, or would hide a version.
         ModelError: there is no such version.
     """
-    if not _ALIAS.fullmatch(alias) or _VERSION.fullmatch(alias) or alias in PRETRAINED:
+    if not _is_alias(alias) or _VERSION.fullmatch(alias) or alias in PRETRAINED:
         raise ConfigError(
             f"{alias!r} cannot be an alias; use up to 64 of a-z 0-9 . _ - and start with a letter"
         )
     if version not in list_versions(root):
         raise ModelError(f"there is no version {version!r} in {root} to point {alias!r} at")
-    write_bytes(root / "aliases" / alias, f"{version}\n".encode())
+    history = alias_history(root, alias)
+    if history[:1] != [version]:
+        _write_alias(root, alias, [version, *history])
+
+
+def roll_back(root: Path, alias: str) -> tuple[str, str]:
+    """Point ``alias`` at what it pointed at before, atomically; return (before, now).
+
+    Raises:
+        ModelError: there is nothing to go back to.
+    """
+    history = alias_history(root, alias)
+    if len(history) < 2:
+        raise ModelError(f"{alias!r} has no earlier version in {root} to go back to")
+    _write_alias(root, alias, history[1:])
+    return history[0], history[1]
+
+
+def _is_alias(name: str) -> bool:
+    return bool(_ALIAS.fullmatch(name)) and not name.endswith(TEMPORARY)
+
+
+def _write_alias(root: Path, alias: str, history: list[str]) -> None:
+    write_bytes(root / "aliases" / alias, "".join(f"{v}\n" for v in history).encode())
 
 
 def _check_consistency(path: Path, version: ModelVersion) -> None:
@@ -243,5 +331,10 @@ def _check_consistency(path: Path, version: ModelVersion) -> None:
         problems.append("the vocabulary does not match the network's input")
     if not (math.isfinite(version.temperature) and version.temperature > 0):
         problems.append("the temperature is not a positive number")
+    found = version.calibration
+    if found is not None and found.logits.shape != (len(found.label_ids), L):
+        problems.append(f"calibration logits have shape {found.logits.shape}")
+    if found is not None and not np.isfinite(found.logits).all():
+        problems.append("calibration logits are not finite")
     if problems:
         raise ModelError(f"{path}: {'; '.join(problems)}")

@@ -20,7 +20,7 @@ def pipeline(
     data: str = "data/names.parquet",
     models: str = "outputs/models",
     output: str = "",
-    preset: Literal["seed", "default"] = "default",
+    preset: Literal["seed", "default", "tiny"] = "default",
     epochs: int | None = None,
     device: str = "auto",
 ) -> str:
@@ -60,7 +60,7 @@ def main() -> None:
     add("--data", default="data/names.parquet", metavar="PATH", help="training table to write")
     add("--models", default="outputs/models", metavar="DIR", help="folder of the model versions")
     add("-o", "--output", default="", metavar="PATH", help="as for score.py")
-    add("--preset", choices=["seed", "default"], default="default", help="as for train.py")
+    add("--preset", choices=["seed", "default", "tiny"], default="default", help="as for train.py")
     add("--epochs", type=int, metavar="N", help="instead of the preset's")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     add_tracking(parser)

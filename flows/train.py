@@ -31,16 +31,19 @@ def fit_protocol(
     resume: bool,
 ) -> "ProtocolResult":
     """Fit one network, keeping a checkpoint per epoch, and measure it."""
-    from charrnn.protocols import identity_of, run_protocol
+    from charrnn.protocols import run_protocol
+    from charrnn.training import PRESETS
 
-    identity = identity_of(corpus, preset, protocol)
-    with progress(f"{protocol} seed {preset.train.seed}", preset.train.epochs, "epochs") as advance:
+    epochs = preset.train.epochs
+    if preset.teacher:
+        epochs += PRESETS[preset.teacher].train.epochs
+    with progress(f"{protocol} seed {preset.train.seed}", epochs, "epochs") as advance:
         return run_protocol(
             corpus,
             preset,
             protocol,
             device=device,
-            checkpoint=checkpoints / f"{identity[:16]}.safetensors",
+            checkpoints=checkpoints,
             resume=resume,
             on_epoch=lambda record: advance(1, f"loss {record.loss:.4f}"),
         )
@@ -67,7 +70,7 @@ def publish_version(version: "ModelVersion", models: Path) -> "ModelVersion":
 
 @flow(name="train", flow_run_name="train {preset}")
 def train(
-    preset: Literal["seed", "default"] = "default",
+    preset: Literal["seed", "default", "tiny"] = "default",
     data: str = "data/names.parquet",
     models: str = "outputs/models",
     device: str = "auto",
@@ -83,7 +86,7 @@ def train(
     """Fit a preset under both protocols and publish it as a new model version.
 
     Args:
-        preset: seed (the notebook's recipe) or default (the best small one).
+        preset: seed (the notebook's recipe), default (the best small one) or tiny (the fastest).
         data: the table that ingest wrote.
         models: folder of the model versions.
         device: auto, cpu, cuda or cuda:N.
@@ -239,8 +242,9 @@ def main() -> None:
         "  python flows/train.py --resume",
     )
     add = parser.add_argument
-    add("--preset", choices=["seed", "default"], default="default",
-        help="seed: the notebook's recipe; default: the best small network")  # fmt: skip
+    add("--preset", choices=["seed", "default", "tiny"], default="default",
+        help="seed: the notebook's recipe; default: the best small network; "
+        "tiny: the fastest to score")  # fmt: skip
     add("--data", default="data/names.parquet", metavar="PATH", help="table that ingest wrote")
     add("--models", default="outputs/models", metavar="DIR", help="folder of the model versions")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
