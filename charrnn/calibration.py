@@ -6,7 +6,13 @@ Calibration of Modern Neural Networks"): the label does not change, the confiden
 
 from __future__ import annotations
 
-__all__ = ["expected_calibration_error", "fit_temperature", "negative_log_likelihood", "softmax"]
+__all__ = [
+    "conformal_threshold",
+    "expected_calibration_error",
+    "fit_temperature",
+    "negative_log_likelihood",
+    "softmax",
+]
 
 import numpy as np
 import numpy.typing as npt
@@ -66,3 +72,34 @@ def fit_temperature(logits: npt.ArrayLike, labels: LabelIds) -> float:
             right = low + ratio * (high - low)
             loss_right = loss(right)
     return float(np.exp((low + high) / 2))
+
+
+def conformal_threshold(
+    probabilities: Floats,
+    labels: LabelIds,
+    coverage: float,
+    importance: npt.NDArray[np.float64] | None = None,
+) -> float:
+    """Return the smallest probability with which a label enters a prediction set.
+
+    Split conformal prediction with the score 1 - p(true label) (Vovk et al. 2005; Sadinle et al.
+    2019): over tables like the validation names, the set {labels with p ≥ threshold} holds the true
+    label for at least ``coverage`` of the names.
+
+    Args:
+        probabilities: calibrated, of the M validation names, ``(M, L)``.
+        labels: their true label ids, int64 ``(M,)``.
+        coverage: wanted share, above 0 and below 1.
+        importance: how much more often a name like each of these occurs in the table at hand,
+            ``(M,)``; for label shift (Tibshirani et al. 2019). None: as often.
+
+    Returns:
+        A threshold in [0, 1]; 0, every label, where M is too small for the coverage.
+    """
+    score = 1 - probabilities[np.arange(len(labels)), labels]
+    weight = np.ones(len(score)) if importance is None else importance
+    order = np.argsort(score, kind="stable")
+    # The name to be scored counts as one more, whose score may be the largest of all.
+    share = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
+    reached = np.flatnonzero(share >= coverage)
+    return float(1 - score[order[reached[0]]]) if reached.size else 0.0

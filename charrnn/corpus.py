@@ -32,10 +32,13 @@ __all__ = [
 ]
 
 import hashlib
+import lzma
 import math
 import re
 import stat
+import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +54,15 @@ from charrnn.errors import DataError, InputMissingError
 from charrnn.files import writing_to
 from charrnn.text import LATIN, normalise
 
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    ValueError,
+)
 FOLDS = 10
 TEST_FOLD, VALIDATION_FOLD = 9, 8
 MAX_LABELS = 1000
@@ -135,6 +147,9 @@ def read_label_files(source: Path) -> list[LabelFile]:
             f"{source} holds no .txt files; expected one per language, such as Greek.txt"
         )
     files = [LabelFile(PurePosixPath(name).stem.strip(), name, data) for name, data in found]
+    unlabelled = [file.name for file in files if not file.label]
+    if unlabelled:
+        raise DataError(f"{source}: file name {unlabelled[0]!r} gives no label")
     folded = Counter(file.label.casefold() for file in files)
     clashes = sorted(file.name for file in files if folded[file.label.casefold()] > 1)
     if clashes:
@@ -311,6 +326,7 @@ def report_markdown(report: dict[str, Any], title: str) -> str:
     """Return a data report as a Markdown page."""
     dropped = ", ".join(f"{n} {reason}" for reason, n in report["dropped"].items()) or "none"
     outside = ", ".join(f"`{c}` × {n}" for c, n in report["characters_outside_vocabulary"].items())
+    outside = outside.replace("|", "\\|")
     lines = [
         f"# {title}",
         "",
@@ -373,9 +389,9 @@ def _lines(file: LabelFile) -> list[str]:
 
 def _text_files(folder: Path) -> list[Path]:
     """Return the .txt files of a folder, or of the ``names`` folder in the tutorial's layout."""
-    for place in (folder, folder / "names", folder / "data" / "names"):
+    for place in (folder / "data" / "names", folder / "names", folder):
         found = sorted(p for p in place.glob("*.txt") if p.is_file() and p.name[0] not in "._")
-        if found and not (place == folder and (folder / "names").is_dir()):
+        if found:
             return found
     return []
 
@@ -390,7 +406,7 @@ def _read_archive(path: Path) -> list[tuple[str, bytes]]:
             return [
                 (PurePosixPath(m.filename).name, archive.read(m)) for m in _chosen(path, members)
             ]
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path} is not a readable zip archive; download it again") from error
 
 
@@ -412,7 +428,7 @@ def _refuse_hostile(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
         problem = (
             "leaves the archive" if name.startswith("/") or ".." in parts
             else "has a backslash, colon or control character"
-            if any(c in "\\:" or ord(c) < 32 for c in name)
+            if any(c in "\\:" or unicodedata.category(c) == "Cc" for c in name)
             else "is encrypted" if member.flag_bits & 1
             else "is not a regular file" if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
             else "appears twice" if name.casefold() in seen

@@ -10,10 +10,11 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
-from charrnn.files import replace_file
+from charrnn.files import explained, replace_file
 
 MAX_BYTES = 256 * 2**20
 _CHUNK = 2**16
@@ -40,12 +41,11 @@ def fetch(
         DataError: the file is larger than ``max_bytes``.
         InputMissingError: every attempt failed; says how to go on without a network.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise ConfigError(f"{url} is not an https address")
+    _check_address(url)
     if target.exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
     problem: Exception | None = None
     for attempt in range(attempts):
@@ -53,13 +53,15 @@ def fetch(
             time.sleep(wait * 2 ** (attempt - 1))
         try:
             _fetch_rest(url, partial, max_bytes, timeout, on_bytes)
-            replace_file(partial, target)
+            with explained(target):
+                replace_file(partial, target)
             return target
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416:  # the part does not fit the file any more
                 partial.unlink(missing_ok=True)
             problem = error
-        except (OSError, HTTPException) as error:
+        except (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException) as error:
             problem = error
     raise InputMissingError(
         f"{url} could not be downloaded after {attempts} attempts ({problem}); download it by "
@@ -67,13 +69,35 @@ def fetch(
     ) from problem
 
 
+def _check_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ConfigError(f"{url} is not an https address")
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow a redirect only to an address that could have been given."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
+    ) -> Any:
+        _check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_CheckedRedirects)
+
+
 def _fetch_rest(
     url: str, partial: Path, max_bytes: int, timeout: float, on_bytes: Callable[[int], None]
 ) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        resumed = response.status == 206
+    with _OPENER.open(request, timeout=timeout) as response:
+        start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        resumed = response.status == 206 and start == str(have)
+        if response.status == 206 and not resumed:
+            raise ConnectionError("the server sent another part than was asked for")
         expected = response.headers.get("Content-Length")
         size = have if resumed else 0
         total = size + int(expected) if expected else None
@@ -83,7 +107,8 @@ def _fetch_rest(
                 if size > max_bytes:
                     partial.unlink()
                     raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
-                file.write(chunk)
+                with explained(partial):
+                    file.write(chunk)
                 on_bytes(len(chunk))
     if total is not None and size != total:
         raise ConnectionError(f"got {size} of {total} bytes")

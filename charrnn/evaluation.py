@@ -8,18 +8,32 @@ from __future__ import annotations
 
 __all__ = [
     "COVERAGES",
+    "SET_TARGETS",
+    "Flips",
     "LabelMetrics",
     "Metrics",
+    "PairedDifference",
+    "Reliability",
+    "SetCoverage",
+    "SetShare",
     "confusion_matrix",
     "evaluate",
+    "expected_accuracy",
+    "flips",
     "majority_probabilities",
     "ngram_probabilities",
+    "paired_bootstrap",
+    "prediction_sets",
+    "reliability",
+    "risk_coverage",
     "selective_accuracy",
+    "set_coverage",
+    "test_facts",
     "wilson_interval",
 ]
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +42,17 @@ import numpy.typing as npt
 from charrnn.calibration import (
     Floats,
     LabelIds,
+    conformal_threshold,
     expected_calibration_error,
     negative_log_likelihood,
 )
 
 COVERAGES = (0.9, 0.8, 0.7)
+SET_TARGETS = (0.9, 0.95, 0.99)  # of the prediction sets in a model report
+UNFAMILIAR = (0.9, 0.95, 0.99, 0.999)  # thresholds in a model report
+
+Counts = npt.NDArray[np.int64]
+Sets = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -68,6 +88,91 @@ class Metrics:
     brier: float
     selective: dict[str, float]
     labels: tuple[LabelMetrics, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Stated confidence against accuracy, in B equal-width bins of confidence from 0 to 1.
+
+    Attributes:
+        count: rows per bin, int64 ``(B,)``.
+        confidence: mean confidence of the bin's rows, ``(B,)``; NaN where it is empty.
+        accuracy: share of the bin's rows that is right, ``(B,)``; NaN where it is empty.
+    """
+
+    count: Counts
+    confidence: Floats
+    accuracy: Floats
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """Return the fields as lists, None for NaN."""
+        return {name: _plain(values) for name, values in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much better a is than b on the same names: (difference, low, high), low and high the
+    95 % interval."""
+
+    accuracy: tuple[float, float, float]
+    macro_f1: tuple[float, float, float]
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return the fields as lists."""
+        return {"accuracy": list(self.accuracy), "macro_f1": list(self.macro_f1)}
+
+
+@dataclass(frozen=True)
+class SetShare:
+    """How many of ``count`` names have their true label in their set; ``name`` is a label or a
+    group of labels. Rates are 0 to 1, the interval 95 % Wilson."""
+
+    name: str
+    count: int
+    coverage: float
+    low: float
+    high: float
+    mean_size: float
+
+
+@dataclass(frozen=True)
+class SetCoverage:
+    """Prediction sets against the truth. ``single`` is the share of sets of one label; ``groups``
+    are the labels with 100 names or more, with 20 to 99, and with fewer, by names measured."""
+
+    overall: SetShare
+    single: float
+    labels: tuple[SetShare, ...]
+    groups: tuple[SetShare, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What changes when one model takes another's place.
+
+    Attributes:
+        count: rows compared.
+        changed: rows whose label changes.
+        pairs: (from, to, rows), the most frequent first.
+        fixed: changed rows that were wrong and are right now; None without the truth.
+        broken: changed rows that were right and are wrong now; None without the truth.
+        both_wrong: changed rows that were wrong and still are; None without the truth.
+    """
+
+    count: int
+    changed: int
+    pairs: tuple[tuple[str, str, int], ...]
+    fixed: int | None = None
+    broken: int | None = None
+    both_wrong: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -141,6 +246,201 @@ def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[fl
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
+def reliability(probabilities: Floats, label_ids: LabelIds, bins: int = 15) -> Reliability:
+    """Return what a reliability diagram shows (Guo et al. 2017), in the bins of the ECE.
+
+    ``probabilities`` is ``(N, L)``, ``label_ids`` int64 ``(N,)``. The mean of |confidence -
+    accuracy| over the bins, weighted by count, is ``expected_calibration_error``.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == label_ids
+    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
+    rows = np.where(count > 0, count, np.nan)
+    return Reliability(
+        count=count,
+        confidence=np.bincount(bin_of, confidence, bins) / rows,
+        accuracy=np.bincount(bin_of, correct, bins) / rows,
+    )
+
+
+def risk_coverage(
+    probabilities: Floats, label_ids: LabelIds, points: int = 100
+) -> tuple[Floats, Floats]:
+    """Return coverage, ascending, and the accuracy on that most confident share of the rows.
+
+    Both are ``(points,)``, 0 to 1 (fewer where there are fewer rows); 1 minus the accuracy is the
+    risk of the curve's usual name (El-Yaniv & Wiener 2010). Rows of equal confidence are taken in
+    order, as in ``selective_accuracy``.
+    """
+    N = len(label_ids)
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    right = np.cumsum(probabilities[order].argmax(axis=1) == label_ids[order])
+    shares = np.arange(1, points + 1) / points
+    kept = np.unique(np.maximum(1, np.round(shares * N).astype(np.int64)))
+    return kept / N, right[kept - 1] / kept
+
+
+def expected_accuracy(probabilities: Floats) -> float:
+    """Return the accuracy to expect on a table without truth: its mean confidence, 0 to 1.
+
+    For a calibrated model the mean of the largest probability is the share of right labels, on
+    average over tables like the one it was calibrated on. On another mix of labels or other kinds
+    of names it is as wrong as the calibration is there. ``probabilities`` is ``(N, L)``, N at
+    least 1.
+    """
+    return float(probabilities.max(axis=1).mean())
+
+
+def paired_bootstrap(
+    probabilities_a: Floats,
+    probabilities_b: Floats,
+    label_ids: LabelIds,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Return how much better a is than b, with percentile intervals (Efron & Tibshirani 1993).
+
+    Names are drawn with replacement and both models are measured on the same draw, so what makes
+    a draw easy for both cancels out. Accuracy and F1 depend on a row only through (true label,
+    a's label, b's label); drawing how often each such triple occurs is drawing rows, only faster.
+
+    Args:
+        probabilities_a: ``(N, L)``; only the largest of a row matters.
+        probabilities_b: ``(N, L)``, of the same names.
+        label_ids: the truth, int64 ``(N,)``, N at least 1.
+        resamples: R, how many draws.
+        seed: of the draws.
+    """
+    N, L = probabilities_a.shape
+    triples = np.stack((label_ids, probabilities_a.argmax(axis=1), probabilities_b.argmax(axis=1)))
+    cells, count = np.unique(triples, axis=1, return_counts=True)  # (3, K)
+    draws = np.random.default_rng(seed).multinomial(count.sum(), count / N, resamples)
+    weights = np.concatenate((count[None], draws))  # (1 + R, K), the data itself first
+    accuracy_a, f1_a = _accuracy_and_f1(weights, cells[0], cells[1], L)
+    accuracy_b, f1_b = _accuracy_and_f1(weights, cells[0], cells[2], L)
+    return PairedDifference(_interval(accuracy_a - accuracy_b), _interval(f1_a - f1_b))
+
+
+def prediction_sets(probabilities: Floats, threshold: float) -> Sets:
+    """Return which labels are in each row's prediction set, bool ``(N, L)``: those with at least
+    ``threshold`` (see ``calibration.conformal_threshold``), and always the most probable ones."""
+    sets: Sets = probabilities >= np.minimum(threshold, probabilities.max(axis=1, keepdims=True))
+    return sets
+
+
+def set_coverage(sets: Sets, label_ids: LabelIds, names: Sequence[str]) -> SetCoverage:
+    """Measure prediction sets ``(N, L)`` against true label ids ``(N,)``; ``names`` are the L
+    labels. N must be at least 1.
+
+    Conformal sets promise their coverage over all names, not for every label: the rare ones pay
+    for the common ones, which is why labels and groups are measured apart. A label without a name
+    is in no group.
+    """
+    covered = sets[np.arange(len(label_ids)), label_ids]
+    sizes = sets.sum(axis=1)
+    count = np.bincount(label_ids, minlength=len(names))
+
+    def share(name: str, rows: Sets) -> SetShare:
+        n, hits = int(rows.sum()), int(covered[rows].sum())
+        low, high = wilson_interval(hits, n)
+        return SetShare(name, n, hits / max(1, n), low, high, float(sizes[rows].sum() / max(1, n)))
+
+    of_row = count[label_ids]
+    groups = {
+        "labels with 100 names or more": of_row >= 100,
+        "labels with 20 to 99 names": (of_row >= 20) & (of_row < 100),
+        "labels with under 20 names": of_row < 20,
+    }
+    return SetCoverage(
+        overall=share("all labels", np.ones(len(label_ids), bool)),
+        single=float((sizes == 1).mean()),
+        labels=tuple(share(name, label_ids == i) for i, name in enumerate(names)),
+        groups=tuple(share(name, rows) for name, rows in groups.items()),
+    )
+
+
+def flips(
+    before: LabelIds, after: LabelIds, label_ids: LabelIds | None, names: Sequence[str]
+) -> Flips:
+    """Return which rows change their label between two models, and whether for the better.
+
+    ``before``, ``after`` and ``label_ids`` (the truth, where it is known) are int64 ``(N,)`` of
+    the same rows; ``names`` are the L labels they index.
+    """
+    changed = before != after
+    moved = confusion_matrix(after[changed], before[changed], len(names))
+    pairs = _largest(moved)
+    result = Flips(
+        count=len(before),
+        changed=int(changed.sum()),
+        pairs=tuple((names[i], names[j], n) for i, j, n in pairs),
+    )
+    if label_ids is None:
+        return result
+    was_right, is_right = before == label_ids, after == label_ids
+    return replace(
+        result,
+        fixed=int((~was_right & is_right).sum()),
+        broken=int((was_right & ~is_right).sum()),
+        both_wrong=int((changed & ~was_right & ~is_right).sum()),
+    )
+
+
+def test_facts(
+    test_probabilities: Floats,
+    test_label_ids: LabelIds,
+    validation_probabilities: Floats,
+    validation_label_ids: LabelIds,
+    labels: Sequence[str],
+    *,
+    test_unfamiliarity: npt.NDArray[np.floating[Any]] | None = None,  # noqa: PT028, no test
+) -> dict[str, Any]:
+    """Return what a model report draws about the test names, as plain JSON without a name.
+
+    Args:
+        test_probabilities: calibrated, ``(N, L)``, N at least 1.
+        test_label_ids: int64 ``(N,)``.
+        validation_probabilities: calibrated, ``(M, L)``; the prediction sets are fitted on them.
+        validation_label_ids: int64 ``(M,)``.
+        labels: the L labels.
+        test_unfamiliarity: of the same N names, 0 to 1, where it was measured.
+
+    Returns:
+        ``confusion`` (true label by row), ``reliability``, ``risk_coverage`` (with the lowest
+        confidence kept), ``expected_accuracy``, ``sets`` (wanted coverage → threshold and
+        ``SetCoverage``) and, where given, ``unfamiliar`` (threshold → share of the names above).
+    """
+    coverage, accuracy = risk_coverage(test_probabilities, test_label_ids)
+    confidence = np.sort(test_probabilities.max(axis=1))[::-1]
+    kept = np.round(coverage * len(confidence)).astype(np.int64)
+    sets: dict[str, Any] = {}
+    for target in SET_TARGETS:
+        threshold = conformal_threshold(validation_probabilities, validation_label_ids, target)
+        found = set_coverage(prediction_sets(test_probabilities, threshold), test_label_ids, labels)
+        sets[str(target)] = {"threshold": threshold, **found.to_json()}
+    predicted = test_probabilities.argmax(axis=1)
+    facts = {
+        "confusion": confusion_matrix(predicted, test_label_ids, len(labels)).tolist(),
+        "reliability": reliability(test_probabilities, test_label_ids).to_json(),
+        "risk_coverage": {
+            "coverage": _plain(coverage),
+            "accuracy": _plain(accuracy),
+            "confidence": _plain(confidence[kept - 1]),
+        },
+        "expected_accuracy": expected_accuracy(test_probabilities),
+        "sets": sets,
+    }
+    if test_unfamiliarity is not None:
+        facts["unfamiliar"] = {str(t): float((test_unfamiliarity > t).mean()) for t in UNFAMILIAR}
+    return facts
+
+
+# pytest collects what is called test_*, also where a test module imports it.
+test_facts.__test__ = False  # type: ignore[attr-defined]
+
+
 def majority_probabilities(train_labels: LabelIds, count: int, rows: int) -> Floats:
     """Baseline: the label shares of the training set, ``(rows, count)``, for every name."""
     shares = np.bincount(train_labels, minlength=count) / len(train_labels)
@@ -167,3 +467,36 @@ def ngram_probabilities(
     probabilities = np.zeros((len(names), count))
     probabilities[:, model.classes_] = model.predict_proba(list(names))
     return probabilities
+
+
+def _accuracy_and_f1(
+    weights: Counts, true: LabelIds, given: LabelIds, count: int
+) -> tuple[Floats, Floats]:
+    """Return accuracy and macro-F1 of R weightings ``(R, K)`` of K (true, given) pairs, ``(R,)``
+    each; F1 is averaged over the labels that occur in the truth, as in ``evaluate``."""
+    of_label = np.eye(count, dtype=np.int64)
+    hits = weights @ (of_label[true] * (true == given)[:, None])  # (R, L)
+    trues, givens = weights @ of_label[true], weights @ of_label[given]
+    f1 = 2 * hits / np.maximum(trues + givens, 1)
+    present = trues > 0
+    macro_f1 = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    return hits.sum(axis=1) / weights.sum(axis=1), macro_f1
+
+
+def _interval(values: Floats) -> tuple[float, float, float]:
+    """Return the first value and the 2.5 and 97.5 % quantiles of the others."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return float(values[0]), float(low), float(high)
+
+
+def _largest(counts: Counts) -> list[tuple[int, int, int]]:
+    """Return (row, column, count) of the cells that are not 0, the largest first."""
+    rows, columns = np.nonzero(counts)
+    order = np.argsort(-counts[rows, columns], kind="stable")
+    cells = zip(rows[order], columns[order], counts[rows, columns][order], strict=True)
+    return [(int(i), int(j), int(n)) for i, j, n in cells]
+
+
+def _plain(values: npt.NDArray[Any]) -> list[Any]:
+    """Return numbers as a list, None for NaN."""
+    return [None if value != value else value for value in values.tolist()]

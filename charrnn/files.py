@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = [
     "TEMPORARY",
     "check_sums",
+    "explained",
     "hold",
     "json_bytes",
     "publish_folder",
@@ -21,6 +22,7 @@ __all__ = [
     "sha256_of",
     "swap_link",
     "sync_folder",
+    "unique_suffix",
     "write_bytes",
     "write_sums",
     "writing_to",
@@ -32,8 +34,9 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +55,20 @@ def writing_to(path: Path) -> Iterator[Path]:
         OutputError: the folder cannot be created or written.
         StorageError: the disk is full or fails.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f"{path.name}.{unique_suffix()}{TEMPORARY}")
     try:
-        with _explained(path):
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             replace_file(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def unique_suffix() -> str:
+    """Return a text that no other process or thread gets, for names of temporary files."""
+    return uuid.uuid4().hex[:12]
 
 
 def replace_file(temporary: Path, path: Path) -> None:
@@ -97,22 +106,23 @@ def publish_folder(staging: Path, final: Path) -> None:
     Raises:
         FileExistsError: ``final`` exists already; nothing was changed.
     """
-    with _explained(final):
-        sync_folder(staging)
-        try:
+    if os.path.lexists(final):  # rename would replace an empty folder
+        raise FileExistsError(str(final))
+    try:
+        with explained(final):
+            sync_folder(staging)
             staging.rename(final)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise FileExistsError(str(final)) from None
-            raise
-        sync_folder(final.parent)
+            sync_folder(final.parent)
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOTEMPTY:
+            raise FileExistsError(str(final)) from None  # somebody was faster
+        raise
 
 
 def swap_link(link: Path, target: str) -> None:
     """Point the symbolic link ``link`` at ``target``, atomically."""
-    temporary = link.with_name(f"{link.name}.{os.getpid()}{TEMPORARY}")
-    with _explained(link):
-        temporary.unlink(missing_ok=True)
+    temporary = link.with_name(f"{link.name}.{unique_suffix()}{TEMPORARY}")
+    with explained(link):
         temporary.symlink_to(target)
         temporary.replace(link)
         sync_folder(link.parent)
@@ -130,7 +140,7 @@ def hold(lock: Path, holder: str) -> Iterator[None]:
     Raises:
         BusyError: somebody else holds it; the message names them.
     """
-    with _explained(lock):
+    with explained(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("a+")
     with file:
@@ -185,7 +195,7 @@ def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
     problems += [f"{n} is not listed" for n in sorted(present - listed.keys())]
     problems += [
         f"{n} has changed" for n in sorted(listed.keys() & present)
-        if sha256_of(folder / n) != listed[n]
+        if not (folder / n).is_file() or sha256_of(folder / n) != listed[n]
     ]  # fmt: skip
     if problems:
         raise error(f"{folder} fails its {SUMS}: {'; '.join(problems)}")
@@ -193,20 +203,25 @@ def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into one of ours that names the path and the fix."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileExistsError):
-            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(_nearest(path)).free
             raise StorageError(
                 f"no space left while writing {path} ({free / 1e6:.0f} MB free); nothing was "
                 "published, free some space and run this again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EISDIR,
+            errno.EEXIST,
+        ):
             raise OutputError(
                 f"cannot write {path}: {error.strerror}; choose another folder"
             ) from error

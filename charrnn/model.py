@@ -36,6 +36,7 @@ __all__ = [
     "NgramTable",
     "RNNCell",
     "as_stored",
+    "blank_network",
 ]
 
 from dataclasses import asdict, dataclass
@@ -249,8 +250,10 @@ class CharRNN(nn.Module):
 
         Args:
             ids: integer ``(B, T)``, T ≥ 1, ``PAD`` (0) behind each name's end.
-            lengths: int64 ``(B,)``, each at most T; None when all are exactly T.
+            lengths: int64 ``(B,)``, each at most T; None when all are exactly T. An empty name
+                counts as one step of padding.
         """
+        lengths = None if lengths is None else lengths.clamp(min=1)
         every_state = self.config.pooling != "last"
         ids = ids.long()
         h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
@@ -285,6 +288,13 @@ def as_stored(name: str, tensor: Tensor) -> Tensor:
     return tensor.half() if name == "ngrams.weight" else tensor
 
 
+def blank_network(config: ModelConfig) -> CharRNN:
+    """Return a network without weights (on the ``meta`` device), for weights to be assigned to; it
+    draws nothing from the global generator."""
+    with torch.device("meta"):
+        return CharRNN(config)
+
+
 def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:
     """Return each name's ids from its end, padding still behind them."""
     if lengths is None:
@@ -301,7 +311,7 @@ def _pool(hidden: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return torch.cat((last, hidden.mean(dim=1), hidden.amax(dim=1)), dim=1)
     steps = torch.arange(hidden.shape[1], device=hidden.device)
-    own = lengths.clamp(min=1)[:, None]  # an empty name has one step, of padding
+    own = lengths[:, None]
     inside = (steps < own)[:, :, None]  # (B, T, 1)
     mean = (hidden * inside).sum(dim=1) / own
     maximum = hidden.masked_fill(~inside, -torch.inf).amax(dim=1)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["destination_of", "plan_run"]
+__all__ = ["destination_of", "plan_run", "sample_names"]
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
+from charrnn.answers import ScoreOptions
 from charrnn.errors import ConfigError, DataError
 from charrnn.files import remove_tree
 from charrnn.runs import RunPlan, fingerprint, staging_folder
-from charrnn.scoring import ScoreOptions
+from charrnn.staging import open_parquet
 from charrnn.tables import (
+    Source,
+    as_large_string,
     check_name_column,
     cut,
     discover,
@@ -27,10 +33,13 @@ def destination_of(source: str, output: str) -> tuple[Path, Path | None]:
     Raises:
         CharrnnError: ``source`` names nothing that can be read; so no folder is made for it.
     """
-    discover(source)
+    paths = discover(source)
     default = Path("outputs/predictions") / source_name(source)
     if output.endswith((".parquet", ".csv")):
-        return default, Path(output)
+        target = Path(output)
+        if target.exists() and any(target.samefile(path) for path in paths):
+            raise ConfigError(f"{target} is an input; give -o another file")
+        return default, target
     return (Path(output) if output else default), None
 
 
@@ -77,3 +86,18 @@ def plan_run(
         model={"name": version.name, "digest": version.digest},
         options=wanted,
     )
+
+
+def sample_names(source: Source, column: str, limit: int = 200_000) -> pa.ChunkedArray:
+    """Return the names of every k-th row of the whole input, at most ``limit`` of them: enough to
+    estimate label shares from, the same for the same input."""
+    step = max(1, -(-source.rows // limit))
+    chunks: list[pa.Array] = []
+    skip = 0  # rows before the next one that is taken
+    for path in source.parquet:
+        with open_parquet(path) as reader:
+            for batch in reader.iter_batches(columns=[column], batch_size=2**17):
+                taken = np.arange(skip, batch.num_rows, step)
+                chunks.append(as_large_string(batch.column(0)).take(pa.array(taken)))
+                skip = (skip - batch.num_rows) % step
+    return pa.chunked_array(chunks, pa.large_string())

@@ -1,14 +1,37 @@
-"""Reports for people: self-contained HTML, without a name or a link in it."""
+"""Reports for people: self-contained HTML, without a name or a link in it.
+
+A model report is written once, as blocks (text, tables, figures), and rendered twice: as a page
+with figures, and as Markdown with the same numbers in tables. All it says comes from the version.
+"""
 
 from __future__ import annotations
 
-__all__ = ["heading", "model_report", "page", "paragraph", "run_report", "table"]
+__all__ = [
+    "heading",
+    "model_markdown",
+    "model_report",
+    "page",
+    "paragraph",
+    "run_report",
+    "table",
+]
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from charrnn.evaluation import wilson_interval
 from charrnn.versions import ModelVersion
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 RESPONSIBLE_USE = (
     "A label is the language file of the surname list it was learned from, not a person's origin, "
@@ -18,12 +41,27 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
        color: #1b1f24; background: #fff }
 h1, h2 { line-height: 1.2 } h2 { margin-top: 2.2rem }
-table { border-collapse: collapse; margin: 1rem 0 } caption { text-align: left; color: #57606a }
-th, td { padding: .25rem .75rem; border-bottom: 1px solid #d8dee4; text-align: left }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .9em }
+caption { text-align: left; color: #57606a; padding-bottom: .4rem; min-width: min(26rem, 90vw) }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #d8dee4; text-align: left }
+th { vertical-align: bottom; border-bottom-color: #8c959f }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+td.n, th.n { white-space: nowrap }
 p.note { background: #f6f8fa; border-left: 4px solid #8c959f; padding: .6rem 1rem }
-figure { margin: 1rem 0 } svg { max-width: 100%; height: auto } code { background: #f6f8fa }
+p, li, figcaption, caption { max-width: 46rem } td { overflow-wrap: break-word }
+figure { margin: 1.5rem 0; break-inside: avoid } figcaption { margin-bottom: .5rem }
+svg { display: block; width: 100%; max-width: 44rem; height: auto }
+svg * { stroke-linejoin: round; stroke-linecap: butt }
+details { color: #57606a; overflow-x: auto } code { background: #f6f8fa }
+@media (max-width: 62rem) { table { font-size: .8em } th.n { white-space: normal }
+                            th, td { padding: .2rem .4rem } }
+@media print { body { font-size: 10pt; margin: 0; max-width: none } table { font-size: .8em }
+               th, td { padding: .15rem .4rem } tr, li { break-inside: avoid }
+               h2 { break-after: avoid } details { display: none } }
 """
+_NUMBER = re.compile(r"[+\-−]?[\d.,]+(?: ?%)?(?: to [\d.,]+ ?%?)?|–")
+_INK, _GREY, _BLUE, _ORANGE = "#1b1f24", "#8c959f", "#0072b2", "#d55e00"  # after Okabe & Ito
+_DRAWN_LABELS = 40  # more are not readable in one matrix
 
 
 def page(title: str, sections: Iterable[str]) -> bytes:
@@ -40,14 +78,19 @@ def page(title: str, sections: Iterable[str]) -> bytes:
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
     """Return an HTML table; numbers are aligned right, floats shown with three decimals."""
     body = list(rows)
-    numeric = [bool(body) and isinstance(row, int | float) for row in (body[0] if body else head)]
+    numeric = _numeric(head, body)
     kind = ['class="n"' if n else "" for n in numeric]
-    lines = ["<table>", f"<caption>{html.escape(caption)}</caption>" if caption else "", "<tr>"]
+    lines = [
+        "<table>",
+        f"<caption>{html.escape(caption)}</caption>" if caption else "",
+        "<thead><tr>",
+    ]
     lines += [f"<th {k}>{html.escape(h)}</th>" for h, k in zip(head, kind, strict=True)]
+    lines.append("</tr></thead><tbody>")
     for row in body:
         cells = (f"<td {k}>{_cell(v)}</td>" for v, k in zip(row, kind, strict=True))
-        lines.append(f"</tr><tr>{''.join(cells)}")
-    return "\n".join([*lines, "</tr></table>"])
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return "\n".join([*lines, "</tbody></table>"])
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -105,72 +148,702 @@ def run_report(manifest: Mapping[str, Any]) -> bytes:
     return page("Scoring run", sections)
 
 
+# --- A model report, as blocks -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Heading:
+    text: str
+
+
+@dataclass(frozen=True)
+class _Text:
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class _List:
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Table:
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """``draw`` fills a figure of ``size`` inches; ``numbers`` say the same without it, out of the
+    way where they are ``folded``."""
+
+    key: str
+    title: str
+    size: tuple[float, float]
+    draw: Callable[[Figure], None]
+    numbers: _Table
+    folded: bool = True
+
+
+_Block = _Heading | _Text | _List | _Table | _Figure
+
+
 def model_report(version: ModelVersion) -> bytes:
-    """Return the report of a model version: both protocols, baselines, every label, limits."""
-    metrics, compared = version.facts["metrics"], version.facts["baselines"]
-    honest = metrics["honest"]["test"]
-    head = ("", "accuracy", "macro-F1", "balanced", "top-3", "NLL", "ECE", "Brier")
-    keys = ("accuracy", "macro_f1", "balanced_accuracy", "top3", "nll", "ece", "brier")
+    """Return the report of a model version as a self-contained HTML page.
 
-    def row(name: str, found: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (name, *(found[key] for key in keys))
+    The figures need the arrays in ``facts["test"]`` (see ``evaluation.test_facts``) and matplotlib
+    (extra ``flows``); without the arrays they are left out, without matplotlib their tables stand
+    in.
+    """
+    return page(_title(version), [_html(block) for block in _model_blocks(version)])
 
-    sections = [
-        paragraph(RESPONSIBLE_USE, "note"),
-        heading("Quality"),
-        table(
+
+def model_markdown(version: ModelVersion) -> bytes:
+    """Return what ``model_report`` says as Markdown, with the figures' numbers as tables."""
+    blocks = [_Text(f"# {_title(version)}", "raw"), *_model_blocks(version)]
+    return ("\n\n".join(_markdown(block) for block in blocks) + "\n").encode()
+
+
+def _title(version: ModelVersion) -> str:
+    return f"Model report: {version.name}" if version.name else "Model report"
+
+
+def _model_blocks(version: ModelVersion) -> list[_Block]:
+    return [
+        _Text(RESPONSIBLE_USE, "note"),
+        *_summary(version.facts),
+        *_quality(version.facts),
+        *_labels(version),
+        *_confusions(version),
+        *_confidence(version.facts),
+        *_abstaining(version.facts),
+        *_sets(version.facts),
+        *_data(version),
+        *_unfamiliarity(version),
+        *_making(version),
+        *_limits(version),
+    ]
+
+
+def _summary(facts: Mapping[str, Any]) -> list[_Block]:
+    """The findings in a few sentences."""
+    test = facts["metrics"]["honest"]["test"]
+    weak = [m for m in test["labels"] if m["count"] and m["recall"] < 0.5]
+    said = [
+        f"Of {test['count']:,} test names that training never saw, the most probable label is "
+        f"right for {_percent(test['accuracy'])} (95 % interval "
+        f"{_percent(test['accuracy_low'])} to {_percent(test['accuracy_high'])}). "
+        f"Macro-F1, which counts a rare label as much as a common one, is {test['macro_f1']:.3f}."
+    ]
+    compared = facts["baselines"].get("honest", {})
+    if compared:
+        best = max(compared, key=lambda name: compared[name]["accuracy"])
+        found = compared[best]
+        said.append(
+            f"The best baseline, {best}, reaches {_percent(found['accuracy'])} and macro-F1 "
+            f"{found['macro_f1']:.3f}{_paired_words(facts.get('paired', {}).get(best))}."
+        )
+    said.append(
+        f"{len(weak)} of {len(test['labels'])} labels have a recall below 0.5"
+        + (f": {', '.join(m['label'] for m in weak)}." if weak else ".")
+    )
+    if "test" in facts:
+        said.append(
+            f"Mean confidence on the test names is {_percent(facts['test']['expected_accuracy'])}; "
+            f"the expected calibration error is {test['ece']:.3f}."
+        )
+    return [_Heading("In short"), _List(said)]
+
+
+def _paired_words(paired: Mapping[str, Sequence[float]] | None) -> str:
+    if not paired:
+        return ""
+    difference, low, high = (_signed(100 * value, 1) for value in paired["accuracy"])
+    chance = paired["accuracy"][1] <= 0 <= paired["accuracy"][2]
+    return (
+        f"; the difference in accuracy is {difference} points (95 % interval {low} to {high}, "
+        f"paired bootstrap){', which may be chance' if chance else ''}"
+    )
+
+
+def _quality(facts: Mapping[str, Any]) -> list[_Block]:
+    """Both protocols and their baselines in one table, then the paired comparison."""
+    metrics, compared = facts["metrics"], facts["baselines"]
+    honest, seeds = metrics["honest"]["test"], metrics["seed"]
+    keys = ("macro_f1", "balanced_accuracy", "top3", "nll", "ece", "brier")
+
+    def row(protocol: str, name: str, m: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (protocol, name, m["accuracy"], _range(m, "accuracy", ".3f"), *(m[k] for k in keys))
+
+    rows = [
+        row("honest", "this model, test", honest),
+        row("honest", "this model, validation", metrics["honest"]["validation"]),
+        *(row("honest", name, found) for name, found in compared.get("honest", {}).items()),
+        *(row("seed", f"this recipe, run {i}", found) for i, found in enumerate(seeds)),
+        *(row("seed", name, found) for name, found in compared.get("seed", {}).items()),
+    ]
+    head = ("protocol", "model", "accuracy", "95 % interval", "macro-F1", "balanced", "top-3",
+            "NLL", "ECE", "Brier")  # fmt: skip
+    blocks: list[_Block] = [
+        _Heading("Quality"),
+        _Table(
             head,
-            [
-                row("this model, test", honest),
-                row("this model, validation", metrics["honest"]["validation"]),
-                *(row(name, found) for name, found in compared.get("honest", {}).items()),
-            ],
-            f"Honest protocol: no name on two sides; {honest['count']} test names. Accuracy "
-            f"{honest['accuracy_low']:.3f} to {honest['accuracy_high']:.3f} (95 % Wilson).",
-        ),
-        table(
-            head,
-            [
-                *(row(f"this model, run {i}", found) for i, found in enumerate(metrics["seed"])),
-                *(row(name, found) for name, found in compared.get("seed", {}).items()),
-            ],
-            "Seed protocol: the notebook's random 80/20 of all rows, duplicates on both sides.",
-        ),
-        heading("Labels"),
-        table(
-            ("label", "names", "precision", "recall", "low", "high", "F1"),
-            [
-                (
-                    m["label"],
-                    m["count"],
-                    m["precision"],
-                    m["recall"],
-                    m["recall_low"],
-                    m["recall_high"],
-                    m["f1"],
-                )
-                for m in honest["labels"]
-            ],
-            "Honest test; 95 % Wilson interval of the recall.",
-        ),
-        heading("How it was made"),
-        table(
-            ("", "value"),
-            [
-                ("preset", version.facts["preset"]),
-                ("temperature", f"{version.temperature:.4f}"),
-                ("training names", f"{version.facts['examples']:,}"),
-                ("data digest", version.facts["data_digest"]),
-                *((f"network {k}", str(v)) for k, v in version.config.to_json().items()),
-                *((f"training {k}", str(v)) for k, v in version.facts["train"].items()),
-                *((k, str(v)) for k, v in version.facts["made"].items()),
-            ],
+            rows,
+            f"Honest protocol: no name on two sides of the split; {honest['count']:,} test names. "
+            "Seed protocol: the notebook's random 80/20 of all rows, with duplicates on both "
+            "sides, so its figures are flattered. Accuracy with its 95 % Wilson interval; "
+            "balanced is the mean recall of the labels; NLL in nats per name; for NLL, ECE and "
+            "Brier, less is better. Baselines were measured on the same names.",
         ),
     ]
-    return page("Model version", sections)
+    if len(seeds) > 1:
+        runs = np.array([m["accuracy"] for m in seeds])
+        blocks.append(
+            _Text(
+                f"Seed protocol over {len(runs)} runs: accuracy {runs.mean():.3f} ± "
+                f"{runs.std(ddof=1):.3f} (standard deviation)."
+            )
+        )
+    return [*blocks, *_paired(facts.get("paired", {}))]
+
+
+def _paired(paired: Mapping[str, Mapping[str, Sequence[float]]]) -> list[_Block]:
+    if not paired:
+        return []
+    rows = [
+        (name, measure, *(_signed(value, 3) for value in found[key]))
+        for name, found in paired.items()
+        for measure, key in (("accuracy", "accuracy"), ("macro-F1", "macro_f1"))
+    ]
+    head = ("baseline", "measure", "difference", "low", "high")
+    caption = (
+        "This model minus the baseline on the honest test names, with the 95 % interval of a "
+        "paired bootstrap. Where the interval holds 0, the difference may be chance."
+    )
+    return [_Table(head, rows, caption)]
+
+
+def _labels(version: ModelVersion) -> list[_Block]:
+    """Every label's rates, the label with most test names first."""
+    share = dict(zip(version.labels, version.priors, strict=True))
+    found = version.facts["metrics"]["honest"]["test"]["labels"]
+    rows = [
+        (
+            m["label"],
+            _percent(share[m["label"]]) if m["label"] in share else "–",
+            m["count"],
+            m["precision"],
+            m["recall"],
+            _range(m, "recall", ".3f"),
+            m["f1"],
+        )
+        for m in sorted(found, key=lambda m: -m["count"])
+    ]
+    head = ("label", "share of training", "test names", "precision", "recall",
+            "95 % interval of the recall", "F1")  # fmt: skip
+    caption = (
+        "Honest test, the largest label first. Recall: the share of the label's names that get it. "
+        "Precision: the share of the names given the label that have it. 95 % Wilson intervals; "
+        "with few names they are wide, and the rate may be far off."
+    )
+    return [_Heading("Labels"), _Table(head, rows, caption)]
+
+
+def _confusions(version: ModelVersion) -> list[_Block]:
+    """The confusion matrix and its largest errors."""
+    if "test" not in version.facts:
+        return []
+    counts = np.array(version.facts["test"]["confusion"])
+    order = np.argsort(-counts.sum(axis=1), kind="stable")[:_DRAWN_LABELS]
+    names, drawn = [version.labels[i] for i in order], counts[np.ix_(order, order)]
+    wrong = counts - np.diag(np.diag(counts))
+    worst = np.argsort(-wrong, axis=None, kind="stable")[:15]
+    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(worst, wrong.shape), strict=True)]
+    rows = [
+        (
+            version.labels[i],
+            version.labels[j],
+            int(wrong[i, j]),
+            _percent(wrong[i, j] / counts[i].sum()),
+        )
+        for i, j in pairs
+        if wrong[i, j]
+    ]
+    part = "" if len(order) == len(counts) else f" The {len(order)} largest labels are shown."
+    return [
+        _Heading("Confusions"),
+        _Figure(
+            "confusion",
+            "Where the names of each label go. Every row is one true label: shade is the share of "
+            "its names, the figure in a cell their number; the diagonal is correct." + part,
+            (7.0, 6.6),
+            lambda figure: _draw_confusion(figure, drawn, names),
+            _Table(
+                ("true label", *names),
+                [(name, *map(int, row)) for name, row in zip(names, drawn, strict=True)],
+                "Test names by true label (row) and label given (column).",
+            ),
+        ),
+        _Table(
+            ("true label", "label given", "names", "of the true label"),
+            rows,
+            f"The most frequent errors: {len(rows)} pairs hold {sum(r[2] for r in rows)} of all "
+            f"{int(wrong.sum())}.",
+        ),
+    ]
+
+
+def _confidence(facts: Mapping[str, Any]) -> list[_Block]:
+    """The reliability diagram."""
+    if "test" not in facts:
+        return []
+    found = facts["test"]["reliability"]
+    edges = np.linspace(0, 1, len(found["count"]) + 1)
+    rows = [
+        (f"{low:.2f} to {high:.2f}", n, confidence, accuracy, _wilson(accuracy, n))
+        for low, high, n, confidence, accuracy in zip(
+            edges, edges[1:], found["count"], found["confidence"], found["accuracy"], strict=False
+        )
+        if n
+    ]
+    test = facts["metrics"]["honest"]["test"]
+    return [
+        _Heading("Confidence"),
+        _Text(
+            f"Mean confidence on the test names is {facts['test']['expected_accuracy']:.3f}, their "
+            f"accuracy {test['accuracy']:.3f}. On a table without truth the mean confidence is the "
+            "accuracy to expect, as long as its names are like these; on another mix of labels it "
+            "is not."
+        ),
+        _Figure(
+            "reliability",
+            "How often the label is right, by stated confidence. On the dashed line a confidence "
+            "means what it says; vertical lines are 95 % Wilson intervals. Below, how many names "
+            "have that confidence.",
+            (7.0, 4.9),
+            lambda figure: _draw_reliability(figure, found),
+            _Table(
+                ("confidence", "names", "mean confidence", "accuracy", "95 % interval"),
+                rows,
+                "How often the label is right, by stated confidence; bins without a name are left "
+                "out.",
+            ),
+        ),
+    ]
+
+
+def _abstaining(facts: Mapping[str, Any]) -> list[_Block]:
+    """Accuracy on the most confident names: a curve and a few of its points."""
+    selective = facts["metrics"]["honest"]["test"]["selective"]
+    caption = "Accuracy where only the most confident share of the test names is answered."
+    if "test" not in facts:
+        rows = [(_percent(float(share), 0), accuracy) for share, accuracy in selective.items()]
+        return [_Heading("Abstaining"), _Table(("answered", "accuracy"), rows, caption)]
+    count = facts["metrics"]["honest"]["test"]["count"]
+    curve = {key: np.array(values) for key, values in facts["test"]["risk_coverage"].items()}
+    chosen = [int(np.abs(curve["coverage"] - s).argmin()) for s in (1, 0.9, 0.8, 0.7, 0.5)]
+    columns = ("coverage", "accuracy", "confidence")
+    points = [tuple(float(curve[key][i]) for key in columns) for i in dict.fromkeys(chosen)]
+    return [
+        _Heading("Abstaining"),
+        _Figure(
+            "abstaining",
+            "Accuracy against the share of names answered, the most confident first. Answering "
+            "fewer names makes the answers more often right. The band is the 95 % Wilson interval.",
+            (7.0, 3.6),
+            lambda figure: _draw_curve(figure, curve, points, count),
+            _Table(
+                ("answered", "accuracy", "confidence from"),
+                [(_percent(share, 0), accuracy, from_) for share, accuracy, from_ in points],
+                caption + " The last column is the least confidence among them, to be used as "
+                "--min-confidence.",
+            ),
+            folded=False,
+        ),
+    ]
+
+
+def _sets(facts: Mapping[str, Any]) -> list[_Block]:
+    """Coverage of prediction sets, over all names and by size of the label."""
+    if "test" not in facts:
+        return []
+    rows, low = [], []
+    for target, found in facts["test"]["sets"].items():
+        for share in (found["overall"], *found["groups"]):
+            if share["count"]:
+                rows.append(_set_row(float(target), share))
+        short = [s["name"] for s in found["labels"] if s["count"] and s["high"] < float(target)]
+        single = f"{_percent(found['single'], 0)} of the sets hold one label"
+        low.append(
+            f"Target {_percent(float(target), 0)}: {single}. Labels whose whole interval lies "
+            f"below it: {', '.join(short) or 'none'}."
+        )
+    head = ("target", "names of", "names", "covered", "95 % interval",
+            "labels per set")  # fmt: skip
+    return [
+        _Heading("Prediction sets"),
+        _Text(
+            "Instead of one label, scoring can give the set of labels that holds the true one for "
+            "a chosen share of the names (split conformal prediction, fitted on the validation "
+            "names). The promise is for all names together, not for every label: names of rare "
+            "labels are covered less often."
+        ),
+        _Table(head, rows, "Coverage on the test names; label sizes are counted there, too."),
+        _List(low),
+    ]
+
+
+def _set_row(target: float, share: Mapping[str, Any]) -> tuple[Any, ...]:
+    interval = f"{share['low']:.3f} to {share['high']:.3f}"
+    size = f"{share['mean_size']:.2f}"
+    return (_percent(target, 0), share["name"], share["count"], share["coverage"], interval, size)
+
+
+def _data(version: ModelVersion) -> list[_Block]:
+    facts = version.facts
+    honest = facts["metrics"]["honest"]
+    largest = max(range(len(version.labels)), key=lambda i: version.priors[i])
+    rows: list[tuple[str, str]] = [
+        ("training names", f"{facts['examples']:,}"),
+        ("validation names", f"{honest['validation']['count']:,}"),
+        ("test names", f"{honest['test']['count']:,}"),
+        ("labels", f"{len(version.labels)}"),
+        (
+            "largest label",
+            f"{version.labels[largest]}, {_percent(version.priors[largest])} of the training names",
+        ),
+    ]
+    if version.calibration is not None:
+        rows.append(
+            ("training names under several labels", f"{len(version.calibration.ambiguous):,}")
+        )
+    rows.append(("data digest", facts["data_digest"]))
+    note = (
+        "Names are counted once per label, normalised, without junk. A name found under several "
+        "labels has no single right answer, so no model can reach 100 %. The shares of the labels "
+        "in training are in the table of labels; they say how long the lists were, not how common "
+        "the languages are."
+    )
+    return [_Heading("Data"), _Table(("", "value"), rows), _Text(note)]
+
+
+def _unfamiliarity(version: ModelVersion) -> list[_Block]:
+    """The scale on which a name looks unlike the training names, and what thresholds flag."""
+    if version.calibration is None:
+        return []
+    quantiles = version.calibration.characters.quantiles
+    measured = version.facts.get("test", {}).get("unfamiliar", {})
+    count = version.facts["metrics"]["honest"]["test"]["count"]
+    rows = []
+    for text in measured or ("0.9", "0.95", "0.99", "0.999"):
+        threshold = float(text)
+        rows.append(
+            (
+                text,
+                f"{np.interp(threshold, np.linspace(0, 1, len(quantiles)), quantiles):.2f}",
+                _percent(1 - threshold),
+                _percent(measured[text]) if measured else "–",
+                _wilson(measured[text], count, _percent) if measured else "–",
+            )
+        )
+    head = (
+        "unfamiliarity above",
+        "nats per character",
+        "validation names",
+        "test names",
+        "95 % interval",
+    )
+    caption = (
+        "Names that are flagged though they come from the same lists. On validation names the rate "
+        "is as stated by construction; the test names are the check."
+    )
+    about = (
+        "Unfamiliarity is the share of validation names whose letters surprise a trigram model of "
+        "the training names less. It is for finding junk and foreign scripts in a name column, not "
+        "for judging a name."
+    )
+    return [_Heading("Unfamiliarity"), _Text(about), _Table(head, rows, caption)]
+
+
+def _making(version: ModelVersion) -> list[_Block]:
+    facts = version.facts
+    rows = [
+        ("preset", facts["preset"]),
+        ("temperature", f"{version.temperature:.4f}"),
+        *((f"network {_words(k)}", str(v)) for k, v in version.config.to_json().items()),
+        *((f"training {_words(k)}", str(v)) for k, v in facts["train"].items()),
+        *((k, str(v)) for k, v in facts["made"].items()),
+    ]
+    return [_Heading("How it was made"), _Table(("", "value"), rows)]
+
+
+def _limits(version: ModelVersion) -> list[_Block]:
+    """What the model cannot do and what it must not be used for."""
+    return [
+        _Heading("Limits and uses"),
+        _List(
+            [
+                f"It knows {len(version.labels)} labels and gives one of them to any name it can "
+                "read, also to names of other languages.",
+                "The figures hold for names like the test names. Another mix of labels, spelling "
+                "or script gives other figures: measure on a labelled sample of your own.",
+                "Spelling does not decide: names are shared between languages, and they are "
+                "married into, adopted and changed.",
+                "Names are personal data; inferring origin from them can fall under special rules "
+                "(GDPR art. 9).",
+            ]
+        ),
+        _Text(
+            "Supported: aggregate statistics with a stated error, data cleaning, research. "
+            "Abstain below a confidence, use prediction sets, and report shares with their "
+            "uncertainty."
+        ),
+        _Text(
+            "Not supported: decisions about a single person (hiring, credit, policing, "
+            "immigration), advertising by origin, and statements about a person's origin, "
+            "nationality or ethnicity."
+        ),
+    ]
+
+
+# --- Blocks as HTML and as Markdown --------------------------------------------------------------
+
+
+def _html(block: _Block) -> str:
+    match block:
+        case _Heading(text):
+            return heading(text)
+        case _Text(text, kind):
+            return paragraph(_unbroken(text), kind)
+        case _List(items):
+            return (
+                f"<ul>{''.join(f'<li>{html.escape(_unbroken(item))}</li>' for item in items)}</ul>"
+            )
+        case _Table(head, rows, caption):
+            return table(head, rows, caption)
+        case _Figure(title=title, numbers=numbers):
+            caption, values = html.escape(_unbroken(title)), _html(numbers)
+            drawing = "" if find_spec("matplotlib") is None else _svg(block)
+            if drawing and block.folded:
+                values = f"<details><summary>The numbers</summary>{values}</details>"
+            return f"<figure><figcaption>{caption}</figcaption>\n{drawing}\n{values}</figure>"
+
+
+def _markdown(block: _Block) -> str:
+    match block:
+        case _Heading(text):
+            return f"## {_escaped(text)}"
+        case _Text(text, kind):
+            return text if kind == "raw" else ("> " if kind == "note" else "") + _escaped(text)
+        case _List(items):
+            return "\n".join(f"- {_escaped(item)}" for item in items)
+        case _Table(head, rows, caption):
+            marks = ("---:" if n else "---" for n in _numeric(head, rows))
+            lines = [head, *rows]
+            body = [f"| {' | '.join(_escaped(_shown(v)) for v in line)} |" for line in lines]
+            body.insert(1, f"|{'|'.join(marks)}|")
+            return "\n".join([*([_escaped(caption), ""] if caption else []), *body])
+        case _Figure(numbers=numbers):
+            return _markdown(numbers)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _unbroken(text: str) -> str:
+    """Return text whose per cent signs stay with their numbers."""
+    return text.replace(" %", "\u00a0%")
+
+
+def _escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_|<\[])", r"\\\1", " ".join(text.split()))
+
+
+def _numeric(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[bool]:
+    """Return which columns hold nothing but numbers, as such or written out."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) or bool(_NUMBER.fullmatch(str(value)))
+
+    return [bool(rows) and all(is_number(row[i]) for row in rows) for i in range(len(head))]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _percent(share: float, decimals: int = 1) -> str:
+    return f"{100 * share:.{decimals}f} %"
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def _range(found: Mapping[str, Any], key: str, form: str) -> str:
+    return f"{found[key + '_low']:{form}} to {found[key + '_high']:{form}}"
+
+
+def _wilson(
+    share: float, count: int, shown: Callable[[float], str] = lambda rate: f"{rate:.3f}"
+) -> str:
+    low, high = wilson_interval(round(share * count), count)
+    return f"{shown(low)} to {shown(high)}"
+
+
+# --- Figures -------------------------------------------------------------------------------------
+
+
+def _svg(block: _Figure) -> str:
+    """Return the drawing as an inline SVG element, the same bytes every time."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.hashsalt": "charrnn",
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "font.size": 9,
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _GREY,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.color": _GREY,
+        "ytick.color": _GREY,
+        "xtick.labelcolor": _INK,
+        "ytick.labelcolor": _INK,
+    }
+    stream = io.StringIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(style)
+        figure = Figure(figsize=block.size, layout="constrained")
+        block.draw(figure)
+        for artist in figure.findobj():
+            artist.set_clip_on(False)  # clip paths are references, and nothing here needs one
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(stream.getvalue(), block)
+
+
+def _inline(svg: str, block: _Figure) -> str:
+    """Return matplotlib's SVG document as an element of a page: no metadata, no addresses, no
+    fixed size, no ids but those it uses, and these its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.S)
+    svg = svg[svg.index("<svg") :]
+    attributes, body = svg[len("<svg") : svg.index(">")], svg[svg.index(">") :]
+    box = re.search(r'viewBox="[^"]*"', attributes)
+    used = set(re.findall(r'xlink:href="#([^"]+)"', body))
+    body = re.sub(
+        r' id="([^"]+)"', lambda m: f' id="{block.key}-{m[1]}"' if m[1] in used else "", body
+    )
+    body = body.replace('xlink:href="#', f'xlink:href="#{block.key}-')
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
+    label = html.escape(block.title)
+    return f'<svg role="img" aria-label="{label}" {box[0] if box else ""}{body}'.strip()
+
+
+def _draw_confusion(figure: Figure, counts: Any, names: Sequence[str]) -> None:
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+
+    L = len(names)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes = figure.subplots()
+    mesh = axes.pcolormesh(
+        np.ma.masked_equal(shares, 0),
+        cmap=colormaps["Blues"],
+        norm=PowerNorm(0.5, 0, 1),
+        edgecolors="white",
+        linewidth=0.5,
+    )
+    size = min(9.0, 170 / L)
+    if L <= 24:
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            color = "white" if shares[i, j] > 0.35 else _INK
+            axes.text(j + 0.5, i + 0.5, f"{counts[i, j]}", ha="center", va="center",
+                      color=color, fontsize=size * 0.8)  # fmt: skip
+    totals = counts.sum(axis=1)
+    rows = [f"{name} ({n:,})" for name, n in zip(names, totals, strict=True)]
+    axes.set_xticks(np.arange(L) + 0.5, names, rotation=90, fontsize=size)
+    axes.set_yticks(np.arange(L) + 0.5, rows, fontsize=size)
+    axes.tick_params(length=0)
+    axes.set_xlim(0, L)
+    axes.set_ylim(L, 0)
+    axes.set_xlabel("Label given")
+    axes.set_ylabel("True label (test names)")
+    axes.spines[:].set_visible(True)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.5, aspect=24, pad=0.02)
+    ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
+    bar.set_ticks(list(ticks), labels=[_percent(tick, 0) for tick in ticks])
+    bar.set_label("Share of the true label's names (square-root scale)")
+
+
+def _draw_reliability(figure: Figure, found: Mapping[str, Sequence[Any]]) -> None:
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    count = np.array(found["count"])
+    used = count > 0
+    n = count[used]
+    x, y = (np.array(found[key], float)[used] for key in ("confidence", "accuracy"))
+    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, n, strict=True)])
+    errors = np.maximum(np.abs(bounds.T - y), 0)
+    upper.plot((0, 1), (0, 1), color=_GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+    upper.errorbar(x, y, yerr=errors, fmt="o", color=_BLUE, markersize=5, elinewidth=1.2)
+    upper.set_ylabel("Accuracy")
+    upper.set_ylim(0, 1)
+    edges = np.linspace(0, 1, len(count) + 1)
+    lower.bar(edges[:-1], count, width=np.diff(edges), align="edge", color=_BLUE,
+              edgecolor="white", linewidth=0.8)  # fmt: skip
+    for left, height in zip(edges, count, strict=False):
+        if height:
+            lower.annotate(f"{height:,}", (left + edges[1] / 2, height), (0, 2), ha="center",
+                           textcoords="offset points", fontsize=8)  # fmt: skip
+    lower.set_yticks([])
+    lower.spines["left"].set_visible(False)
+    lower.set_ylabel("Names")
+    lower.set_xlabel("Confidence")
+    lower.set_xlim(0, 1)
+    _in_percent(lower.xaxis, upper.yaxis)
+
+
+def _draw_curve(
+    figure: Figure,
+    curve: Mapping[str, Any],
+    points: Sequence[tuple[float, ...]],
+    count: int,
+) -> None:
+    axes = figure.subplots()
+    shown = curve["coverage"] >= 0.1  # fewer names have no accuracy to speak of
+    x, y = curve["coverage"][shown], curve["accuracy"][shown]
+    kept = np.maximum(1, np.round(x * count)).astype(int)
+    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, kept, strict=True)])
+    axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=_BLUE, alpha=0.15, linewidth=0)
+    axes.plot(x, y, color=_BLUE, linewidth=1.6)
+    for share, accuracy, _ in points:
+        axes.plot(share, accuracy, "o", color=_BLUE, markersize=5)
+        axes.annotate(_percent(accuracy), (share, accuracy), (-6, -10), ha="right",
+                      textcoords="offset points")  # fmt: skip
+    axes.set_ylim(max(0, np.floor(bounds.min() * 20) / 20), 1)
+    axes.set_xlim(0.1, 1)
+    axes.set_xlabel("Share of names answered")
+    axes.set_ylabel("Accuracy of the answers")
+    _in_percent(axes.xaxis, axes.yaxis)
+
+
+def _in_percent(*axes: Axis) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else html.escape(str(value))
+    return html.escape(_shown(value))

@@ -332,6 +332,9 @@ def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             table = file.read()  # all columns, to verify all pages
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{run / part['name']} is damaged; score the input again") from error
+        path = run / part["name"]
+        if path.stat().st_size != part["size"] or sha256_of(path) != part["sha256"]:
+            raise DataError(f"{path} is not the file its manifest describes")
         if table.num_rows != part["rows"] or part["first_row"] != rows:
             raise DataError(f"{run / part['name']} does not hold the rows its manifest says")
         rows += table.num_rows

@@ -11,18 +11,11 @@ a status (``scored``, ``abstained``, ``unscored``) and, unless it was scored, a 
 
 from __future__ import annotations
 
-__all__ = [
-    "Predictions",
-    "ScoreOptions",
-    "Scorer",
-    "pick_device",
-    "score_partition",
-    "score_partitions",
-]
+__all__ = ["ScoreOptions", "Scorer", "pick_device", "score_partition", "score_partitions"]
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,92 +27,18 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from charrnn.errors import ConfigError, DataError
+from charrnn.answers import REASONS, Predictions, ScoreOptions, answer_columns
+from charrnn.calibration import conformal_threshold, softmax
+from charrnn.errors import ConfigError, DataError, ModelError
+from charrnn.familiarity import name_hashes
 from charrnn.inference import batches
+from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
 from charrnn.runs import Receipt, RunPlan, part_path, read_receipt, write_part, write_receipt
-from charrnn.tables import Partition, is_text, read_partition
-from charrnn.versions import ModelVersion, resolve
+from charrnn.tables import Partition, as_large_string, is_text, read_partition
+from charrnn.versions import Calibration, ModelVersion, resolve
 from charrnn.vocabulary import Encoded
 
-STATUSES = ("scored", "abstained", "unscored")
-# Why a name was not scored; None (index 0) means it was.
-REASONS = (
-    None,
-    "null_name",
-    "empty_name",
-    "too_long",
-    "unknown_script",
-    "no_letters",
-    "low_confidence",
-)
-_SCORED, _ABSTAINED, _UNSCORED = range(3)
 _BATCH_SIZE = {"cpu": 1024, "cuda": 32768}  # names of one length in one forward pass
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What is asked of the engine; all of it is part of a run's fingerprint.
-
-    Args:
-        name_column: the input column that holds the names.
-        top_k: how many labels to give per name, most likely first, at least 1.
-        probabilities: also give one column per label.
-        prefix: put before every column of ours.
-        min_confidence: abstain below this confidence, 0 to 1; 0 never abstains.
-        max_length: longest name that is scored, in characters.
-        max_unknown: largest share of characters outside the model's vocabulary, 0 to 1.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    name_column: str = "name"
-    top_k: int = 3
-    probabilities: bool = False
-    prefix: str = ""
-    min_confidence: float = 0.0
-    max_length: int = 256
-    max_unknown: float = 0.3
-
-    def __post_init__(self) -> None:
-        if self.top_k < 1 or self.max_length < 1:
-            raise ConfigError("top_k and max_length must be at least 1")
-        if not (0 <= self.min_confidence <= 1 and 0 <= self.max_unknown <= 1):
-            raise ConfigError("min_confidence and max_unknown must be between 0 and 1")
-
-    def columns(self, labels: Sequence[str]) -> list[str]:
-        """Return the names of the columns that scoring adds, in order."""
-        names: list[str] = []
-        for rank in range(1, min(self.top_k, len(labels)) + 1):
-            suffix = "" if rank == 1 else f"_{rank}"
-            names += [f"language{suffix}", f"confidence{suffix}"]
-        names += ["status", "reason"]
-        if self.probabilities:
-            names += [f"probability_{label}" for label in labels]
-        return [self.prefix + name for name in names]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Answers for N names (L labels, k ranks).
-
-    Attributes:
-        ranked: label ids, most likely first, ``(N, k)``; meaningless where reason is not 0.
-        confidence: their probabilities, float32 ``(N, k)``.
-        probabilities: of every label, float32 ``(N, L)``, or None when not asked for.
-        status: index into ``STATUSES``, uint8 ``(N,)``.
-        reason: index into ``REASONS``, uint8 ``(N,)``.
-    """
-
-    ranked: npt.NDArray[np.int64]
-    confidence: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float32] | None
-    status: npt.NDArray[np.uint8]
-    reason: npt.NDArray[np.uint8]
 
 
 class Scorer:
@@ -185,51 +104,103 @@ class Scorer:
 
         Raises:
             DataError: ``names`` is not an array of text.
+            ModelError: the options need calibration data, and the model has none.
         """
+        settled = self.settle_prior(names, options)[0]
         codes, distinct = _distinct(names)
-        predictions = self.predict(distinct, options)
-        return _columns(predictions, codes, self.version.labels, options)
+        found = self.predict(distinct, settled)
+        return answer_columns(found, codes, self.version.labels, options)
+
+    def settle_prior(
+        self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
+    ) -> tuple[ScoreOptions, PriorEstimate | None]:
+        """Return options whose prior is known, and the estimate if one was asked for; ``names``
+        is the table to be scored, or a sample of it."""
+        if options.prior == "uniform":
+            count = len(self.version.labels)
+            return replace(options, prior=(1 / count,) * count), None
+        if options.prior != "estimate":
+            return options, None
+        codes, distinct = _distinct(names)
+        plain = replace(options, prior="train", probabilities=True, coverage_target=0.0)
+        found = self.predict(distinct, plain)
+        rows = codes.drop_null().to_numpy()
+        known = self._calibration()
+        estimate = estimate_prior(
+            found.probabilities[rows[found.reason[rows] == 0]].astype(np.float64),
+            softmax(known.logits, self.version.temperature),
+            known.label_ids,
+            self.version.priors,
+        )
+        return replace(options, prior=estimate.shares), estimate
 
     def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
-        """Score every name of a large_string array without nulls, equal or not."""
+        """Score every name of a large_string array without nulls, equal or not; the prior must be
+        ``train`` or shares (see ``settle_prior``)."""
         short = pc.less_equal(pc.utf8_length(names), options.max_length)
-        encoded = self.version.vocabulary.encode(pc.if_else(short, names, ""))
-        reason = np.select(
-            [
-                ~short.to_numpy(zero_copy_only=False),
-                encoded.lengths == 0,
-                encoded.unknown > options.max_unknown * encoded.lengths,
-                encoded.letters == 0,
-            ],
-            [REASONS.index(r) for r in ("too_long", "empty_name", "unknown_script", "no_letters")],
-            default=0,
-        ).astype(np.uint8)
-        k = min(options.top_k, len(self.version.labels))
-        every = np.zeros((len(names), len(self.version.labels) if options.probabilities else 0))
-        probabilities = every.astype(np.float32)
-        ranked = np.zeros((len(names), k), np.int64)
-        confidence = np.zeros((len(names), k), np.float32)
+        encoded = self.version.vocabulary.encode(
+            pc.if_else(short, names, ""), latin=options.transliterate
+        )
+        reason = _reasons(encoded, short.to_numpy(zero_copy_only=False), options)
+        found = Predictions.blank(reason, options, len(self.version.labels))
+        k = found.ranked.shape[1]
+        weights = self._weights(options)
+        threshold = self._set_threshold(options)
         scoreable = np.flatnonzero(reason == 0)
         for batch in batches(encoded.lengths[scoreable], self.batch_size):
             rows = scoreable[batch]
-            of_all = self._probabilities(encoded, rows)
+            p = self._probabilities(encoded, rows)
+            if found.uncorrected is not None and weights is not None:
+                top = p.max(dim=1)
+                found.uncorrected[0][rows] = top.indices.cpu().numpy()
+                found.uncorrected[1][rows] = top.values.cpu().numpy()
+                p = p * weights
+                p = p / p.sum(dim=1, keepdim=True)
             # A stable sort, so that equal probabilities rank by label on every device.
-            values, order = torch.sort(of_all, dim=1, descending=True, stable=True)
-            ranked[rows] = order[:, :k].cpu().numpy()
-            confidence[rows] = values[:, :k].cpu().numpy()
+            values, order = torch.sort(p, dim=1, descending=True, stable=True)
+            found.ranked[rows] = order[:, :k].cpu().numpy()
+            found.confidence[rows] = values[:, :k].cpu().numpy()
             if options.probabilities:
-                probabilities[rows] = of_all.cpu().numpy()
-        doubtful = (reason == 0) & (confidence[:, 0] < options.min_confidence)
-        status = np.where(reason == 0, _SCORED, _UNSCORED)
-        reason[doubtful] = REASONS.index("low_confidence")
-        status[doubtful] = _ABSTAINED
-        return Predictions(
-            ranked=ranked,
-            confidence=confidence,
-            probabilities=probabilities if options.probabilities else None,
-            status=status.astype(np.uint8),
-            reason=reason,
+                found.probabilities[rows] = p.cpu().numpy()
+            if options.coverage_target:
+                found.in_set[rows] = (p >= threshold.clamp(max=values[:, :1])).cpu().numpy()
+        if options.details:
+            known = self._calibration()
+            found.ambiguous = np.isin(name_hashes(encoded), known.ambiguous)
+            found.unfamiliarity = known.characters.unfamiliarity(encoded)
+        found.abstain_below(options.min_confidence)
+        return found
+
+    def _calibration(self) -> Calibration:
+        if self.version.calibration is None:
+            raise ModelError(
+                f"model {self.version.name} has no calibration data, which this option needs; "
+                "train it again"
+            )
+        return self.version.calibration
+
+    def _weights(self, options: ScoreOptions) -> Tensor | None:
+        """Return what multiplies the probabilities of each label, float32 ``(L,)``."""
+        if isinstance(options.prior, str):
+            return None
+        shares = correction(options.prior, self.version.priors)
+        return torch.from_numpy(shares.astype(np.float32)).to(self.device)
+
+    def _set_threshold(self, options: ScoreOptions) -> Tensor:
+        """Return the smallest probability that is in a prediction set."""
+        if not options.coverage_target:
+            return torch.zeros((), device=self.device)
+        known = self._calibration()
+        probabilities = softmax(known.logits, self.version.temperature)
+        importance = None
+        if not isinstance(options.prior, str):
+            shares = correction(options.prior, self.version.priors)
+            probabilities = corrected(probabilities, shares)
+            importance = shares[known.label_ids]
+        threshold = conformal_threshold(
+            probabilities, known.label_ids, options.coverage_target, importance
         )
+        return torch.tensor(threshold, dtype=torch.float32, device=self.device)
 
     @torch.inference_mode()
     def _probabilities(self, encoded: Encoded, rows: npt.NDArray[np.int64]) -> Tensor:
@@ -285,6 +256,8 @@ def score_partitions(
     writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. ``on_part`` is
     called as parts finish. The first failure stops the run; finished parts stay for a rerun.
     """
+    if workers < 1:
+        raise ConfigError(f"workers are {workers}; there must be at least 1")
     receipts: dict[int, Receipt] = {}
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         pending = [
@@ -322,6 +295,16 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
+def _reasons(
+    encoded: Encoded, short: npt.NDArray[np.bool_], options: ScoreOptions
+) -> npt.NDArray[np.uint8]:
+    """Return why each name is not scored, an index into ``REASONS``; 0 where it is."""
+    unknown = encoded.unknown > options.max_unknown * encoded.lengths
+    cases = [~short, encoded.lengths == 0, unknown, encoded.letters == 0]
+    names = ("too_long", "empty_name", "unknown_script", "no_letters")
+    return np.select(cases, [REASONS.index(name) for name in names], 0).astype(np.uint8)
+
+
 def _text_array(names: Sequence[str | None] | pl.Series | pa.Array) -> pa.Array:
     """Return names as an Arrow array of text; raise DataError when they are something else."""
     if isinstance(names, pl.Series):
@@ -340,48 +323,10 @@ def _distinct(names: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """Return codes, int32 with null for null, and the distinct names, large_string, they index."""
     if not is_text(names.type):
         raise DataError(f"names are {names.type}; expected text (string)")
-    if pa.types.is_dictionary(names.type):
-        names = names.cast(names.type.value_type)
-    # string_view has no hash kernel, and 2 GB of names overflow a string array.
-    names = names.cast(pa.large_string())
-    array = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
+    text = as_large_string(names)
+    array = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
     encoded = array.dictionary_encode()
     return encoded.indices, encoded.dictionary
-
-
-def _columns(
-    predictions: Predictions, codes: pa.Array, labels: Sequence[str], options: ScoreOptions
-) -> dict[str, pa.Array]:
-    """Spread the answers for distinct names over all rows."""
-    known = predictions.reason == 0
-    weak = predictions.status == _ABSTAINED  # keeps its confidences, gives no label
-    arrays: list[pa.Array] = []
-    for rank in range(predictions.ranked.shape[1]):
-        arrays.append(_labels(predictions.ranked[:, rank], ~known, codes, labels))
-        arrays.append(pa.array(predictions.confidence[:, rank], mask=~(known | weak)).take(codes))
-    null = REASONS.index("null_name")
-    status = pa.array(predictions.status).take(codes).fill_null(_UNSCORED)
-    reason = pa.array(predictions.reason).take(codes).fill_null(null)
-    arrays.append(pa.DictionaryArray.from_arrays(status.cast(pa.int8()), list(STATUSES)))
-    given = pc.if_else(
-        pc.equal(reason, 0), None, pc.subtract(reason.cast(pa.int8()), pa.scalar(1, pa.int8()))
-    )
-    arrays.append(pa.DictionaryArray.from_arrays(given, list(REASONS[1:])))
-    if predictions.probabilities is not None:
-        for column in predictions.probabilities.T:
-            arrays.append(pa.array(np.ascontiguousarray(column), mask=~(known | weak)).take(codes))
-    return dict(zip(options.columns(labels), arrays, strict=True))
-
-
-def _labels(
-    ids: npt.NDArray[np.int64],
-    absent: npt.NDArray[np.bool_],
-    codes: pa.Array,
-    labels: Sequence[str],
-) -> pa.Array:
-    width = np.int8 if len(labels) <= 127 else np.int32
-    indices = pa.array(ids.astype(width), mask=absent).take(codes)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(labels))
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -12,6 +12,7 @@ __all__ = ["open_parquet", "stage_csv", "stage_parquet"]
 
 import csv
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -173,7 +174,7 @@ def _copy_csv(
                 return structure, "line 1 is not a header that can be read"
             return structure, _write_groups(reader, staged)
     except pa.ArrowInvalid as error:
-        return structure, _csv_problem(path, str(error))
+        return structure, _csv_problem(path, str(error), delimiter, len(columns))
     except (OSError, EOFError, zlib.error):
         return structure, "is truncated or damaged; copy it again"
 
@@ -253,15 +254,28 @@ def _decompressed(path: Path) -> BinaryIO:
     return path.open("rb", buffering=0)
 
 
-def _csv_problem(path: Path, message: str) -> str:
+def _csv_problem(path: Path, message: str, delimiter: str, expected: int) -> str:
     """Turn PyArrow's message, which quotes cells, into one that does not."""
-    ragged = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
-    if ragged:
-        row, expected, found = ragged.groups()
-        where = f"line {row}" if row else "a line"
-        return f"{where} has {found} fields, the header {expected}; quote cells with a delimiter"
+    if re.search(r"Expected \d+ columns, got \d+", message):
+        return _first_ragged(path, delimiter, expected)
     if "invalid UTF8" in message:
         return f"is not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name}"
     if "straddling" in message or "block" in message:
         return f"a line is longer than {_BLOCK:,} bytes"
     return "is not a CSV file that can be read (delimiter, quoting or encoding)"
+
+
+def _first_ragged(path: Path, delimiter: str, expected: int) -> str:
+    """Say which line has another number of fields than the header; PyArrow counts only records."""
+    try:
+        with _decompressed(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
+            rows = csv.reader(text, delimiter=delimiter)
+            for row in rows:
+                if row and len(row) != expected:
+                    return (
+                        f"line {rows.line_num} has {len(row)} fields, the header {expected}; "
+                        "quote cells with a delimiter"
+                    )
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error):
+        pass  # the line is a courtesy
+    return f"a line has other than the header's {expected} fields; quote cells with a delimiter"

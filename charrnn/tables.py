@@ -11,6 +11,7 @@ __all__ = [
     "InputFile",
     "Partition",
     "Source",
+    "as_large_string",
     "check_name_column",
     "check_unchanged",
     "cut",
@@ -25,7 +26,7 @@ __all__ = [
 import glob
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,7 +80,7 @@ class Source:
 
 def discover(source: str) -> list[Path]:
     """Return the input files that ``source`` names, sorted: a file, all Parquet and CSV files of a
-    folder (hidden and ``_`` files passed over), or a glob.
+    folder (hidden and ``_`` files and scoring runs passed over), or a glob.
 
     Raises:
         InputMissingError: it names nothing.
@@ -92,7 +93,7 @@ def discover(source: str) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         found = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
-        paths = sorted(p for p in found if p.name.endswith(SUFFIXES))
+        paths = sorted(p for p in found if p.name.endswith(SUFFIXES) and not _is_ours(p))
         if not paths:
             raise InputMissingError(f"{path} holds no {', '.join(SUFFIXES)} file")
         return paths
@@ -119,7 +120,14 @@ def source_name(source: str) -> str:
 
 def fingerprint_files(paths: Sequence[Path]) -> tuple[InputFile, ...]:
     """Return the identity of each file, its digest computed from its bytes."""
-    return tuple(_identify(path, sha256_of(path)) for path in paths)
+    found = []
+    for path in paths:
+        before = _identify(path, "")
+        file = _identify(path, sha256_of(path))
+        if replace(file, sha256="") != before:
+            raise DataError(f"{path} changed while it was read; run this again when it is whole")
+        found.append(file)
+    return tuple(found)
 
 
 def check_unchanged(files: Iterable[InputFile]) -> None:
@@ -188,6 +196,13 @@ def is_text(kind: pa.DataType) -> bool:
     text = kind.value_type if pa.types.is_dictionary(kind) else kind
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(check(text) for check in checks)
+
+
+def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return text of any Arrow type as large_string: string_view has no kernels for much of what
+    follows, and 2 GB of names overflow a string array."""
+    plain = names.cast(names.type.value_type) if pa.types.is_dictionary(names.type) else names
+    return plain.cast(pa.large_string())
 
 
 def cut(source: Source, partition_rows: int) -> list[Partition]:
@@ -267,6 +282,11 @@ def _identify(path: Path, digest: str) -> InputFile:
 
 def _glob(pattern: str) -> list[Path]:
     return sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a part of a scoring run."""
+    return all((path.parent / name).is_file() for name in ("manifest.json", "SHA256SUMS"))
 
 
 def _hidden(path: Path) -> bool:

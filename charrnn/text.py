@@ -15,8 +15,9 @@ Both drop characters that have no glyph (controls, zero-width marks) and squeeze
 
 from __future__ import annotations
 
-__all__ = ["LATIN", "SEED", "Normalisation", "normalise"]
+__all__ = ["LATIN", "SEED", "Normalisation", "normalise", "transliterate"]
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal
@@ -79,4 +80,14 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
     )
     if rules.fold:
         kept = kept.translate(_FOLD)  # capital letters, now lower-cased, and decomposed ones
+    kept = unicodedata.normalize(rules.form, kept)  # marks that a joiner kept apart
     return " ".join(kept.split())
+
+
+def transliterate(text: str) -> str:
+    """Return ``text`` in Latin letters, character by character, by the AnyAscii tables: ``Иванов``
+    → ``Ivanov``, ``김민수`` → ``Gim Min Su``. Ideographs are read as Mandarin, and vowels that a
+    script does not write are missing: an aid, not a reading."""
+    from anyascii import anyascii
+
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", anyascii(text))

@@ -19,6 +19,7 @@ __all__ = [
     "with_overrides",
 ]
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -30,8 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,7 +40,7 @@ from charrnn.corpus import Examples
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.files import write_bytes
 from charrnn.inference import logits_of
-from charrnn.model import CharRNN, ModelConfig, as_stored
+from charrnn.model import CharRNN, ModelConfig, as_stored, blank_network
 from charrnn.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded, Vocabulary
 
 
@@ -81,8 +81,12 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise ConfigError("epochs and batch size must be at least 1, the learning rate above 0")
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ConfigError("epochs and batch size must be at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ConfigError(f"learning rate is {self.learning_rate}; it must be above 0")
+        if self.schedule not in ("constant", "one_cycle") or not 0 <= self.beta2 < 1:
+            raise ConfigError("schedule must be constant or one_cycle, beta2 in [0, 1)")
         if min(self.weight_decay, self.clip_norm, self.seed, self.logit_adjustment) < 0:
             raise ConfigError(
                 "weight decay, clip norm, logit adjustment and seed must not be negative"
@@ -214,7 +218,7 @@ class _Run:
         self.best = _copy(self.network)
 
     def save(self, path: Path, identity: str) -> None:
-        """Write everything as one safetensors file, atomically."""
+        """Write everything as one file, atomically: a SHA-256 (32 bytes), then safetensors."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for name, parameter in self.network.named_parameters():
@@ -225,21 +229,18 @@ class _Run:
             "best_epoch": self.best_epoch,
             "history": [asdict(record) for record in self.history],
         }
-        content = save(
-            {k: v.contiguous() for k, v in tensors.items()}, {"state": json.dumps(state)}
-        )
-        write_bytes(path, content)
+        tensors["state"] = torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
+        content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+        write_bytes(path, hashlib.sha256(content).digest() + content)
 
     def load(self, path: Path, identity: str) -> None:
         """Take over a checkpoint; refuse one of another recipe or other data."""
-        try:
-            with safe_open(path, "pt") as file:
-                state = json.loads((file.metadata() or {})["state"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except Exception as error:
-            raise DataError(
-                f"{path} is not a readable checkpoint; train without --resume"
-            ) from error
+        content = path.read_bytes()
+        digest, content = content[:32], content[32:]
+        if hashlib.sha256(content).digest() != digest:
+            raise DataError(f"{path} is not a readable checkpoint; train without --resume")
+        tensors = load(content)
+        state = json.loads(bytes(tensors["state"].tolist()))
         if state["identity"] != identity:
             raise ConfigError(
                 f"{path} belongs to other data, another preset or another seed; "
@@ -293,7 +294,10 @@ def fit(
         if validation is not None and held_out is not None and len(held_out):
             nll, accuracy = _validate(run.network, held_out, validation.label_ids)
         record = EpochRecord(epoch, loss, nll, accuracy)
-        best = min((r.validation_nll for r in run.history if r.validation_nll), default=math.inf)
+        best = min(
+            (r.validation_nll for r in run.history if r.validation_nll is not None),
+            default=math.inf,
+        )
         if not train.keep_best or nll is None or nll < best:
             run.best, run.best_epoch = _copy(run.network), epoch
         run.history.append(record)
@@ -306,8 +310,9 @@ def fit(
 def fitted_network(config: ModelConfig, weights: dict[str, Tensor]) -> CharRNN:
     """Return a network with these weights, in ``eval`` mode on the CPU; they are rounded as a
     model version stores them, so that what is measured is what is shipped."""
-    network = CharRNN(config)
-    network.load_state_dict({name: as_stored(name, t.cpu()).float() for name, t in weights.items()})
+    network = blank_network(config)
+    stored = {name: as_stored(name, tensor.cpu()).float() for name, tensor in weights.items()}
+    network.load_state_dict(stored, assign=True)
     return network.eval()
 
 

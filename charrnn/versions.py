@@ -53,10 +53,11 @@ from charrnn.files import (
     json_bytes,
     publish_folder,
     remove_tree,
+    unique_suffix,
     write_bytes,
     write_sums,
 )
-from charrnn.model import CharRNN, ModelConfig, as_stored
+from charrnn.model import CharRNN, ModelConfig, as_stored, blank_network
 from charrnn.vocabulary import Vocabulary
 
 FORMAT_VERSION = 2  # 1 had no calibration.safetensors; it is still read
@@ -138,8 +139,8 @@ class ModelVersion:
 
     def network(self, device: torch.device | str = "cpu") -> CharRNN:
         """Return the network with its weights, in ``eval`` mode, on ``device``."""
-        network = CharRNN(self.config)
-        network.load_state_dict(self.weights)
+        network = blank_network(self.config)
+        network.load_state_dict({n: t.clone() for n, t in self.weights.items()}, assign=True)
         return network.eval().to(device)
 
 
@@ -151,16 +152,18 @@ def save_version(
     ``extra_files`` (such as ``report.html``) become part of the version. Two processes never get
     one number: the rename that publishes fails where the number is taken, and the next is tried.
     """
-    staging = write_version(root / f".staging-{id(version):x}", version, extra_files)
+    staging = root / f".staging-{unique_suffix()}"
     try:
+        write_version(staging, version, extra_files)
+        number = max((int(name[1:]) for name in list_versions(root)), default=0)
         while True:
-            number = max((int(name[1:]) for name in list_versions(root)), default=0) + 1
+            number += 1
             final = root / f"v{number:04d}"
             try:
                 publish_folder(staging, final)
-                return load_version(final)
             except FileExistsError:
                 continue
+            return load_version(final)
     finally:
         remove_tree(staging)
 
@@ -245,6 +248,8 @@ def resolve(reference: str, root: Path) -> ModelVersion:
     if target in list_versions(root):
         return load_version(root / target)
     existing = [*PRETRAINED, *known, *list_versions(root)]
+    if reference in known:
+        raise ModelError(f"alias {reference!r} points at {target!r}, which is not in {root}")
     raise ModelError(
         f"there is no model {reference!r} in {root}{did_you_mean(reference, existing)}; "
         f"existing: {', '.join(existing)}"
@@ -271,7 +276,7 @@ def aliases(root: Path) -> dict[str, str]:
 def alias_history(root: Path, alias: str) -> list[str]:
     """Return what ``alias`` points at and, behind it, what it pointed at before, newest first."""
     path = root / "aliases" / alias
-    return path.read_text().split() if path.is_file() else []
+    return path.read_text(errors="replace").split() if path.is_file() else []
 
 
 def set_alias(root: Path, alias: str, version: str) -> None:
@@ -298,6 +303,8 @@ def roll_back(root: Path, alias: str) -> tuple[str, str]:
     Raises:
         ModelError: there is nothing to go back to.
     """
+    if not _is_alias(alias):
+        raise ConfigError(f"{alias!r} is not the name of an alias")
     history = alias_history(root, alias)
     if len(history) < 2:
         raise ModelError(f"{alias!r} has no earlier version in {root} to go back to")
@@ -315,7 +322,7 @@ def _write_alias(root: Path, alias: str, history: list[str]) -> None:
 
 def _check_consistency(path: Path, version: ModelVersion) -> None:
     """Refuse tensors of the wrong name, shape or value, reporting all of them at once."""
-    expected = {n: t.shape for n, t in CharRNN(version.config).state_dict().items()}
+    expected = {n: t.shape for n, t in blank_network(version.config).state_dict().items()}
     problems = [f"tensor {n} is missing" for n in sorted(expected.keys() - version.weights.keys())]
     problems += [f"tensor {n} is unknown" for n in sorted(version.weights.keys() - expected.keys())]
     for name in sorted(expected.keys() & version.weights.keys()):
@@ -334,6 +341,8 @@ def _check_consistency(path: Path, version: ModelVersion) -> None:
     found = version.calibration
     if found is not None and found.logits.shape != (len(found.label_ids), L):
         problems.append(f"calibration logits have shape {found.logits.shape}")
+    if found is not None and not np.isin(found.label_ids, np.arange(L)).all():
+        problems.append("calibration labels are not labels of the model")
     if found is not None and not np.isfinite(found.logits).all():
         problems.append("calibration logits are not finite")
     if problems:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from charrnn.errors import ConfigError
-from charrnn.text import LATIN, SEED, Normalisation, normalise
+from charrnn.text import LATIN, SEED, Normalisation, normalise, transliterate
 
 PAD = 0
 UNKNOWN = "_"
@@ -147,9 +147,13 @@ class Vocabulary:
             table[i] = symbol.isalpha()
         return table
 
-    def encode_one(self, text: str) -> list[int]:
-        """Return the ids of one name, without boundary ids: the reference for ``encode``."""
-        return [self._ids.get(c, self.unknown_id) for c in normalise(text, self.normalisation)]
+    def encode_one(self, text: str, *, latin: bool = False) -> list[int]:
+        """Return the ids of one name, without boundary ids: the reference for ``encode``. With
+        ``latin``, a name with unknown characters is transliterated first."""
+        ids = [self._ids.get(c, self.unknown_id) for c in normalise(text, self.normalisation)]
+        if latin and self.unknown_id in ids:
+            return self.encode_one(transliterate(text))
+        return ids
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """Return the normalised text of one name's ids; padding and boundary ids are dropped."""
@@ -157,9 +161,9 @@ class Vocabulary:
             self.symbols[i - 1] for i in np.asarray(ids).tolist() if 1 <= i <= len(self.symbols)
         )
 
-    def encode(self, names: pa.Array) -> Encoded:
+    def encode(self, names: pa.Array, *, latin: bool = False) -> Encoded:
         """Encode an Arrow array of N strings (string, large_string or string_view); a null
-        encodes like an empty name."""
+        encodes like an empty name. For ``latin`` see ``encode_one``."""
         array = names.cast(pa.large_string())
         offsets, data = _buffers(array)
         starts, ends = offsets[:-1], offsets[1:]
@@ -168,7 +172,7 @@ class Vocabulary:
         lengths = ends - starts
         if slow.size:
             texts = array.take(pa.array(slow)).to_pylist()
-            encoded = [bytes(self.encode_one(text or "")) for text in texts]
+            encoded = [bytes(self.encode_one(text or "", latin=latin)) for text in texts]
             slow_lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
             starts, lengths = starts.copy(), lengths.copy()
             starts[slow] = len(flat) + np.cumsum(slow_lengths) - slow_lengths

@@ -7,9 +7,10 @@ from typing import Literal
 
 from flows.command import add_tracking, new_parser, run
 from flows.ingest import ingest
+from flows.models import promote_version
 from flows.score import score
 from flows.tracking import flow
-from flows.train import promote_version, train
+from flows.train import train
 
 
 @flow(name="pipeline")

@@ -42,6 +42,22 @@ def plan_run(
     )
 
 
+@task(name="settle prior")
+def settle_prior(
+    plan: "RunPlan", scorer: "Scorer", options: "ScoreOptions"
+) -> "tuple[ScoreOptions, dict[str, Any]]":
+    """Turn the prior asked for into label shares, estimating them from the input if need be."""
+    import pyarrow as pa
+
+    from charrnn.planning import sample_names
+
+    names = pa.array([], pa.string())
+    if options.prior == "estimate":
+        names = sample_names(plan.source, options.name_column)
+    settled, estimate = scorer.settle_prior(names, options)
+    return settled, describe_prior(settled, estimate, scorer.version.labels)
+
+
 @task(name="score partitions")
 def score_parts(
     plan: "RunPlan", scorer: "Scorer", options: "ScoreOptions", workers: int
@@ -79,6 +95,10 @@ def score(
     probabilities: bool = False,
     prefix: str = "",
     min_confidence: float = 0.0,
+    prior: str = "train",
+    coverage_target: float = 0.0,
+    details: bool = False,
+    transliterate: bool = False,
     batch_size: int | None = None,
     partition_rows: int = 2**20,
     workers: int | None = None,
@@ -99,6 +119,11 @@ def score(
         probabilities: add one probability column per language.
         prefix: put before the name of every column that scoring adds.
         min_confidence: give no language below this confidence (status abstained).
+        prior: label shares of the table: train, uniform, estimate, or a CSV file with the columns
+            language and share.
+        coverage_target: add prediction sets that hold the true language for this share of names.
+        details: add whether a name is ambiguous and how unfamiliar it is.
+        transliterate: write names in other scripts in Latin letters first.
         batch_size: names per forward pass; by default what suits the device.
         partition_rows: rows per unit of work and per output file.
         workers: partitions scored at a time; by default one per processor, at most 8.
@@ -112,14 +137,25 @@ def score(
     """
     from charrnn.files import hold, remove_tree
     from charrnn.planning import destination_of
+    from charrnn.priors import parse_prior
     from charrnn.runs import check_exportable, export, finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
 
     started, created = time.monotonic(), datetime.now(UTC)
-    options = ScoreOptions(name_column, top_k, probabilities, prefix, min_confidence)
     destination, single_file = destination_of(source, output)
     with hold(destination / ".lock", f"process {os.getpid()} on {platform.node()}"):
         scorer = Scorer.load(model, models=models, device=device, batch_size=batch_size)
+        options = ScoreOptions(
+            name_column=name_column,
+            top_k=top_k,
+            probabilities=probabilities,
+            prefix=prefix,
+            min_confidence=min_confidence,
+            prior=parse_prior(prior, scorer.version.labels),
+            coverage_target=coverage_target,
+            details=details,
+            transliterate=transliterate,
+        )
         plan = plan_run(source, destination, scorer, options, partition_rows, multiline)
         if single_file is not None:
             check_exportable(plan.source.schema, single_file)
@@ -129,9 +165,10 @@ def score(
             point_latest_at(published)
             say("nothing to do: these inputs, model and options are already scored (see --force)")
         else:
-            receipts = score_parts(plan, scorer, options, workers or min(8, os.cpu_count() or 1))
+            settled, shares = settle_prior(plan, scorer, options)
+            receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
             seconds = time.monotonic() - started
-            facts = _facts(created, seconds, scorer.device.type)
+            facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
             published = publish_run(plan, receipts, facts)
     if single_file is not None:
         say(f"exported {export(published, single_file):,} rows to {single_file}")
@@ -140,6 +177,26 @@ def score(
     for line in summary:
         say(line)
     return str(published)
+
+
+def describe_prior(
+    options: "ScoreOptions", estimate: Any, labels: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the prior that was used, for the manifest."""
+    if isinstance(options.prior, str):
+        return {"kind": options.prior}
+    shares = dict(zip(labels, options.prior, strict=True))
+    if estimate is None:
+        return {"kind": "given", "shares": shares}
+    low, high = (dict(zip(labels, bound, strict=True)) for bound in (estimate.low, estimate.high))
+    return {
+        "kind": "estimate",
+        "refused": estimate.refused,
+        "names": estimate.rows,
+        "shares": shares,
+        "low": low,
+        "high": high,
+    }
 
 
 def summarise(published: Path, manifest: dict[str, Any]) -> list[str]:
@@ -154,12 +211,22 @@ def summarise(published: Path, manifest: dict[str, Any]) -> list[str]:
         f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
         f"languages   {labels or 'none'}",
         f"confidence  {'none' if confidence is None else f'{confidence:.3f}'} on average",
+        *_prior_line(manifest["prior"]),
         f"model       {manifest['model']['name']} ({manifest['model']['digest'][:12]})",
         f"time        {seconds:.1f} s, {rows / max(seconds, 1e-9):,.0f} rows/s",
         f"result      {published}",
         f"read it     polars.read_parquet('{published}/part-*.parquet')",
         f"            duckdb: from '{published}/part-*.parquet'",
     ]
+
+
+def _prior_line(prior: dict[str, Any]) -> list[str]:
+    if prior["kind"] == "train":
+        return []
+    if prior.get("refused"):
+        return [f"prior       not estimated: {prior['refused']}"]
+    shares = sorted(prior["shares"].items(), key=lambda item: -item[1])[:5]
+    return [f"prior       {prior['kind']}: {', '.join(f'{k} {v:.1%}' for k, v in shares)} …"]
 
 
 def _facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
@@ -190,9 +257,11 @@ def _show_head(published: Path, rows: int) -> None:
 
     from charrnn.runs import read_manifest
 
-    prefix = read_manifest(published)["options"]["prefix"]
-    frame = pl.scan_parquet(published / "part-*.parquet").head(rows).collect()
-    given = [c for c in frame.columns[:3] if not c.startswith(f"{prefix}language")]
+    manifest = read_manifest(published)
+    prefix = manifest["options"]["prefix"]
+    parts = [published / part["name"] for part in manifest["parts"]]
+    frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
+    given = frame.columns[: min(3, frame.columns.index(f"{prefix}language"))]
     ours = [prefix + name for name in ("language", "confidence", "status", "reason")]
     with pl.Config(tbl_rows=rows, tbl_hide_dataframe_shape=True, float_precision=3,
                    tbl_hide_column_data_types=True, fmt_str_lengths=24):  # fmt: skip
@@ -227,6 +296,15 @@ def main() -> None:
     add("--prefix", default="", help="put before the name of every added column")
     add("--min-confidence", type=float, default=0.0, metavar="P",
         help="abstain below this confidence (0: never)")  # fmt: skip
+    add("--prior", default="train", metavar="PRIOR",
+        help="label shares of this table: train, uniform, estimate, or a CSV file with the columns "
+        "language and share (train)")  # fmt: skip
+    add("--coverage-target", type=float, default=0.0, metavar="P",
+        help="add prediction sets that hold the true language for this share of names")  # fmt: skip
+    add("--details", action="store_true",
+        help="add ambiguous (several labels in training) and unfamiliarity (0 to 1)")  # fmt: skip
+    add("--transliterate", action="store_true",
+        help="write names in other scripts in Latin letters first")  # fmt: skip
     add("--batch-size", type=_auto_or_int, default=None, metavar="N",
         help="names per forward pass, or auto")  # fmt: skip
     add("--partition-rows", type=int, default=2**20, metavar="N",

@@ -6,11 +6,14 @@ python flows/train.py --resume
 """
 
 import platform
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.command import add_tracking, new_parser, progress, run, say
+from flows.models import COMMANDS, promote_version
+from flows.models import main as models_main
 from flows.tracking import flow, note, task
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
@@ -104,11 +107,14 @@ def train(
         The version's name, such as v0001.
     """
     from charrnn.corpus import load_corpus
+    from charrnn.errors import ConfigError
     from charrnn.files import hold, remove_tree
     from charrnn.protocols import make_version, with_seed
     from charrnn.scoring import pick_device
     from charrnn.training import PRESETS, with_overrides
 
+    if seeds < 0:
+        raise ConfigError(f"seeds are {seeds}; give 0 or more")
     chosen = with_overrides(
         PRESETS[preset],
         seed=seed,
@@ -140,33 +146,6 @@ def train(
     if promote != "never":
         promote_version(version.name, models, force=promote == "always")
     return version.name
-
-
-@flow(name="promote", flow_run_name="promote {version}")
-def promote_version(version: str, models: str = "outputs/models", force: bool = False) -> bool:
-    """Point the alias champion at a version, unless it is worse than the present champion.
-
-    Args:
-        version: a version or an alias, such as candidate.
-        models: folder of the model versions.
-        force: promote it even if it is worse.
-
-    Returns:
-        Whether it is the champion now.
-    """
-    from charrnn.protocols import promotion_problems
-    from charrnn.versions import aliases, resolve, set_alias
-
-    root = Path(models)
-    candidate = resolve(version, root)
-    champion = aliases(root).get("champion")
-    problems = promotion_problems(candidate, resolve(champion, root)) if champion else []
-    if problems and not force:
-        say(f"not promoted: {candidate.name} is worse than {champion}: {'; '.join(problems)}")
-        return False
-    set_alias(root, "champion", candidate.name)
-    say(f"champion    {candidate.name}" + (f" (was {champion})" if champion else ""))
-    return True
 
 
 def describe(version: "ModelVersion", seed_losses: list[float]) -> list[str]:
@@ -234,12 +213,16 @@ def _made(device: str) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        return models_main()
     parser = new_parser(
         "Train a character RNN on the ingested table, measure it under the honest and the seed "
         "protocol, and publish it as a new immutable version.",
         "  python flows/train.py\n"
         "  python flows/train.py --preset seed --seeds 3\n"
-        "  python flows/train.py --resume",
+        "  python flows/train.py --resume\n\n"
+        "commands about versions (each with --help):\n"
+        "  python flows/train.py list | evaluate | compare | promote | rollback",
     )
     add = parser.add_argument
     add("--preset", choices=["seed", "default", "tiny"], default="default",

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.calibration import (
+    conformal_threshold,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -107,3 +108,21 @@ def test_a_fitted_temperature_lowers_the_calibration_error() -> None:
     before = expected_calibration_error(softmax(sharp), labels)
     after = expected_calibration_error(softmax(sharp, fit_temperature(sharp, labels)), labels)
     assert after < before / 4
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_prediction_sets_cover_as_often_as_promised(coverage: float) -> None:
+    probabilities = softmax(np.random.default_rng(6).normal(scale=2, size=(20_000, 5)))
+    labels = drawn_labels(probabilities, seed=7)
+    threshold = conformal_threshold(probabilities[:10_000], labels[:10_000], coverage)
+    held_out = probabilities[np.arange(10_000, 20_000), labels[10_000:]]
+    assert (held_out >= threshold).mean() == pytest.approx(coverage, abs=0.015)
+
+
+def test_conformal_threshold_of_a_hand_example() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
+    labels = np.array([0, 1, 1, 0])  # true label at 0.9, 0.4, 0.7, 0.8; the next one is a fifth
+    assert conformal_threshold(probabilities, labels, 0.4) == pytest.approx(0.8)
+    assert conformal_threshold(probabilities, labels, 0.6) == pytest.approx(0.7)
+    assert conformal_threshold(probabilities, labels, 0.7) == pytest.approx(0.4)
+    assert conformal_threshold(probabilities, labels, 0.81) == 0

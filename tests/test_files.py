@@ -183,7 +183,7 @@ def test_publishing_to_a_full_disk_is_a_storage_error(
 ) -> None:
     staging = make_folder(tmp_path / "staging", a="new")
     monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC))
-    with pytest.raises(StorageError, match="no space left while writing .*final"):
+    with pytest.raises(StorageError, match=r"no space left while writing .*final"):
         publish_folder(staging, tmp_path / "final")
     assert not (tmp_path / "final").exists()
 
@@ -200,7 +200,7 @@ def test_a_link_is_made_and_moved(tmp_path: Path) -> None:
 
 def test_a_link_is_not_put_in_place_of_a_folder(tmp_path: Path) -> None:
     make_folder(tmp_path / "latest", a="1")
-    with pytest.raises(OutputError, match="cannot write .*latest"):
+    with pytest.raises(OutputError, match=r"cannot write .*latest"):
         swap_link(tmp_path / "latest", "elsewhere")
     assert (tmp_path / "latest" / "a").read_text() == "1"
 

@@ -35,6 +35,16 @@ def make_network(cell: str, bidirectional: bool, pooling: str, embedding_size: i
         return CharRNN(config).double()
 
 
+def make_wide_network(buckets: int) -> CharRNN:
+    """Return a small network with an n-gram table, whose weights are not the zeros it starts as."""
+    config = ModelConfig(V, L, hidden_size=H, bidirectional=True, ngram_buckets=buckets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        network = CharRNN(config).double()
+        torch.nn.init.normal_(network.get_parameter("ngrams.weight"))
+    return network
+
+
 def make_batch(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
     """Return padded ids and lengths of random names."""
     generator = torch.Generator().manual_seed(seed)
@@ -85,7 +95,22 @@ def reference_logits(network: CharRNN, ids: list[int]) -> Tensor:
         mean = torch.cat([torch.stack(direction).mean(dim=0) for direction in states])
         maximum = torch.cat([torch.stack(direction).max(dim=0).values for direction in states])
         pooled = torch.cat((pooled, mean, maximum))
-    return network.h2o.weight @ pooled + network.h2o.bias
+    return network.h2o.weight @ pooled + network.h2o.bias + reference_ngrams(network, ids)
+
+
+def reference_ngrams(network: CharRNN, ids: list[int]) -> Tensor:
+    """The n-grams' share of the logits of one name, ``(L,)``, with Python's unbounded integers."""
+    if not network.config.ngram_buckets:
+        return network.h2o.bias.new_zeros(L)
+    rows = []
+    for n in (1, 2, 3, 4):
+        for start in range(len(ids) - n + 1):
+            code = n
+            for symbol in ids[start : start + n]:
+                code = code * 256 + symbol
+            rows.append((code * 0x1E3779B97F4A7C15 >> 40) % network.config.ngram_buckets)
+    weight = network.get_parameter("ngrams.weight")
+    return 4 * sum(weight[row] for row in rows) / len(rows) ** 0.5
 
 
 def gradients(network: CharRNN, logits: Tensor) -> dict[str, Tensor]:
@@ -176,23 +201,50 @@ def test_an_empty_name_in_a_batch_gives_finite_logits(bidirectional: bool, pooli
     assert torch.isfinite(logits).all()
 
 
-def test_ids_of_any_integer_type_are_accepted() -> None:
-    network = make_network("gru", True, "last", 5)
+@pytest.mark.parametrize("buckets", [1, 16, 1024])
+def test_an_ngram_table_adds_the_same_in_a_batch_as_alone(buckets: int) -> None:
+    network = make_wide_network(buckets)
+    ids, lengths = make_batch([9, *LENGTHS])
+    names = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+    expected = torch.stack([reference_logits(network, name) for name in names])
+    logits = network(ids, lengths)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
+    for row, name in zip(logits, names, strict=True):
+        alone = network(torch.tensor([name]))[0]
+        torch.testing.assert_close(alone, row, rtol=0, atol=1e-12)
+    ours, theirs = gradients(network, logits), gradients(network, expected)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-12, msg=name)
+
+
+def test_ids_behind_a_names_end_give_no_ngrams() -> None:
+    network = make_wide_network(1024)
     ids, lengths = make_batch(LENGTHS)
-    for dtype in (torch.uint8, torch.int32):
-        assert torch.equal(network(ids.to(dtype), lengths), network(ids, lengths))
+    junk, _ = make_batch([9] * len(LENGTHS), seed=1)
+    filled = torch.where(torch.arange(9) < lengths[:, None], F.pad(ids, (0, 4)), junk)
+    expected = network(ids, lengths)
+    torch.testing.assert_close(network(filled, lengths), expected, rtol=0, atol=1e-12)
 
 
-def test_dropout_acts_in_training_only() -> None:
-    config = ModelConfig(V, L, hidden_size=H, embedding_size=5, dropout=0.5)
+@pytest.mark.parametrize("option", ["dropout", "input_dropout", "ngram_dropout"])
+def test_every_dropout_acts_in_training_only(option: str) -> None:
+    options = {"hidden_size": H, "embedding_size": 5, "ngram_buckets": 64, option: 0.5}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = CharRNN(config)
+        network = CharRNN(ModelConfig(V, L, **options))
+        torch.nn.init.normal_(network.get_parameter("ngrams.weight"))
         ids, lengths = make_batch(LENGTHS)
         trained = network.train()(ids, lengths), network(ids, lengths)
         scored = network.eval()(ids, lengths), network(ids, lengths)
     assert not torch.equal(*trained)
     assert torch.equal(*scored)
+
+
+def test_ids_of_any_integer_type_are_accepted() -> None:
+    network = make_network("gru", True, "last", 5)
+    ids, lengths = make_batch(LENGTHS)
+    for dtype in (torch.uint8, torch.int32):
+        assert torch.equal(network(ids.to(dtype), lengths), network(ids, lengths))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +264,7 @@ def test_dropout_acts_in_training_only() -> None:
         (
             ModelConfig(
                 V, L, hidden_size=H, cell="lstm", embedding_size=5, bidirectional=True,
-                pooling="last_mean_max", dropout=0.1,
+                pooling="last_mean_max", dropout=0.1, ngram_buckets=32,
             ),
             {
                 "embedding.weight": (V + 1, 5),
@@ -226,6 +278,7 @@ def test_dropout_acts_in_training_only() -> None:
                 "backward_rnn.cell.h2h.bias": (4 * H,),
                 "h2o.weight": (L, 6 * H),
                 "h2o.bias": (L,),
+                "ngrams.weight": (32, L),
             },
         ),
         (
@@ -265,6 +318,11 @@ def test_the_padding_row_of_an_embedding_stays_zero() -> None:
         {"hidden_size": 0},
         {"hidden_size": -1},
         {"embedding_size": -1},
+        {"ngram_buckets": -1},
+        {"ngram_buckets": 3},
+        {"ngram_buckets": 1000},
+        {"input_dropout": 1.0},
+        {"ngram_dropout": -0.1},
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"dropout": float("nan")},

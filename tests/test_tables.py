@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import io
 import os
 import random
 from pathlib import Path
@@ -494,3 +495,21 @@ def test_any_change_of_an_input_is_noticed(tmp_path: Path, change: object) -> No
     check_unchanged(files[:1])
     with pytest.raises(DataError, match=r"changed\.csv changed while it was being scored"):
         check_unchanged(files)
+
+
+def test_file_that_grows_while_it_is_hashed_is_noticed(tmp_path: Path) -> None:
+    """The digest stands for the first bytes; what is read later are others."""
+    path = tmp_path / "people.csv"
+    path.write_text("name,id\nA,1\n")
+    opened_by: list[str] = []
+
+    def open_and_let_it_grow(self: Path, mode: str = "r") -> io.BytesIO:
+        opened_by.append(mode)
+        content = io.BytesIO(path.read_bytes())
+        append(path)
+        return content
+
+    growing = type("GrowingPath", (type(path),), {"open": open_and_let_it_grow})(path)
+    with pytest.raises(DataError, match="changed"):
+        check_unchanged(fingerprint_files([growing]))
+    assert opened_by == ["rb"]
