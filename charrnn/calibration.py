@@ -7,6 +7,7 @@ Calibration of Modern Neural Networks"): the label does not change, the confiden
 from __future__ import annotations
 
 __all__ = [
+    "calibration_noise",
     "conformal_threshold",
     "expected_calibration_error",
     "fit_temperature",
@@ -72,6 +73,23 @@ def fit_temperature(logits: npt.ArrayLike, labels: LabelIds) -> float:
             right = low + ratio * (high - low)
             loss_right = loss(right)
     return float(np.exp((low + high) / 2))
+
+
+def calibration_noise(
+    probabilities: Floats, resamples: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """Return the mean and the 95th percentile of the ECE that a *perfectly* calibrated model with
+    these confidences would show, by chance alone, on as many names: drawn by deciding each name
+    with its own confidence. An ECE below the second is no evidence of miscalibration."""
+    confidence = probabilities.max(axis=1)
+    two = np.stack((confidence, 1 - confidence), axis=1)
+    two[:, 1] = np.minimum(two[:, 1], np.nextafter(confidence, 0))  # the first stays the largest
+    draw = np.random.default_rng(seed)
+    found = [
+        expected_calibration_error(two, (draw.random(len(two)) >= confidence).astype(np.int64))
+        for _ in range(resamples)
+    ]
+    return float(np.mean(found)), float(np.quantile(found, 0.95))
 
 
 def conformal_threshold(

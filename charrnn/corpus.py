@@ -252,9 +252,12 @@ def load_corpus(path: Path) -> Corpus:
     )
 
 
-def honest_split(corpus: Corpus) -> Split:
+def honest_split(
+    corpus: Corpus, test_fold: int = TEST_FOLD, validation_fold: int = VALIDATION_FOLD
+) -> Split:
     """Return the leak-free split: unique (normalised name, label) pairs without junk; fold 9 is
-    test, fold 8 validation, the rest train, so that no name is on two sides."""
+    test, fold 8 validation, the rest train, so that no name is on two sides. Other folds are for
+    rotation, which measures with more names than one fold has."""
     seen: set[tuple[str, int]] = set()
     rows: list[int] = []
     for i, (name, label) in enumerate(
@@ -266,9 +269,9 @@ def honest_split(corpus: Corpus) -> Split:
     kept = np.array(rows)
     folds = corpus.folds[kept]
     return Split(
-        train=_examples(corpus, kept[(folds != TEST_FOLD) & (folds != VALIDATION_FOLD)]),
-        validation=_examples(corpus, kept[folds == VALIDATION_FOLD]),
-        test=_examples(corpus, kept[folds == TEST_FOLD]),
+        train=_examples(corpus, kept[(folds != test_fold) & (folds != validation_fold)]),
+        validation=_examples(corpus, kept[folds == validation_fold]),
+        test=_examples(corpus, kept[folds == test_fold]),
     )
 
 

@@ -151,7 +151,8 @@ class SetCoverage:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
-        return asdict(self)
+        shares = {"labels": self.labels, "groups": self.groups}
+        return {**asdict(self), **{k: [asdict(s) for s in v] for k, v in shares.items()}}
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class Flips:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "pairs": [list(pair) for pair in self.pairs]}
 
 
 def evaluate(probabilities: Floats, labels: LabelIds, names: Sequence[str]) -> Metrics:

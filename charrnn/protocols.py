@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "Baseline",
     "ProtocolResult",
     "baselines",
     "identity_of",
@@ -29,10 +30,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from charrnn.calibration import Floats, fit_temperature, softmax
+from charrnn.calibration import Floats, calibration_noise, fit_temperature, softmax
 from charrnn.corpus import Corpus, Examples, Split, honest_split, seed_split
 from charrnn.errors import DataError
-from charrnn.evaluation import Metrics, evaluate, majority_probabilities, ngram_probabilities
+from charrnn.evaluation import (
+    Metrics,
+    evaluate,
+    majority_probabilities,
+    ngram_probabilities,
+    paired_bootstrap,
+    test_facts,
+)
 from charrnn.familiarity import CharacterModel, name_hashes
 from charrnn.inference import logits_of
 from charrnn.model import CharRNN
@@ -88,31 +96,31 @@ def run_protocol(
     checkpoints: Path | None = None,
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    split: Split | None = None,
+    teacher: ProtocolResult | None = None,
 ) -> ProtocolResult:
     """Fit ``preset`` under a protocol (its seed is ``preset.train.seed``) and measure it.
 
-    A preset with a teacher fits that first, on the same split with the same seed. ``checkpoints``
-    is a folder with one file per fit; see ``training.fit`` for ``resume``. ``on_epoch`` is called
-    for the epochs of the teacher, too.
+    A preset with a teacher fits that first, on the same split with the same seed, unless a
+    ``teacher`` is given. ``checkpoints`` is a folder with one file per fit; see ``training.fit``
+    for ``resume``. ``on_epoch`` is called for the epochs of the teacher, too. ``split`` replaces
+    the protocol's own, for rotation.
     """
-    split = split_of(corpus, protocol, preset.train.seed)
+    split = split or split_of(corpus, protocol, preset.train.seed)
     taught = None
     if preset.teacher:
-        teacher = with_seed(PRESETS[preset.teacher], preset.train.seed)
-        taught = _teach(
-            run_protocol(
-                corpus,
-                teacher,
-                protocol,
-                device=device,
-                checkpoints=checkpoints,
-                resume=resume,
-                on_epoch=on_epoch,
-            ),
-            teacher.vocabulary,
-            preset,
-            split.train,
+        recipe = with_seed(PRESETS[preset.teacher], preset.train.seed)
+        teacher = teacher or run_protocol(
+            corpus,
+            recipe,
+            protocol,
+            device=device,
+            checkpoints=checkpoints,
+            resume=resume,
+            on_epoch=on_epoch,
+            split=split,
         )
+        taught = _teach(teacher, recipe.vocabulary, preset, split.train)
     identity = identity_of(corpus, preset, protocol)
     fitted = fit(
         preset.model_config(len(corpus.labels)),
@@ -163,10 +171,20 @@ def _teach(
     return Taught(names, probabilities, preset.synthetic_per_epoch)
 
 
-def baselines(corpus: Corpus, protocol: Protocol, seed: int) -> dict[str, Metrics]:
+@dataclass(frozen=True)
+class Baseline:
+    """What a baseline reaches on a test part, and its probabilities ``(N, L)`` there."""
+
+    metrics: Metrics
+    probabilities: Floats
+
+
+def baselines(
+    corpus: Corpus, protocol: Protocol, seed: int, split: Split | None = None
+) -> dict[str, Baseline]:
     """Return what the majority label and character n-grams with logistic regression reach on the
-    same split."""
-    split = split_of(corpus, protocol, seed)
+    same split; ``split`` replaces the protocol's own."""
+    split = split or split_of(corpus, protocol, seed)
     count = len(corpus.labels)
     truth = split.test.label_ids
     train_names = [normalise(name) for name in split.train.names]
@@ -174,8 +192,11 @@ def baselines(corpus: Corpus, protocol: Protocol, seed: int) -> dict[str, Metric
     ngrams = ngram_probabilities(train_names, split.train.label_ids, test_names, count)
     majority = majority_probabilities(split.train.label_ids, count, len(truth))
     return {
-        "majority label": evaluate(majority, truth, corpus.labels),
-        "char 1-5-grams + logistic regression": evaluate(ngrams, truth, corpus.labels),
+        name: Baseline(evaluate(probabilities, truth, corpus.labels), probabilities)
+        for name, probabilities in (
+            ("majority label", majority),
+            ("char 1-5-grams + logistic regression", ngrams),
+        )
     }
 
 
@@ -184,7 +205,7 @@ def make_version(
     preset: Preset,
     honest: ProtocolResult,
     seed_runs: Sequence[Metrics],
-    compared: Mapping[str, Mapping[str, Metrics]],
+    compared: Mapping[str, Mapping[str, Baseline]],
     made: Mapping[str, Any],
 ) -> ModelVersion:
     """Return the model version of a finished training, not yet saved.
@@ -192,13 +213,14 @@ def make_version(
     Args:
         honest: gives the weights and the temperature.
         seed_runs: test metrics of the seed protocol, one per seed.
-        compared: protocol → baseline → metrics.
+        compared: protocol → name → baseline.
         made: how and with what: time, libraries, device.
     """
     split = honest_split(corpus)
     train = split.train
     counts = np.bincount(train.label_ids, minlength=len(corpus.labels))
     assert honest.validation is not None
+    calibration = _calibration(preset.vocabulary, split, honest)
     facts = {
         "preset": preset.name,
         "train": asdict(preset.train),
@@ -211,9 +233,16 @@ def make_version(
             "seed": [metrics.to_json() for metrics in seed_runs],
         },
         "baselines": {
-            protocol: {name: metrics.to_json() for name, metrics in found.items()}
+            protocol: {name: baseline.metrics.to_json() for name, baseline in found.items()}
             for protocol, found in compared.items()
         },
+        "paired": {
+            name: paired_bootstrap(
+                honest.test_probabilities, baseline.probabilities, honest.test_labels
+            ).to_json()
+            for name, baseline in compared.get("honest", {}).items()
+        },
+        "test": _test_facts(preset.vocabulary, split, honest, calibration, corpus.labels),
         "made": dict(made),
     }
     return ModelVersion(
@@ -223,7 +252,7 @@ def make_version(
         labels=corpus.labels,
         temperature=honest.temperature,
         priors=tuple((counts / counts.sum()).tolist()),
-        calibration=_calibration(preset.vocabulary, split, honest),
+        calibration=calibration,
         facts=facts,
     )
 
@@ -242,6 +271,31 @@ def _calibration(vocabulary: Vocabulary, split: Split, honest: ProtocolResult) -
         characters=CharacterModel.fit(train, held_out),
         ambiguous=np.array(ambiguous, np.int64),
     )
+
+
+def _test_facts(
+    vocabulary: Vocabulary,
+    split: Split,
+    honest: ProtocolResult,
+    calibration: Calibration,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """Return what the report draws about the test names."""
+    validation = softmax(honest.validation_logits, honest.temperature)
+    test = vocabulary.encode(pa.array(split.test.names))
+    noise, noise_high = calibration_noise(honest.test_probabilities)
+    return {
+        **test_facts(
+            honest.test_probabilities,
+            honest.test_labels,
+            validation,
+            honest.validation_labels,
+            labels,
+            test_unfamiliarity=calibration.characters.unfamiliarity(test),
+        ),
+        "ece_noise": {"mean": noise, "95th percentile": noise_high},
+        "ambiguous": len(calibration.ambiguous),
+    }
 
 
 def promotion_problems(candidate: ModelVersion, champion: ModelVersion) -> list[str]:

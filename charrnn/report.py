@@ -378,7 +378,7 @@ def _confusions(version: ModelVersion) -> list[_Block]:
             "confusion",
             "Where the names of each label go. Every row is one true label: shade is the share of "
             "its names, the figure in a cell their number; the diagonal is correct." + part,
-            (7.0, 6.6),
+            (7.0, min(6.6, 2.3 + 0.24 * len(names))),
             lambda figure: _draw_confusion(figure, drawn, names),
             _Table(
                 ("true label", *names),
@@ -764,7 +764,7 @@ def _draw_confusion(figure: Figure, counts: Any, names: Sequence[str]) -> None:
         edgecolors="white",
         linewidth=0.5,
     )
-    size = min(9.0, 170 / L)
+    size = min(9.0, 250 / L)
     if L <= 24:
         for i, j in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[i, j] > 0.35 else _INK
@@ -780,10 +780,10 @@ def _draw_confusion(figure: Figure, counts: Any, names: Sequence[str]) -> None:
     axes.set_xlabel("Label given")
     axes.set_ylabel("True label (test names)")
     axes.spines[:].set_visible(True)
-    bar = figure.colorbar(mesh, ax=axes, shrink=0.5, aspect=24, pad=0.02)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.7, pad=0.02)
     ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
     bar.set_ticks(list(ticks), labels=[_percent(tick, 0) for tick in ticks])
-    bar.set_label("Share of the true label's names (square-root scale)")
+    bar.set_label("Share of the row (square-root scale)")
 
 
 def _draw_reliability(figure: Figure, found: Mapping[str, Sequence[Any]]) -> None:
@@ -841,7 +841,7 @@ def _in_percent(*axes: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for axis in axes:
-        axis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 

@@ -18,8 +18,7 @@ from flows.tracking import flow, note, task
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
     from charrnn.corpus import Corpus
-    from charrnn.evaluation import Metrics
-    from charrnn.protocols import ProtocolResult
+    from charrnn.protocols import Baseline, ProtocolResult
     from charrnn.training import Preset
     from charrnn.versions import ModelVersion
 
@@ -53,7 +52,7 @@ def fit_protocol(
 
 
 @task(name="baselines")
-def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Metrics]]":
+def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Baseline]]":
     """Measure the baselines under both protocols."""
     from charrnn.protocols import baselines
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors.torch import load
 
 import flows.pipeline
 import flows.score
@@ -221,8 +221,8 @@ def test_interrupted_training_goes_on_where_it_stopped(command: Command, tmp_pat
 
 
 def _state(checkpoint: Path) -> str:
-    with safe_open(checkpoint, "pt") as file:
-        return str(file.metadata()["state"])
+    tensors = load(checkpoint.read_bytes()[32:])  # behind the digest
+    return bytes(tensors["state"].tolist()).decode()
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(command: Command) -> None:
