@@ -759,7 +759,7 @@ def _draw_confusion(figure: Figure, counts: Any, names: Sequence[str]) -> None:
     axes = figure.subplots()
     mesh = axes.pcolormesh(
         np.ma.masked_equal(shares, 0),
-        cmap=colormaps["Blues"],
+        cmap=colormaps["Blues"].resampled(40),  # few enough for a colour bar without an image
         norm=PowerNorm(0.5, 0, 1),
         edgecolors="white",
         linewidth=0.5,
@@ -781,6 +781,8 @@ def _draw_confusion(figure: Figure, counts: Any, names: Sequence[str]) -> None:
     axes.set_ylabel("True label (test names)")
     axes.spines[:].set_visible(True)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.7, pad=0.02)
+    if bar.solids is not None:
+        bar.solids.set_edgecolor("face")  # no seams
     ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
     bar.set_ticks(list(ticks), labels=[_percent(tick, 0) for tick in ticks])
     bar.set_label("Share of the row (square-root scale)")

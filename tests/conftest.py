@@ -4,14 +4,17 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from charrnn.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
+from charrnn.familiarity import CharacterModel, name_hashes
+from charrnn.inference import logits_of
 from charrnn.model import CharRNN
 from charrnn.training import PRESETS, with_overrides
-from charrnn.versions import ModelVersion, save_version
+from charrnn.versions import Calibration, ModelVersion, save_version
 
 # Invented syllables, so that no real list of names is in the repository.
 SYLLABLES = {
@@ -55,13 +58,22 @@ def tiny_version() -> ModelVersion:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network = CharRNN(config)
+    names = [a + b for s in SYLLABLES.values() for a in s for b in s]
+    encoded = preset.vocabulary.encode(pa.array(names))
+    logits = logits_of(network.eval(), encoded)
     return ModelVersion(
         config=config,
         vocabulary=preset.vocabulary,
         weights=dict(network.state_dict()),
         labels=("Alpha", "Beta", "Delta", "Gamma"),
         temperature=0.2,
-        priors=(0.25, 0.25, 0.25, 0.25),
+        priors=(0.4, 0.3, 0.1, 0.2),
+        calibration=Calibration(
+            logits=logits,
+            label_ids=logits.argmax(axis=1),
+            characters=CharacterModel.fit(encoded, encoded),
+            ambiguous=np.sort(name_hashes(preset.vocabulary.encode(pa.array(["Katoro"])))),
+        ),
         facts={"metrics": {"honest": {"test": {}}}, "data_digest": "none"},
     )
 

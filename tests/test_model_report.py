@@ -1,4 +1,4 @@
-"""The report of a model: whole, self-contained, nameless, the same bytes twice, for every version."""
+"""The report of a model: whole, self-contained, without a name, the same bytes every time."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import charrnn.report
@@ -26,8 +27,7 @@ from charrnn.versions import (
 
 GOLDEN = Path(__file__).parent / "golden"
 CANARY = "zanzibarova"
-HOSTILE = "<b>$x_1$ | `y`</b>&\"' url("
-VOID = {"meta", "path", "use", "rect", "br"}
+HOSTILE = "<b>$x_1$ | `y`</b>&\"'"
 BASELINE = "majority label"
 
 
@@ -45,7 +45,7 @@ def measured(version: ModelVersion, labels: tuple[str, ...]) -> ModelVersion:
     """A version of those labels with all that training puts into its facts."""
     L, vocabulary = len(labels), version.vocabulary
     (test, true), (held_out, held_out_true) = drawn(L, 300, 0), drawn(L, 400, 1)
-    names = vocabulary.encode([CANARY, f"{CANARY}a"])
+    names = vocabulary.encode(pa.array([CANARY, f"{CANARY}a"]))
     majority = majority_probabilities(true, L, len(true))
     metrics = evaluate(test, true, labels).to_json()
     compared = {BASELINE: evaluate(majority, true, labels).to_json()}
@@ -97,9 +97,8 @@ def checked(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]]
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             assert len(attrs) == len(dict(attrs)), f"<{tag}> repeats an attribute"
             elements.append((tag, dict(attrs)))
-            opened.append(tag)
-            if tag in VOID and tag == "meta":
-                opened.pop()
+            if tag != "meta":
+                opened.append(tag)
 
         def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             elements.append((tag, dict(attrs)))
@@ -117,13 +116,14 @@ def checked(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]]
     ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     assert len(ids) == len(set(ids)), "an id is there twice"
     for tag, attributes in elements:
-        assert tag not in {"script", "link", "img", "image", "iframe", "object", "style0"}
+        assert tag not in {"script", "link", "img", "image", "iframe", "object"}
         assert not {"src", "href", "srcset"} & set(attributes), f"<{tag}> fetches"
         assert not any(name.startswith("on") for name in attributes), f"<{tag}> runs a script"
         reference = attributes.get("xlink:href")
         assert reference is None or (reference[0], reference[1:] in ids) == ("#", True)
     assert "http" not in source
     assert "@import" not in source
+    assert "url(" not in source
     return " ".join(texts), elements
 
 

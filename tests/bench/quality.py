@@ -1,6 +1,6 @@
 """Measure the presets and baselines as the README quotes them, and write docs/quality.md.
 
-    python tests/bench/quality.py                       # 3 seeds, 5 rotations: about an hour on a core
+    python tests/bench/quality.py      # 3 seeds, 5 rotations
     python tests/bench/quality.py --seeds 1 --rotations 0
 
 Both protocols with several seeds; paired bootstrap intervals against the n-gram baseline; and a
