@@ -413,25 +413,21 @@ def test_facts(
         confidence kept), ``expected_accuracy``, ``sets`` (wanted coverage → threshold and
         ``SetCoverage``) and, where given, ``unfamiliar`` (threshold → share of the names above).
     """
-    coverage, accuracy = risk_coverage(test_probabilities, test_label_ids)
-    confidence = np.sort(test_probabilities.max(axis=1))[::-1]
-    kept = np.round(coverage * len(confidence)).astype(np.int64)
-    sets: dict[str, Any] = {}
-    for target in SET_TARGETS:
-        threshold = conformal_threshold(validation_probabilities, validation_label_ids, target)
-        found = set_coverage(prediction_sets(test_probabilities, threshold), test_label_ids, labels)
-        sets[str(target)] = {"threshold": threshold, **found.to_json()}
     predicted = test_probabilities.argmax(axis=1)
     facts = {
         "confusion": confusion_matrix(predicted, test_label_ids, len(labels)).tolist(),
         "reliability": reliability(test_probabilities, test_label_ids).to_json(),
-        "risk_coverage": {
-            "coverage": _plain(coverage),
-            "accuracy": _plain(accuracy),
-            "confidence": _plain(confidence[kept - 1]),
-        },
+        "risk_coverage": _curve_facts(test_probabilities, test_label_ids),
         "expected_accuracy": expected_accuracy(test_probabilities),
-        "sets": sets,
+        "sets": {
+            str(target): _set_facts(
+                test_probabilities,
+                test_label_ids,
+                conformal_threshold(validation_probabilities, validation_label_ids, target),
+                labels,
+            )
+            for target in SET_TARGETS
+        },
     }
     if test_unfamiliarity is not None:
         facts["unfamiliar"] = {str(t): float((test_unfamiliarity > t).mean()) for t in UNFAMILIAR}
@@ -488,6 +484,22 @@ def _interval(values: Floats) -> tuple[float, float, float]:
     """Return the first value and the 2.5 and 97.5 % quantiles of the others."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
     return float(values[0]), float(low), float(high)
+
+
+def _curve_facts(probabilities: Floats, label_ids: LabelIds) -> dict[str, list[float]]:
+    """Return the curve of ``risk_coverage`` with the lowest confidence at each of its points."""
+    coverage, accuracy = risk_coverage(probabilities, label_ids)
+    confidence = np.sort(probabilities.max(axis=1))[::-1]
+    lowest = confidence[np.round(coverage * len(confidence)).astype(np.int64) - 1]
+    columns = {"coverage": coverage, "accuracy": accuracy, "confidence": lowest}
+    return {name: _plain(values) for name, values in columns.items()}
+
+
+def _set_facts(
+    probabilities: Floats, label_ids: LabelIds, threshold: float, labels: Sequence[str]
+) -> dict[str, Any]:
+    found = set_coverage(prediction_sets(probabilities, threshold), label_ids, labels)
+    return {"threshold": threshold, **found.to_json()}
 
 
 def _largest(counts: Counts) -> list[tuple[int, int, int]]:

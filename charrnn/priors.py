@@ -98,14 +98,9 @@ def parse_prior(
     if text in MODES:
         return text  # type: ignore[return-value]
     path = Path(text)
-    if not path.is_file():
-        raise InputMissingError(
-            f"prior {text!r} is neither {', '.join(MODES)} nor a file{did_you_mean(text, MODES)}; "
-            "a file is CSV with the columns language,share"
-        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
+            rows = csv.DictReader(file, strict=True, skipinitialspace=True)
             missing = {"language", "share"} - set(rows.fieldnames or ())
             if missing:
                 raise ConfigError(
@@ -113,6 +108,11 @@ def parse_prior(
                     "its first line has to be language,share"
                 )
             cells = [(rows.line_num, row["language"], row["share"]) for row in rows]
+    except OSError as error:
+        raise InputMissingError(
+            f"prior {text!r} is neither {', '.join(MODES)} nor a file that can be read"
+            f"{did_you_mean(text, MODES)}; a file is CSV with the columns language,share"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} is not a UTF-8 CSV file: {error}") from error
     return _shares_of(path, cells, labels)
@@ -374,11 +374,11 @@ def _intervals(
     tail = (1 - INTERVAL) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     names = max(1, round(evidence))
-    least = [
-        wilson_interval(round(share * names), names, _INTERVAL_Z)
-        for share in _shifted(train, theta)
-    ]
-    return np.minimum(low, [ends[0] for ends in least]), np.maximum(high, [e[1] for e in least])
+    found = _shifted(train, theta).tolist()
+    least = np.array([wilson_interval(round(s * names), names, _INTERVAL_Z) for s in found])
+    low, high = np.minimum(low, least[:, 0]), np.maximum(high, least[:, 1])
+    # Ends that are 0 and 1 but for rounding errors.
+    return np.where(low < 1e-9, 0.0, low), np.where(high > 1 - 1e-9, 1.0, high)
 
 
 def _unexplained(table: _Table, held_out: Floats, label_ids: LabelIds, shares: Floats) -> str:

@@ -25,6 +25,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from charrnn.evaluation import wilson_interval
 from charrnn.versions import ModelVersion
@@ -62,6 +63,7 @@ details { color: #57606a; overflow-x: auto } code { background: #f6f8fa }
 _NUMBER = re.compile(r"[+\-−]?[\d.,]+(?: ?%)?(?: to [\d.,]+ ?%?)?|–")
 _INK, _GREY, _BLUE, _ORANGE = "#1b1f24", "#8c959f", "#0072b2", "#d55e00"  # after Okabe & Ito
 _DRAWN_LABELS = 40  # more are not readable in one matrix
+_NUMBERED_LABELS = 24  # more leave no room for a figure in a cell
 
 
 def page(title: str, sections: Iterable[str]) -> bytes:
@@ -329,24 +331,24 @@ def _labels(version: ModelVersion) -> list[_Block]:
     """Every label's rates, the label with most test names first."""
     share = dict(zip(version.labels, version.priors, strict=True))
     found = version.facts["metrics"]["honest"]["test"]["labels"]
+    counts = version.facts.get("test", {}).get("confusion")
+    given = np.sum(counts, axis=0) if counts else np.ones(len(found))  # unknown: take it as given
     rows = [
         (
             m["label"],
             _percent(share[m["label"]]) if m["label"] in share else "–",
             m["count"],
-            m["precision"],
-            m["recall"],
-            _range(m, "recall", ".3f"),
-            m["f1"],
+            m["precision"] if n else "–",
+            *((m["recall"], _range(m, "recall", ".3f"), m["f1"]) if m["count"] else ("–",) * 3),
         )
-        for m in sorted(found, key=lambda m: -m["count"])
+        for n, m in sorted(zip(given, found, strict=True), key=lambda pair: -pair[1]["count"])
     ]
     head = ("label", "share of training", "test names", "precision", "recall",
             "95 % interval of the recall", "F1")  # fmt: skip
     caption = (
         "Honest test, the largest label first. Recall: the share of the label's names that get it. "
         "Precision: the share of the names given the label that have it. 95 % Wilson intervals; "
-        "with few names they are wide, and the rate may be far off."
+        "with few names they are wide, and the rate may be far off. –: there is nothing to count."
     )
     return [_Heading("Labels"), _Table(head, rows, caption)]
 
@@ -358,41 +360,43 @@ def _confusions(version: ModelVersion) -> list[_Block]:
     counts = np.array(version.facts["test"]["confusion"])
     order = np.argsort(-counts.sum(axis=1), kind="stable")[:_DRAWN_LABELS]
     names, drawn = [version.labels[i] for i in order], counts[np.ix_(order, order)]
-    wrong = counts - np.diag(np.diag(counts))
-    worst = np.argsort(-wrong, axis=None, kind="stable")[:15]
-    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(worst, wrong.shape), strict=True)]
-    rows = [
-        (
-            version.labels[i],
-            version.labels[j],
-            int(wrong[i, j]),
-            _percent(wrong[i, j] / counts[i].sum()),
-        )
-        for i, j in pairs
-        if wrong[i, j]
-    ]
-    part = "" if len(order) == len(counts) else f" The {len(order)} largest labels are shown."
+    totals = counts.sum(axis=1)[order]
+    title = "Where the names of each label go. Every row is one true label, shade the share of its "
+    title += "names; the diagonal is correct."
+    title += " The figure in a cell is their number." if len(order) <= _NUMBERED_LABELS else ""
+    title += f" The {len(order)} largest labels are shown." if len(order) < len(counts) else ""
     return [
         _Heading("Confusions"),
         _Figure(
             "confusion",
-            "Where the names of each label go. Every row is one true label: shade is the share of "
-            "its names, the figure in a cell their number; the diagonal is correct." + part,
+            title,
             (7.0, min(6.6, 2.3 + 0.24 * len(names))),
-            lambda figure: _draw_confusion(figure, drawn, names),
+            lambda figure: _draw_confusion(figure, drawn, totals, names),
             _Table(
                 ("true label", *names),
                 [(name, *map(int, row)) for name, row in zip(names, drawn, strict=True)],
                 "Test names by true label (row) and label given (column).",
             ),
         ),
-        _Table(
-            ("true label", "label given", "names", "of the true label"),
-            rows,
-            f"The most frequent errors: {len(rows)} pairs hold {sum(r[2] for r in rows)} of all "
-            f"{int(wrong.sum())}.",
-        ),
+        _errors(counts, version.labels),
     ]
+
+
+def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> _Table:
+    """The most frequent confusions of the matrix ``counts``."""
+    wrong = counts - np.diag(np.diag(counts))
+    worst = np.argsort(-wrong, axis=None, kind="stable")[:15]
+    pairs = zip(*np.unravel_index(worst, wrong.shape), strict=True)
+    rows = [
+        (labels[i], labels[j], int(wrong[i, j]), _percent(wrong[i, j] / counts[i].sum()))
+        for i, j in pairs
+        if wrong[i, j]
+    ]
+    caption = (
+        f"The most frequent errors: {len(rows)} pairs hold {sum(row[2] for row in rows)} of all "
+        f"{int(wrong.sum())}."
+    )
+    return _Table(("true label", "label given", "names", "of the true label"), rows, caption)
 
 
 def _confidence(facts: Mapping[str, Any]) -> list[_Block]:
@@ -750,12 +754,17 @@ def _inline(svg: str, block: _Figure) -> str:
     return f'<svg role="img" aria-label="{label}" {box[0] if box else ""}{body}'.strip()
 
 
-def _draw_confusion(figure: Figure, counts: Any, names: Sequence[str]) -> None:
+def _draw_confusion(
+    figure: Figure,
+    counts: npt.NDArray[np.int64],
+    totals: npt.NDArray[np.int64],
+    names: Sequence[str],
+) -> None:
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
 
     L = len(names)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(totals[:, None], 1)
     axes = figure.subplots()
     mesh = axes.pcolormesh(
         np.ma.masked_equal(shares, 0),
@@ -765,12 +774,11 @@ def _draw_confusion(figure: Figure, counts: Any, names: Sequence[str]) -> None:
         linewidth=0.5,
     )
     size = min(9.0, 250 / L)
-    if L <= 24:
+    if L <= _NUMBERED_LABELS:
         for i, j in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[i, j] > 0.35 else _INK
             axes.text(j + 0.5, i + 0.5, f"{counts[i, j]}", ha="center", va="center",
                       color=color, fontsize=size * 0.8)  # fmt: skip
-    totals = counts.sum(axis=1)
     rows = [f"{name} ({n:,})" for name, n in zip(names, totals, strict=True)]
     axes.set_xticks(np.arange(L) + 0.5, names, rotation=90, fontsize=size)
     axes.set_yticks(np.arange(L) + 0.5, rows, fontsize=size)

@@ -40,7 +40,7 @@ from charrnn.corpus import Examples
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.files import write_bytes
 from charrnn.inference import logits_of
-from charrnn.model import CharRNN, ModelConfig, as_stored, blank_network
+from charrnn.model import CharRNN, ModelConfig, as_stored
 from charrnn.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded, Vocabulary
 
 
@@ -59,6 +59,7 @@ class TrainConfig:
         beta2: decay of Adam's second moment.
         logit_adjustment: adds this times the log of the training label shares to the logits in the
             loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
+        label_smoothing: share of every target that is spread over all labels.
         by_length: put names of like length into one batch, in a random order of batches; the same
             loss for less padding.
         keep_best: end with the epoch of lowest validation NLL instead of the last one.
@@ -76,6 +77,7 @@ class TrainConfig:
     clip_norm: float = 0.0
     beta2: float = 0.999
     logit_adjustment: float = 0.0
+    label_smoothing: float = 0.0
     by_length: bool = False
     keep_best: bool = False
     seed: int = 0
@@ -87,6 +89,8 @@ class TrainConfig:
             raise ConfigError(f"learning rate is {self.learning_rate}; it must be above 0")
         if self.schedule not in ("constant", "one_cycle") or not 0 <= self.beta2 < 1:
             raise ConfigError("schedule must be constant or one_cycle, beta2 in [0, 1)")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label smoothing is {self.label_smoothing}; it must be in [0, 1)")
         if min(self.weight_decay, self.clip_norm, self.seed, self.logit_adjustment) < 0:
             raise ConfigError(
                 "weight decay, clip norm, logit adjustment and seed must not be negative"
@@ -201,10 +205,16 @@ class Fit:
 class _Run:
     """The state of a fit between two epochs: all that a checkpoint has to hold."""
 
-    def __init__(self, config: ModelConfig, train: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        train: TrainConfig,
+        device: torch.device,
+        build: Callable[[ModelConfig], CharRNN],
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_epoch_seed(train.seed, 0))
-            self.network = CharRNN(config).to(device)
+            self.network = build(config).to(device)
         parameters = list(self.network.parameters())
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": train.weight_decay},
@@ -267,6 +277,7 @@ def fit(
     identity: str = "",
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    build: Callable[[ModelConfig], CharRNN] = CharRNN,
 ) -> Fit:
     """Fit a network to ``examples``.
 
@@ -278,12 +289,13 @@ def fit(
             identity is refused.
         resume: go on from ``checkpoint`` where it exists.
         on_epoch: called after every epoch, once the checkpoint is written.
+        build: makes the network; another than ``CharRNN`` is for experiments.
 
     Raises:
         CharrnnError: the loss is no longer a finite number.
         ConfigError, DataError: the checkpoint to resume is not of this run, or unreadable.
     """
-    run = _Run(config, train, torch.device(device))
+    run = _Run(config, train, torch.device(device), build)
     if resume and checkpoint is not None and checkpoint.exists():
         run.load(checkpoint, identity)
     data = _Data.of(vocabulary, examples, taught, config.label_count, torch.device(device))
@@ -304,13 +316,18 @@ def fit(
         if checkpoint is not None:
             run.save(checkpoint, identity)
         on_epoch(record)
-    return Fit(fitted_network(config, run.best), tuple(run.history), run.best_epoch)
+    return Fit(fitted_network(config, run.best, build), tuple(run.history), run.best_epoch)
 
 
-def fitted_network(config: ModelConfig, weights: dict[str, Tensor]) -> CharRNN:
+def fitted_network(
+    config: ModelConfig,
+    weights: dict[str, Tensor],
+    build: Callable[[ModelConfig], CharRNN] = CharRNN,
+) -> CharRNN:
     """Return a network with these weights, in ``eval`` mode on the CPU; they are rounded as a
     model version stores them, so that what is measured is what is shipped."""
-    network = blank_network(config)
+    with torch.device("meta"):
+        network = build(config)
     stored = {name: as_stored(name, tensor.cpu()).float() for name, tensor in weights.items()}
     network.load_state_dict(stored, assign=True)
     return network.eval()
@@ -389,7 +406,9 @@ def _one_epoch(run: _Run, train: TrainConfig, epoch: int, data: _Data) -> float:
             lengths = data.lengths[rows]
             logits = run.network(data.ids[rows, : int(lengths.max())], lengths)
             adjusted = logits + train.logit_adjustment * data.adjust
-            loss = F.cross_entropy(adjusted, data.targets[rows])
+            loss = F.cross_entropy(
+                adjusted, data.targets[rows], label_smoothing=train.label_smoothing
+            )
             run.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if train.clip_norm:

@@ -132,8 +132,11 @@ def figures(elements: list[tuple[str, dict[str, str | None]]]) -> list[dict[str,
 
 
 def said(version: ModelVersion) -> list[str]:
-    """Return the report as text, from the page and from Markdown, spaces made plain."""
-    text, _ = checked(model_report(version))
+    """Return the report as text, from the page and from Markdown, spaces made plain; without
+    figures, which take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charrnn.report, "find_spec", lambda name: None)
+        text, _ = checked(model_report(version))
     return [" ".join(t.split()) for t in (text, model_markdown(version).decode())]
 
 
@@ -191,6 +194,7 @@ def test_page_and_markdown_say_the_same(version: ModelVersion) -> None:
 
 
 def test_every_label_has_its_rates_and_interval(version: ModelVersion) -> None:
+    assert all(np.sum(version.facts["test"]["confusion"], axis=0))
     lines = model_markdown(version).decode().splitlines()
     for m in version.facts["metrics"]["honest"]["test"]["labels"]:
         rates = (
@@ -198,6 +202,19 @@ def test_every_label_has_its_rates_and_interval(version: ModelVersion) -> None:
             f"{m['recall_low']:.3f} to {m['recall_high']:.3f} | {m['f1']:.3f} |"
         )
         assert rates in lines
+
+
+def test_rate_of_nothing_is_a_dash(version: ModelVersion) -> None:
+    facts = json.loads(json.dumps(version.facts))
+    facts["metrics"]["honest"]["test"]["labels"][1]["count"] = 0
+    for row in facts["test"]["confusion"]:
+        row[2] = 0  # the third label is never given
+    rows = model_markdown(dataclasses.replace(version, facts=facts)).decode().splitlines()
+    split = [row.split(" | ") for row in rows]
+    cells = {cells[0]: cells for cells in split if len(cells) == 7}  # the table of labels
+    assert cells["| Beta"][4:] == ["–", "–", "– |"]
+    assert cells["| Delta"][3] == "–"
+    assert cells["| Delta"][4] != "–"
 
 
 def test_worst_confusions_are_the_largest_cells_off_the_diagonal(version: ModelVersion) -> None:
