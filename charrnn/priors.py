@@ -8,16 +8,16 @@ as only the shares differ and not what the names of one label look like.
 Where they are not known they can be estimated, and an estimate can do harm: maximum likelihood
 (the EM of Saerens et al.) chases the model's calibration errors in the rare labels and costs about
 a point of accuracy on a table that needs no correction. So ``estimate_prior`` is a maximum a
-posteriori estimate of ``theta = log(share / training share)``, centred over the labels, whose
-prior is a Student t around 0: labels keep their relative shares unless the names say otherwise,
-and one label, or a few, may move far. Its scale is chosen by marginal likelihood (empirical Bayes,
-Laplace's approximation), which finds almost no freedom on a table like the training names. Names
-count as ``1 / (1 / different names + 1 / validation names)``: no table, however long, says more
-about shares than the validation names say about the model.
+posteriori estimate of ``theta``, where shares are ``training share * exp(theta)``, normalised. The
+prior of theta is a Student t around 0: labels keep their relative shares unless the names say
+otherwise, and one label, or a few, may move far. Its scale is chosen by marginal likelihood
+(empirical Bayes, Laplace's approximation), which finds no freedom on a table like the training
+names. Names count as ``1 / (1 / different names + 1 / validation names)``: no table, however long,
+says more about shares than the validation names say about the model.
 
 What is compared is the table with the validation names, not with the training shares: likelihoods
 are ``p(y|x) / mean validation p(y)``, so that a label the model over-predicts everywhere is no sign
-of a shift. Without that, the over-confident vanilla network loses 10 points on unshifted tables, as
+of a shift. Without that, the over-confident vanilla network loses ten points on unshifted tables, as
 a rare label takes over the label it is confused with. The estimate is then put as weights on the
 training shares, which are the right base also for presets trained with a logit adjustment tau,
 whose logits tend to ``shares ** (1 - tau)``: after calibration the default (tau 0.2) gives Russian
@@ -322,17 +322,11 @@ class _Table:
             values, axes = np.linalg.eigh(curvature)
             step = axes @ ((axes.T @ gradient) / np.maximum(np.abs(values), 0.3))
             length = min(1.0, 3 / max(float(np.abs(step).max()), 1e-12))
-            while True:
-                moved = theta + length * step
-                moved -= moved.mean()
-                reached = log_posterior(moved)
-                if reached >= value - 1e-9 or length < 1e-3:
-                    break
+            while (reached := log_posterior(theta + length * step)) < value and length > 1e-4:
                 length /= 2
-            change = float(np.abs(moved - theta).max())
-            theta, value = moved, reached
-            if change < 1e-4:
+            if reached < value + 1e-7:
                 break
+            theta, value = theta + length * step, reached
         return theta, value, information
 
 

@@ -119,6 +119,10 @@ class Scorer:
         if options.prior == "uniform":
             count = len(self.version.labels)
             return replace(options, prior=(1 / count,) * count), None
+        if isinstance(options.prior, tuple) and len(options.prior) != len(self.version.labels):
+            raise ConfigError(
+                f"prior has {len(options.prior)} shares for {len(self.version.labels)} labels"
+            )
         if options.prior != "estimate":
             return options, None
         codes, distinct = _distinct(names)
@@ -154,8 +158,9 @@ class Scorer:
                 top = p.max(dim=1)
                 found.uncorrected[0][rows] = top.indices.cpu().numpy()
                 found.uncorrected[1][rows] = top.values.cpu().numpy()
-                p = p * weights
-                p = p / p.sum(dim=1, keepdim=True)
+                weighted = p * weights
+                total = weighted.sum(dim=1, keepdim=True)
+                p = torch.where(total > 0, weighted / total, p)  # nothing left: as it was
             # A stable sort, so that equal probabilities rank by label on every device.
             values, order = torch.sort(p, dim=1, descending=True, stable=True)
             found.ranked[rows] = order[:, :k].cpu().numpy()

@@ -62,8 +62,9 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-    """Show a bar on standard error, on a terminal only; yield ``advance(steps, remark="")``."""
+def progress(description: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error, on a terminal only; yield ``advance(steps, remark="")``. A
+    total of None is one that nobody knows."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

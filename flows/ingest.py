@@ -18,7 +18,7 @@ def download(url: str, archive: Path) -> Path:
     """Fetch the archive, going on with a partial download."""
     from charrnn.download import fetch
 
-    with progress("download", 0, "bytes") as advance:
+    with progress("download", None, "bytes") as advance:
         return fetch(url, archive, on_bytes=advance)
 
 

@@ -184,15 +184,23 @@ def describe(version: "ModelVersion", seed_losses: list[float]) -> list[str]:
         ]
     lines += [
         "",
-        f"{'label (honest test)':22} {'names':>6} {'precision':>10} {'recall':>7} "
-        f"{'95 % interval':>15} {'F1':>7}",
+        *_label_lines("honest test", test),
     ]
-    lines += [
-        f"{m['label']:22} {m['count']:>6} {m['precision']:>10.3f} {m['recall']:>7.3f} "
-        f"  {m['recall_low']:.3f} to {m['recall_high']:.3f} {m['f1']:>7.3f}"
-        for m in test["labels"]
-    ]
+    if metrics["seed"]:
+        lines += ["", *_label_lines("seed protocol, run 0", metrics["seed"][0])]
     return [*lines, ""]
+
+
+def _label_lines(title: str, metrics: dict[str, Any]) -> list[str]:
+    """Return a table of what each label reaches; the interval is of the recall, 95 % Wilson."""
+    return [
+        f"{title:22} {'names':>6} {'precision':>10} {'recall':>7} {'interval':>15} {'F1':>8}",
+        *(
+            f"{m['label']:22} {m['count']:>6} {m['precision']:>10.3f} {m['recall']:>7.3f} "
+            f"  {m['recall_low']:.3f} to {m['recall_high']:.3f} {m['f1']:>7.3f}"
+            for m in metrics["labels"]
+        ),
+    ]
 
 
 def _made(device: str) -> dict[str, Any]:
