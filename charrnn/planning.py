@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from charrnn.answers import ScoreOptions
-from charrnn.errors import ConfigError, DataError
+from charrnn.errors import ConfigError
 from charrnn.files import remove_tree
 from charrnn.runs import RunPlan, fingerprint, staging_folder
 from charrnn.staging import open_parquet
@@ -18,6 +18,7 @@ from charrnn.tables import (
     Source,
     as_large_string,
     check_name_column,
+    check_no_clash,
     cut,
     discover,
     fingerprint_files,
@@ -72,12 +73,7 @@ def plan_run(
             remove_tree(left_over)
     opened = open_source(files, staging, partition_rows=partition_rows, multiline=multiline)
     check_name_column(opened.schema, options.name_column)
-    clashes = [c for c in options.columns(version.labels) if c in opened.schema.names]
-    if clashes:
-        raise DataError(
-            f"the input already has column {', '.join(map(repr, clashes))}, which scoring would "
-            "add; give --prefix, such as --prefix charrnn_"
-        )
+    check_no_clash(opened.schema, options.columns(version.labels))
     return RunPlan(
         destination=destination,
         fingerprint=digest,

@@ -17,8 +17,8 @@ says more about shares than the validation names say about the model.
 
 What is compared is the table with the validation names, not with the training shares: likelihoods
 are ``p(y|x) / mean validation p(y)``, so that a label the model over-predicts everywhere is no sign
-of a shift. Without that, the over-confident vanilla network loses ten points on unshifted tables, as
-a rare label takes over the label it is confused with. The estimate is then put as weights on the
+of a shift. Without that, the over-confident vanilla network loses 8-10 points on unshifted tables,
+as a rare label takes over the label it is confused with. The estimate is then put as weights on the
 training shares, which are the right base also for presets trained with a logit adjustment tau,
 whose logits tend to ``shares ** (1 - tau)``: after calibration the default (tau 0.2) gives Russian
 a mean validation probability of 0.508, at a training share of 0.521; ``shares ** 0.8`` has 0.406.

@@ -421,6 +421,7 @@ def _confidence(facts: Mapping[str, Any]) -> list[_Block]:
             "accuracy to expect, as long as its names are like these; on another mix of labels it "
             "is not."
         ),
+        _Text(f"The expected calibration error is {test['ece']:.3f}{_noise_words(facts)}."),
         _Figure(
             "reliability",
             "How often the label is right, by stated confidence. On the dashed line a confidence "
@@ -436,6 +437,18 @@ def _confidence(facts: Mapping[str, Any]) -> list[_Block]:
             ),
         ),
     ]
+
+
+def _noise_words(facts: Mapping[str, Any]) -> str:
+    """What calibration error chance alone would show, where it was measured."""
+    noise = facts["test"].get("ece_noise")
+    if not noise:
+        return ""
+    mean, high = noise["mean"], noise["95th percentile"]
+    return (
+        f"; on as many names a perfectly calibrated model would show {mean:.3f} on average, and "
+        f"more than {high:.3f} one time in twenty"
+    )
 
 
 def _abstaining(facts: Mapping[str, Any]) -> list[_Block]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +34,18 @@ from charrnn.familiarity import name_hashes
 from charrnn.inference import batches
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
 from charrnn.runs import Receipt, RunPlan, part_path, read_receipt, write_part, write_receipt
-from charrnn.tables import Partition, as_large_string, is_text, read_partition
+from charrnn.tables import (
+    Partition,
+    as_large_string,
+    check_name_column,
+    check_no_clash,
+    is_text,
+    read_partition,
+)
 from charrnn.versions import Calibration, ModelVersion, resolve
 from charrnn.vocabulary import Encoded
 
+Table = TypeVar("Table", pa.Table, pl.DataFrame)
 _BATCH_SIZE = {"cpu": 1024, "cuda": 32768}  # names of one length in one forward pass
 
 
@@ -85,17 +93,54 @@ class Scorer:
             The names in column ``name``, then ``language``, ``confidence``, …, ``status`` and
             ``reason`` as in the README's table.
         """
-        chosen = ScoreOptions(**options)
-        if chosen.name_column in chosen.columns(self.version.labels):
-            raise ConfigError(
-                f"column {chosen.name_column!r} would be both the names and an answer; "
-                "give another name_column, or a prefix"
-            )
-        array = _text_array(names)
-        table = pa.table({chosen.name_column: array, **self.columns(array, chosen)})
+        name_column = ScoreOptions(**options).name_column
+        table = self.score_table(pa.table({name_column: _text_array(names)}), **options)
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
+
+    def score_table(self, table: Table, **options: Any) -> Table:
+        """Score a table's names and return the table with our columns added, rows in order.
+
+        Args:
+            table: an Arrow table or a Polars DataFrame; the same kind is returned.
+            options: fields of ``ScoreOptions``, such as ``name_column="surname"``.
+
+        Raises:
+            DataError: there is no such column, it is not text, or a column of ours exists already.
+        """
+        chosen = ScoreOptions(**options)
+        source = table.to_arrow() if isinstance(table, pl.DataFrame) else table
+        check_name_column(source.schema, chosen.name_column)
+        check_no_clash(source.schema, chosen.columns(self.version.labels))
+        found = self.columns(source[chosen.name_column], chosen)
+        if isinstance(table, pl.DataFrame):
+            return table.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in found.items())
+        for name, column in found.items():
+            source = source.append_column(name, column)
+        return source
+
+    def expression(self, names: str | pl.Expr = "name", **options: Any) -> pl.Expr:
+        """Return a Polars expression that scores a column into a struct of our columns::
+
+            frame.with_columns(scorer.expression("surname").alias("origin")).unnest("origin")
+
+        It works on whole batches in eager, lazy and streaming queries. A prior of ``estimate``
+        would be estimated for every batch anew, so it is refused: use ``score_table``.
+        """
+        chosen = ScoreOptions(**options)
+        if chosen.prior == "estimate":
+            raise ConfigError("prior estimate needs the whole table; use score_table")
+        answers = self.columns(pa.array([], pa.string()), chosen)
+        kind = pl.from_arrow(pa.table(answers)).to_struct("").dtype  # type: ignore[union-attr]
+
+        def score_batch(batch: pl.Series) -> pl.Series:
+            found = pl.from_arrow(pa.table(self.columns(_text_array(batch), chosen)))
+            assert isinstance(found, pl.DataFrame)
+            return found.to_struct(batch.name)
+
+        column = pl.col(names) if isinstance(names, str) else names
+        return column.map_batches(score_batch, return_dtype=kind)
 
     def columns(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions

@@ -13,6 +13,7 @@ __all__ = [
     "Source",
     "as_large_string",
     "check_name_column",
+    "check_no_clash",
     "check_unchanged",
     "cut",
     "discover",
@@ -188,6 +189,16 @@ def check_name_column(schema: pa.Schema, column: str) -> None:
         raise DataError(
             f"column {column!r} is {kind}; names must be text (string); cast the column, or choose "
             "another with --name-column"
+        )
+
+
+def check_no_clash(schema: pa.Schema, added: Iterable[str]) -> None:
+    """Raise DataError when a column that scoring adds is in the input already."""
+    clashes = [column for column in added if column in schema.names]
+    if clashes:
+        raise DataError(
+            f"the input already has column {', '.join(map(repr, clashes))}, which scoring would "
+            "add; give --prefix, such as --prefix charrnn_"
         )
 
 

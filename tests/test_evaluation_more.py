@@ -36,7 +36,7 @@ def simulated(
     rng: np.random.Generator, priors: np.ndarray, rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Names whose probabilities are noisy and overconfident, drawn alike: exchangeable."""
-    labels = rng.choice(len(priors), size=rows, p=priors)
+    labels = rng.choice(len(priors), size=rows, p=priors / priors.sum())
     logits = rng.normal(size=(rows, len(priors))) + np.log(priors)
     logits[np.arange(rows), labels] += 1.5
     return softmax(logits, 0.6), labels
@@ -98,10 +98,11 @@ def test_expected_accuracy_is_the_mean_confidence() -> None:
 
 def test_paired_bootstrap_gives_the_difference_of_the_metrics() -> None:
     rng = np.random.default_rng(2)
-    a, labels = simulated(rng, np.array([0.7, 0.2, 0.1]), 400)
+    a, labels = simulated(rng, np.array([0.7, 0.2, 0.1, 0]) + 1e-9, 400)
+    assert labels.max() == 2  # the last label is given, but never true
     b = softmax(np.log(a) + rng.normal(size=a.shape))
     found = paired_bootstrap(a, b, labels, resamples=50)
-    first, second = (evaluate(p, labels, "abc") for p in (a, b))
+    first, second = (evaluate(p, labels, "abcd") for p in (a, b))
     assert found.accuracy[0] == pytest.approx(first.accuracy - second.accuracy)
     assert found.macro_f1[0] == pytest.approx(first.macro_f1 - second.macro_f1)
 
@@ -122,13 +123,13 @@ def test_paired_bootstrap_agrees_with_drawing_rows_one_by_one() -> None:
 
 
 def test_paired_interval_of_a_known_difference_is_the_binomial_one() -> None:
-    # a is always right; b is wrong on 20 of 200 names: the difference is a share of 0.1.
-    labels = np.repeat([0, 1], 100)
+    # a is always right; b is wrong on 200 of 2000 names: the difference is a share of 0.1.
+    labels = np.repeat([0, 1], 1000)
     given = labels.copy()
-    given[:20] = 1
+    given[:200] = 1
     found = paired_bootstrap(one_hot(labels.tolist(), 2), one_hot(given.tolist(), 2), labels)
-    half = 1.96 * np.sqrt(0.1 * 0.9 / 200)
-    assert found.accuracy == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=0.01)
+    half = 1.96 * np.sqrt(0.1 * 0.9 / 2000)
+    assert found.accuracy == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=0.001)
     assert found.macro_f1[1] > 0
 
 
