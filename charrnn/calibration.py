@@ -114,10 +114,10 @@ def conformal_threshold(
     Returns:
         A threshold in [0, 1]; 0, every label, where M is too small for the coverage.
     """
-    score = 1 - probabilities[np.arange(len(labels)), labels]
-    weight = np.ones(len(score)) if importance is None else importance
-    order = np.argsort(score, kind="stable")
+    true = probabilities[np.arange(len(labels)), labels]
+    weight = np.ones(len(true)) if importance is None else importance
+    order = np.argsort(-true, kind="stable")
     # The name to be scored counts as one more, whose score may be the largest of all.
     share = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
     reached = np.flatnonzero(share >= coverage)
-    return float(1 - score[order[reached[0]]]) if reached.size else 0.0
+    return float(true[order[reached[0]]]) if reached.size else 0.0

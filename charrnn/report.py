@@ -17,7 +17,6 @@ __all__ = [
 ]
 
 import html
-import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,10 +27,17 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.evaluation import wilson_interval
+from charrnn.plots import (
+    NUMBERED_LABELS,
+    draw_confusion,
+    draw_curve,
+    draw_reliability,
+    percent,
+    svg,
+)
 from charrnn.versions import ModelVersion
 
 if TYPE_CHECKING:
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 RESPONSIBLE_USE = (
@@ -61,9 +67,7 @@ details { color: #57606a; overflow-x: auto } code { background: #f6f8fa }
                h2 { break-after: avoid } details { display: none } }
 """
 _NUMBER = re.compile(r"[+\-−]?[\d.,]+(?: ?%)?(?: to [\d.,]+ ?%?)?|–")
-_INK, _GREY, _BLUE, _ORANGE = "#1b1f24", "#8c959f", "#0072b2", "#d55e00"  # after Okabe & Ito
 _DRAWN_LABELS = 40  # more are not readable in one matrix
-_NUMBERED_LABELS = 24  # more leave no room for a figure in a cell
 
 
 def page(title: str, sections: Iterable[str]) -> bytes:
@@ -235,8 +239,8 @@ def _summary(facts: Mapping[str, Any]) -> list[_Block]:
     weak = [m for m in test["labels"] if m["count"] and m["recall"] < 0.5]
     said = [
         f"Of {test['count']:,} test names that training never saw, the most probable label is "
-        f"right for {_percent(test['accuracy'])} (95 % interval "
-        f"{_percent(test['accuracy_low'])} to {_percent(test['accuracy_high'])}). "
+        f"right for {percent(test['accuracy'])} (95 % interval "
+        f"{percent(test['accuracy_low'])} to {percent(test['accuracy_high'])}). "
         f"Macro-F1, which counts a rare label as much as a common one, is {test['macro_f1']:.3f}."
     ]
     compared = facts["baselines"].get("honest", {})
@@ -244,7 +248,7 @@ def _summary(facts: Mapping[str, Any]) -> list[_Block]:
         best = max(compared, key=lambda name: compared[name]["accuracy"])
         found = compared[best]
         said.append(
-            f"The best baseline, {best}, reaches {_percent(found['accuracy'])} and macro-F1 "
+            f"The best baseline, {best}, reaches {percent(found['accuracy'])} and macro-F1 "
             f"{found['macro_f1']:.3f}{_paired_words(facts.get('paired', {}).get(best))}."
         )
     said.append(
@@ -253,7 +257,7 @@ def _summary(facts: Mapping[str, Any]) -> list[_Block]:
     )
     if "test" in facts:
         said.append(
-            f"Mean confidence on the test names is {_percent(facts['test']['expected_accuracy'])}; "
+            f"Mean confidence on the test names is {percent(facts['test']['expected_accuracy'])}; "
             f"the expected calibration error is {test['ece']:.3f}."
         )
     return [_Heading("In short"), _List(said)]
@@ -336,7 +340,7 @@ def _labels(version: ModelVersion) -> list[_Block]:
     rows = [
         (
             m["label"],
-            _percent(share[m["label"]]) if m["label"] in share else "–",
+            percent(share[m["label"]]) if m["label"] in share else "–",
             m["count"],
             m["precision"] if n else "–",
             *((m["recall"], _range(m, "recall", ".3f"), m["f1"]) if m["count"] else ("–",) * 3),
@@ -363,7 +367,7 @@ def _confusions(version: ModelVersion) -> list[_Block]:
     totals = counts.sum(axis=1)[order]
     title = "Where the names of each label go. Every row is one true label, shade the share of its "
     title += "names; the diagonal is correct."
-    title += " The figure in a cell is their number." if len(order) <= _NUMBERED_LABELS else ""
+    title += " The figure in a cell is their number." if len(order) <= NUMBERED_LABELS else ""
     title += f" The {len(order)} largest labels are shown." if len(order) < len(counts) else ""
     return [
         _Heading("Confusions"),
@@ -371,7 +375,7 @@ def _confusions(version: ModelVersion) -> list[_Block]:
             "confusion",
             title,
             (7.0, min(6.6, 2.3 + 0.24 * len(names))),
-            lambda figure: _draw_confusion(figure, drawn, totals, names),
+            lambda figure: draw_confusion(figure, drawn, totals, names),
             _Table(
                 ("true label", *names),
                 [(name, *map(int, row)) for name, row in zip(names, drawn, strict=True)],
@@ -388,7 +392,7 @@ def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> _Table:
     worst = np.argsort(-wrong, axis=None, kind="stable")[:15]
     pairs = zip(*np.unravel_index(worst, wrong.shape), strict=True)
     rows = [
-        (labels[i], labels[j], int(wrong[i, j]), _percent(wrong[i, j] / counts[i].sum()))
+        (labels[i], labels[j], int(wrong[i, j]), percent(wrong[i, j] / counts[i].sum()))
         for i, j in pairs
         if wrong[i, j]
     ]
@@ -428,7 +432,7 @@ def _confidence(facts: Mapping[str, Any]) -> list[_Block]:
             "means what it says; vertical lines are 95 % Wilson intervals. Below, how many names "
             "have that confidence.",
             (7.0, 4.9),
-            lambda figure: _draw_reliability(figure, found),
+            lambda figure: draw_reliability(figure, found),
             _Table(
                 ("confidence", "names", "mean confidence", "accuracy", "95 % interval"),
                 rows,
@@ -456,7 +460,7 @@ def _abstaining(facts: Mapping[str, Any]) -> list[_Block]:
     selective = facts["metrics"]["honest"]["test"]["selective"]
     caption = "Accuracy where only the most confident share of the test names is answered."
     if "test" not in facts:
-        rows = [(_percent(float(share), 0), accuracy) for share, accuracy in selective.items()]
+        rows = [(percent(float(share), 0), accuracy) for share, accuracy in selective.items()]
         return [_Heading("Abstaining"), _Table(("answered", "accuracy"), rows, caption)]
     count = facts["metrics"]["honest"]["test"]["count"]
     curve = {key: np.array(values) for key, values in facts["test"]["risk_coverage"].items()}
@@ -470,10 +474,10 @@ def _abstaining(facts: Mapping[str, Any]) -> list[_Block]:
             "Accuracy against the share of names answered, the most confident first. Answering "
             "fewer names makes the answers more often right. The band is the 95 % Wilson interval.",
             (7.0, 3.6),
-            lambda figure: _draw_curve(figure, curve, points, count),
+            lambda figure: draw_curve(figure, curve, points, count),
             _Table(
                 ("answered", "accuracy", "confidence from"),
-                [(_percent(share, 0), accuracy, from_) for share, accuracy, from_ in points],
+                [(percent(share, 0), accuracy, from_) for share, accuracy, from_ in points],
                 caption + " The last column is the least confidence among them, to be used as "
                 "--min-confidence.",
             ),
@@ -492,9 +496,9 @@ def _sets(facts: Mapping[str, Any]) -> list[_Block]:
             if share["count"]:
                 rows.append(_set_row(float(target), share))
         short = [s["name"] for s in found["labels"] if s["count"] and s["high"] < float(target)]
-        single = f"{_percent(found['single'], 0)} of the sets hold one label"
+        single = f"{percent(found['single'], 0)} of the sets hold one label"
         low.append(
-            f"Target {_percent(float(target), 0)}: {single}. Labels whose whole interval lies "
+            f"Target {percent(float(target), 0)}: {single}. Labels whose whole interval lies "
             f"below it: {', '.join(short) or 'none'}."
         )
     head = ("target", "names of", "names", "covered", "95 % interval",
@@ -515,7 +519,7 @@ def _sets(facts: Mapping[str, Any]) -> list[_Block]:
 def _set_row(target: float, share: Mapping[str, Any]) -> tuple[Any, ...]:
     interval = f"{share['low']:.3f} to {share['high']:.3f}"
     size = f"{share['mean_size']:.2f}"
-    return (_percent(target, 0), share["name"], share["count"], share["coverage"], interval, size)
+    return (percent(target, 0), share["name"], share["count"], share["coverage"], interval, size)
 
 
 def _data(version: ModelVersion) -> list[_Block]:
@@ -529,7 +533,7 @@ def _data(version: ModelVersion) -> list[_Block]:
         ("labels", f"{len(version.labels)}"),
         (
             "largest label",
-            f"{version.labels[largest]}, {_percent(version.priors[largest])} of the training names",
+            f"{version.labels[largest]}, {percent(version.priors[largest])} of the training names",
         ),
     ]
     if version.calibration is not None:
@@ -560,9 +564,9 @@ def _unfamiliarity(version: ModelVersion) -> list[_Block]:
             (
                 text,
                 f"{np.interp(threshold, np.linspace(0, 1, len(quantiles)), quantiles):.2f}",
-                _percent(1 - threshold),
-                _percent(measured[text]) if measured else "–",
-                _wilson(measured[text], count, _percent) if measured else "–",
+                percent(1 - threshold),
+                percent(measured[text]) if measured else "–",
+                _wilson(measured[text], count, percent) if measured else "–",
             )
         )
     head = (
@@ -642,7 +646,11 @@ def _html(block: _Block) -> str:
             return table(head, rows, caption)
         case _Figure(title=title, numbers=numbers):
             caption, values = html.escape(_unbroken(title)), _html(numbers)
-            drawing = "" if find_spec("matplotlib") is None else _svg(block)
+            drawing = (
+                ""
+                if find_spec("matplotlib") is None
+                else svg(block.key, block.title, block.size, block.draw)
+            )
             if drawing and block.folded:
                 values = f"<details><summary>The numbers</summary>{values}</details>"
             return f"<figure><figcaption>{caption}</figcaption>\n{drawing}\n{values}</figure>"
@@ -695,10 +703,6 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _percent(share: float, decimals: int = 1) -> str:
-    return f"{100 * share:.{decimals}f} %"
-
-
 def _signed(value: float, decimals: int) -> str:
     return f"{value:+.{decimals}f}".replace("-", "−")
 
@@ -712,160 +716,6 @@ def _wilson(
 ) -> str:
     low, high = wilson_interval(round(share * count), count)
     return f"{shown(low)} to {shown(high)}"
-
-
-# --- Figures -------------------------------------------------------------------------------------
-
-
-def _svg(block: _Figure) -> str:
-    """Return the drawing as an inline SVG element, the same bytes every time."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "svg.hashsalt": "charrnn",
-        "svg.fonttype": "none",
-        "text.parse_math": False,
-        "font.size": 9,
-        "text.color": _INK,
-        "axes.labelcolor": _INK,
-        "axes.edgecolor": _GREY,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.color": _GREY,
-        "ytick.color": _GREY,
-        "xtick.labelcolor": _INK,
-        "ytick.labelcolor": _INK,
-    }
-    stream = io.StringIO()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style)
-        figure = Figure(figsize=block.size, layout="constrained")
-        block.draw(figure)
-        for artist in figure.findobj():
-            artist.set_clip_on(False)  # clip paths are references, and nothing here needs one
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(stream.getvalue(), block)
-
-
-def _inline(svg: str, block: _Figure) -> str:
-    """Return matplotlib's SVG document as an element of a page: no metadata, no addresses, no
-    fixed size, no ids but those it uses, and these its own."""
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.S)
-    svg = svg[svg.index("<svg") :]
-    attributes, body = svg[len("<svg") : svg.index(">")], svg[svg.index(">") :]
-    box = re.search(r'viewBox="[^"]*"', attributes)
-    used = set(re.findall(r'xlink:href="#([^"]+)"', body))
-    body = re.sub(
-        r' id="([^"]+)"', lambda m: f' id="{block.key}-{m[1]}"' if m[1] in used else "", body
-    )
-    body = body.replace('xlink:href="#', f'xlink:href="#{block.key}-')
-    body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
-    label = html.escape(block.title)
-    return f'<svg role="img" aria-label="{label}" {box[0] if box else ""}{body}'.strip()
-
-
-def _draw_confusion(
-    figure: Figure,
-    counts: npt.NDArray[np.int64],
-    totals: npt.NDArray[np.int64],
-    names: Sequence[str],
-) -> None:
-    from matplotlib import colormaps
-    from matplotlib.colors import PowerNorm
-
-    L = len(names)
-    shares = counts / np.maximum(totals[:, None], 1)
-    axes = figure.subplots()
-    mesh = axes.pcolormesh(
-        np.ma.masked_equal(shares, 0),
-        cmap=colormaps["Blues"].resampled(40),  # few enough for a colour bar without an image
-        norm=PowerNorm(0.5, 0, 1),
-        edgecolors="white",
-        linewidth=0.5,
-    )
-    size = min(9.0, 250 / L)
-    if L <= _NUMBERED_LABELS:
-        for i, j in zip(*np.nonzero(counts), strict=True):
-            color = "white" if shares[i, j] > 0.35 else _INK
-            axes.text(j + 0.5, i + 0.5, f"{counts[i, j]}", ha="center", va="center",
-                      color=color, fontsize=size * 0.8)  # fmt: skip
-    rows = [f"{name} ({n:,})" for name, n in zip(names, totals, strict=True)]
-    axes.set_xticks(np.arange(L) + 0.5, names, rotation=90, fontsize=size)
-    axes.set_yticks(np.arange(L) + 0.5, rows, fontsize=size)
-    axes.tick_params(length=0)
-    axes.set_xlim(0, L)
-    axes.set_ylim(L, 0)
-    axes.set_xlabel("Label given")
-    axes.set_ylabel("True label (test names)")
-    axes.spines[:].set_visible(True)
-    bar = figure.colorbar(mesh, ax=axes, shrink=0.7, pad=0.02)
-    if bar.solids is not None:
-        bar.solids.set_edgecolor("face")  # no seams
-    ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
-    bar.set_ticks(list(ticks), labels=[_percent(tick, 0) for tick in ticks])
-    bar.set_label("Share of the row (square-root scale)")
-
-
-def _draw_reliability(figure: Figure, found: Mapping[str, Sequence[Any]]) -> None:
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-    count = np.array(found["count"])
-    used = count > 0
-    n = count[used]
-    x, y = (np.array(found[key], float)[used] for key in ("confidence", "accuracy"))
-    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, n, strict=True)])
-    errors = np.maximum(np.abs(bounds.T - y), 0)
-    upper.plot((0, 1), (0, 1), color=_GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
-    upper.errorbar(x, y, yerr=errors, fmt="o", color=_BLUE, markersize=5, elinewidth=1.2)
-    upper.set_ylabel("Accuracy")
-    upper.set_ylim(0, 1)
-    edges = np.linspace(0, 1, len(count) + 1)
-    lower.bar(edges[:-1], count, width=np.diff(edges), align="edge", color=_BLUE,
-              edgecolor="white", linewidth=0.8)  # fmt: skip
-    for left, height in zip(edges, count, strict=False):
-        if height:
-            lower.annotate(f"{height:,}", (left + edges[1] / 2, height), (0, 2), ha="center",
-                           textcoords="offset points", fontsize=8)  # fmt: skip
-    lower.set_yticks([])
-    lower.spines["left"].set_visible(False)
-    lower.set_ylabel("Names")
-    lower.set_xlabel("Confidence")
-    lower.set_xlim(0, 1)
-    _in_percent(lower.xaxis, upper.yaxis)
-
-
-def _draw_curve(
-    figure: Figure,
-    curve: Mapping[str, Any],
-    points: Sequence[tuple[float, ...]],
-    count: int,
-) -> None:
-    axes = figure.subplots()
-    shown = curve["coverage"] >= 0.1  # fewer names have no accuracy to speak of
-    x, y = curve["coverage"][shown], curve["accuracy"][shown]
-    kept = np.maximum(1, np.round(x * count)).astype(int)
-    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, kept, strict=True)])
-    axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=_BLUE, alpha=0.15, linewidth=0)
-    axes.plot(x, y, color=_BLUE, linewidth=1.6)
-    for share, accuracy, _ in points:
-        axes.plot(share, accuracy, "o", color=_BLUE, markersize=5)
-        axes.annotate(_percent(accuracy), (share, accuracy), (-6, -10), ha="right",
-                      textcoords="offset points")  # fmt: skip
-    axes.set_ylim(max(0, np.floor(bounds.min() * 20) / 20), 1)
-    axes.set_xlim(0.1, 1)
-    axes.set_xlabel("Share of names answered")
-    axes.set_ylabel("Accuracy of the answers")
-    _in_percent(axes.xaxis, axes.yaxis)
-
-
-def _in_percent(*axes: Axis) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for axis in axes:
-        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
 def _cell(value: Any) -> str:

@@ -297,8 +297,8 @@ def main() -> None:
     add("--min-confidence", type=float, default=0.0, metavar="P",
         help="abstain below this confidence (0: never)")  # fmt: skip
     add("--prior", default="train", metavar="PRIOR",
-        help="label shares of this table: train (as the model learned them), uniform (only for a "
-        "table that is), estimate (from the table), or a CSV file with columns language,share")  # fmt: skip
+        help="label shares of this table: train (as the model learned them), uniform (only for "
+        "a table that is), estimate (from it), or a CSV file with language,share")  # fmt: skip
     add("--coverage-target", type=float, default=0.0, metavar="P",
         help="add prediction sets that hold the true language for this share of names")  # fmt: skip
     add("--details", action="store_true",

@@ -62,10 +62,17 @@ def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Basel
 @task(name="publish version")
 def publish_version(version: "ModelVersion", models: Path) -> "ModelVersion":
     """Save the version with its report, and call it the candidate."""
-    from charrnn.report import model_report
+    from charrnn.report import model_markdown, model_report
     from charrnn.versions import save_version, set_alias
 
-    saved = save_version(models, version, {"report.html": model_report(version)})
+    saved = save_version(
+        models,
+        version,
+        {
+            "report.html": model_report(version),
+            "report.md": model_markdown(version),
+        },
+    )
     set_alias(models, "candidate", saved.name)
     return saved
 
@@ -105,6 +112,8 @@ def train(
     Returns:
         The version's name, such as v0001.
     """
+    import torch
+
     from charrnn.corpus import load_corpus
     from charrnn.errors import ConfigError
     from charrnn.files import hold, remove_tree
@@ -121,6 +130,8 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
+    # The matrices are small: more threads gain little, and the bits would depend on their number.
+    torch.set_num_threads(1)
     root, where = Path(models), str(pick_device(device))
     corpus = load_corpus(Path(data))
     checkpoints = root / ".training"

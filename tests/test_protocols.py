@@ -26,6 +26,7 @@ from charrnn.evaluation import evaluate
 from charrnn.files import write_sums
 from charrnn.inference import logits_of
 from charrnn.protocols import (
+    Baseline,
     ProtocolResult,
     baselines,
     identity_of,
@@ -58,7 +59,8 @@ def honest(corpus: Corpus) -> ProtocolResult:
 @pytest.fixture(scope="module")
 def version(corpus: Corpus, honest: ProtocolResult) -> ModelVersion:
     seed = run_protocol(corpus, with_overrides(SMALL, epochs=1), "seed")
-    compared = {"honest": {"majority label": honest.test}}
+    baseline = Baseline(honest.test, honest.test_probabilities)
+    compared = {"honest": {"majority label": baseline}}
     return make_version(corpus, SMALL, honest, [seed.test], compared, {"device": "cpu"})
 
 
@@ -175,8 +177,8 @@ def test_with_seed_changes_the_seed_only() -> None:
 def test_baselines_are_measured_on_the_same_test_names(corpus: Corpus) -> None:
     found = baselines(corpus, "honest", 0)
     majority, ngrams = found["majority label"], found["char 1-5-grams + logistic regression"]
-    assert majority.count == ngrams.count == len(honest_split(corpus).test.names)
-    assert majority.accuracy < 0.6 < ngrams.accuracy
+    assert majority.metrics.count == ngrams.metrics.count == len(honest_split(corpus).test.names)
+    assert majority.metrics.accuracy < 0.6 < ngrams.metrics.accuracy
 
 
 def test_a_version_holds_the_network_and_its_provenance(

@@ -1,0 +1,193 @@
+"""Figures for reports, as inline SVG: no addresses, no scripts, the same bytes every time.
+
+matplotlib is imported when the first figure is drawn; scoring never needs it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "NUMBERED_LABELS",
+    "draw_confusion",
+    "draw_curve",
+    "draw_reliability",
+    "percent",
+    "svg",
+]
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.evaluation import wilson_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+_INK, _GREY, _BLUE = "#1b1f24", "#8c959f", "#0072b2"  # after Okabe & Ito
+NUMBERED_LABELS = 24  # more leave no room for a figure in a cell
+
+
+def svg(key: str, title: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
+    """Return a drawing as an inline SVG element, the same bytes every time.
+
+    ``draw`` fills a figure of ``size`` inches; ``key`` keeps its ids apart from other drawings'.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.hashsalt": "charrnn",
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "font.size": 9,
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _GREY,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.color": _GREY,
+        "ytick.color": _GREY,
+        "xtick.labelcolor": _INK,
+        "ytick.labelcolor": _INK,
+    }
+    stream = io.StringIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(style)
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        for artist in figure.findobj():
+            artist.set_clip_on(False)  # clip paths are references, and nothing here needs one
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(stream.getvalue(), key, title)
+
+
+def _inline(document: str, key: str, title: str) -> str:
+    """Return matplotlib's SVG document as an element of a page: no metadata, no addresses, no
+    fixed size, no ids but those it uses, and these its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", document, flags=re.S)
+    svg = svg[svg.index("<svg") :]
+    attributes, body = svg[len("<svg") : svg.index(">")], svg[svg.index(">") :]
+    box = re.search(r'viewBox="[^"]*"', attributes)
+    used = set(re.findall(r'xlink:href="#([^"]+)"', body))
+    body = re.sub(r' id="([^"]+)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", body)
+    body = body.replace('xlink:href="#', f'xlink:href="#{key}-')
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
+    label = html.escape(title)
+    return f'<svg role="img" aria-label="{label}" {box[0] if box else ""}{body}'.strip()
+
+
+def draw_confusion(
+    figure: Figure,
+    counts: npt.NDArray[np.int64],
+    totals: npt.NDArray[np.int64],
+    names: Sequence[str],
+) -> None:
+    """Draw a confusion matrix: counts ``(L, L)`` by true label (row) and label given; the shade is
+    the share of the row, whose ``totals`` are ``(L,)``."""
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+
+    L = len(names)
+    shares = counts / np.maximum(totals[:, None], 1)
+    axes = figure.subplots()
+    mesh = axes.pcolormesh(
+        np.ma.masked_equal(shares, 0),
+        cmap=colormaps["Blues"].resampled(40),  # few enough for a colour bar without an image
+        norm=PowerNorm(0.5, 0, 1),
+        edgecolors="white",
+        linewidth=0.5,
+    )
+    size = min(9.0, 250 / L)
+    if L <= NUMBERED_LABELS:
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            color = "white" if shares[i, j] > 0.35 else _INK
+            axes.text(j + 0.5, i + 0.5, f"{counts[i, j]}", ha="center", va="center",
+                      color=color, fontsize=size * 0.8)  # fmt: skip
+    rows = [f"{name} ({n:,})" for name, n in zip(names, totals, strict=True)]
+    axes.set_xticks(np.arange(L) + 0.5, names, rotation=90, fontsize=size)
+    axes.set_yticks(np.arange(L) + 0.5, rows, fontsize=size)
+    axes.tick_params(length=0)
+    axes.set_xlim(0, L)
+    axes.set_ylim(L, 0)
+    axes.set_xlabel("Label given")
+    axes.set_ylabel("True label (test names)")
+    axes.spines[:].set_visible(True)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.7, pad=0.02)
+    if bar.solids is not None:
+        bar.solids.set_edgecolor("face")  # no seams
+    ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
+    bar.set_ticks(list(ticks), labels=[percent(tick, 0) for tick in ticks])
+    bar.set_label("Share of the row (square-root scale)")
+
+
+def draw_reliability(figure: Figure, found: Mapping[str, Sequence[Any]]) -> None:
+    """Draw accuracy against confidence by bin, with 95 % Wilson intervals, and the bins' counts."""
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    count = np.array(found["count"])
+    used = count > 0
+    n = count[used]
+    x, y = (np.array(found[key], float)[used] for key in ("confidence", "accuracy"))
+    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, n, strict=True)])
+    errors = np.maximum(np.abs(bounds.T - y), 0)
+    upper.plot((0, 1), (0, 1), color=_GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+    upper.errorbar(x, y, yerr=errors, fmt="o", color=_BLUE, markersize=5, elinewidth=1.2)
+    upper.set_ylabel("Accuracy")
+    upper.set_ylim(0, 1)
+    edges = np.linspace(0, 1, len(count) + 1)
+    lower.bar(edges[:-1], count, width=np.diff(edges), align="edge", color=_BLUE,
+              edgecolor="white", linewidth=0.8)  # fmt: skip
+    for left, height in zip(edges, count, strict=False):
+        if height:
+            lower.annotate(f"{height:,}", (left + edges[1] / 2, height), (0, 2), ha="center",
+                           textcoords="offset points", fontsize=8)  # fmt: skip
+    lower.set_yticks([])
+    lower.spines["left"].set_visible(False)
+    lower.set_ylabel("Names")
+    lower.set_xlabel("Confidence")
+    lower.set_xlim(0, 1)
+    _inpercent(lower.xaxis, upper.yaxis)
+
+
+def draw_curve(
+    figure: Figure,
+    curve: Mapping[str, Any],
+    points: Sequence[tuple[float, ...]],
+    count: int,
+) -> None:
+    """Draw accuracy against the share of ``count`` names that is answered, ``points`` marked."""
+    axes = figure.subplots()
+    shown = curve["coverage"] >= 0.1  # fewer names have no accuracy to speak of
+    x, y = curve["coverage"][shown], curve["accuracy"][shown]
+    kept = np.maximum(1, np.round(x * count)).astype(int)
+    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, kept, strict=True)])
+    axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=_BLUE, alpha=0.15, linewidth=0)
+    axes.plot(x, y, color=_BLUE, linewidth=1.6)
+    for share, accuracy, _ in points:
+        axes.plot(share, accuracy, "o", color=_BLUE, markersize=5)
+        axes.annotate(percent(accuracy), (share, accuracy), (-6, -10), ha="right",
+                      textcoords="offset points")  # fmt: skip
+    axes.set_ylim(max(0, np.floor(bounds.min() * 20) / 20), 1)
+    axes.set_xlim(0.1, 1)
+    axes.set_xlabel("Share of names answered")
+    axes.set_ylabel("Accuracy of the answers")
+    _inpercent(axes.xaxis, axes.yaxis)
+
+
+def _inpercent(*axes: Axis) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    return f"{100 * share:.{decimals}f} %"
