@@ -131,7 +131,7 @@ def test_estimated_prior_of_few_names_is_refused_and_changes_nothing(scorer: Sco
     assert found["language"].to_list() == plain["language"].to_list()
 
 
-# --- format 1, which had no calibration data -----------------------------------------------------
+# --- formats of model versions -------------------------------------------------------------------
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -141,11 +141,18 @@ def old() -> ModelVersion:
     return load_version(GOLDEN / "format-1")
 
 
-def test_format_1_is_still_loaded_and_gives_the_same_logits(old: ModelVersion) -> None:
-    golden = json.loads((GOLDEN / "format-1.logits.json").read_text())
-    assert old.digest == golden["digest"]
-    found = logits_of(old.network(), old.vocabulary.encode(pa.array(golden["names"])))
+@pytest.mark.parametrize("number", [1, 2])
+def test_golden_version_of_every_format_gives_the_same_answers(number: int) -> None:
+    version = load_version(GOLDEN / f"format-{number}")
+    golden = json.loads((GOLDEN / f"format-{number}.logits.json").read_text())
+    assert version.digest == golden["digest"]
+    encoded = version.vocabulary.encode(pa.array(golden["names"]))
+    found = logits_of(version.network(), encoded)
     assert np.abs(found - np.array(golden["logits"])).max() < 1e-5
+    assert (version.calibration is None) == (number == 1)
+    if version.calibration is not None:
+        unfamiliarity = version.calibration.characters.unfamiliarity(encoded)
+        assert unfamiliarity.tolist() == pytest.approx(golden["unfamiliarity"])
 
 
 def test_format_1_scores_but_has_no_sets_or_details(old: ModelVersion) -> None:
