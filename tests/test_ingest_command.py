@@ -2,22 +2,16 @@
 
 import json
 import shutil
-import signal
-import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from commands import CANARY, Command, commands_of, complaint
 
 import flows.ingest
 from charrnn.corpus import SCHEMA, content_digest, read_label_files
-from flows.command import run
 from flows.ingest import ingest
-
-CANARY = "Zanzibarova"
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -27,30 +21,7 @@ def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line in this process; return exit code, standard output and error."""
-
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ingest.py", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        capsys.readouterr()
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                run(flows.ingest.main)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        printed = capsys.readouterr()
-        return int(stopped.value.code or 0), printed.out, printed.err
-
-    return run_command
-
-
-def complaint(code: int, expected: int, error: str) -> str:
-    lines = [line for line in error.splitlines() if not line.startswith("note: ")]
-    assert code == expected, error
-    assert len(lines) == 1, error
-    assert lines[0].startswith("error: ")
-    assert CANARY not in error
-    return lines[0]
+    return commands_of(flows.ingest.main, monkeypatch, capsys)
 
 
 def zipped(folder: Path, archive: Path, inside: str) -> Path:

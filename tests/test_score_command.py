@@ -5,24 +5,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import CANARY, Command, commands_of, complaint
 
 import flows.pipeline
 import flows.score
 from charrnn.runs import read_manifest, verify_run
 from charrnn.versions import ModelVersion, save_version, set_alias
-from flows.command import run
 
 ROOT = Path(__file__).parent.parent
-CANARY = "Zanzibarova"
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -36,23 +32,7 @@ def _working_folder(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command line in this process; return exit code, standard output and error."""
-
-    def run_command(
-        *arguments: str | Path, main: Callable[[], None] = flows.score.main
-    ) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["score.py", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        capsys.readouterr()
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                run(main)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        printed = capsys.readouterr()
-        return int(stopped.value.code or 0), printed.out, printed.err
-
-    return run_command
+    return commands_of(flows.score.main, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -60,16 +40,6 @@ def people(tmp_path: Path) -> Path:
     path = tmp_path / "people.csv"
     path.write_text(f"id,name\n1,{CANARY}\n2,\n3,Burghof\n")
     return path
-
-
-def complaint(code: int, expected: int, error: str) -> str:
-    """Check that a mistake was answered by one line and this exit code; return the line."""
-    lines = [line for line in error.splitlines() if not line.startswith("note: ")]
-    assert code == expected, error
-    assert len(lines) == 1, error
-    assert lines[0].startswith("error: ")
-    assert CANARY not in error
-    return lines[0]
 
 
 V1 = ("--model", "v0001", "--workers", "1")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from commands import Command, commands_of, complaint
 from safetensors.torch import load
 
 import flows.pipeline
@@ -22,12 +23,10 @@ from charrnn.errors import ModelError
 from charrnn.files import check_sums, hold
 from charrnn.runs import verify_run
 from charrnn.versions import aliases, list_versions, load_version, set_alias
-from flows.command import run
 from flows.train import promote_version
 
 ROOT = Path(__file__).parent.parent
 MODELS = Path("outputs/models")
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -46,31 +45,7 @@ def _working_folder(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command line in this process; return exit code, standard output and error."""
-
-    def run_command(
-        *arguments: str | Path, main: Callable[[], None] = flows.train.main
-    ) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        capsys.readouterr()
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                run(main)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        printed = capsys.readouterr()
-        return int(stopped.value.code or 0), printed.out, printed.err
-
-    return run_command
-
-
-def complaint(code: int, expected: int, error: str) -> str:
-    lines = [line for line in error.splitlines() if not line.startswith("note: ")]
-    assert code == expected, error
-    assert len(lines) == 1, error
-    assert lines[0].startswith("error: ")
-    return lines[0]
+    return commands_of(flows.train.main, monkeypatch, capsys)
 
 
 QUICK = ("--epochs", "1", "--seeds", "1", "--no-baselines", "--device", "cpu")
