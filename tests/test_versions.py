@@ -69,13 +69,19 @@ def test_a_saved_version_comes_back_as_it_was(tiny_version: ModelVersion, tmp_pa
     expected = logits_of(tiny_version.network(), encoded)
     for version in (saved, loaded):
         assert np.array_equal(logits_of(version.network(), encoded), expected)
-        named = replace(version, weights=tiny_version.weights, name="", digest="")
-        assert named == tiny_version
+        kept = {"weights": tiny_version.weights, "calibration": tiny_version.calibration}
+        assert replace(version, **kept, name="", digest="") == tiny_version  # type: ignore[arg-type]
+        assert version.calibration is not None
+        assert tiny_version.calibration is not None
+        expected_tensors = tiny_version.calibration.tensors()
+        for name, tensor in version.calibration.tensors().items():
+            assert torch.equal(tensor, expected_tensors[name]), name
         assert version.name == "v0001"
         sums = (tmp_path / "v0001" / "SHA256SUMS").read_bytes()
         assert version.digest == hashlib.sha256(sums).hexdigest()
     assert sorted(p.name for p in (tmp_path / "v0001").iterdir()) == [
-        "SHA256SUMS", "model.json", "report.html", "weights.safetensors",
+        "SHA256SUMS", "calibration.safetensors", "model.json", "report.html",
+        "weights.safetensors",
     ]  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["v0001"]
 
@@ -85,7 +91,7 @@ def test_model_json_has_the_documented_fields(models: Path) -> None:
     assert sorted(document) == [
         "config", "facts", "format_version", "labels", "priors", "temperature", "vocabulary",
     ]  # fmt: skip
-    assert document["format_version"] == 1  # without calibration; see test_protocols for 2
+    assert document["format_version"] == 2
 
 
 def test_the_same_version_is_written_to_the_same_bytes(
@@ -323,7 +329,7 @@ def test_every_file_of_a_version_is_guarded_against_bit_flips(folder: Path) -> N
     load_version(folder)
     draw, accepted = random.Random(0), []
     paths = sorted(folder.iterdir())
-    assert len(paths) == 4
+    assert len(paths) == 5
     for path in paths:
         whole = path.read_bytes()
         places = [draw.randrange(len(whole)) for _ in range(28)] + [0, len(whole) - 1]
@@ -412,7 +418,6 @@ def test_all_tensor_problems_are_told_together(folder: Path) -> None:
         ),
         (lambda d: d.update(format_version="1"), "model format 1"),
         (lambda d: d.update(format_version=0), "model format 0"),
-        (lambda d: d.update(format_version=2), "not a model version this release can read"),
         (lambda d: d.pop("format_version"), "not a model description"),
         (lambda d: d.clear(), "not a model description"),
         (lambda d: d.pop("labels"), "not a model version this release can read"),
