@@ -12,7 +12,8 @@ with the recurrent weights, most of the work, is made once per node and handed t
 with the symbol's projected input added it is what the cell needs. Only proper prefixes are nodes;
 a name's last step, whose state no other name continues, is taken beside the nodes of that level.
 The other direction of a bidirectional network does the same to the names read from their ends.
-``h2o`` is linear, so each direction adds its own share to the logits and sorts as it likes.
+``h2o`` is linear, so each direction adds its own share to the logits and sorts as it likes. The
+n-grams' sum is a state like the others: a step adds the n-grams that end with its symbol.
 
 Two sizes bound memory: names are sorted, and can share, within a *block*; a sorted block is walked
 in *chunks* so small that a level stays in the processor's cache.
@@ -32,7 +33,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from torch.nn import functional as F
 
-from charrnn.model import CharRNN
+from charrnn.model import CharRNN, NgramTable
 from charrnn.vocabulary import Counts, Encoded, Ids
 
 _BLOCK = 2**18  # names sorted together: more share more, and take more memory
@@ -76,21 +77,12 @@ class Engine:
         readings = [_Reading.of(encoded, d.backward) for d in self._directions]
         for start in range(0, len(chosen), _BLOCK):
             block = chosen[start : start + _BLOCK]
-            logits = self._block(encoded, readings, block)
+            logits: Tensor = self.network.h2o.bias.repeat(len(block), 1)
+            for direction, reading in zip(self._directions, readings, strict=True):
+                logits += direction.logits(reading, block, self.batch_size)
             for first in range(0, len(block), _ANSWER_ROWS):
                 some = slice(first, first + _ANSWER_ROWS)
                 yield block[some], logits[some]
-
-    def _block(self, encoded: Encoded, readings: list[_Reading], rows: Counts) -> Tensor:
-        """Return the logits of N names, ``(N, L)``."""
-        logits: Tensor = self.network.h2o.bias.repeat(len(rows), 1)
-        for direction, reading in zip(self._directions, readings, strict=True):
-            logits += direction.logits(reading, rows, self.batch_size)
-        if self.network.ngrams is not None:
-            for batch in batches(encoded.lengths[rows], self._plain_size):
-                ids = self._ids(encoded, rows[batch]).long()
-                logits[torch.from_numpy(batch)] += self.network.ngrams(ids, None)
-        return logits
 
     def _ids(self, encoded: Encoded, rows: Counts) -> Tensor:
         """Return the ids of names of one length, uint8 ``(B, T)``, on the network's device."""
@@ -159,6 +151,7 @@ class _Direction:
         h2h: ``(H, G·H)``.
         h2o: ``(H, L)``.
         state_size: S, H or (lstm) 2·H.
+        ngrams: n-gram weights ``(buckets + 1, L)``, the last row 0; the forward direction's only.
     """
 
     backward: bool
@@ -167,6 +160,7 @@ class _Direction:
     h2h: Tensor
     h2o: Tensor
     state_size: int
+    ngrams: Tensor | None
 
     def logits(self, reading: _Reading, rows: Counts, batch_size: int) -> Tensor:
         """Return what this direction adds to the logits of N names, ``(N, L)``."""
@@ -177,7 +171,9 @@ class _Direction:
         space = self._space(min(size, len(rows)))
         for first in range(0, len(rows), size):
             chunk = order[first : first + size]
-            trie = _Trie.of(*reading.columns(rows[chunk]), offset=len(self.table))
+            ids, lengths = reading.columns(rows[chunk])
+            buckets = 0 if self.ngrams is None else len(self.ngrams) - 1
+            trie = _Trie.of(ids, lengths, len(self.table), buckets)
             place[chunk[trie.names]] = np.arange(first, first + len(chunk))
             self._walk(trie, space, found[first : first + size])
         return found.index_select(0, torch.from_numpy(place))
@@ -196,7 +192,11 @@ class _Direction:
         by_parent = addends[V1:, : self.h2h.shape[1]]
         by_parent[0] = 0  # the root
         state[0] = 0
+        sums = None  # (M, L), double: a running sum over a long name would lose digits
+        if self.ngrams is not None:
+            sums = F.embedding_bag(trie.grams, self.ngrams, mode="sum").double()
         first, done, every_second = 0, 0, torch.arange(0, 2 * len(last), 2)
+        above = first  # where the level above begins
         for nodes, ending in zip(trie.nodes, trie.ending, strict=True):
             n = nodes + ending
             pairs = trie.pairs[first : first + n]
@@ -207,8 +207,12 @@ class _Direction:
             state, following = following, state
             torch.mm(state[:nodes, :H], self.h2h, out=by_parent[:nodes])
             last[done : done + ending] = state[nodes:n, :H]
-            first, done = first + n, done + ending
+            if sums is not None and first:
+                sums[first : first + n] += sums[above:first].index_select(0, pairs[:, 1] - V1)
+            above, first, done = first, first + n, done + ending
         torch.mm(last[:done], self.h2o, out=out)
+        if sums is not None:
+            out += sums.index_select(0, trie.ends) * trie.scale
 
 
 @dataclass(frozen=True)
@@ -222,16 +226,23 @@ class _Trie:
         nodes: number of nodes of each level.
         ending: number of names that end at each level.
         names: int64 ``(B,)``; the names in the order of their last steps.
+        ends: int64 ``(B,)``; the numbers of the last steps.
+        grams: int64 ``(M, 4)``; buckets of the 1- to 4-grams that end with each step's symbol.
+        scale: float ``(B, 1)``; what the sum of a name's n-grams is multiplied with.
     """
 
     pairs: Tensor
     nodes: list[int]
     ending: list[int]
     names: Counts
+    ends: Tensor
+    grams: Tensor
+    scale: Tensor
 
     @classmethod
-    def of(cls, ids: Ids, lengths: Counts, offset: int) -> _Trie:
-        """Build it for names in columns, as ``_Reading.columns`` gives them; ``offset``: V + 1."""
+    def of(cls, ids: Ids, lengths: Counts, offset: int, buckets: int) -> _Trie:
+        """Build it for names in columns, as ``_Reading.columns`` gives them; ``offset``: V + 1;
+        without ``buckets`` no ``grams``."""
         T, B = ids.shape
         last = (lengths - 1).astype(np.int32)
         inside = np.arange(T, dtype=np.int32)[:, None] < last  # before the last step, (T, B)
@@ -249,18 +260,46 @@ class _Trie:
         node = np.ones((T + 1, B), np.int32)  # of each name at each level, from 1; the root is 1
         nodes.cumsum(axis=1, dtype=np.int32, out=node[1:])
         at = np.flatnonzero(steps)
+        ended = np.flatnonzero(at // B & 1)
         level, name = at // (2 * B), at % B
         at = level * B + name
         pairs = np.empty((len(at), 2), np.int64)
         pairs[:, 0] = ids.reshape(-1)[at]
         pairs[:, 1] = node.reshape(-1)[at]
         pairs[:, 1] += offset - 1
+        names = np.argsort(last, kind="stable")
+        grams = _buckets(ids, level, at, buckets) if buckets else pairs[:0]
         return cls(
             pairs=torch.from_numpy(pairs),
             nodes=nodes.sum(axis=1).tolist(),
             ending=np.bincount(last, minlength=T).tolist(),
-            names=np.argsort(last, kind="stable"),
+            names=names,
+            ends=torch.from_numpy(ended),
+            grams=torch.from_numpy(grams),
+            scale=torch.from_numpy(_scale(lengths[names])),
         )
+
+
+def _buckets(ids: Ids, level: Counts, at: Counts, buckets: int) -> Counts:
+    """Return the buckets of the n-grams that end at places ``at`` of ``ids``, ``(M, 4)``, hashed as
+    ``NgramTable`` does; ``buckets``, a row of zeros, for one that would begin before the name."""
+    B = ids.shape[1]
+    flat = np.concatenate((np.zeros(3 * B, np.uint8), ids.reshape(-1)))
+    found = np.empty((len(at), len(NgramTable.ORDERS)), np.int64)
+    code = np.zeros(len(at), np.int64)
+    for n in NgramTable.ORDERS:
+        code |= flat[at + (4 - n) * B].astype(np.int64) << 8 * (n - 1)
+        key = (code | n << 8 * n) * NgramTable._MULTIPLIER  # wraps around
+        found[:, n - 1] = (key >> 40) & (buckets - 1)
+    for n in NgramTable.ORDERS[1:]:
+        found[: np.searchsorted(level, n - 1), n - 1] = buckets
+    return found
+
+
+def _scale(lengths: Counts) -> npt.NDArray[np.float32]:
+    """Return what ``NgramTable`` multiplies the sum of a name's n-grams with, ``(B, 1)``."""
+    count = sum(np.maximum(lengths - n + 1, 0) for n in NgramTable.ORDERS)
+    return (NgramTable._SCALE / np.sqrt(count)).astype(np.float32)[:, None]
 
 
 @dataclass(frozen=True)
@@ -357,6 +396,9 @@ def _directions(network: CharRNN) -> list[_Direction]:
             table = table + F.pad(h2h.bias, (0, table.shape[1] - len(h2h.bias)))
             h2o = network.h2o.weight[:, i * H : (i + 1) * H].T.contiguous()
             weight = h2h.weight.T.contiguous()
+            ngrams = None
+            if network.ngrams is not None and i == 0:
+                ngrams = F.pad(network.ngrams.weight, (0, 0, 0, 1))
         size = rnn.cell.states * H
-        found.append(_Direction(bool(i), _STEPS[kind], table, weight, h2o, size))
+        found.append(_Direction(bool(i), _STEPS[kind], table, weight, h2o, size, ngrams))
     return found

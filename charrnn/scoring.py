@@ -1,7 +1,7 @@
 """The engine: names in, one row of predictions per name out, in order.
 
 Equal names are scored once: the names become codes into a table of distinct names, the distinct
-names are encoded, cut into exact-length batches and run through the network, and every column of
+names are encoded and run through the network by an ``Engine``, and every column of
 the answer is the distinct answer taken by code. Logits become probabilities and ranked labels on
 the device; only those come back.
 
@@ -31,7 +31,7 @@ from charrnn.answers import REASONS, Predictions, ScoreOptions, answer_columns
 from charrnn.calibration import conformal_threshold, softmax
 from charrnn.errors import ConfigError, DataError, ModelError
 from charrnn.familiarity import name_hashes
-from charrnn.inference import batches
+from charrnn.inference import Engine
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
 from charrnn.runs import Receipt, RunPlan, part_path, read_receipt, write_part, write_receipt
 from charrnn.tables import (
@@ -46,7 +46,7 @@ from charrnn.versions import Calibration, ModelVersion, resolve
 from charrnn.vocabulary import Encoded
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame)
-_BATCH_SIZE = {"cpu": 1024, "cuda": 32768}  # names of one length in one forward pass
+_BATCH_SIZE = {"cpu": 8192, "cuda": 32768}  # names in one pass
 
 
 class Scorer:
@@ -61,6 +61,7 @@ class Scorer:
         self.device = pick_device(device)
         self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
+        self.engine = Engine(self.network, self.batch_size)
 
     @classmethod
     def load(
@@ -196,9 +197,8 @@ class Scorer:
         weights = self._weights(options)
         threshold = self._set_threshold(options)
         scoreable = np.flatnonzero(reason == 0)
-        for batch in batches(encoded.lengths[scoreable], self.batch_size):
-            rows = scoreable[batch]
-            p = self._probabilities(encoded, rows)
+        for rows, logits in self.engine.logits(encoded, scoreable):
+            p = torch.softmax(logits / self.version.temperature, dim=1)
             if found.uncorrected is not None and weights is not None:
                 top = p.max(dim=1)
                 found.uncorrected[0][rows] = top.indices.cpu().numpy()
@@ -251,13 +251,6 @@ class Scorer:
             probabilities, known.label_ids, options.coverage_target, importance
         )
         return torch.tensor(threshold, dtype=torch.float32, device=self.device)
-
-    @torch.inference_mode()
-    def _probabilities(self, encoded: Encoded, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Return the calibrated probabilities of names of one length, ``(B, L)``."""
-        ids, _ = encoded.padded(rows)
-        logits = self.network(torch.from_numpy(ids).to(self.device))
-        return torch.softmax(logits / self.version.temperature, dim=1)
 
 
 def score_partition(

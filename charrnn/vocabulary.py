@@ -5,9 +5,10 @@ where ``boundaries`` is set, one id each for the begin and the end of a name. A 
 not a symbol becomes ``UNKNOWN``, ``'_'``: the seed notebook's out-of-vocabulary symbol.
 
 ``Vocabulary.encode`` works on the bytes of an Arrow string array: a name of plain ASCII is mapped
-by one table look-up over the whole buffer, and only names with other characters (or with white
-space to squeeze) pass through Python. The table is derived from ``normalise`` itself, so the fast
-path has no rules of its own.
+by one table look-up over the whole buffer, a name with other characters by one over its code
+points, and only names where characters act on each other (white space to squeeze, a Greek sigma
+that may be final) pass through Python. The tables are filled by ``normalise`` itself, so the fast
+paths have no rules of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 __all__ = ["LATIN_VOCABULARY", "PAD", "SEED_VOCABULARY", "UNKNOWN", "Encoded", "Vocabulary"]
 
 import string
+import sys
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,12 +25,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from numpy.lib.stride_tricks import sliding_window_view
 
 from charrnn.errors import ConfigError
 from charrnn.text import LATIN, SEED, Normalisation, normalise, transliterate
 
 PAD = 0
 UNKNOWN = "_"
+_MOST_IDS = 4  # of one character, for the table of code points
+_UNSEEN, _IN_CONTEXT = 255, 254  # instead of a number of ids
 
 Ids = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -38,7 +44,8 @@ class Encoded:
     """The ids of N names, not yet padded.
 
     Attributes:
-        flat: uint8; the ids of all names, in no order that matters.
+        flat: uint8; the ids of all names, in no order that matters, and as many zeros behind them
+            as the longest name has characters.
         starts: int64 ``(N,)``; where in ``flat`` a name begins.
         lengths: int64 ``(N,)``; its number of characters after normalising, 0 for null and empty.
         unknown: int64 ``(N,)``; how many of them are not in the vocabulary.
@@ -65,15 +72,15 @@ class Encoded:
         starts = self.starts if rows is None else self.starts[rows]
         lengths = self.lengths if rows is None else self.lengths[rows]
         longest = int(lengths.max(initial=0))
-        steps = np.arange(longest)
-        inside = steps < lengths[:, None]  # (B, T)
-        at = np.where(inside, starts[:, None] + steps, 0)
-        plain = self.flat[at] * inside if self.flat.size else at.astype(np.uint8)  # PAD is 0
-        if not self.vocabulary.boundaries:
-            return (plain if longest else np.zeros((len(lengths), 1), np.uint8)), lengths
-        ids = np.zeros((len(lengths), longest + 2), np.uint8)
+        marks = 1 if self.vocabulary.boundaries else 0
+        ids = np.zeros((len(lengths), max(1, longest + 2 * marks)), np.uint8)  # PAD is 0
+        if longest:
+            plain = sliding_window_view(self.flat, longest)[starts]  # runs on behind a name's end
+            inside = np.arange(longest, dtype=np.int32) < lengths.astype(np.int32)[:, None]
+            np.multiply(plain, inside, out=ids[:, marks : marks + longest])
+        if not marks:
+            return ids, lengths
         ids[:, 0] = self.vocabulary.begin
-        ids[:, 1:-1] = plain
         ids[np.arange(len(lengths)), lengths + 1] = self.vocabulary.end
         return ids, lengths + 2
 
@@ -151,7 +158,7 @@ class Vocabulary:
         """Return the ids of one name, without boundary ids: the reference for ``encode``. With
         ``latin``, a name with unknown characters is transliterated first."""
         ids = [self._ids.get(c, self.unknown_id) for c in normalise(text, self.normalisation)]
-        if latin and self.unknown_id in ids:
+        if latin and self.unknown_id in ids and not text.isascii():
             return self.encode_one(transliterate(text))
         return ids
 
@@ -171,13 +178,13 @@ class Vocabulary:
         slow = self._slow_names(data, flat, starts, ends)
         lengths = ends - starts
         if slow.size:
-            texts = array.take(pa.array(slow)).to_pylist()
-            encoded = [bytes(self.encode_one(text or "", latin=latin)) for text in texts]
-            slow_lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+            ids, slow_starts, slow_lengths = self._encode_characters(
+                array.take(pa.array(slow)), latin
+            )
             starts, lengths = starts.copy(), lengths.copy()
-            starts[slow] = len(flat) + np.cumsum(slow_lengths) - slow_lengths
-            lengths[slow] = slow_lengths
-            flat = np.concatenate((flat, np.frombuffer(b"".join(encoded), np.uint8)))
+            starts[slow], lengths[slow] = len(flat) + slow_starts, slow_lengths
+            flat = np.concatenate((flat, ids))
+        flat = np.concatenate((flat, np.zeros(lengths.max(initial=0), np.uint8)))
         return Encoded(
             flat=flat,
             starts=starts,
@@ -187,6 +194,65 @@ class Vocabulary:
             vocabulary=self,
         )
 
+    def _encode_characters(self, names: pa.Array, latin: bool) -> tuple[Ids, Counts, Counts]:
+        """Return ids, and where in them each name starts and how many are its own."""
+        offsets, data = _buffers(names)
+        begins = np.append(0, np.cumsum(data & 0xC0 != 0x80))[offsets]  # of names, in characters
+        starts, lengths = begins[:-1], np.diff(begins)
+        points = np.frombuffer(data.tobytes().decode().encode("utf-32-le"), np.uint32)
+        known_count, known_ids = self._characters
+        for point in np.unique(points[known_count[points] == _UNSEEN]).tolist():
+            self._learn(point)
+        count = known_count[points]
+        space = points == 0x20
+        alone = count == _IN_CONTEXT
+        alone[1:] |= space[1:] & space[:-1]
+        doubtful = _count_in_spans(alone, starts, lengths) > 0
+        filled = np.flatnonzero(lengths)
+        doubtful[filled] |= space[starts[filled]] | space[begins[filled + 1] - 1]
+        # A character without ids may part two spaces, or stand between one and a name's edge.
+        spaced = _count_in_spans(space, starts, lengths) > 0
+        doubtful |= spaced & (_count_in_spans(count == 0, starts, lengths) > 0)
+        count[alone] = 0
+        ends = np.cumsum(count)
+        flat = np.zeros(ends[-1] if len(ends) else 0, np.uint8)
+        for i in range(int(count.max(initial=0))):
+            longer = np.flatnonzero(count > i)
+            flat[ends[longer] - count[longer] + i] = known_ids[points[longer], i]
+        edges = np.append(0, ends)[begins]
+        starts, lengths = edges[:-1], np.diff(edges)
+        if latin:
+            doubtful |= _count_in_spans(flat == self.unknown_id, starts, lengths) > 0
+        slow = np.flatnonzero(doubtful)
+        texts = names.take(pa.array(slow)).to_pylist()
+        encoded = [bytes(self.encode_one(text or "", latin=latin)) for text in texts]
+        lengths[slow] = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        starts[slow] = len(flat) + np.cumsum(lengths[slow]) - lengths[slow]
+        return np.concatenate((flat, np.frombuffer(b"".join(encoded), np.uint8))), starts, lengths
+
+    @cached_property
+    def _characters(self) -> tuple[Ids, Ids]:
+        """For every code point the number of its ids, and these; filled as they are met."""
+        points = sys.maxunicode + 1
+        return np.full(points, _UNSEEN, np.uint8), np.zeros((points, _MOST_IDS), np.uint8)
+
+    def _learn(self, point: int) -> None:
+        """Enter what ``normalise`` makes of a character, if that does not depend on others."""
+        count, ids = self._characters
+        c = chr(point)
+        found = normalise(f"a{c}a", self.normalisation)[1:-1]
+        known = [self._ids.get(symbol, self.unknown_id) for symbol in found]
+        free = (
+            normalise(f"a{c}", self.normalisation) == f"a{found}"
+            and normalise(f"{c}a", self.normalisation) == f"{found}a"
+            and not any(unicodedata.combining(symbol) for symbol in found)  # they swap places
+            and not any(map(str.isspace, found))
+            and len(found) <= _MOST_IDS
+        ) or c == " "
+        if free:
+            ids[point, : len(known)] = known
+        count[point] = len(known) if free else _IN_CONTEXT  # last: another thread may look
+
     @staticmethod
     def _slow_names(data: Ids, flat: Ids, starts: Counts, ends: Counts) -> Counts:
         """Return the sorted rows that need ``normalise``: a byte without an id of its own, or a
@@ -194,10 +260,11 @@ class Vocabulary:
         doubtful = flat == 0
         space = data == 0x20
         doubtful[1:] |= space[1:] & space[:-1]
-        rows = np.searchsorted(ends, np.flatnonzero(doubtful), side="right")
+        slow = np.zeros(len(ends), bool)
+        slow[np.searchsorted(ends, np.flatnonzero(doubtful), side="right")] = True
         filled = np.flatnonzero(ends > starts)
-        edges = filled[space[starts[filled]] | space[ends[filled] - 1]]
-        return np.union1d(rows, edges)
+        slow[filled] |= space[starts[filled]] | space[ends[filled] - 1]
+        return np.flatnonzero(slow)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""

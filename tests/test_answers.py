@@ -106,7 +106,7 @@ def test_other_scripts_are_scored_only_when_transliterated(scorer: Scorer) -> No
 
 
 def test_transliteration_leaves_latin_names_alone(scorer: Scorer) -> None:
-    names = ["Straße", "O’Kashi", "Ñíguez", "Łódź"]
+    names = ["Straße", "O’Kashi", "Ñíguez", "Łódź", "McDonald1"]
     assert scorer.score(names, transliterate=True).equals(scorer.score(names))
 
 
