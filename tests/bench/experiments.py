@@ -103,7 +103,7 @@ class Variant:
     """One line of the table: a preset with changes, a network, a way to change the examples.
 
     With several ``seeds`` the probabilities are averaged (an ensemble), or with ``pick`` the seed
-    best on the first half of the validation names is taken. ``average_last`` averages the weights
+    best on every second validation name is taken and measured on the others. ``average_last`` averages the weights
     of that many last epochs. ``taught_by_default`` adds made-up names with the default's answers.
     """
 
@@ -267,14 +267,13 @@ class Experiments:
             for seed in variant.seeds:
                 logits, network = self.logits(variant, fold, seed)
                 candidates.append(softmax(logits, fit_temperature(logits, labels)))
-            half = len(labels) // 2
             if variant.pick:
-                scores = [(p[:half].argmax(axis=1) == labels[:half]).mean() for p in candidates]
-                chosen = candidates[int(np.argmax(scores))]
+                scores = [(p[::2].argmax(axis=1) == labels[::2]).mean() for p in candidates]
+                found.append(candidates[int(np.argmax(scores))][1::2])
+                truth.append(labels[1::2])
             else:
-                chosen = np.mean(candidates, axis=0)
-            found.append(chosen[half:] if variant.pick else chosen)
-            truth.append(labels[half:] if variant.pick else labels)
+                found.append(np.mean(candidates, axis=0))
+                truth.append(labels)
         seconds = (time.perf_counter() - started) / len(VALIDATION_FOLDS)
         metrics = evaluate(np.concatenate(found), np.concatenate(truth), self.corpus.labels)
         assert network is not None
