@@ -103,8 +103,9 @@ class Variant:
     """One line of the table: a preset with changes, a network, a way to change the examples.
 
     With several ``seeds`` the probabilities are averaged (an ensemble), or with ``pick`` the seed
-    best on every second validation name is taken and measured on the others. ``average_last`` averages the weights
-    of that many last epochs. ``taught_by_default`` adds made-up names with the default's answers.
+    best on every second validation name is taken and measured on the others. ``average_last``
+    averages the weights of that many last epochs. ``taught_by_default`` adds made-up names with
+    the default's answers.
     """
 
     name: str
