@@ -33,6 +33,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from torch.nn import functional as F
 
+from charrnn.errors import StorageError
 from charrnn.model import CharRNN, NgramTable
 from charrnn.vocabulary import Counts, Encoded, Ids
 
@@ -47,8 +48,8 @@ _SORTED_SYMBOLS = 24  # names are sorted by about so many characters
 class Engine:
     """A network made ready to answer for many names.
 
-    It keeps tables made from the weights: after a change of weights, make a new one. It changes
-    neither the network nor itself, so threads may share it.
+    It keeps tables made from the weights: after a change of weights, make a new one. It does not
+    change the network, so threads may share it.
 
     Args:
         network: used as it stands (call ``eval()`` first), on the device where it is.
@@ -72,7 +73,7 @@ class Engine:
         chosen = np.arange(len(encoded)) if rows is None else rows
         if not self._directions:
             for batch in batches(encoded.lengths[chosen], self._plain_size):
-                yield chosen[batch], self.network(self._ids(encoded, chosen[batch]))
+                yield from self._plain(encoded, chosen[batch])
             return
         readings = [_Reading.of(encoded, d.backward) for d in self._directions]
         for start in range(0, len(chosen), _BLOCK):
@@ -83,6 +84,24 @@ class Engine:
             for first in range(0, len(block), _ANSWER_ROWS):
                 some = slice(first, first + _ANSWER_ROWS)
                 yield block[some], logits[some]
+
+    def _plain(self, encoded: Encoded, rows: Counts) -> Iterator[tuple[Counts, Tensor]]:
+        """Yield the answers for names of one length, in smaller batches where the device's memory
+        asks for it; the size that fits is kept for the batches to come."""
+        step, first = max(1, min(self._plain_size, len(rows))), 0
+        while first < len(rows):
+            some = rows[first : first + step]
+            try:
+                logits = self.network(self._ids(encoded, some))
+            except torch.OutOfMemoryError:
+                if step == 1:
+                    raise StorageError(
+                        "the device has no memory for a single name; use --device cpu"
+                    ) from None
+                self._plain_size = step = step // 2
+                continue
+            yield some, logits
+            first += len(some)
 
     def _ids(self, encoded: Encoded, rows: Counts) -> Tensor:
         """Return the ids of names of one length, uint8 ``(B, T)``, on the network's device."""

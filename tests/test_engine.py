@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charrnn import inference
+from charrnn.errors import StorageError
 from charrnn.inference import Engine, logits_of
 from charrnn.model import CharRNN, ModelConfig
 from charrnn.text import SEED
@@ -224,3 +225,45 @@ def test_one_long_name_does_not_take_much_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60e6
+
+
+# --- memory of the device ------------------------------------------------------------------------
+
+
+class _SmallDevice(CharRNN):
+    """A network whose device has memory for so many names at a time; it pools, so that it takes
+    the plain path also on a CPU."""
+
+    room = 3
+    asked: list[int]
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        self.asked.append(len(ids))
+        if len(ids) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(ids, lengths)
+
+
+def _small_device(room: int) -> _SmallDevice:
+    config = ModelConfig(LATIN_VOCABULARY.size, 3, hidden_size=4, pooling="last_mean_max")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = _SmallDevice(config).eval()
+    network.room, network.asked = room, []
+    return network
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_size_is_remembered() -> None:
+    encoded = LATIN_VOCABULARY.encode(pa.array([a + b for a in "abcdef" for b in "ghijkl"]))
+    network = _small_device(3)
+    found = logits_of(network, encoded, batch_size=32)
+    assert network.asked[:4] == [32, 16, 8, 4]
+    assert max(network.asked[4:]) == 2  # 4 did not fit, and nothing larger is tried again
+    roomy = _small_device(1000)
+    assert np.abs(found - logits_of(roomy, encoded)).max() < 1e-6
+
+
+def test_a_device_without_room_for_one_name_is_a_clear_error() -> None:
+    encoded = LATIN_VOCABULARY.encode(pa.array(["katoro", "burgof"]))
+    with pytest.raises(StorageError, match="no memory for a single name"):
+        logits_of(_small_device(0), encoded)
