@@ -61,7 +61,8 @@ class Engine:
         self.batch_size = batch_size
         on_cpu = network.h2o.weight.device.type == "cpu"
         self._plain_size = min(batch_size, _PLAIN_NAMES) if on_cpu else batch_size
-        shares = on_cpu and not network.training and network.config.pooling == "last"
+        plain = type(network) is not CharRNN or network.config.pooling != "last"
+        shares = on_cpu and not network.training and not plain
         self._directions = _directions(network) if shares else []
 
     @torch.inference_mode()

@@ -160,13 +160,6 @@ VARIANTS = [
     Variant("default, seed 1", seeds=(1,)),
     Variant("default, seed 2", seeds=(2,)),
     Variant("two directions", model={"bidirectional": True}),
-    Variant("cell: GRU", model={"cell": "gru"}),
-    Variant("cell: LSTM", model={"cell": "lstm"}),
-    Variant("cell: GRU, two directions", model=BOTH),
-    Variant("cell: GRU, two directions, seed 1", model=BOTH, seeds=(1,)),
-    Variant("cell: GRU, two directions, 2 layers", model=BOTH, build=PackedGRU),
-    Variant("cell: GRU, two directions, attention pooling", model=BOTH, build=Attention),
-    Variant("cell: GRU, two directions, no n-grams", model={**BOTH, "ngram_buckets": 0}),
     Variant("narrower: 64 hidden", model={"hidden_size": 64}),
     Variant("wider: 256 hidden", model={"hidden_size": 256}),
     Variant("pooling: last, mean and maximum", model={"pooling": "last_mean_max"}),
@@ -188,6 +181,13 @@ VARIANTS = [
     Variant("tiny, not taught", preset="tiny"),
     Variant("tiny, not taught, right to left", preset="tiny", examples=backwards),
     Variant("seed", preset="seed"),
+    Variant("cell: GRU", model={"cell": "gru"}),
+    Variant("cell: LSTM", model={"cell": "lstm"}),
+    Variant("cell: GRU, two directions", model=BOTH),
+    Variant("cell: GRU, two directions, seed 1", model=BOTH, seeds=(1,)),
+    Variant("cell: GRU, two directions, 2 layers", model=BOTH, build=PackedGRU),
+    Variant("cell: GRU, two directions, attention pooling", model=BOTH, build=Attention),
+    Variant("cell: GRU, two directions, no n-grams", model={**BOTH, "ngram_buckets": 0}),
 ]
 
 
