@@ -35,3 +35,18 @@ def test_every_reason_is_explained() -> None:
     from charrnn.answers import REASONS, STATUSES
 
     assert [word for word in (*REASONS[1:], *STATUSES) if f"`{word}`" not in README] == []
+
+
+def test_the_example_scores_as_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.score import score
+
+    monkeypatch.chdir(tmp_path)
+    score(str(ROOT / "data/example.csv"))
+    printed = capsys.readouterr().out.splitlines()
+    shown = [
+        line for line in README.splitlines() if re.match(r"(rows|languages|confidence) {2}", line)
+    ]
+    assert len(shown) == 3
+    assert printed[:3] == shown
