@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["destination_of", "plan_run", "sample_names"]
+__all__ = ["Order", "destination_of", "order_of", "plan_run", "sample_names"]
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +18,7 @@ from charrnn.files import remove_tree
 from charrnn.runs import RunPlan, fingerprint, staging_folder
 from charrnn.staging import open_parquet
 from charrnn.tables import (
+    InputFile,
     Source,
     as_large_string,
     check_name_column,
@@ -44,43 +48,65 @@ def destination_of(source: str, output: str) -> tuple[Path, Path | None]:
     return (Path(output) if output else default), None
 
 
-def plan_run(
-    source: str,
-    destination: Path,
-    version: ModelVersion,
-    options: ScoreOptions,
-    *,
-    partition_rows: int,
-    multiline: bool = False,
-) -> RunPlan:
-    """Fingerprint and stage the input, check its columns and cut it into partitions.
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: which bytes, by which model, under which options. Its fingerprint decides
+    whether it has been done already; for that, nothing has to be staged."""
 
-    Staging folders of other fingerprints are left-overs of runs that will not go on; the caller
-    holds the destination's lock, so they are removed.
+    files: tuple[InputFile, ...]
+    model: dict[str, str]
+    options: dict[str, Any]
+    fingerprint: str
+
+
+def order_of(
+    source: str, version: ModelVersion, options: ScoreOptions, *, partition_rows: int
+) -> Order:
+    """Fingerprint the input files together with the model and the options.
 
     Raises:
-        CharrnnError: the input is missing, damaged, or has no usable name column; an added column
-            would overwrite an input column.
+        CharrnnError: the input is missing, or changes while it is read.
     """
     if partition_rows < 1:
         raise ConfigError(f"partition rows are {partition_rows}; expected at least 1")
     files = fingerprint_files(discover(source))
     wanted = {**options.to_json(), "partition_rows": partition_rows}
-    digest = fingerprint(files, version.digest, wanted)
-    staging = staging_folder(destination, digest)
+    return Order(
+        files,
+        {"name": version.name, "digest": version.digest},
+        wanted,
+        fingerprint(files, version.digest, wanted),
+    )
+
+
+def plan_run(order: Order, destination: Path, added: Sequence[str], *, multiline: bool) -> RunPlan:
+    """Stage the input, check its columns and cut it into partitions.
+
+    Staging folders of other fingerprints are left-overs of runs that will not go on; the caller
+    holds the destination's lock, so they are removed.
+
+    Args:
+        added: the columns that scoring will add.
+
+    Raises:
+        CharrnnError: the input is damaged, or has no usable name column; an added column would
+            overwrite an input column.
+    """
+    staging = staging_folder(destination, order.fingerprint)
     for left_over in destination.glob(".staging-*"):
         if left_over != staging:
             remove_tree(left_over)
-    opened = open_source(files, staging, partition_rows=partition_rows, multiline=multiline)
-    check_name_column(opened.schema, options.name_column)
-    check_no_clash(opened.schema, options.columns(version.labels))
+    rows = order.options["partition_rows"]
+    opened = open_source(order.files, staging, partition_rows=rows, multiline=multiline)
+    check_name_column(opened.schema, order.options["name_column"])
+    check_no_clash(opened.schema, added)
     return RunPlan(
         destination=destination,
-        fingerprint=digest,
+        fingerprint=order.fingerprint,
         source=opened,
-        partitions=tuple(cut(opened, partition_rows)),
-        model={"name": version.name, "digest": version.digest},
-        options=wanted,
+        partitions=tuple(cut(opened, rows)),
+        model=order.model,
+        options=order.options,
     )
 
 

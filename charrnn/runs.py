@@ -364,6 +364,7 @@ def export(run: Path, path: Path) -> int:
         try:
             for part in read_manifest(run)["parts"]:
                 table = _read_part(run / part["name"])
+                check_exportable(table.schema, path)
                 if path.name.endswith(".csv"):
                     table = _plain(table)
                     writer = writer or pacsv.CSVWriter(temporary, table.schema)

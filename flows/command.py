@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-__all__ = ["add_tracking", "new_parser", "progress", "run", "say"]
+__all__ = ["new_app", "progress", "run", "say"]
 
-import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from cyclopts import App, CycloptsError, Parameter
+
 from charrnn.errors import CharrnnError
 from flows.tracking import TRACKED
 
-EXIT_CODES = """\
-exit codes: 0 done, 2 wrong command line, 64 option, 65 input data, 66 input missing,
-73 destination, 74 disk, 75 destination busy, 78 model, 70 our fault, 130 Ctrl-C, 143 SIGTERM"""
+_EPILOGUE = """\
+--track records the run with Prefect, starting its ephemeral server if no API
+is configured
+
+examples:
+{examples}
+
+exit codes: 0 done, 2 wrong command line, 64 option, 65 input data,
+66 input missing, 73 destination, 74 disk, 75 destination busy, 78 model,
+70 our fault, 130 Ctrl-C, 143 SIGTERM"""
 
 
-def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """Return a parser whose help ends with examples and the exit codes."""
-    return argparse.ArgumentParser(
-        description=description,
-        epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def add_tracking(parser: argparse.ArgumentParser) -> None:
-    """Add ``--track``; ``flows.tracking`` has looked for it before any parsing."""
-    parser.add_argument(
-        "--track",
-        action="store_true",
-        help="record the run with Prefect, starting its ephemeral server if no API is configured",
+def new_app(examples: str) -> App:
+    """Return a command line whose commands are functions: their options come from the signature
+    and the help from the docstring, so that a flow, its form in Prefect's UI and its command line
+    cannot disagree. The help ends with ``examples`` and the exit codes."""
+    return App(
+        help_epilogue=_EPILOGUE.format(examples=examples),
+        help_format="plaintext",
+        version_flags=[],
+        default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
     )
 
 
@@ -42,13 +47,18 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
-def run(main: Callable[[], None]) -> NoReturn:
+def run(app: App) -> NoReturn:
     """Run a command line; turn what goes wrong into one line on standard error and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    if not TRACKED and not {"-h", "--help"} & set(sys.argv):
+    # flows.tracking has looked for --track before anything was parsed.
+    tokens = [token for token in sys.argv[1:] if token != "--track"]
+    if not TRACKED and not {"-h", "--help"} & set(tokens):
         _complain("untracked run: no Prefect API is configured (--track records it)", "note")
     try:
-        main()
+        app(tokens)
+    except CycloptsError as error:
+        _complain(f"{error}\nusage: see --help")
+        sys.exit(2)
     except CharrnnError as error:
         _complain(str(error))
         sys.exit(error.exit_code)

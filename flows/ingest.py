@@ -7,7 +7,7 @@ python flows/ingest.py my_languages/      # a folder of LABEL.txt files, or a zi
 from pathlib import Path
 from typing import Any
 
-from flows.command import add_tracking, new_parser, progress, run, say
+from flows.command import new_app, progress, run, say
 from flows.tracking import flow, note, task
 
 TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
@@ -50,9 +50,15 @@ def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
 
 @flow(name="ingest", flow_run_name="ingest")
 def ingest(
-    source: str = "", target: str = "data/names.parquet", url: str = TUTORIAL_URL, digest: str = ""
+    source: str = "",
+    *,
+    target: str = "data/names.parquet",
+    url: str = TUTORIAL_URL,
+    digest: str = "",
 ) -> str:
     """Turn language files into one table, one row per line, with folds and a data report.
+
+    A language file is UTF-8 text; its name is the label, and every line is a name.
 
     Args:
         source: a folder of LABEL.txt files or a zip of them; empty downloads ``url``.
@@ -81,26 +87,12 @@ def ingest(
     return target
 
 
-def main() -> None:
-    """The command line."""
-    parser = new_parser(
-        "Turn language files (file name = label, one name per line, UTF-8) into one Parquet table "
-        "with folds, and a data report.",
-        "  python flows/ingest.py\n"
-        "  python flows/ingest.py names.zip\n"
-        "  python flows/ingest.py my_languages/ --target data/mine.parquet",
-    )
-    add = parser.add_argument
-    add("source", nargs="?", default="", metavar="SOURCE",
-        help="folder of .txt files or zip; nothing downloads the tutorial's data.zip")  # fmt: skip
-    add("--target", default="data/names.parquet", metavar="PATH", help="the table to write")
-    add("--url", default=TUTORIAL_URL, help="address of the archive to download")
-    add("--digest", default="", metavar="SHA256", help="content digest the files must have")
-    add_tracking(parser)
-    arguments = vars(parser.parse_args())
-    del arguments["track"]
-    ingest(**arguments)
-
+app = new_app(
+    "  python flows/ingest.py\n"
+    "  python flows/ingest.py names.zip\n"
+    "  python flows/ingest.py my_languages/ --target data/mine.parquet"
+)
+app.default(ingest)
 
 if __name__ == "__main__":
-    run(main)
+    run(app)

@@ -9,22 +9,25 @@ python flows/train.py rollback
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.command import new_parser, say
+from flows.command import say
 from flows.tracking import flow
 
 if TYPE_CHECKING:
     from charrnn.corpus import Examples
     from charrnn.versions import ModelVersion
 
-COMMANDS = ("list", "evaluate", "compare", "promote", "rollback")
+MODELS = Path("outputs/models")
+DATA = Path("data/names.parquet")
 
 
 @flow(name="promote", flow_run_name="promote {version}")
-def promote_version(version: str, models: str = "outputs/models", force: bool = False) -> bool:
+def promote_version(
+    version: str = "candidate", *, models: str = "outputs/models", force: bool = False
+) -> bool:
     """Point the alias champion at a version, unless it is worse than the present champion.
 
     Args:
@@ -51,8 +54,12 @@ def promote_version(version: str, models: str = "outputs/models", force: bool = 
     return True
 
 
-def list_models(models: Path) -> None:
-    """Print every version with its preset, size, figures on the honest test fold and aliases."""
+def list_models(*, models: Path = MODELS) -> None:
+    """Print every version with its preset, figures on the honest test fold and aliases.
+
+    Args:
+        models: folder of the model versions.
+    """
     from charrnn.versions import PRETRAINED, aliases, list_versions, resolve
 
     known = aliases(models)
@@ -67,28 +74,47 @@ def list_models(models: Path) -> None:
         )
 
 
-def evaluate_model(reference: str, models: Path, data: Path, on: Path | None) -> None:
-    """Measure a version: on the honest folds of the training table, or on a labelled table."""
+def evaluate_model(
+    version: str, *, on: Path | None = None, data: Path = DATA, models: Path = MODELS
+) -> None:
+    """Measure a version: on the honest folds of the training table, or on a labelled table.
+
+    Args:
+        version: a version or an alias.
+        on: a Parquet table with the columns name and language.
+        data: the training table, whose honest folds are used where ``on`` is not given.
+        models: folder of the model versions.
+    """
     from charrnn.corpus import honest_split, load_corpus
     from charrnn.versions import resolve
 
-    version = resolve(reference, models)
+    loaded = resolve(version, models)
     if on is not None:
-        parts = {str(on): _labelled(on, version.labels)}
+        parts = {str(on): _labelled(on, loaded.labels)}
     else:
         corpus = load_corpus(data)
-        if corpus.digest != version.facts.get("data_digest"):
-            say(f"note: {version.name} was trained on other data than {data}")
+        if corpus.digest != loaded.facts.get("data_digest"):
+            say(f"note: {loaded.name} was trained on other data than {data}")
         split = honest_split(corpus)
         parts = {"honest test": split.test, "honest validation": split.validation}
     for name, examples in parts.items():
-        for line in _evaluation_lines(version, name, examples):
+        for line in _evaluation_lines(loaded, name, examples):
             say(line)
 
 
-def compare_models(one: str, other: str, models: Path, data: Path, on: Path | None) -> None:
+def compare_models(
+    one: str, other: str, *, on: Path | None = None, data: Path = DATA, models: Path = MODELS
+) -> None:
     """Print both versions' figures on the same names, the paired difference with its interval, and
-    which labels change from the first to the second."""
+    which labels change from the first to the second.
+
+    Args:
+        one: a version or an alias.
+        other: another.
+        on: a Parquet table with the columns name and language.
+        data: the training table, whose honest test fold is used where ``on`` is not given.
+        models: folder of the model versions.
+    """
     from charrnn.corpus import honest_split, load_corpus
     from charrnn.evaluation import flips, paired_bootstrap
     from charrnn.versions import resolve
@@ -185,53 +211,23 @@ def _labelled(path: Path, labels: tuple[str, ...]) -> Examples:
     return Examples(table["name"].to_pylist(), ids)
 
 
-def main() -> None:
-    """The command line."""
-    parser = new_parser(
-        "List, evaluate, compare, promote and roll back model versions.",
-        "  python flows/train.py list\n"
-        "  python flows/train.py evaluate champion --on labelled.parquet\n"
-        "  python flows/train.py compare champion candidate",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--models", type=Path, default=Path("outputs/models"), metavar="DIR")
-    measured = argparse.ArgumentParser(add_help=False)
-    measured.add_argument("--data", type=Path, default=Path("data/names.parquet"), metavar="PATH",
-        help="training table, of which the honest test fold is used")  # fmt: skip
-    measured.add_argument("--on", type=Path, metavar="PATH",
-        help="a Parquet table with the columns name and language instead")  # fmt: skip
-    commands.add_parser("list", parents=[common], help="versions, figures and aliases")
-    evaluate = commands.add_parser("evaluate", parents=[common, measured], help="measure a version")
-    evaluate.add_argument("version")
-    compare = commands.add_parser(
-        "compare", parents=[common, measured], help="two versions, paired"
-    )
-    compare.add_argument("one")
-    compare.add_argument("other")
-    promote = commands.add_parser("promote", parents=[common], help="make a version the champion")
-    promote.add_argument("version", nargs="?", default="candidate")
-    promote.add_argument("--force", action="store_true", help="even if it is worse")
-    back = commands.add_parser("rollback", parents=[common], help="champion to what it was before")
-    back.add_argument("alias", nargs="?", default="champion")
-    arguments = parser.parse_args()
-    _dispatch(arguments)
+def roll_back_alias(alias: str = "champion", *, models: Path = MODELS) -> None:
+    """Point an alias at the version it named before.
+
+    Args:
+        alias: champion, or another alias.
+        models: folder of the model versions.
+    """
+    from charrnn.versions import roll_back
+
+    before, now = roll_back(models, alias)
+    say(f"{alias:11} {now} (was {before})")
 
 
-def _dispatch(arguments: argparse.Namespace) -> None:
-    match arguments.command:
-        case "list":
-            list_models(arguments.models)
-        case "evaluate":
-            evaluate_model(arguments.version, arguments.models, arguments.data, arguments.on)
-        case "compare":
-            compare_models(
-                arguments.one, arguments.other, arguments.models, arguments.data, arguments.on
-            )
-        case "promote":
-            promote_version(arguments.version, str(arguments.models), arguments.force)
-        case "rollback":
-            from charrnn.versions import roll_back
-
-            before, now = roll_back(arguments.models, arguments.alias)
-            say(f"{arguments.alias:11} {now} (was {before})")
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "list": list_models,
+    "evaluate": evaluate_model,
+    "compare": compare_models,
+    "promote": promote_version,
+    "rollback": roll_back_alias,
+}

@@ -6,40 +6,28 @@ python flows/score.py verify outputs/predictions/people/latest
 
 import os
 import platform
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from flows.command import add_tracking, new_parser, progress, run, say
+from cyclopts import Parameter
+
+from flows.command import new_app, progress, run, say
 from flows.tracking import TRACKED, flow, note, task
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
+    from charrnn.planning import Order
     from charrnn.runs import Receipt, RunPlan
     from charrnn.scoring import ScoreOptions, Scorer
 
 
 @task(name="plan")
-def plan_run(
-    source: str,
-    destination: Path,
-    scorer: "Scorer",
-    options: "ScoreOptions",
-    partition_rows: int,
-    multiline: bool,
-) -> "RunPlan":
-    """Find and prove the input, refuse what cannot be scored, and cut it into partitions."""
+def plan_run(order: "Order", destination: Path, added: list[str], multiline: bool) -> "RunPlan":
+    """Prove the input, refuse what cannot be scored, and cut it into partitions."""
     from charrnn import planning
 
-    return planning.plan_run(
-        source,
-        destination,
-        scorer.version,
-        options,
-        partition_rows=partition_rows,
-        multiline=multiline,
-    )
+    return planning.plan_run(order, destination, added, multiline=multiline)
 
 
 @task(name="settle prior")
@@ -88,9 +76,10 @@ def publish_run(plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any
 @flow(name="score", flow_run_name="score {source}", validate_parameters=True)
 def score(
     source: str,
+    *,
     name_column: str = "name",
     model: str = "pretrained",
-    output: str = "",
+    output: Annotated[str, Parameter(alias="-o")] = "",
     top_k: int = 3,
     probabilities: bool = False,
     prefix: str = "",
@@ -99,7 +88,7 @@ def score(
     coverage_target: float = 0.0,
     details: bool = False,
     transliterate: bool = False,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
     partition_rows: int = 2**20,
     workers: int | None = None,
     device: str = "auto",
@@ -108,6 +97,9 @@ def score(
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
+
+    Every input row comes back exactly once, in order, with its own columns unchanged and
+    language, confidence, status and reason added.
 
     Args:
         source: Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob.
@@ -124,7 +116,7 @@ def score(
         coverage_target: add prediction sets that hold the true language for this share of names.
         details: add whether a name is ambiguous and how unfamiliar it is.
         transliterate: write names in other scripts in Latin letters first.
-        batch_size: names per forward pass; by default what suits the device.
+        batch_size: names per forward pass, or auto: what suits the device.
         partition_rows: rows per unit of work and per output file.
         workers: partitions scored at a time; by default one per processor, at most 8.
         device: auto, cpu, cuda or cuda:N.
@@ -135,8 +127,8 @@ def score(
     Returns:
         The run's folder.
     """
-    from charrnn.files import hold, remove_tree
-    from charrnn.planning import destination_of
+    from charrnn.files import hold
+    from charrnn.planning import destination_of, order_of
     from charrnn.priors import parse_prior
     from charrnn.runs import check_exportable, export, finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
@@ -144,7 +136,8 @@ def score(
     started, created = time.monotonic(), datetime.now(UTC)
     destination, single_file = destination_of(source, output)
     with hold(destination / ".lock", f"process {os.getpid()} on {platform.node()}"):
-        scorer = Scorer.load(model, models=models, device=device, batch_size=batch_size)
+        size = None if batch_size == "auto" else batch_size
+        scorer = Scorer.load(model, models=models, device=device, batch_size=size)
         options = ScoreOptions(
             name_column=name_column,
             top_k=top_k,
@@ -156,15 +149,16 @@ def score(
             details=details,
             transliterate=transliterate,
         )
-        plan = plan_run(source, destination, scorer, options, partition_rows, multiline)
-        if single_file is not None:
-            check_exportable(plan.source.schema, single_file)
-        published = None if force else finished_run(destination, plan.fingerprint)
+        order = order_of(source, scorer.version, options, partition_rows=partition_rows)
+        published = None if force else finished_run(destination, order.fingerprint)
         if published is not None:
-            remove_tree(plan.staging)
             point_latest_at(published)
             say("nothing to do: these inputs, model and options are already scored (see --force)")
         else:
+            added = options.columns(scorer.version.labels)
+            plan = plan_run(order, destination, added, multiline)
+            if single_file is not None:
+                check_exportable(plan.source.schema, single_file)
             settled, shares = settle_prior(plan, scorer, options)
             receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
             seconds = time.monotonic() - started
@@ -268,80 +262,41 @@ def _show_head(published: Path, rows: int) -> None:
         say(str(frame.select(*given, *ours)))
 
 
-def main() -> None:
-    """The command line."""
-    if sys.argv[1:2] == ["verify"]:
-        return _verify()
-    parser = new_parser(
-        "Score a table of names. Every input row comes back exactly once, in order, with its own "
-        "columns unchanged and language, confidence, status and reason added.",
-        "  python flows/score.py people.csv\n"
-        "  python flows/score.py 'exports/*.parquet' --name-column surname --model champion\n"
-        "  python flows/score.py people.parquet -o scored.csv\n"
-        "  python flows/score.py verify outputs/predictions/people/latest",
-    )
-    parser.add_argument(
-        "source",
-        metavar="INPUT",
-        help="Parquet or CSV (.gz, .zst): a file, a folder or a glob; or `verify RUN`",
-    )
-    add = parser.add_argument
-    add("--name-column", default="name", metavar="COLUMN", help="column with the names (name)")
-    add("--model", default="pretrained", help="pretrained, pretrained-tiny, champion, v0007 …")
-    add("-o", "--output", default="", metavar="PATH",
-        help="folder for the runs (outputs/predictions/NAME), or a .parquet or .csv file that "
-        "receives all rows as well")  # fmt: skip
-    add("--top-k", type=int, default=3, metavar="K", help="languages per name (3)")
-    add("--probabilities", action="store_true", help="add one probability column per language")
-    add("--prefix", default="", help="put before the name of every added column")
-    add("--min-confidence", type=float, default=0.0, metavar="P",
-        help="abstain below this confidence (0: never)")  # fmt: skip
-    add("--prior", default="train", metavar="PRIOR",
-        help="label shares of this table: train (as the model learned them), uniform (only for "
-        "a table that is), estimate (from it), or a CSV file with language,share")  # fmt: skip
-    add("--coverage-target", type=float, default=0.0, metavar="P",
-        help="add prediction sets that hold the true language for this share of names")  # fmt: skip
-    add("--details", action="store_true",
-        help="add ambiguous (several labels in training) and unfamiliarity (0 to 1)")  # fmt: skip
-    add("--transliterate", action="store_true",
-        help="write names in other scripts in Latin letters first")  # fmt: skip
-    add("--batch-size", type=_auto_or_int, default=None, metavar="N",
-        help="names per forward pass, or auto")  # fmt: skip
-    add("--partition-rows", type=int, default=2**20, metavar="N",
-        help="rows per unit of work and output file (1048576)")  # fmt: skip
-    add("--workers", type=int, default=None, metavar="N", help="partitions scored at a time")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
-    add("--models", default="outputs/models", metavar="DIR", help="folder of the model versions")
-    add("--multiline", action="store_true", help="accept line breaks in quoted CSV cells")
-    add("--force", action="store_true", help="score again even where this run is published")
-    add("--head", type=int, default=0, metavar="N",
-        help="also print the first N rows of the result, names included")  # fmt: skip
-    add_tracking(parser)
-    arguments = vars(parser.parse_args())
-    head = arguments.pop("head")
-    del arguments["track"]
-    published = score(**arguments)
-    if head > 0:
+def verify(run: Path) -> None:
+    """Prove a published run again from its bytes: digests, page checksums, row counts.
+
+    Args:
+        run: folder of a run, such as outputs/predictions/people/latest.
+    """
+    from charrnn.runs import verify_run
+
+    manifest = verify_run(run)
+    say(f"{run} is whole: {manifest['rows']:,} rows in {len(manifest['parts'])} parts")
+
+
+app = new_app(
+    "  python flows/score.py people.csv\n"
+    "  python flows/score.py 'exports/*.parquet' --name-column surname\n"
+    "  python flows/score.py people.parquet -o scored.csv\n"
+    "  python flows/score.py verify outputs/predictions/people/latest"
+)
+app.default(score)
+app.command(verify)
+
+
+@app.meta.default
+def main(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], head: int = 0
+) -> None:
+    """Run the flow and look at what came out.
+
+    Args:
+        head: also print the first rows of the result, this many, names included.
+    """
+    published = app(tokens)
+    if head > 0 and published:
         _show_head(Path(published), head)
 
 
-def _verify() -> None:
-    from charrnn.runs import verify_run
-
-    parser = new_parser(
-        "Prove a published run again from its bytes: digests, page checksums, row counts.",
-        "  python flows/score.py verify outputs/predictions/people/latest",
-    )
-    parser.add_argument("verify", choices=["verify"])
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    arguments = parser.parse_args()
-    manifest = verify_run(arguments.run)
-    say(f"{arguments.run} is whole: {manifest['rows']:,} rows in {len(manifest['parts'])} parts")
-
-
-def _auto_or_int(text: str) -> int | None:
-    return None if text == "auto" else int(text)
-
-
 if __name__ == "__main__":
-    run(main)
+    run(app.meta)

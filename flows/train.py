@@ -6,14 +6,14 @@ python flows/train.py --resume
 """
 
 import platform
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from flows.command import add_tracking, new_parser, progress, run, say
+from cyclopts import Parameter
+
+from flows.command import new_app, progress, run, say
 from flows.models import COMMANDS, promote_version
-from flows.models import main as models_main
 from flows.tracking import flow, note, task
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
@@ -79,6 +79,7 @@ def publish_version(version: "ModelVersion", models: Path) -> "ModelVersion":
 
 @flow(name="train", flow_run_name="train {preset}")
 def train(
+    *,
     preset: Literal["seed", "default", "tiny"] = "default",
     data: str = "data/names.parquet",
     models: str = "outputs/models",
@@ -88,7 +89,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    baselines: bool = True,
+    baselines: Annotated[bool, Parameter(negative="--no-baselines")] = True,
     resume: bool = False,
     promote: Literal["gate", "always", "never"] = "gate",
 ) -> str:
@@ -154,7 +155,7 @@ def train(
     for line in lines:
         say(line)
     if promote != "never":
-        promote_version(version.name, models, force=promote == "always")
+        promote_version(version.name, models=models, force=promote == "always")
     return version.name
 
 
@@ -229,41 +230,16 @@ def _made(device: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """The command line."""
-    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        return models_main()
-    parser = new_parser(
-        "Train a character RNN on the ingested table, measure it under the honest and the seed "
-        "protocol, and publish it as a new immutable version.",
-        "  python flows/train.py\n"
-        "  python flows/train.py --preset seed --seeds 3\n"
-        "  python flows/train.py --resume\n\n"
-        "commands about versions (each with --help):\n"
-        "  python flows/train.py list | evaluate | compare | promote | rollback",
-    )
-    add = parser.add_argument
-    add("--preset", choices=["seed", "default", "tiny"], default="default",
-        help="seed: the notebook's recipe; default: the best small network; "
-        "tiny: the fastest to score")  # fmt: skip
-    add("--data", default="data/names.parquet", metavar="PATH", help="table that ingest wrote")
-    add("--models", default="outputs/models", metavar="DIR", help="folder of the model versions")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the version (0)")
-    add("--seeds", type=int, default=1, metavar="N",
-        help="runs of the seed protocol, 0 to leave it out (1)")  # fmt: skip
-    add("--epochs", type=int, metavar="N", help="instead of the preset's")
-    add("--batch-size", type=int, metavar="N", help="instead of the preset's")
-    add("--learning-rate", type=float, metavar="X", help="instead of the preset's")
-    add("--no-baselines", dest="baselines", action="store_false", help="leave the baselines out")
-    add("--resume", action="store_true", help="go on from the checkpoints of an interrupted run")
-    add("--promote", choices=["gate", "always", "never"], default="gate",
-        help="point champion at the new version: unless worse (gate), always, never")  # fmt: skip
-    add_tracking(parser)
-    arguments = vars(parser.parse_args())
-    del arguments["track"]
-    train(**arguments)
-
+app = new_app(
+    "  python flows/train.py\n"
+    "  python flows/train.py --preset seed --seeds 3\n"
+    "  python flows/train.py --resume\n"
+    "  python flows/train.py evaluate champion --on labelled.parquet\n"
+    "  python flows/train.py compare champion candidate"
+)
+app.default(train)
+for name, command in COMMANDS.items():
+    app.command(command, name=name)
 
 if __name__ == "__main__":
-    run(main)
+    run(app)

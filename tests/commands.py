@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from flows.command import run
 
@@ -14,20 +15,20 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 def commands_of(
-    default: Callable[[], None],
+    default: App,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Command:
-    """Return a function that runs a command line (``default``, or another ``main``) with arguments
+    """Return a function that runs a command line (``default``, or another) with arguments
     and returns its exit code, standard output and standard error."""
 
-    def command(*arguments: str | Path, main: Callable[[], None] = default) -> tuple[int, str, str]:
+    def command(*arguments: str | Path, app: App = default) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["command.py", *map(str, arguments)])
         before = signal.getsignal(signal.SIGTERM)
         capsys.readouterr()
         try:
             with pytest.raises(SystemExit) as stopped:
-                run(main)
+                run(app)
         finally:
             signal.signal(signal.SIGTERM, before)
         printed = capsys.readouterr()

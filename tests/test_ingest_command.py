@@ -21,7 +21,7 @@ def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.ingest.main, monkeypatch, capsys)
+    return commands_of(flows.ingest.app, monkeypatch, capsys)
 
 
 def zipped(folder: Path, archive: Path, inside: str) -> Path:
@@ -117,7 +117,7 @@ def test_digest_that_is_expected_is_checked(command: Command, language_folder: P
 
 
 def test_flow_returns_the_path_of_the_table(language_folder: Path) -> None:
-    assert ingest(str(language_folder), "here.parquet") == "here.parquet"
+    assert ingest(str(language_folder), target="here.parquet") == "here.parquet"
 
 
 def test_missing_folder_exits_66(command: Command) -> None:

@@ -1,7 +1,6 @@
 """The commands about versions, on two quickly trained ones."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,10 @@ def trained(corpus_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.copy(corpus_path, folder / "data/names.parquet")
     models, data = str(folder / "outputs/models"), str(folder / "data/names.parquet")
     for epochs, promote in ((6, "gate"), (1, "never")):
-        train("seed", data, models, "cpu", seeds=0, epochs=epochs, baselines=False, promote=promote)  # type: ignore[arg-type]
+        train(
+            preset="seed", data=data, models=models, device="cpu", seeds=0, epochs=epochs,
+            baselines=False, promote=promote,  # type: ignore[arg-type]
+        )  # fmt: skip
     return folder
 
 
@@ -38,9 +40,8 @@ def say(
     monkeypatch.chdir(tmp_path / "here")
 
     def command(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         capsys.readouterr()
-        flows.train.main()
+        flows.train.app(arguments)
         return capsys.readouterr().out
 
     return command

@@ -20,7 +20,7 @@ import pytest
 
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError
 from charrnn.files import hold, write_sums
-from charrnn.planning import plan_run
+from charrnn.planning import order_of, plan_run
 from charrnn.runs import (
     RunPlan,
     export,
@@ -370,8 +370,7 @@ def test_every_option_and_the_model_count_in_the_fingerprint(
 ) -> None:
     def digest(version: ModelVersion = scorer.version, rows: int = 4, **options: Any) -> str:
         chosen = ScoreOptions(**options)
-        plan = plan_run(str(people), tmp_path / "out", version, chosen, partition_rows=rows)
-        return plan.fingerprint
+        return order_of(str(people), version, chosen, partition_rows=rows).fingerprint
 
     changes: list[dict[str, Any]] = [
         {"top_k": 2}, {"probabilities": True}, {"prefix": "x_"}, {"min_confidence": 0.1},
@@ -410,7 +409,8 @@ def test_left_over_staging_of_other_work_is_removed(
 @pytest.fixture
 def half_done(people: Path, scorer: Scorer, tmp_path: Path) -> tuple[RunPlan, Scorer]:
     """A plan whose parts are all staged, as they are when a run dies before publishing."""
-    plan = plan_run(str(people), tmp_path / "out", scorer.version, ScoreOptions(), partition_rows=4)
+    order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
+    plan = plan_run(order, tmp_path / "out", [], multiline=False)
     score_partitions(plan, scorer, ScoreOptions(), workers=1)
     assert len(plan.partitions) == 3
     return plan, scorer

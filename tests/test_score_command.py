@@ -32,7 +32,7 @@ def _working_folder(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.main, monkeypatch, capsys)
+    return commands_of(flows.score.app.meta, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def _working_folder(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.train.main, monkeypatch, capsys)
+    return commands_of(flows.train.app, monkeypatch, capsys)
 
 
 QUICK = ("--epochs", "1", "--seeds", "1", "--no-baselines", "--device", "cpu")
@@ -93,7 +93,7 @@ def test_second_training_publishes_the_next_version_and_keeps_the_first(command:
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(command: Command) -> None:
     for seed in ("3", "3", "4"):
-        command(*QUICK, "--seed", seed, "--promote", "never", "--seeds", "0")
+        command("--epochs", "1", "--seeds", "0", "--no-baselines", "--seed", seed)
     one, two, three = ((MODELS / f"v000{i}/weights.safetensors").read_bytes() for i in (1, 2, 3))
     assert one == two
     assert one != three
@@ -136,7 +136,7 @@ def test_preset_of_the_seed_notebook_can_be_trained(command: Command) -> None:
 def test_trained_model_scores(command: Command) -> None:
     command(*QUICK)
     Path("people.csv").write_text("id,name\n1,Katoro\n2,\n")
-    code, _, error = command("people.csv", "--model", "champion", main=flows.score.main)
+    code, _, error = command("people.csv", "--model", "champion", app=flows.score.app.meta)
     assert code == 0, error
     assert verify_run(Path("outputs/predictions/people/latest"))["model"]["name"] == "v0001"
 
@@ -148,7 +148,7 @@ def test_pipeline_goes_from_language_files_to_predictions(
     Path("people.csv").write_text("id,surname\n1,Katoro\n2,\n3,Burghof\n")
     code, out, error = command(
         "people.csv", "--source", language_folder, "--name-column", "surname", "--epochs", "1",
-        main=flows.pipeline.main,
+        app=flows.pipeline.app,
     )  # fmt: skip
     assert code == 0, error
     assert aliases(MODELS) == {"candidate": "v0001", "champion": "v0001"}
@@ -232,7 +232,7 @@ def test_table_that_ingest_did_not_write_exits_65(command: Command, content: byt
     ids=" ".join,
 )  # fmt: skip
 def test_option_that_makes_no_sense_exits_64(command: Command, arguments: tuple[str, ...]) -> None:
-    code, _, error = command(*QUICK, *arguments)
+    code, _, error = command(*arguments)
     complaint(code, 64, error)
     assert list_versions(MODELS) == []
 
