@@ -15,6 +15,7 @@ import pyarrow as pa
 from charrnn.answers import ScoreOptions
 from charrnn.errors import ConfigError
 from charrnn.files import remove_tree
+from charrnn.privacy import Names, check_name_key
 from charrnn.runs import RunPlan, fingerprint, staging_folder
 from charrnn.staging import open_parquet
 from charrnn.tables import (
@@ -60,17 +61,31 @@ class Order:
 
 
 def order_of(
-    source: str, version: ModelVersion, options: ScoreOptions, *, partition_rows: int
+    source: str,
+    version: ModelVersion,
+    options: ScoreOptions,
+    *,
+    partition_rows: int,
+    names: Names = "keep",
 ) -> Order:
     """Fingerprint the input files together with the model and the options.
+
+    Args:
+        partition_rows: rows of a partition.
+        names: what becomes of the name column in the output (see ``privacy.hide_names``).
 
     Raises:
         CharrnnError: the input is missing, or changes while it is read.
     """
     if partition_rows < 1:
         raise ConfigError(f"partition rows are {partition_rows}; expected at least 1")
+    wanted = {
+        **options.to_json(),
+        "partition_rows": partition_rows,
+        "names": names,
+        "name_key": check_name_key(names),
+    }
     files = fingerprint_files(discover(source))
-    wanted = {**options.to_json(), "partition_rows": partition_rows}
     return Order(
         files,
         {"name": version.name, "digest": version.digest},

@@ -14,11 +14,10 @@ been published is ever modified.
 from __future__ import annotations
 
 __all__ = [
+    "RUN_NAME",
     "SCHEMA_VERSION",
     "Receipt",
     "RunPlan",
-    "check_exportable",
-    "export",
     "fingerprint",
     "finished_run",
     "point_latest_at",
@@ -40,7 +39,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 import charrnn
@@ -58,7 +56,7 @@ from charrnn.files import (
 from charrnn.tables import InputFile, Partition, Source, check_unchanged
 
 SCHEMA_VERSION = 1  # of the output columns and of the manifest
-_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
+RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def finished_run(destination: Path, digest: str) -> Path | None:
     if not destination.is_dir():
         return None
     for run in sorted(destination.glob(f"*-{digest[:8]}*"), reverse=True):
-        if _RUN.fullmatch(run.name) and _is_finished(run, digest):
+        if RUN_NAME.fullmatch(run.name) and _is_finished(run, digest):
             return run
     return None
 
@@ -345,57 +343,5 @@ def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "statuses": statuses, "reasons": reasons, "labels": labels}
 
 
-def check_exportable(schema: pa.Schema, path: Path) -> None:
-    """Raise DataError when ``path`` is CSV and a column cannot be written as CSV."""
-    nested = [f.name for f in schema if pa.types.is_nested(f.type)]
-    if path.name.endswith(".csv") and nested:
-        raise DataError(
-            f"column {', '.join(map(repr, nested))} is nested and does not fit into CSV; "
-            "give a .parquet file to -o"
-        )
-
-
-def export(run: Path, path: Path) -> int:
-    """Write all rows of a run, in order, as one ``.parquet`` or ``.csv`` file, atomically; return
-    their number. CSV holds dictionary columns as text and nulls as empty fields."""
-    rows = 0
-    with writing_to(path) as temporary:
-        writer: Any = None
-        try:
-            for part in read_manifest(run)["parts"]:
-                table = _read_part(run / part["name"])
-                check_exportable(table.schema, path)
-                if path.name.endswith(".csv"):
-                    table = _plain(table)
-                    writer = writer or pacsv.CSVWriter(temporary, table.schema)
-                else:
-                    writer = writer or pq.ParquetWriter(
-                        temporary, table.schema, compression="zstd", write_page_checksum=True
-                    )
-                writer.write_table(table)
-                rows += table.num_rows
-        finally:
-            if writer is not None:
-                writer.close()
-    return rows
-
-
-def _read_part(path: Path) -> pa.Table:
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        return file.read().replace_schema_metadata(None)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged; score the input again with --force") from error
-
-
 def _receipt_path(folder: Path, index: int) -> Path:
     return folder / f"part-{index:05d}.json"
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Replace dictionary columns by their values."""
-    fields = [
-        f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f
-        for f in table.schema
-    ]
-    return table.cast(pa.schema(fields))

@@ -33,6 +33,7 @@ from charrnn.errors import ConfigError, DataError, ModelError
 from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
+from charrnn.privacy import hide_names
 from charrnn.runs import Receipt, RunPlan, part_path, read_receipt, write_part, write_receipt
 from charrnn.tables import (
     Partition,
@@ -263,6 +264,7 @@ def score_partition(
     table = read_partition(partition)
     for name, column in scorer.columns(table[options.name_column], options).items():
         table = table.append_column(name, column)
+    table = hide_names(table, options.name_column, plan.options["names"])
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
     counts = {

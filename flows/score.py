@@ -94,6 +94,9 @@ def score(
     device: str = "auto",
     models: str = "outputs/models",
     multiline: bool = False,
+    names: Literal["keep", "hash", "omit"] = "keep",
+    private: bool = False,
+    keep_formulas: bool = False,
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
@@ -122,20 +125,28 @@ def score(
         device: auto, cpu, cuda or cuda:N.
         models: folder of the model versions.
         multiline: accept line breaks inside quoted CSV cells.
+        names: what becomes of the names in the output: keep, hash (by the secret in the
+            environment variable CHARRNN_NAME_KEY) or omit.
+        private: make files that only their owner can read.
+        keep_formulas: leave cells as they are that a spreadsheet would run, in CSV given to -o;
+            otherwise they get a leading apostrophe.
         force: score again even where the same run is already published.
 
     Returns:
         The run's folder.
     """
+    from charrnn.export import check_exportable, export
     from charrnn.files import hold
     from charrnn.planning import destination_of, order_of
     from charrnn.priors import parse_prior
-    from charrnn.runs import check_exportable, export, finished_run, point_latest_at, read_manifest
+    from charrnn.privacy import private_files
+    from charrnn.runs import finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
 
     started, created = time.monotonic(), datetime.now(UTC)
     destination, single_file = destination_of(source, output)
-    with hold(destination / ".lock", f"process {os.getpid()} on {platform.node()}"):
+    holder = f"process {os.getpid()} on {platform.node()}"
+    with private_files(private), hold(destination / ".lock", holder):
         size = None if batch_size == "auto" else batch_size
         scorer = Scorer.load(model, models=models, device=device, batch_size=size)
         options = ScoreOptions(
@@ -149,7 +160,9 @@ def score(
             details=details,
             transliterate=transliterate,
         )
-        order = order_of(source, scorer.version, options, partition_rows=partition_rows)
+        order = order_of(
+            source, scorer.version, options, partition_rows=partition_rows, names=names
+        )
         published = None if force else finished_run(destination, order.fingerprint)
         if published is not None:
             point_latest_at(published)
@@ -164,8 +177,11 @@ def score(
             seconds = time.monotonic() - started
             facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
             published = publish_run(plan, receipts, facts)
-    if single_file is not None:
-        say(f"exported {export(published, single_file):,} rows to {single_file}")
+        if single_file is not None:
+            rows, escaped = export(published, single_file, formulas=keep_formulas)
+            say(f"exported {rows:,} rows to {single_file}")
+            if escaped:
+                say(f"escaped     {escaped:,} cells that a spreadsheet would run as a formula")
     summary = summarise(published, read_manifest(published))
     note("score-summary", "\n".join(["```", *summary, "```"]))
     for line in summary:
@@ -274,14 +290,43 @@ def verify(run: Path) -> None:
     say(f"{run} is whole: {manifest['rows']:,} rows in {len(manifest['parts'])} parts")
 
 
+def purge(
+    folder: Path = Path("outputs/predictions"),
+    *,
+    older_than: float,
+    keep_latest: bool = False,
+    yes: bool = False,
+) -> None:
+    """Remove published runs that are older than some days, and left-overs of unfinished ones.
+
+    Args:
+        folder: a destination, or a folder of destinations.
+        older_than: days.
+        keep_latest: leave the runs that a latest link points to.
+        yes: remove them; without it they are only listed.
+    """
+    from charrnn.privacy import old_runs
+    from charrnn.privacy import purge as remove
+
+    found = old_runs(folder, older_than, keep_latest=keep_latest)
+    for old in found:
+        say(str(old))
+    if yes:
+        say(f"removed     {len(found)} runs, {remove(found) / 1e6:,.1f} MB")
+    else:
+        say(f"would go    {len(found)} runs; --yes removes them")
+
+
 app = new_app(
     "  python flows/score.py people.csv\n"
     "  python flows/score.py 'exports/*.parquet' --name-column surname\n"
     "  python flows/score.py people.parquet -o scored.csv\n"
-    "  python flows/score.py verify outputs/predictions/people/latest"
+    "  python flows/score.py verify outputs/predictions/people/latest\n"
+    "  python flows/score.py purge --older-than 90 --yes"
 )
 app.default(score)
 app.command(verify)
+app.command(purge)
 
 
 @app.meta.default

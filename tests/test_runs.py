@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError
+from charrnn.export import export
 from charrnn.files import hold, write_sums
 from charrnn.planning import order_of, plan_run
 from charrnn.runs import (
     RunPlan,
-    export,
     fingerprint,
     finished_run,
     manifest_of,
@@ -702,7 +702,7 @@ def test_finished_run_is_found_by_its_whole_fingerprint(published: Path) -> None
 
 def test_export_to_parquet_equals_the_parts(published: Path, tmp_path: Path) -> None:
     path = tmp_path / "new" / "all.parquet"
-    assert export(published, path) == 12
+    assert export(published, path) == (12, 0)
     found, whole = pq.read_table(path, page_checksum_verification=True), output(published)
     assert found.schema.equals(whole.schema)
     assert found.to_pylist() == whole.to_pylist()
@@ -710,7 +710,7 @@ def test_export_to_parquet_equals_the_parts(published: Path, tmp_path: Path) -> 
 
 def test_export_to_csv_equals_the_parts(published: Path, tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
-    assert export(published, path) == 12
+    assert export(published, path) == (12, 0)
     whole = output(published)
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file, strict=True)
@@ -741,7 +741,7 @@ def test_export_of_awkward_cells_to_csv_is_exact(
     pq.write_table(pa.table({"name": cells, "stamp": pa.array([0] * 10, pa.timestamp("us", "UTC")),
                              "decimal": pa.array([decimal.Decimal("1.50")] * 10),
                              "bool": [True] * 10}), tmp_path / "p.parquet")  # fmt: skip
-    run_score(tmp_path / "p.parquet", output=str(tmp_path / "out.csv"))
+    run_score(tmp_path / "p.parquet", output=str(tmp_path / "out.csv"), keep_formulas=True)
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, strict=True))
     assert [row["name"] for row in rows] == cells
