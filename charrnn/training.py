@@ -143,7 +143,7 @@ PRESETS = {
             ),
             {
                 "embedding_size": 64,
-                "ngram_buckets": 2**15,
+                "ngram_buckets": 2**17,
                 "dropout": 0.5,
                 "input_dropout": 0.2,
                 "ngram_dropout": 0.1,
