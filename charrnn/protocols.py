@@ -15,6 +15,7 @@ __all__ = [
     "identity_of",
     "make_version",
     "promotion_problems",
+    "rotation",
     "run_protocol",
 ]
 
@@ -31,7 +32,7 @@ import pyarrow as pa
 import torch
 
 from charrnn.calibration import Floats, calibration_noise, fit_temperature, softmax
-from charrnn.corpus import Corpus, Examples, Split, honest_split, seed_split
+from charrnn.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
 from charrnn.errors import DataError
 from charrnn.evaluation import (
     Metrics,
@@ -85,6 +86,15 @@ def split_of(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
             "ingest more names"
         )
     return split
+
+
+def rotation(corpus: Corpus) -> list[Split]:
+    """Return the honest split with every fold as the test fold once, the protocol's own first; the
+    fold below is the validation fold. Over all of them every name is a test name once."""
+    return [
+        honest_split(corpus, test_fold=fold, validation_fold=(fold - 1) % FOLDS)
+        for fold in reversed(range(FOLDS))
+    ]
 
 
 def run_protocol(

@@ -57,10 +57,11 @@ from charrnn.files import (
     write_bytes,
     write_sums,
 )
-from charrnn.model import CharRNN, ModelConfig, as_stored, blank_network
+from charrnn.model import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2  # 1 had no calibration.safetensors; it is still read
+# 1 had no calibration.safetensors, 2 held n-gram tables whole; both are still read.
+FORMAT_VERSION = 3
 PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
 
 _PACKAGED = Path(__file__).with_name("pretrained")
@@ -181,9 +182,8 @@ def write_version(
         "priors": list(version.priors),
         "facts": version.facts,
     }
-    tensors = {name: as_stored(name, t).contiguous() for name, t in version.weights.items()}
     remove_tree(folder)
-    write_bytes(folder / "weights.safetensors", save(tensors))
+    write_bytes(folder / "weights.safetensors", save(to_stored(version.weights)))
     if version.calibration is not None:
         write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
     write_bytes(folder / "model.json", json_bytes(document))
@@ -213,10 +213,11 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
         )
     try:
         weights = (path / "weights.safetensors").read_bytes()
+        config = ModelConfig(**document["config"])
         version = ModelVersion(
-            config=ModelConfig(**document["config"]),
+            config=config,
             vocabulary=Vocabulary.from_json(document["vocabulary"]),
-            weights={name: tensor.float() for name, tensor in load(weights).items()},
+            weights=from_stored(load(weights), config),
             labels=tuple(document["labels"]),
             temperature=float(document["temperature"]),
             priors=tuple(document["priors"]),

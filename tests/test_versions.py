@@ -91,7 +91,7 @@ def test_model_json_has_the_documented_fields(models: Path) -> None:
     assert sorted(document) == [
         "config", "facts", "format_version", "labels", "priors", "temperature", "vocabulary",
     ]  # fmt: skip
-    assert document["format_version"] == 2
+    assert document["format_version"] == 3
 
 
 def test_the_same_version_is_written_to_the_same_bytes(
