@@ -46,7 +46,7 @@ from charrnn.versions import Calibration, ModelVersion, resolve
 from charrnn.vocabulary import Encoded
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame)
-_BATCH_SIZE = {"cpu": 8192, "cuda": 32768}  # names in one pass
+_BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names in one pass
 
 
 class Scorer:

@@ -139,6 +139,35 @@ def test_few_and_equal_names(vocabulary: Vocabulary, names: list[str | None]) ->
     assert list(Engine(network).logits(encoded, np.array([], np.int64))) == []
 
 
+@pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
+@pytest.mark.parametrize("backward", [False, True])
+def test_names_are_sorted_by_their_first_characters(vocabulary: Vocabulary, backward: bool) -> None:
+    """Unsorted names would get the right answers too, only later."""
+    encoded = encode(vocabulary, NASTY + many_names(3000))
+    ids, lengths = encoded.padded()
+    marks = int(vocabulary.boundaries)
+    keys = []
+    for row, length in zip(ids, lengths, strict=True):
+        own = row[marks : length - marks]
+        keys.append((own[::-1] if backward else own)[:16].tolist())
+    rows = np.random.default_rng(1).permutation(len(keys))
+    order = inference._Reading.of(encoded, backward).sorted(rows)
+    assert [keys[i] for i in rows[order]] == sorted(keys)
+
+
+def test_a_trie_holds_every_prefix_once() -> None:
+    encoded = encode(BARE, many_names(500))
+    reading = inference._Reading.of(encoded, False)
+    rows = np.arange(500)
+    trie = inference._Trie.of(*reading.columns(rows[reading.sorted(rows)]))
+    ids, lengths = encoded.padded()
+    prefixes = {
+        tuple(row[:n]) for row, length in zip(ids, lengths, strict=True) for n in range(1, length)
+    }
+    assert sum(trie.nodes) == len(prefixes)
+    assert sum(trie.ending) == 500
+
+
 def many_names(count: int) -> list[str | None]:
     draw = np.random.default_rng(0)
     letters = draw.integers(0, 5, (count, 14)).astype(np.uint8) + ord("a")
