@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from charrnn.errors import StorageError
 from charrnn.model import CharRNN, NgramTable
-from charrnn.vocabulary import Counts, Encoded, Ids
+from charrnn.vocabulary import Counts, Encoded, Ids, eight_from
 
 _BLOCK = 2**20  # names sorted together: more share more, and take more memory
 _CHUNK_NAMES = 2**14  # names walked together,
@@ -481,10 +481,9 @@ class _Reading:
     def _packed(self, rows: Counts, start: int) -> npt.NDArray[np.uint64]:
         """Return names' eight ids from number ``start`` on, each in ``bits`` bits, the first one
         uppermost, 0 behind a name's end; uint64 ``(B,)``."""
-        words = np.ndarray(len(self.flat) - 7, ">u8", self.flat, strides=(1,))
-        left = np.clip(self.lengths[rows] - start, 0, 8)
-        found = words[self.starts[rows] + np.minimum(start, self.lengths[rows])].astype(np.uint64)
-        found &= _FIRST_BYTES[left]
+        lengths = self.lengths[rows]
+        at = self.starts[rows] + np.minimum(start, lengths)
+        found = eight_from(self.flat, at, lengths - start).byteswap()
         for lane in (8, 16, 32):  # of two lanes side by side make one, twice as wide
             gap = np.uint64(lane - self.bits * lane // 8)
             right = found & np.uint64(_repeated((1 << lane) - 1, 2 * lane))
@@ -495,10 +494,6 @@ class _Reading:
 def _repeated(bits: int, width: int) -> int:
     """Return a 64-bit number that repeats ``bits`` every ``width`` bits."""
     return sum(bits << shift for shift in range(0, 64, width))
-
-
-# Masks of the first 0 to 8 bytes of a big-endian word.
-_FIRST_BYTES = np.array([(2**64 - 1) & ~(2 ** (64 - 8 * n) - 1) for n in range(9)], np.uint64)
 
 
 def _directions(network: CharRNN) -> list[_Direction]:
