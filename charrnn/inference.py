@@ -283,13 +283,16 @@ class _Space:
     def of(cls, direction: _Direction, size: int) -> _Space:
         """Return buffers that suit a direction."""
         table, S = direction.table, direction.state_size
+        addends = table.new_empty(len(table) + 2 * size, table.shape[1])
+        addends[: len(table)] = table
+        addends[len(table) :, direction.h2h.shape[1] :] = 0  # a parent has no say there
         kept = size if direction.remembers else _SLICE
         return cls(
             size=size,
-            addends=torch.cat((table, table.new_zeros(2 * size, table.shape[1]))),
-            states=(table.new_zeros(kept, S), table.new_zeros(kept, S)),
-            parents=table.new_zeros(_SLICE, S),
-            last=table.new_zeros(size, S),
+            addends=addends,
+            states=(table.new_empty(kept, S), table.new_empty(kept, S)),
+            parents=table.new_empty(_SLICE, S),
+            last=table.new_empty(size, S),
             pairs=torch.arange(0, 2 * _SLICE, 2),
         )
 

@@ -187,11 +187,10 @@ class Scorer:
     def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
         """Score every name of a large_string array without nulls, equal or not; the prior must be
         ``train`` or shares (see ``settle_prior``)."""
-        short = pc.less_equal(pc.utf8_length(names), options.max_length)
-        encoded = self.version.vocabulary.encode(
-            pc.if_else(short, names, ""), latin=options.transliterate
-        )
-        reason = _reasons(encoded, short.to_numpy(zero_copy_only=False), options)
+        long = pc.greater(pc.utf8_length(names), options.max_length)
+        kept = pc.if_else(long, "", names) if pc.any(long).as_py() else names
+        encoded = self.version.vocabulary.encode(kept, latin=options.transliterate)
+        reason = _reasons(encoded, long.to_numpy(zero_copy_only=False), options)
         found = Predictions.blank(reason, options, len(self.version.labels))
         k = found.ranked.shape[1]
         weights = self._weights(options)
@@ -206,10 +205,9 @@ class Scorer:
                 weighted = p * weights
                 total = weighted.sum(dim=1, keepdim=True)
                 p = torch.where(total > 0, weighted / total, p)  # nothing left: as it was
-            # A stable sort, so that equal probabilities rank by label on every device.
-            values, order = torch.sort(p, dim=1, descending=True, stable=True)
-            found.ranked[rows] = order[:, :k].cpu().numpy()
-            found.confidence[rows] = values[:, :k].cpu().numpy()
+            values, order = _largest(p, k)
+            found.ranked[rows] = order.cpu().numpy()
+            found.confidence[rows] = values.cpu().numpy()
             if options.probabilities:
                 found.probabilities[rows] = p.cpu().numpy()
             if options.coverage_target:
@@ -338,12 +336,24 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
+def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest of each row of ``(B, L)`` and where they are, ``(B, k)`` each; equal
+    ones in the order of their labels, on every device. For a small k it beats sorting."""
+    left, values, places = p.clone(), [], []
+    for _ in range(k):
+        value, place = left.max(dim=1, keepdim=True)  # of equal ones the first
+        left.scatter_(1, place, -1.0)
+        values.append(value)
+        places.append(place)
+    return torch.cat(values, dim=1), torch.cat(places, dim=1)
+
+
 def _reasons(
-    encoded: Encoded, short: npt.NDArray[np.bool_], options: ScoreOptions
+    encoded: Encoded, long: npt.NDArray[np.bool_], options: ScoreOptions
 ) -> npt.NDArray[np.uint8]:
     """Return why each name is not scored, an index into ``REASONS``; 0 where it is."""
     unknown = encoded.unknown > options.max_unknown * encoded.lengths
-    cases = [~short, encoded.lengths == 0, unknown, encoded.letters == 0]
+    cases = [long, encoded.lengths == 0, unknown, encoded.letters == 0]
     names = ("too_long", "empty_name", "unknown_script", "no_letters")
     return np.select(cases, [REASONS.index(name) for name in names], 0).astype(np.uint8)
 

@@ -786,3 +786,29 @@ def test_output_to_a_file_also_publishes_the_run(
     again = run_score(people, output=str(tmp_path / "out.parquet"))
     assert again == run
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == output(run).to_pylist()
+
+
+# --- how parts are written ------------------------------------------------------------------------
+
+
+def test_parts_hold_dictionaries_where_values_repeat_and_statistics_of_the_input(
+    tmp_path: Path, run_score: Callable[..., Path]
+) -> None:
+    rows = 3000
+    table = pa.table(
+        {
+            "id": pa.array(range(rows), pa.int64()),
+            "town": [f"town {i % 9}" for i in range(rows)],
+            "tags": [[i % 3] for i in range(rows)],
+            "name": ["Kato"] * rows,
+        }
+    )
+    pq.write_table(table, tmp_path / "people.parquet")
+    footer = pq.ParquetFile(run_score("people.parquet") / "part-00000.parquet").metadata
+    columns = {c.path_in_schema: c for c in map(footer.row_group(0).column, range(12))}
+    assert not columns["id"].has_dictionary_page
+    assert columns["town"].has_dictionary_page
+    assert columns["language"].has_dictionary_page
+    assert "BYTE_STREAM_SPLIT" in columns["confidence"].encodings
+    assert columns["id"].statistics.max == rows - 1
+    assert columns["confidence"].statistics is None
