@@ -43,6 +43,7 @@ _CHUNK_FLOATS = 2**21  # at most so many numbers as addends to their gates,
 _CHUNK_SYMBOLS = 2**18  # and about so many symbols
 _SLICE = 2**10  # steps of the cell in one go
 _PLAIN_NAMES = 2**10  # names of one length in a pass without a trie, on a CPU
+_LONGEST_SHARED = 2**8  # characters: longer names are answered by themselves
 _ANSWER_ROWS = 2**14  # rows of logits handed out at a time
 _SORTED_SYMBOLS = 24  # names are sorted by about so many characters
 
@@ -74,10 +75,10 @@ class Engine:
         """Yield ``(row numbers, logits)``, int64 ``(B,)`` and float ``(B, L)`` on the network's
         device, until each of ``rows`` (all when None) has come once, in any order."""
         chosen = np.arange(len(encoded)) if rows is None else rows
-        if not self._directions:
-            for batch in batches(encoded.lengths[chosen], self._plain_size):
-                yield from self._plain(encoded, chosen[batch])
-            return
+        alone = encoded.lengths[chosen] > (_LONGEST_SHARED if self._directions else -1)
+        apart, chosen = chosen[alone], chosen[~alone]
+        for batch in batches(encoded.lengths[apart], self._plain_size):
+            yield from self._plain(encoded, apart[batch])
         readings = [_Reading.of(encoded, d.backward) for d in self._directions]
         for start in range(0, len(chosen), _BLOCK):
             block = chosen[start : start + _BLOCK]
@@ -91,7 +92,8 @@ class Engine:
     def _plain(self, encoded: Encoded, rows: Counts) -> Iterator[tuple[Counts, Tensor]]:
         """Yield the answers for names of one length, in smaller batches where the device's memory
         asks for it; the size that fits is kept for the batches to come."""
-        step, first = max(1, min(self._plain_size, len(rows))), 0
+        longer = max(1, int(encoded.lengths[rows[0]]) // _LONGEST_SHARED)  # than is usual
+        step, first = max(1, min(self._plain_size // longer, len(rows))), 0
         while first < len(rows):
             some = rows[first : first + step]
             try:
@@ -108,8 +110,11 @@ class Engine:
 
     def _ids(self, encoded: Encoded, rows: Counts) -> Tensor:
         """Return the ids of names of one length, uint8 ``(B, T)``, on the network's device."""
-        ids, _ = encoded.padded(rows)
-        return torch.from_numpy(ids).to(self.network.h2o.weight.device)
+        ids = torch.from_numpy(encoded.padded(rows)[0])
+        device = self.network.h2o.weight.device
+        if device.type == "cpu":
+            return ids
+        return ids.pin_memory().to(device, non_blocking=True)  # while it works on the last batch
 
 
 def batches(lengths: Counts, batch_size: int) -> Iterator[Counts]:

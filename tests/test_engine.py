@@ -118,6 +118,13 @@ def test_chosen_rows_in_any_order(block: int, rows: list[int]) -> None:
     assert_close(found, expected_of(network, encoded)[rows])
 
 
+@pytest.mark.parametrize("length", [256, 257, 700])
+def test_long_names_among_short_ones(length: int) -> None:
+    network = make_network(LATIN_VOCABULARY, bidirectional=True)
+    encoded = encode(LATIN_VOCABULARY, ["ab", "ab" * length, *NASTY, "ba" * length, "b" * length])
+    assert_close(found_by(Engine(network, 2), encoded), expected_of(network, encoded))
+
+
 def test_answers_cover_repeated_rows() -> None:
     network = make_network(BARE)
     encoded = encode(BARE, NASTY)
@@ -245,10 +252,11 @@ def test_a_training_network_keeps_its_dropout() -> None:
     assert len(np.unique(found, axis=0)) > 1
 
 
-def test_one_long_name_does_not_take_much_memory() -> None:
+@pytest.mark.parametrize("length", [256, 257, 9000])
+def test_one_long_name_does_not_take_much_memory(length: int) -> None:
     """numpy's allocations, which grow with the longest name; torch's grow with the chunk only."""
     network = make_network(LATIN_VOCABULARY)
-    encoded = encode(LATIN_VOCABULARY, ["b" * 256, *many_names(20_000)])
+    encoded = encode(LATIN_VOCABULARY, ["b" * length, *many_names(20_000)])
     tracemalloc.start()
     found_by(Engine(network), encoded)
     peak = tracemalloc.get_traced_memory()[1]

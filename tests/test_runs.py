@@ -8,6 +8,7 @@ import json
 import os
 import random
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -426,6 +427,26 @@ def test_finished_parts_are_reused(half_done: tuple[RunPlan, Scorer]) -> None:
     assert all(read_receipt(plan, partition) for partition in plan.partitions)
     score_partitions(plan, scorer, ScoreOptions(), workers=2)
     assert inodes(plan) == before
+
+
+def test_workers_take_turns_with_the_devices(
+    people: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_run(str(people), tmp_path / "out", scorer.version, ScoreOptions(), partition_rows=4)
+    replicas = [Scorer(scorer.version) for _ in range(3)]
+    monkeypatch.setattr(Scorer, "replicas", lambda self: replicas)
+    used, all_at_once = [], threading.Barrier(3, timeout=30)
+    columns = Scorer.columns
+
+    def together(self: Scorer, *arguments: Any) -> dict[str, pa.Array]:
+        used.append(replicas.index(self))
+        all_at_once.wait()
+        return columns(self, *arguments)
+
+    monkeypatch.setattr(Scorer, "columns", together)
+    receipts = score_partitions(plan, scorer, ScoreOptions(), workers=3)
+    assert [receipt.index for receipt in receipts] == [0, 1, 2]
+    assert sorted(used) == [0, 1, 2]
 
 
 def flip(path: Path) -> None:
