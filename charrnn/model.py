@@ -44,13 +44,17 @@ __all__ = [
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charrnn.errors import ConfigError
+
+Codes = TypeVar("Codes", Tensor, npt.NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ class NgramTable(nn.Module):
     name's n-grams and divided by the root of their number, so that long names do not shout."""
 
     ORDERS = (1, 2, 3, 4)
-    _SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
+    SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
     _MULTIPLIER = 0x1E3779B97F4A7C15  # odd, from the golden ratio (Knuth's multiplicative hashing)
 
     def __init__(self, buckets: int, label_count: int, dropout: float) -> None:
@@ -208,24 +212,30 @@ class NgramTable(nn.Module):
         self.weight = nn.Parameter(torch.zeros(buckets, label_count))
         self.dropout = dropout
 
+    @classmethod
+    def bucket(cls, code: Codes, n: int, buckets: int) -> Codes:
+        """Return the buckets of n-grams of order ``n``, int64 of any shape, from their ids in base
+        256; ``buckets`` is a power of two. Tensors and arrays alike."""
+        # An int64 product wraps around; its upper bits are well mixed.
+        return (((code + (n << 8 * n)) * cls._MULTIPLIER) >> 40) & (buckets - 1)
+
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the n-grams' logits, ``(B, L)``, for int64 ids ``(B, T)``."""
         codes, inside = [], []
         for n in self.ORDERS[: ids.shape[1]]:
-            code = ids.new_full((len(ids), ids.shape[1] - n + 1), n)
+            code = ids.new_zeros(len(ids), ids.shape[1] - n + 1)
             for i in range(n):
                 code = code * 256 + ids[:, i : ids.shape[1] - n + 1 + i]
-            # An int64 product wraps around; its upper bits are well mixed.
-            codes.append(((code * self._MULTIPLIER) >> 40) & (len(self.weight) - 1))
+            codes.append(self.bucket(code, n, len(self.weight)))
             if lengths is not None:
                 ends = torch.arange(n, ids.shape[1] + 1, device=ids.device)
                 inside.append(ends <= lengths[:, None])
         rows = torch.cat(codes, dim=1)  # (B, number of n-grams)
         if lengths is None:
-            each = self.weight.new_full(rows.shape, self._SCALE / rows.shape[1] ** 0.5)
+            each = self.weight.new_full(rows.shape, self.SCALE / rows.shape[1] ** 0.5)
         else:
             each = torch.cat(inside, dim=1).to(self.weight.dtype)
-            each = each * (self._SCALE / each.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
+            each = each * (self.SCALE / each.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
         each = F.dropout(each, self.dropout, self.training)
         return F.embedding_bag(rows, self.weight, per_sample_weights=each, mode="sum")
 

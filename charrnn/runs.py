@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import charrnn
@@ -133,9 +134,8 @@ def _is_finished(run: Path, digest: str) -> bool:
 
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
-    """Write one part atomically and return its SHA-256: zstd, page checksums, floats split by byte
-    (they pack best so),
-    and in the footer which rows of which run it holds."""
+    """Write one part atomically and return its SHA-256; its footer says which rows of which run it
+    holds."""
     ours = {
         "charrnn.fingerprint": plan.fingerprint,
         "charrnn.part": str(partition.index),
@@ -145,18 +145,43 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
         **(table.schema.metadata or {}),
         **{k.encode(): v.encode() for k, v in ours.items()},
     }
-    floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
     with writing_to(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata(metadata),
             temporary,
-            compression="zstd",
-            compression_level=1,
-            write_page_checksum=True,
-            use_dictionary=[name for name in table.column_names if name not in floats],
-            use_byte_stream_split=floats or False,
+            **parquet_options(table, plan.source.schema.names),
         )
         return sha256_of(temporary)
+
+
+def parquet_options(table: pa.Table, given: Sequence[str]) -> dict[str, Any]:
+    """Return how parts are written, as options of ``pyarrow.parquet.write_table``; ``given`` are
+    the columns of the input.
+
+    Pages carry checksums. Floats are split by byte, which packs probabilities best. A dictionary is
+    left out where values hardly repeat, statistics where no one would skip rows by them: in the
+    columns that scoring adds.
+    """
+    floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "write_page_checksum": True,
+        "write_statistics": list(given),
+        "use_dictionary": [
+            name for name in table.column_names if name not in floats and _repeats(table[name])
+        ],
+        "use_byte_stream_split": floats or False,
+    }
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether values repeat often enough for a dictionary, going by the first few thousand."""
+    first = column.slice(0, 2**12)
+    try:
+        return bool(pc.count_distinct(first).as_py() <= len(first) / 2)
+    except pa.ArrowNotImplementedError:  # dictionaries, for one, and lists
+        return True
 
 
 def part_path(folder: Path, index: int) -> Path:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 __all__ = ["ScoreOptions", "Scorer", "pick_device", "score_partition", "score_partitions"]
 
+import itertools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -47,7 +49,7 @@ from charrnn.versions import Calibration, ModelVersion, resolve
 from charrnn.vocabulary import Encoded
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame)
-_BATCH_SIZE = {"cpu": 8192, "cuda": 32768}  # names in one pass
+_BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names in one pass
 
 
 class Scorer:
@@ -63,6 +65,13 @@ class Scorer:
         self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
         self.engine = Engine(self.network, self.batch_size)
+
+    def replicas(self) -> list[Scorer]:
+        """Return this scorer and, where it is on ``cuda`` without a number, one more for each
+        further GPU of the machine."""
+        every = self.device.type == "cuda" and self.device.index is None
+        others = range(1, torch.cuda.device_count()) if every else range(0)
+        return [self, *(Scorer(self.version, f"cuda:{i}", self.batch_size) for i in others)]
 
     @classmethod
     def load(
@@ -188,39 +197,51 @@ class Scorer:
     def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
         """Score every name of a large_string array without nulls, equal or not; the prior must be
         ``train`` or shares (see ``settle_prior``)."""
-        short = pc.less_equal(pc.utf8_length(names), options.max_length)
-        encoded = self.version.vocabulary.encode(
-            pc.if_else(short, names, ""), latin=options.transliterate
-        )
-        reason = _reasons(encoded, short.to_numpy(zero_copy_only=False), options)
+        long = pc.greater(pc.utf8_length(names), options.max_length)
+        kept = pc.if_else(long, "", names) if pc.any(long).as_py() else names
+        encoded = self.version.vocabulary.encode(kept, latin=options.transliterate)
+        reason = _reasons(encoded, long.to_numpy(zero_copy_only=False), options)
         found = Predictions.blank(reason, options, len(self.version.labels))
-        k = found.ranked.shape[1]
-        weights = self._weights(options)
-        threshold = self._set_threshold(options)
-        scoreable = np.flatnonzero(reason == 0)
-        for rows, logits in self.engine.logits(encoded, scoreable):
-            p = torch.softmax(logits / self.version.temperature, dim=1)
-            if found.uncorrected is not None and weights is not None:
-                top = p.max(dim=1)
-                found.uncorrected[0][rows] = top.indices.cpu().numpy()
-                found.uncorrected[1][rows] = top.values.cpu().numpy()
-                weighted = p * weights
-                total = weighted.sum(dim=1, keepdim=True)
-                p = torch.where(total > 0, weighted / total, p)  # nothing left: as it was
-            # A stable sort, so that equal probabilities rank by label on every device.
-            values, order = torch.sort(p, dim=1, descending=True, stable=True)
-            found.ranked[rows] = order[:, :k].cpu().numpy()
-            found.confidence[rows] = values[:, :k].cpu().numpy()
-            if options.probabilities:
-                found.probabilities[rows] = p.cpu().numpy()
-            if options.coverage_target:
-                found.in_set[rows] = (p >= threshold.clamp(max=values[:, :1])).cpu().numpy()
+        answer = self._answer(options, found.ranked.shape[1])
+        batches = [
+            (rows, answer(logits))
+            for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0))
+        ]
+        if batches:
+            rows, answers = zip(*batches, strict=True)
+            targets: list[npt.NDArray[Any]]
+            targets = [found.ranked, found.confidence, found.probabilities, found.in_set]
+            targets += found.uncorrected or ()
+            for target, parts in zip(targets, zip(*answers, strict=True), strict=True):
+                # Only here is a GPU waited for, once for all batches.
+                target[np.concatenate(rows)] = torch.cat(parts).cpu().numpy()
         if options.details:
             known = self._calibration()
             found.ambiguous = np.isin(name_hashes(encoded), known.ambiguous)
             found.unfamiliarity = known.characters.unfamiliarity(encoded)
         found.abstain_below(options.min_confidence)
         return found
+
+    def _answer(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
+        """Return what turns logits, ``(B, L)``, into the first four arrays of ``Predictions`` and,
+        where the prior is corrected, those before the correction."""
+        weights, threshold = self._weights(options), self._set_threshold(options)
+
+        def answer(logits: Tensor) -> list[Tensor]:
+            p = torch.softmax(logits / self.version.temperature, dim=1)
+            uncorrected = list[Tensor]()
+            if weights is not None:
+                top = p.max(dim=1)
+                uncorrected = [top.indices, top.values]
+                weighted = p * weights
+                total = weighted.sum(dim=1, keepdim=True)
+                p = torch.where(total > 0, weighted / total, p)  # nothing left: as it was
+            values, ranked = _largest(p, k)
+            nothing = p.new_empty(len(p), 0)
+            in_set = p >= threshold.clamp(max=values[:, :1]) if options.coverage_target else nothing
+            return [ranked, values, p if options.probabilities else nothing, in_set, *uncorrected]
+
+        return answer
 
     def _calibration(self) -> Calibration:
         if self.version.calibration is None:
@@ -298,17 +319,24 @@ def score_partitions(
     """Score every partition of a plan, ``workers`` at a time; return the receipts in order.
 
     Each worker reads, scores and writes a partition of its own, so that reading, computing and
-    writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. ``on_part`` is
-    called as parts finish. The first failure stops the run; finished parts stay for a rerun.
+    writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. Workers take turns
+    in getting a GPU of their own, where there are several. ``on_part`` is called as parts finish.
+    The first failure stops the run; finished parts stay for a rerun.
     """
     if workers < 1:
         raise ConfigError(f"workers are {workers}; there must be at least 1")
     receipts: dict[int, Receipt] = {}
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending = [
-            pool.submit(score_partition, partition, plan, scorer, options)
-            for partition in plan.partitions
-        ]
+    replicas, own = itertools.cycle(scorer.replicas()), threading.local()
+
+    def start_worker() -> None:
+        torch.set_num_threads(1)
+        own.scorer = next(replicas)
+
+    def work(partition: Partition) -> Receipt:
+        return score_partition(partition, plan, own.scorer, options)
+
+    with ThreadPoolExecutor(workers, initializer=start_worker) as pool:
+        pending = [pool.submit(work, partition) for partition in plan.partitions]
         try:
             for finished in as_completed(pending):
                 receipt = finished.result()
@@ -321,8 +349,8 @@ def score_partitions(
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the torch device for ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or
-    ``cuda:N``.
+    """Return the torch device for ``auto`` (``cuda`` where there is a GPU), ``cpu``, ``cuda`` (all
+    GPUs, where partitions are scored) or ``cuda:N``.
 
     Raises:
         ConfigError: there is no such device.
@@ -340,12 +368,27 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
+def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest of each row of ``(B, L)`` and where they are, ``(B, k)`` each; equal
+    ones in the order of their labels, on every device."""
+    if k > 8:
+        ordered = torch.sort(p, dim=1, descending=True, stable=True)
+        return ordered.values[:, :k], ordered.indices[:, :k]
+    left, values, places = p.clone(), [], []
+    for _ in range(k):
+        value, place = left.max(dim=1, keepdim=True)  # of equal ones the first
+        left.scatter_(1, place, -1.0)
+        values.append(value)
+        places.append(place)
+    return torch.cat(values, dim=1), torch.cat(places, dim=1)
+
+
 def _reasons(
-    encoded: Encoded, short: npt.NDArray[np.bool_], options: ScoreOptions
+    encoded: Encoded, long: npt.NDArray[np.bool_], options: ScoreOptions
 ) -> npt.NDArray[np.uint8]:
     """Return why each name is not scored, an index into ``REASONS``; 0 where it is."""
     unknown = encoded.unknown > options.max_unknown * encoded.lengths
-    cases = [~short, encoded.lengths == 0, unknown, encoded.letters == 0]
+    cases = [long, encoded.lengths == 0, unknown, encoded.letters == 0]
     names = ("too_long", "empty_name", "unknown_script", "no_letters")
     return np.select(cases, [REASONS.index(name) for name in names], 0).astype(np.uint8)
 

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -428,6 +429,26 @@ def test_finished_parts_are_reused(half_done: tuple[RunPlan, Scorer]) -> None:
     assert inodes(plan) == before
 
 
+def test_workers_take_turns_with_the_devices(
+    people: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_run(str(people), tmp_path / "out", scorer.version, ScoreOptions(), partition_rows=4)
+    replicas = [Scorer(scorer.version) for _ in range(3)]
+    monkeypatch.setattr(Scorer, "replicas", lambda self: replicas)
+    used, all_at_once = [], threading.Barrier(3, timeout=30)
+    columns = Scorer.columns
+
+    def together(self: Scorer, *arguments: Any) -> dict[str, pa.Array]:
+        used.append(replicas.index(self))
+        all_at_once.wait()
+        return columns(self, *arguments)
+
+    monkeypatch.setattr(Scorer, "columns", together)
+    receipts = score_partitions(plan, scorer, ScoreOptions(), workers=3)
+    assert [receipt.index for receipt in receipts] == [0, 1, 2]
+    assert sorted(used) == [0, 1, 2]
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -786,3 +807,29 @@ def test_output_to_a_file_also_publishes_the_run(
     again = run_score(people, output=str(tmp_path / "out.parquet"))
     assert again == run
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == output(run).to_pylist()
+
+
+# --- how parts are written ------------------------------------------------------------------------
+
+
+def test_parts_hold_dictionaries_where_values_repeat_and_statistics_of_the_input(
+    tmp_path: Path, run_score: Callable[..., Path]
+) -> None:
+    rows = 3000
+    table = pa.table(
+        {
+            "id": pa.array(range(rows), pa.int64()),
+            "town": [f"town {i % 9}" for i in range(rows)],
+            "tags": [[i % 3] for i in range(rows)],
+            "name": ["Kato"] * rows,
+        }
+    )
+    pq.write_table(table, tmp_path / "people.parquet")
+    footer = pq.ParquetFile(run_score("people.parquet") / "part-00000.parquet").metadata
+    columns = {c.path_in_schema: c for c in map(footer.row_group(0).column, range(12))}
+    assert not columns["id"].has_dictionary_page
+    assert columns["town"].has_dictionary_page
+    assert columns["language"].has_dictionary_page
+    assert "BYTE_STREAM_SPLIT" in columns["confidence"].encodings
+    assert columns["id"].statistics.max == rows - 1
+    assert columns["confidence"].statistics is None
