@@ -21,6 +21,7 @@ __all__ = [
     "export",
     "fingerprint",
     "finished_run",
+    "parquet_options",
     "point_latest_at",
     "publish",
     "read_manifest",
