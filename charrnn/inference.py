@@ -1,7 +1,7 @@
 """Logits for many names, with no step spent on padding, nor twice on what names have in common.
 
 ``Engine`` is the fast way; ``CharRNN`` on exact-length batches is the plain one, the reference,
-and what runs on a GPU, while training, and for pooling over all states.
+and what runs on a GPU, while training, for pooling over all states and for very long names.
 
 The trie. After its first t characters a name's hidden state depends on these characters alone, so
 names that begin alike can share their first states. Sorted names have equal prefixes side by side,
@@ -103,7 +103,8 @@ class Engine:
                     raise StorageError(
                         "the device has no memory for a single name; use --device cpu"
                     ) from None
-                self._plain_size = step = step // 2
+                step //= 2
+                self._plain_size = step * longer
                 continue
             yield some, logits
             first += len(some)

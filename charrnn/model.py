@@ -51,6 +51,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from charrnn.errors import ConfigError
 
@@ -329,8 +330,21 @@ def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, 
 def blank_network(config: ModelConfig) -> CharRNN:
     """Return a network without weights (on the ``meta`` device), for weights to be assigned to; it
     draws nothing from the global generator."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialWeights():
         return CharRNN(config)
+
+
+class _NoInitialWeights(TorchFunctionMode):
+    """Leaves out all of ``nn.init``: drawing weights that are not there takes torch a second of
+    imports."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
 
 
 def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:

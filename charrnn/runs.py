@@ -20,6 +20,7 @@ __all__ = [
     "RunPlan",
     "fingerprint",
     "finished_run",
+    "parquet_options",
     "point_latest_at",
     "publish",
     "read_manifest",

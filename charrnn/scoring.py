@@ -291,7 +291,7 @@ def score_partition(
     counts = {
         name: _counts(table[options.prefix + name]) for name in ("status", "reason", "language")
     }
-    scored = pc.equal(table[options.prefix + "status"], "scored")
+    scored = table[options.prefix + "language"].is_valid()
     confidence = pc.sum(pc.if_else(scored, table[options.prefix + "confidence"], 0.0)).as_py()
     receipt = Receipt(
         index=partition.index,
