@@ -432,7 +432,8 @@ def test_finished_parts_are_reused(half_done: tuple[RunPlan, Scorer]) -> None:
 def test_workers_take_turns_with_the_devices(
     people: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_run(str(people), tmp_path / "out", scorer.version, ScoreOptions(), partition_rows=4)
+    order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
+    plan = plan_run(order, tmp_path / "out", [], multiline=False)
     replicas = [Scorer(scorer.version) for _ in range(3)]
     monkeypatch.setattr(Scorer, "replicas", lambda self: replicas)
     used, all_at_once = [], threading.Barrier(3, timeout=30)
