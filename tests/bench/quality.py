@@ -129,7 +129,7 @@ class Bench:
     def rotation_lines(self, rotations: int) -> tuple[list[str], Rows]:
         rows: Rows = {}
         splits = rotation(self.corpus)  # fold 9 first, then 8, 7, …
-        folds = sorted(reversed(range(FOLDS)), key=lambda fold: fold in LOOKED_AT)[:rotations]
+        folds = sorted(range(FOLDS)[::-1], key=lambda fold: fold in LOOKED_AT)[:rotations]
         for fold in folds:
             self.measure(self.presets, "honest", 0, splits[FOLDS - 1 - fold], rows)
         pooled = {name: [self.pooled(found)] for name, found in rows.items()}
@@ -143,8 +143,8 @@ class Bench:
         by_fold = [a.metrics for a in rows["default"]]
         difference = paired_bootstrap(ours.probabilities, theirs.probabilities, ours.truth)
         lines = [
-            f"## {'Every name once' if len(folds) == FOLDS else 'Rotation'}: {len(folds)} test folds "
-            f"pooled, {len(ours.truth):,} names",
+            f"## {'Every name once' if len(folds) == FOLDS else 'Rotation'}: {len(folds)} test "
+            f"folds pooled, {len(ours.truth):,} names",
             "",
             "The honest figure. Each of these folds is the test fold once, the fold below it the "
             "validation fold (temperature), the other eight train; so every name in it is measured "
