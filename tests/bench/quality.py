@@ -129,7 +129,7 @@ class Bench:
     def rotation_lines(self, rotations: int) -> tuple[list[str], Rows]:
         rows: Rows = {}
         splits = rotation(self.corpus)  # fold 9 first, then 8, 7, …
-        folds = sorted(range(FOLDS)[::-1], key=lambda fold: fold in LOOKED_AT)[:rotations]
+        folds = sorted(range(FOLDS), key=lambda fold: (fold in LOOKED_AT, -fold))[:rotations]
         for fold in folds:
             self.measure(self.presets, "honest", 0, splits[FOLDS - 1 - fold], rows)
         pooled = {name: [self.pooled(found)] for name, found in rows.items()}
