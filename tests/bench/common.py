@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -39,15 +40,18 @@ SYLLABLES = pl.Series([
     for rest in ("a", "e", "i", "o", "u", "an", "er", "ov", "in", "os", "ell", "ach", "im")
 ])  # fmt: skip
 
+PLACES = ("corpus", "output", "page", "plan_page")  # options that say where files are
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run took: seconds of work, of the whole command with start-up, and peak memory in
-    MB above what the process held when its imports were done."""
+    """What one run took: seconds of work, CPU seconds of all threads in them, seconds of the whole
+    command with start-up (imports and the first loading of the model), and peak memory in MB above
+    what the process held after that."""
 
     seconds: float
+    cpu: float
     whole: float
     memory: float
 
@@ -143,7 +147,7 @@ def in_own_process(script: str, *arguments: object) -> Cost:
     if done.returncode:
         raise RuntimeError(f"{script} {arguments} failed:\n{done.stderr[-3000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    return Cost(found["seconds"], whole, found["memory"])
+    return Cost(whole=whole, **found)
 
 
 def report_cost(work: Callable[[], float | None]) -> None:
@@ -151,10 +155,11 @@ def report_cost(work: Callable[[], float | None]) -> None:
     better than the clock what is to be counted."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = _memory("VmRSS")
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     counted = work()
     seconds = time.perf_counter() - started if counted is None else counted
-    print(json.dumps({"seconds": seconds, "memory": _memory("VmHWM") - before}))
+    cpu = time.process_time() - started_cpu
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "memory": _memory("VmHWM") - before}))
 
 
 def _memory(key: str) -> float:
@@ -203,6 +208,16 @@ def write_section(page: Path, section: str, lines: Sequence[str]) -> None:
         text = f"{text.rstrip()}\n\n{block}\n".lstrip()
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text)
+
+
+def command(script: str, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """Return the command line that was given, without the places of files."""
+    words = ["python", f"tests/bench/{script}"]
+    for key, value in vars(arguments).items():
+        if value != parser.get_default(key) and key not in PLACES:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [f"--{key.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
 
 
 def circumstances(*libraries: str) -> str:

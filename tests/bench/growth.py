@@ -65,12 +65,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found: sizes in bytes, seconds without start-up, memory in MB."""
+    """What was found: sizes in bytes, seconds (and CPU seconds) without start-up, memory in MB."""
 
     dimension: str
     value: int
     rows: int
     seconds: float
+    cpu: float
     memory: float
     bytes_in: int
     bytes_out: int
@@ -168,6 +169,7 @@ def measure(point: Point, work: Path, repeat: int) -> Measured:
             point.value,
             point.rows,
             statistics.median(cost.seconds for cost in costs),
+            statistics.median(cost.cpu for cost in costs),
             max(cost.memory for cost in costs),
             sum(path.stat().st_size for path in folder.iterdir()),
             sum(path.stat().st_size for path in parts),
@@ -189,14 +191,14 @@ def bytes_needed(point: Point, repeat: int) -> int:
 
 def table(found: list[Measured]) -> list[str]:
     lines = [
-        "| | value | rows | s per million rows | rows/s | peak MB | bytes/row in, out | parts |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| | value | rows | s per million | CPU s | rows/s | peak MB | bytes/row in, out | parts |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for m in found:
         lines.append(
             f"| {m.dimension} | {m.value:,} | {m.rows:,} | {m.per_million:.2f} | "
-            f"{m.rows / m.seconds:,.0f} | {m.memory:,.0f} | {m.bytes_in / m.rows:.1f}, "
-            f"{m.bytes_out / m.rows:.1f} | {m.parts:,} |"
+            f"{m.cpu / m.rows * MILLION:.2f} | {m.rows / m.seconds:,.0f} | {m.memory:,.0f} | "
+            f"{m.bytes_in / m.rows:.1f}, {m.bytes_out / m.rows:.1f} | {m.parts:,} |"
         )
     return lines
 
@@ -240,23 +242,26 @@ def draw(found: list[Measured], path: Path) -> None:
     dimensions = [d for d in TITLES if any(m.dimension == d for m in found)]
     columns = min(3, len(dimensions))
     rows = -(-len(dimensions) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    figure = Figure(figsize=(4.6 * columns, 3.2 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, dimension in zip(grid, dimensions, strict=False):
         some = [m for m in found if m.dimension == dimension]
-        values = [m.value for m in some]
+        values, costs = [m.value for m in some], [m.per_million for m in some]
         other = axes.twinx()
         other.plot(values, [m.memory for m in some], "s--", color="tab:orange", markersize=4)
         other.set_ylim(0, 1.15 * max(MEMORY_BAR, *(m.memory for m in some)))
         other.axhline(MEMORY_BAR, color="tab:orange", linewidth=0.7, linestyle=":")
         other.tick_params(axis="y", colors="tab:orange")
-        axes.plot(values, [m.per_million for m in some], "o-", color="tab:blue", markersize=4)
-        axes.set_ylim(0, 1.15 * max(m.per_million for m in some))
+        axes.plot(values, costs, "o-", color="tab:blue", markersize=4)
+        if max(costs) > 10 * min(costs):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(0, 1.15 * max(costs))
         axes.tick_params(axis="y", colors="tab:blue")
         if dimension != "duplicates":
             axes.set_xscale("log")
         axes.set_title(TITLES[dimension], fontsize=10)
-    for axes in list(grid)[len(dimensions) :]:
+    for axes in grid[len(dimensions) :]:
         axes.set_visible(False)
     figure.supylabel("seconds per million rows", color="tab:blue", fontsize=10)
     figure.suptitle(
@@ -373,10 +378,11 @@ def main() -> None:
                 json.dumps({"circumstances": here, "points": [asdict(m) for m in found]}, indent=1)
             )
     found.sort(key=lambda m: (list(TITLES).index(m.dimension), m.value))
+    given = common.command("growth.py", parser, arguments)
     lines = [
         "## Growth",
         "",
-        f"`python tests/bench/growth.py`: {common.circumstances('torch', 'polars', 'pyarrow')}. "
+        f"`{given}`: {common.circumstances('torch', 'polars', 'pyarrow')}. "
         f"Tables of {arguments.base_rows:,} rows where rows are not what varies.",
         "",
         *table(found),

@@ -416,19 +416,20 @@ class Bench:
     def lines(self) -> list[str]:
         """Return the table, the bars and what was left out, as Markdown."""
         lines = [
-            "| way | rows | seconds | start-up | rows/s | × floor | peak MB | same label |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|",
+            "| way | rows | seconds | CPU s | start-up | rows/s | × floor | peak MB | same label |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         for way in self.ways:
             seconds = self.median(way.name, lambda cost: cost.seconds)
-            start = "" if way.kind == "floor" else (
-                f"{self.median(way.name, lambda cost: cost.whole - cost.seconds):.1f}"
-            )  # fmt: skip
+            cpu = f"{self.median(way.name, lambda cost: cost.cpu):.2f}"
+            start = f"{self.median(way.name, lambda cost: cost.whole - cost.seconds):.1f}"
+            if way.kind == "floor":
+                cpu = start = ""  # its process also prepares what it copies
             same = self.agreement.get(way.name)
             floor = f"{self.ratio(way.name, FLOOR):.2f}" if FLOOR in self.costs else ""
             lines.append(
-                f"| {way.name} | {way.rows:,} | {seconds:.2f} | {start} | {way.rows / seconds:,.0f}"
-                f" | {floor} |"
+                f"| {way.name} | {way.rows:,} | {seconds:.2f} | {cpu} | {start} | "
+                f"{way.rows / seconds:,.0f} | {floor} |"
                 f" {self.median(way.name, lambda cost: cost.memory):,.0f} |"
                 f" {'' if same is None else f'{same:.3%}'} |"
             )
@@ -520,12 +521,18 @@ def draw(bench: Bench, path: Path, title: str) -> None:
         for way in bench.ways
     }  # fmt: skip
     names = sorted(rates, key=rates.__getitem__)
-    colour = {FLOOR: "0.6", "tiny: charrnn": "tab:blue", "default: charrnn": "tab:blue"}
+    ours = ("charrnn", CSV)
+    colour = {
+        way.name: "0.6"
+        if way.kind == "floor"
+        else "tab:blue"
+        if way.title in ours
+        else "tab:orange"
+        for way in bench.ways
+    }
     figure = Figure(figsize=(9, 0.4 * len(names) + 1.4), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(
-        names, [rates[n] for n in names], color=[colour.get(n, "tab:orange") for n in names]
-    )
+    bars = axes.barh(names, [rates[n] for n in names], color=[colour[n] for n in names])
     axes.bar_label(bars, [f"{rates[n]:,.0f}" for n in names], padding=4, fontsize=9)
     axes.set_xscale("log")
     axes.set_xlim(min(rates.values()) / 2, max(rates.values()) * 6)
@@ -557,14 +564,13 @@ def main() -> None:
         bench = Bench(arguments, Path(work))
         for _ in range(arguments.repeat):
             bench.turn()
-    command = f"python tests/bench/peers.py --rows {arguments.rows}" + (
-        " --unique" if arguments.unique else ""
-    )
+    command = common.command("peers.py", parser, arguments)
     lines = [
         f"## Peers, {'all names different' if arguments.unique else 'a table of customers'}",
         "",
         f"`{command}`: {bench.table}. {common.circumstances('torch', 'polars', 'pyarrow')}"
-        f"{installed('onnxruntime', 'sklearn')}. Medians of {arguments.repeat} turns.",
+        f"{installed('onnxruntime', 'sklearn')}. "
+        f"Median of {arguments.repeat} {'turn' if arguments.repeat == 1 else 'turns'}.",
         "",
         *bench.lines(),
     ]
