@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from charrnn.planning import plan_run
 from charrnn.runs import manifest_of, publish, verify_run
-from charrnn.scoring import Scorer, ScoreOptions, score_partitions
+from charrnn.scoring import ScoreOptions, Scorer, score_partitions
 from charrnn.versions import ModelVersion
 
 

@@ -278,8 +278,9 @@ HOST_SECONDS = 0.11 + 1 / 13 + 1 / 16 + 0.41
 HOST_CORES = 16  # assumed beside each GPU
 
 
-def plan(found: list[Measured]) -> list[str]:
-    """Return hours and sizes for 10^10 rows, from the largest run of each model."""
+def plan(found: list[Measured], staging: float | None = None) -> list[str]:
+    """Return hours and sizes for 10^10 rows, from the largest run of each model; ``staging``: more
+    seconds per row for CSV than for Parquet, where that is known."""
     largest = {
         model: max((m for m in found if m.dimension == dimension), key=lambda m: m.rows)
         for dimension, model in (("rows, tiny", "tiny"), ("rows", "default"))
@@ -324,7 +325,27 @@ def plan(found: list[Measured]) -> list[str]:
         f"- One core works alone for {alone / 60:.0f} minutes: it hashes the input before the "
         f"scoring and all parts once more before publishing, at {hashing:.2f} GB/s (measured). It "
         "is inside the hours above.",
+        "- CSV instead of Parquet: "
+        + (
+            "not measured yet (peers.py measures it)."
+            if staging is None
+            else f"{PLANNED * staging / 3600:.1f} hours more on one core before the first name is "
+            "scored (measured by peers.py with the tiny model), and a staged copy on the disk."
+        ),
     ]
+
+
+def csv_staging(record: Path) -> float | None:
+    """Return how many more seconds a row takes from CSV, from what peers.py left, if it did."""
+    if not record.exists():
+        return None
+    found = json.loads(record.read_text())
+    per_row = [
+        statistics.median(cost["seconds"] for cost in found["costs"][name]) / found["rows"][name]
+        for name in ("tiny: charrnn, CSV in", "tiny: charrnn")
+        if name in found["costs"]
+    ]
+    return per_row[0] - per_row[1] if len(per_row) == 2 else None
 
 
 def gb_per_second() -> float:
@@ -353,8 +374,10 @@ def main() -> None:
     known = json.loads(record.read_text()) if record.exists() else {"points": []}
     found = [Measured(**point) for point in known["points"]]
     if arguments.plan:
-        made = f"Made by `python tests/bench/growth.py --plan` from: {known['circumstances']}."
-        lines = [made, "", *plan(found)]
+        made = (
+            f"By `python tests/bench/growth.py --plan`, from figures of {known['circumstances']}."
+        )
+        lines = [made, "", *plan(found, csv_staging(folder / "peers-zipf.json"))]
         print("\n".join(lines))
         return common.write_section(Path(arguments.plan_page), "plan", lines)
     found = [m for m in found if arguments.only and m.dimension != arguments.only]
