@@ -374,7 +374,8 @@ def main() -> None:
     known = json.loads(record.read_text()) if record.exists() else {"points": []}
     found = [Measured(**point) for point in known["points"]]
     if arguments.plan:
-        made = f"By `python tests/bench/growth.py --plan`, from figures of {known.get('circumstances')}."
+        measured = known.get("circumstances")
+        made = f"By `python tests/bench/growth.py --plan`, from figures of {measured}."
         lines = [made, "", *plan(found, csv_staging(folder / "peers-zipf.json"))]
         print("\n".join(lines))
         return common.write_section(Path(arguments.plan_page), "plan", lines)
