@@ -17,6 +17,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -383,7 +384,7 @@ class Bench:
         return not reason
 
     def turn(self) -> None:
-        """Run every way once; the first turn's answers are compared."""
+        """Run every way once, and remove what they wrote; the first turn's answers are compared."""
         last: dict[str, Path] = {}
         # The floor copies what charrnn published, so it comes last.
         for way in sorted(self.ways, key=lambda way: way.kind == "floor"):
@@ -400,6 +401,9 @@ class Bench:
                     last[way.model] = run
                 elif way.name not in self.agreement:
                     self.agreement[way.name] = agreement(run, last[way.model or DEFAULT])
+        for folder in self.work.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
     def median(self, name: str, value: Callable[[common.Cost], float]) -> float:
         return statistics.median(map(value, self.costs[name]))
