@@ -277,7 +277,7 @@ def publish(
     """
     staging = plan.staging
     for path in staging.iterdir():
-        if not re.fullmatch(r"part-\d{5}\.parquet", path.name):
+        if not re.fullmatch(r"part-\d{5,}\.parquet", path.name):
             path.unlink()
     for name, content in files.items():
         write_bytes(staging / name, content)
