@@ -42,6 +42,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -192,13 +193,12 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
     """
     make_folder(lock.parent)
     with explained(lock):
-        file = lock.open("ab+", buffering=0)
+        file: BinaryIO = lock.open("ab+", buffering=0)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            file.seek(0)
-            other = file.read().decode(errors="replace").strip()
+            other = _read_holder(file)
             raise BusyError(
                 f"{lock.parent} is being written by {other or 'another process'}; "
                 "wait for it to end, then run this again"
@@ -206,7 +206,21 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
         with explained(lock):
             file.truncate(0)
             file.write(holder.encode())
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
+
+
+def _read_holder(file: BinaryIO) -> str:
+    """Return who holds a lock; it is taken a moment before that is written."""
+    for _ in range(100):
+        file.seek(0)
+        if other := file.read().decode(errors="replace").strip():
+            return other
+        time.sleep(0.01)
+    return ""
 
 
 def sha256_of(path: Path) -> str:
