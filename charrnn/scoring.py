@@ -13,6 +13,7 @@ from __future__ import annotations
 
 __all__ = ["ScoreOptions", "Scorer", "pick_device", "score_partition", "score_partitions"]
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from charrnn.answers import REASONS, Predictions, ScoreOptions, answer_columns
 from charrnn.calibration import conformal_threshold, softmax
-from charrnn.errors import ConfigError, DataError, ModelError
+from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError
 from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
@@ -62,6 +63,7 @@ class Scorer:
         self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
         self.engine = Engine(self.network, self.batch_size)
+        self.stopping = threading.Event()  # set: whoever is scoring gives up at the next batch
 
     @classmethod
     def load(
@@ -198,6 +200,8 @@ class Scorer:
         threshold = self._set_threshold(options)
         scoreable = np.flatnonzero(reason == 0)
         for rows, logits in self.engine.logits(encoded, scoreable):
+            if self.stopping.is_set():
+                raise CharrnnError("scoring was stopped")
             p = torch.softmax(logits / self.version.temperature, dim=1)
             if found.uncorrected is not None and weights is not None:
                 top = p.max(dim=1)
@@ -297,7 +301,8 @@ def score_partitions(
 
     Each worker reads, scores and writes a partition of its own, so that reading, computing and
     writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. ``on_part`` is
-    called as parts finish. The first failure stops the run; finished parts stay for a rerun.
+    called as parts finish. The first failure, or an interrupt, stops the run: parts in work are
+    dropped at their next batch, finished ones stay for a rerun.
     """
     if workers < 1:
         raise ConfigError(f"workers are {workers}; there must be at least 1")
@@ -313,7 +318,9 @@ def score_partitions(
                 receipts[receipt.index] = receipt
                 on_part(receipt)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            scorer.stopping.set()
+            pool.shutdown(cancel_futures=True)
+            scorer.stopping.clear()
             raise
     return [receipts[partition.index] for partition in plan.partitions]
 
