@@ -45,11 +45,11 @@ def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
     report = data_report(table, LATIN_VOCABULARY.symbols)
     markdown = report_markdown(report, "Training data")
     with _holding(target.parent):
-        report["written"] = write_table(table, target)
+        written = write_table(table, target)
         write_bytes(target.with_suffix(".report.json"), json_bytes(report))
         write_bytes(target.with_suffix(".report.md"), markdown.encode())
     note("data-report", markdown)
-    return report
+    return {**report, "written": written}
 
 
 def _holding(folder: Path) -> AbstractContextManager[None]:
