@@ -44,11 +44,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import charrnn
-from charrnn.errors import CharrnnError, DataError, InputMissingError
+from charrnn.errors import CharrnnError, DataError, InputMissingError, StorageError
 from charrnn.files import (
+    SUMS,
     check_sums,
     json_bytes,
     publish_folder,
+    remove_file,
     sha256_of,
     swap_link,
     write_bytes,
@@ -136,7 +138,11 @@ def _is_finished(run: Path, digest: str) -> bool:
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
     """Write one part atomically and return its SHA-256; its footer says which rows of which run it
-    holds."""
+    holds.
+
+    Raises:
+        StorageError: what is on the disk is not what was written.
+    """
     ours = {
         "charrnn.fingerprint": plan.fingerprint,
         "charrnn.part": str(partition.index),
@@ -152,6 +158,12 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
             temporary,
             **parquet_options(table, plan.source.schema.names),
         )
+        try:
+            whole = pq.read_metadata(temporary).num_rows == table.num_rows
+        except pa.ArrowException:
+            whole = False
+        if not whole:
+            raise StorageError(f"{path} could not be read back; check the disk and run this again")
         return sha256_of(temporary)
 
 
@@ -274,16 +286,26 @@ def publish(
 
     Raises:
         DataError: an input changed since it was opened.
+        StorageError: a part is not what was written.
     """
     staging = plan.staging
-    for path in staging.iterdir():
-        if not re.fullmatch(r"part-\d{5,}\.parquet", path.name):
-            path.unlink()
     for name, content in files.items():
         write_bytes(staging / name, content)
     write_bytes(staging / "manifest.json", json_bytes(manifest))
-    write_sums(staging)
+    parts = {part["name"]: part["sha256"] for part in manifest["parts"]}
+    ours = {*parts, *files, "manifest.json"}
+    sums = write_sums(staging, ours)
+    changed = [name for name, digest in parts.items() if sums[name] != digest]
+    if changed:
+        raise StorageError(
+            f"{', '.join(changed)} in {staging} changed after being written; nothing was "
+            "published, check the disk and run this again"
+        )
     check_unchanged(plan.source.files)
+    # Receipts and staged inputs go last, so that a kill until here costs no finished part.
+    for path in staging.iterdir():
+        if path.name not in {*ours, SUMS}:
+            remove_file(path)
     run = plan.destination / f"{when}-{plan.fingerprint[:8]}"
     attempt = 1
     while True:

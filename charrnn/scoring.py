@@ -31,7 +31,7 @@ from torch import Tensor
 
 from charrnn.answers import REASONS, Predictions, ScoreOptions, answer_columns
 from charrnn.calibration import conformal_threshold, softmax
-from charrnn.errors import ConfigError, DataError, ModelError
+from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError
 from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
@@ -65,13 +65,17 @@ class Scorer:
         self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
         self.engine = Engine(self.network, self.batch_size)
+        self.stopping = threading.Event()  # set: whoever is scoring gives up at the next batch
 
     def replicas(self) -> list[Scorer]:
         """Return this scorer and, where it is on ``cuda`` without a number, one more for each
         further GPU of the machine."""
         every = self.device.type == "cuda" and self.device.index is None
-        others = range(1, torch.cuda.device_count()) if every else range(0)
-        return [self, *(Scorer(self.version, f"cuda:{i}", self.batch_size) for i in others)]
+        numbers = range(1, torch.cuda.device_count()) if every else range(0)
+        others = [Scorer(self.version, f"cuda:{i}", self.batch_size) for i in numbers]
+        for other in others:
+            other.stopping = self.stopping
+        return [self, *others]
 
     @classmethod
     def load(
@@ -203,18 +207,19 @@ class Scorer:
         reason = _reasons(encoded, long.to_numpy(zero_copy_only=False), options)
         found = Predictions.blank(reason, options, len(self.version.labels))
         answer = self._answer(options, found.ranked.shape[1])
-        batches = [
-            (rows, answer(logits))
-            for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0))
-        ]
+        batches = []
+        for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0)):
+            if self.stopping.is_set():
+                raise CharrnnError("scoring was stopped")
+            batches.append((rows, answer(logits)))
         if batches:
-            rows, answers = zip(*batches, strict=True)
+            chosen, answers = zip(*batches, strict=True)
             targets: list[npt.NDArray[Any]]
             targets = [found.ranked, found.confidence, found.probabilities, found.in_set]
             targets += found.uncorrected or ()
             for target, parts in zip(targets, zip(*answers, strict=True), strict=True):
                 # Only here is a GPU waited for, once for all batches.
-                target[np.concatenate(rows)] = torch.cat(parts).cpu().numpy()
+                target[np.concatenate(chosen)] = torch.cat(parts).cpu().numpy()
         if options.details:
             known = self._calibration()
             found.ambiguous = np.isin(name_hashes(encoded), known.ambiguous)
@@ -321,7 +326,8 @@ def score_partitions(
     Each worker reads, scores and writes a partition of its own, so that reading, computing and
     writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. Workers take turns
     in getting a GPU of their own, where there are several. ``on_part`` is called as parts finish.
-    The first failure stops the run; finished parts stay for a rerun.
+    The first failure, or an interrupt, stops the run: parts in work are dropped at their next
+    batch, finished ones stay for a rerun.
     """
     if workers < 1:
         raise ConfigError(f"workers are {workers}; there must be at least 1")
@@ -343,7 +349,9 @@ def score_partitions(
                 receipts[receipt.index] = receipt
                 on_part(receipt)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            scorer.stopping.set()
+            pool.shutdown(cancel_futures=True)
+            scorer.stopping.clear()
             raise
     return [receipts[partition.index] for partition in plan.partitions]
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from charrnn.csv_structure import Structure
 from charrnn.errors import DataError
-from charrnn.files import writing_to
+from charrnn.files import remove_file, writing_to
 
 _BLOCK = 8 * 2**20  # bytes of CSV parsed at once; also the longest line that is accepted
 _DELIMITERS = ",;\t|"
@@ -140,7 +140,7 @@ def stage_csv(path: Path, staged: Path, *, multiline: bool = False) -> dict[str,
             "stray quotes and carriage returns"
         )
     if problem:
-        staged.unlink(missing_ok=True)
+        remove_file(staged)
         raise DataError(f"{path}: {problem}; nothing was scored")
     return {"blank_lines": blank, "line_breaks_in_cells": structure.multiline}
 

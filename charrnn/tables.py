@@ -48,6 +48,7 @@ class InputFile:
     path: Path
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
     sha256: str
 
@@ -136,6 +137,8 @@ def check_unchanged(files: Iterable[InputFile]) -> None:
     for file in files:
         try:
             now = _identify(file.path, file.sha256)
+            if replace(now, ctime_ns=file.ctime_ns) == file != now:  # rewritten, or another mode?
+                now = replace(file, sha256=sha256_of(file.path))
         except OSError:
             now = None
         if now != file:
@@ -288,7 +291,9 @@ def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: P
 
 def _identify(path: Path, digest: str) -> InputFile:
     status = path.stat()
-    return InputFile(path, status.st_size, status.st_mtime_ns, status.st_ino, digest)
+    return InputFile(
+        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest
+    )
 
 
 def _glob(pattern: str) -> list[Path]:

@@ -34,6 +34,7 @@ __all__ = [
 import json
 import math
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,11 @@ from torch import Tensor
 from charrnn.errors import ConfigError, ModelError, did_you_mean
 from charrnn.familiarity import CharacterModel
 from charrnn.files import (
-    TEMPORARY,
     check_sums,
+    hold,
     json_bytes,
     publish_folder,
     remove_tree,
-    unique_suffix,
     write_bytes,
     write_sums,
 )
@@ -150,23 +150,24 @@ def save_version(
 ) -> ModelVersion:
     """Publish ``version`` under the next free number in ``root`` and return it as loaded back.
 
-    ``extra_files`` (such as ``report.html``) become part of the version. Two processes never get
-    one number: the rename that publishes fails where the number is taken, and the next is tried.
+    ``extra_files`` (such as ``report.html``) become part of the version. Processes that save at
+    once take turns; what a killed one left behind is removed by the next.
     """
-    staging = root / f".staging-{unique_suffix()}"
-    try:
-        write_version(staging, version, extra_files)
-        number = max((int(name[1:]) for name in list_versions(root)), default=0)
-        while True:
-            number += 1
-            final = root / f"v{number:04d}"
-            try:
-                publish_folder(staging, final)
-            except FileExistsError:
-                continue
-            return load_version(final)
-    finally:
-        remove_tree(staging)
+    staging = root / ".staging"
+    with _changing(root):
+        try:
+            write_version(staging, version, extra_files)
+            number = max((int(name[1:]) for name in list_versions(root)), default=0)
+            while True:
+                number += 1
+                final = root / f"v{number:04d}"
+                try:
+                    publish_folder(staging, final)
+                except FileExistsError:  # such as a file of that name
+                    continue
+                return load_version(final)
+        finally:
+            remove_tree(staging)
 
 
 def write_version(
@@ -293,9 +294,10 @@ def set_alias(root: Path, alias: str, version: str) -> None:
         )
     if version not in list_versions(root):
         raise ModelError(f"there is no version {version!r} in {root} to point {alias!r} at")
-    history = alias_history(root, alias)
-    if history[:1] != [version]:
-        _write_alias(root, alias, [version, *history])
+    with _changing(root):
+        history = alias_history(root, alias)
+        if history[:1] != [version]:
+            _write_alias(root, alias, [version, *history])
 
 
 def roll_back(root: Path, alias: str) -> tuple[str, str]:
@@ -306,15 +308,24 @@ def roll_back(root: Path, alias: str) -> tuple[str, str]:
     """
     if not _is_alias(alias):
         raise ConfigError(f"{alias!r} is not the name of an alias")
-    history = alias_history(root, alias)
-    if len(history) < 2:
-        raise ModelError(f"{alias!r} has no earlier version in {root} to go back to")
-    _write_alias(root, alias, history[1:])
-    return history[0], history[1]
+    nothing = ModelError(f"{alias!r} has no earlier version in {root} to go back to")
+    if not alias_history(root, alias)[1:]:
+        raise nothing
+    with _changing(root):
+        before, *earlier = alias_history(root, alias)
+        if not earlier:  # somebody was faster
+            raise nothing
+        _write_alias(root, alias, earlier)
+    return before, earlier[0]
+
+
+def _changing(root: Path) -> AbstractContextManager[None]:
+    """Hold what whoever adds a version or moves an alias holds, for that moment."""
+    return hold(root / ".versions.lock", "another change", wait=True)
 
 
 def _is_alias(name: str) -> bool:
-    return bool(_ALIAS.fullmatch(name)) and not name.endswith(TEMPORARY)
+    return bool(_ALIAS.fullmatch(name))
 
 
 def _write_alias(root: Path, alias: str, history: list[str]) -> None:

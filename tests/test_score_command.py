@@ -450,23 +450,3 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
         assert (latest / f"{part}.parquet").stat().st_ino == inode, "finished work was done again"
     assert pl.read_parquet(latest / "part-*.parquet").equals(undisturbed)
     assert not list(destination.glob(".staging-*"))
-
-
-def test_two_processes_at_once_give_one_run_and_one_refusal(
-    command: Command, many_names: Path, tmp_path: Path
-) -> None:
-    destination = tmp_path / "outputs/predictions/many"
-    process = started(many_names, tmp_path)
-    try:
-        while not list(destination.glob(".staging-*/part-*.json")):
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.01)
-        code, _, error = command(many_names, *V1)
-        out, first_error = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.communicate()
-    assert f"process {process.pid}" in complaint(code, 75, error)
-    assert process.returncode == 0, first_error
-    assert "12,000: " in out
-    assert verify_run(destination / "latest")["rows"] == 12_000
