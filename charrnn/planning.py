@@ -15,6 +15,7 @@ from charrnn.files import remove_tree
 from charrnn.runs import RunPlan, fingerprint, staging_folder
 from charrnn.staging import open_parquet
 from charrnn.tables import (
+    CsvFormat,
     Source,
     as_large_string,
     check_name_column,
@@ -51,7 +52,8 @@ def plan_run(
     options: ScoreOptions,
     *,
     partition_rows: int,
-    multiline: bool = False,
+    csv: CsvFormat | None = None,
+    max_rejected: int | float = 0,
 ) -> RunPlan:
     """Fingerprint and stage the input, check its columns and cut it into partitions.
 
@@ -65,13 +67,16 @@ def plan_run(
     if partition_rows < 1:
         raise ConfigError(f"partition rows are {partition_rows}; expected at least 1")
     files = fingerprint_files(discover(source))
-    wanted = {**options.to_json(), "partition_rows": partition_rows}
+    form = csv or CsvFormat()
+    wanted = {**options.to_json(), "partition_rows": partition_rows, "csv": form.to_json()}
     digest = fingerprint(files, version.digest, wanted)
     staging = staging_folder(destination, digest)
     for left_over in destination.glob(".staging-*"):
         if left_over != staging:
             remove_tree(left_over)
-    opened = open_source(files, staging, partition_rows=partition_rows, multiline=multiline)
+    opened = open_source(
+        files, staging, partition_rows=partition_rows, csv=form, max_rejected=max_rejected
+    )
     check_name_column(opened.schema, options.name_column)
     check_no_clash(opened.schema, options.columns(version.labels))
     return RunPlan(

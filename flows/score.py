@@ -31,6 +31,7 @@ def plan_run(
 ) -> "RunPlan":
     """Find and prove the input, refuse what cannot be scored, and cut it into partitions."""
     from charrnn import planning
+    from charrnn.tables import CsvFormat
 
     return planning.plan_run(
         source,
@@ -38,7 +39,7 @@ def plan_run(
         scorer.version,
         options,
         partition_rows=partition_rows,
-        multiline=multiline,
+        csv=CsvFormat(multiline=multiline),
     )
 
 
