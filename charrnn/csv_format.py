@@ -18,7 +18,13 @@ _CANDIDATES = ",;\t|"
 _SAMPLE = 100  # records that a delimiter is tried on
 # Codecs whose text is no text file: they read escapes as characters, or cannot work in pieces.
 _ESCAPES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
-_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_MARKS = {  # a mark of UTF-32 begins like one of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True)
@@ -124,10 +130,15 @@ class Recoded:
 
 def encoding_of(head: bytes, declared: str) -> str:
     """Return the encoding that a file's first bytes show, if it is not the one declared, or ""."""
-    for mark, encoding in _BOMS.items():
-        if head.startswith(mark) and not declared.startswith((encoding, "utf-32")):
-            return encoding
-    return "utf-16" if b"\0" in head and declared == "utf-8" else ""
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            return "" if declared.startswith(encoding) else encoding
+    zeros = [head[i::2].count(0) for i in (0, 1)]
+    if declared != "utf-8" or sum(zeros) < len(head) / 10:
+        return ""
+    if sum(zeros) > 0.6 * len(head):
+        return "utf-32"
+    return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
 
 
 def sniff(head: bytes, form: CsvFormat) -> tuple[str, list[str]]:
@@ -149,9 +160,11 @@ def sniff(head: bytes, form: CsvFormat) -> tuple[str, list[str]]:
         raise ValueError(f"line 1, byte {error.start:,} is not UTF-8") from None
     delimiter = form.delimiter or _delimiter_of(header, head, form)
     try:
-        columns = next(_rows([header], delimiter, form, strict=True), [""])
+        columns = next(_rows([header], delimiter, form, strict=True), [])
     except csv.Error:
         raise ValueError("line 1 has a broken quote in a column name") from None
+    if not columns:
+        raise ValueError("line 1 is empty; expected the names of the columns")
     repeated = sorted({c for c in columns if columns.count(c) > 1})
     if repeated or "" in columns:
         what = f"repeats {', '.join(map(repr, repeated))}" if repeated else "has an empty name"

@@ -43,6 +43,7 @@ class Structure:
         records: records seen, header, blank lines and rejected ones included.
         blank: records that are an empty line.
         line_breaks: line feeds inside quoted cells.
+        unterminated: the last record lacks its line end.
         problem: what is wrong and in which line, without any cell; "" while all is well. Nothing
             more is taken once it is set.
         first_fields: fields of the first record rejected for their number.
@@ -55,6 +56,7 @@ class Structure:
         self.records = 0
         self.blank = 0
         self.line_breaks = 0
+        self.unterminated = False
         self.problem = ""
         self.first_fields = 0
         self.first_invalid = -1
@@ -97,6 +99,7 @@ class Structure:
         last, self._pending = self._pending, b""
         if not last or self.problem:
             return b""
+        self.unterminated = True
         last += b"\n"
         kept: list[bytes] = []
         if not self._take(last, kept, final=True):

@@ -33,6 +33,7 @@ _CHUNK = 4 * 2**20  # bytes of CSV read and parsed at once
 _HEAD = 65536  # bytes that are sniffed; more only where the header is longer
 _GROUP_ROWS = 128 * 1024  # rows of a row group in staged files, at most
 _GROUP_BYTES = 2**26
+_PACKINGS = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}  # how packed bytes begin
 _DAMAGED = (OSError, EOFError, zlib.error)  # what decompression raises
 
 
@@ -42,8 +43,9 @@ class StagedCsv:
 
     Attributes:
         counts: ``blank_lines`` skipped (in files of one column a blank line is a row: an empty
-            name), ``line_breaks_in_cells``, and ``files_without_checksum``: 1 where the file is
-            compressed as zstd without one, so that a flipped bit in it could go unseen.
+            name), ``line_breaks_in_cells``, ``files_without_final_line_end`` (1 where the last line
+            lacks it: was the file cut off inside its last cell?) and ``files_without_checksum`` (1
+            where it is packed as zstd without one: a flipped bit in it could go unseen).
         lines: line of every rejected row, int64.
         records: which row of the file it would have been, from 0, int64.
         reasons: why, as an index into ``csv_structure.REASONS``, uint8.
@@ -164,6 +166,7 @@ def stage_csv(
     counts = {
         "blank_lines": blank,
         "line_breaks_in_cells": structure.line_breaks,
+        "files_without_final_line_end": int(structure.unterminated),
         "files_without_checksum": int(_lacks_checksum(path)),
     }
     return StagedCsv(counts, lines, records, reasons)
@@ -290,14 +293,14 @@ def _sniff(path: Path, form: CsvFormat) -> tuple[str, list[str]]:
             start = raw.read(_HEAD)
         if not start:
             raise DataError(f"{path} is empty; expected a header line with a name column")
-        found = encoding_of(start, form.codec)
-        if found == "utf-16":
+        if packing := _PACKINGS.get(start[:2]):
+            raise DataError(f"{path} is packed; name it {path.name}{packing}")
+        if found := encoding_of(start, form.codec):
+            convert = f", or {_convert(path, found.upper())}" if found != "utf-8" else ""
             raise DataError(
-                f"{path} is not {form.codec.upper()} (UTF-16?); give --encoding utf-16, or "
-                f"{_convert(path, 'UTF-16')}"
+                f"{path} looks like {found.upper()}, not {form.codec.upper()}; "
+                f"give --encoding {found}{convert}"
             )
-        if found:
-            raise DataError(f"{path} begins with the mark of {found}; give --encoding {found}")
         with _text_of(path, form) as raw:
             head = raw.read(_HEAD)
             while b"\n" not in head and len(head) < LONGEST and (more := raw.read(_CHUNK)):
@@ -345,6 +348,6 @@ def _lacks_checksum(path: Path) -> bool:
 def _convert(path: Path, codec: str) -> str:
     """Return the command that makes a file UTF-8."""
     unpack = {".gz": "gzip -dc", ".zst": "zstd -dc"}.get(path.suffix)
-    convert = f"iconv -f {codec} -t UTF-8"
+    convert = f"iconv -f {codec.replace('16-', '16')} -t UTF-8"
     command = f"{unpack} {path.name} | {convert}" if unpack else f"{convert} {path.name}"
     return f"convert it: {command}"

@@ -359,7 +359,7 @@ MANY = f"name,id\n{CANARY},1\n".encode() + f"{CANARY},2\n".encode() * 10_000  # 
         (TEXT.encode("utf-16"), "UTF-16"),
         (TEXT.encode("utf-16-le"), "UTF-16"),
         (TEXT.encode("utf-16-be"), "UTF-16"),
-        (TEXT.encode("utf-32"), "UTF-16"),
+        (TEXT.encode("utf-32"), "UTF-32"),
         (TEXT.encode("latin-1"), "UTF-8"),
         (TEXT.encode("cp1252").replace(b"name", b"n\xe4me"), "UTF-8"),
         (MANY + TEXT.encode("latin-1")[8:], "UTF-8"),
