@@ -70,7 +70,7 @@ class Structure:
         self._rejected: list[tuple[Positions, Positions, npt.NDArray[np.uint8]]] = []
         self._rejects = 0
 
-    def feed(self, chunk: bytes) -> bytes:
+    def feed(self, chunk: bytes) -> bytes | memoryview:
         """Take the next bytes of the stream; return the records that are whole by now."""
         data = self._pending + chunk
         if not self._taken and data.startswith(_BOM):
@@ -92,7 +92,7 @@ class Structure:
             else:
                 size *= 2
         self._pending = data[at:]
-        return b"".join(kept) if self._columns else data[:at]
+        return b"".join(kept) if self._columns else memoryview(data)[:at]
 
     def finish(self) -> bytes:
         """Take the end of the stream; return the last record, with the line end it may lack."""

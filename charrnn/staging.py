@@ -102,7 +102,7 @@ class _Watched:
         self._structure = structure
         self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes | memoryview:
         """Return some records, b"" at the end; never more than ``_BLOCK`` bytes."""
         try:
             for chunk in iter(lambda: self._raw.read(_CHUNK), b""):
