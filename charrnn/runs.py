@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Receipt",
     "RunPlan",
+    "count_values",
     "fingerprint",
     "finished_run",
     "parquet_options",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 import hashlib
+import io
 import json
 import re
 from collections import Counter
@@ -257,6 +259,7 @@ def manifest_of(
         ],
         "input_counts": plan.source.counts,
         "rows": plan.source.rows,
+        "rejected": count_values(plan.source.rejects["reason"]),
         "statuses": {status: statuses[status] for status in ("scored", "abstained", "unscored")},
         "reasons": dict(reasons.most_common()),
         "labels": dict(labels.most_common()),
@@ -282,13 +285,16 @@ def publish(
     Args:
         manifest: from ``manifest_of``.
         when: UTC time as ``20261124T020000Z``; part of the run's name.
-        files: further files of the run, such as ``report.html``.
+        files: further files of the run, such as ``report.html``; ``rejects.parquet`` (file, line,
+            row, reason; no text) is added where rows were rejected.
 
     Raises:
         DataError: an input changed since it was opened.
         StorageError: a part is not what was written.
     """
     staging = plan.staging
+    if plan.source.rejects.num_rows:
+        files = {**files, "rejects.parquet": _parquet_bytes(plan.source.rejects)}
     for name, content in files.items():
         write_bytes(staging / name, content)
     write_bytes(staging / "manifest.json", json_bytes(manifest))
@@ -367,6 +373,18 @@ def verify_run(run: Path) -> dict[str, Any]:
     return manifest
 
 
+def count_values(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value occurs, nulls left out."""
+    entries = column.drop_null().value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in entries}
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
 def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Count rows, statuses, reasons and labels of a run from its parts, pages verified."""
     rows = 0
@@ -385,8 +403,7 @@ def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             raise DataError(f"{run / part['name']} does not hold the rows its manifest says")
         rows += table.num_rows
         for counter, column in zip(counts.values(), columns, strict=True):
-            for entry in table[column].drop_null().value_counts().to_pylist():
-                counter[entry["values"]] += entry["counts"]
+            counter.update(count_values(table[column]))
     statuses, reasons, labels = (dict(counter) for counter in counts.values())
     return {"rows": rows, "statuses": statuses, "reasons": reasons, "labels": labels}
 

@@ -36,7 +36,15 @@ from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
 from charrnn.privacy import hide_names
-from charrnn.runs import Receipt, RunPlan, part_path, read_receipt, write_part, write_receipt
+from charrnn.runs import (
+    Receipt,
+    RunPlan,
+    count_values,
+    part_path,
+    read_receipt,
+    write_part,
+    write_receipt,
+)
 from charrnn.tables import (
     Partition,
     as_large_string,
@@ -294,7 +302,8 @@ def score_partition(
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
     counts = {
-        name: _counts(table[options.prefix + name]) for name in ("status", "reason", "language")
+        name: count_values(table[options.prefix + name])
+        for name in ("status", "reason", "language")
     }
     scored = table[options.prefix + "language"].is_valid()
     confidence = pc.sum(pc.if_else(scored, table[options.prefix + "confidence"], 0.0)).as_py()
@@ -423,9 +432,3 @@ def _distinct(names: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     array = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
     encoded = array.dictionary_encode()
     return encoded.indices, encoded.dictionary
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    """Return how often each value occurs, nulls left out."""
-    entries = column.drop_null().value_counts().to_pylist()
-    return {entry["values"]: entry["counts"] for entry in entries}

@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help sho
 
 
 @task(name="plan")
-def plan_run(order: "Order", destination: Path, added: list[str], multiline: bool) -> "RunPlan":
+def plan_run(order: "Order", destination: Path, added: list[str]) -> "RunPlan":
     """Prove the input, refuse what cannot be scored, and cut it into partitions."""
     from charrnn import planning
 
-    return planning.plan_run(order, destination, added, multiline=multiline)
+    return planning.plan_run(order, destination, added)
 
 
 @task(name="settle prior")
@@ -93,7 +93,12 @@ def score(
     workers: int | None = None,
     device: str = "auto",
     models: str = "outputs/models",
+    delimiter: str = "",
+    encoding: str = "utf-8",
+    quote: str = '"',
     multiline: bool = False,
+    on_bad_line: Literal["refuse", "reject"] = "refuse",
+    max_rejected: int | float = 0,
     names: Literal["keep", "hash", "omit"] = "keep",
     private: bool = False,
     keep_formulas: bool = False,
@@ -124,7 +129,14 @@ def score(
         workers: partitions scored at a time; by default one per processor, at most 8.
         device: auto, cpu, cuda or cuda:N.
         models: folder of the model versions.
+        delimiter: of CSV cells, one character; found in the first lines if empty.
+        encoding: of CSV files, such as cp1252 or utf-16.
+        quote: of CSV cells: ", ' or none.
         multiline: accept line breaks inside quoted CSV cells.
+        on_bad_line: refuse a CSV file that has a line with too many or too few cells, or bytes
+            that are not UTF-8; or reject these lines, which leaves them out.
+        max_rejected: how many lines may be rejected, a number or a share such as 0.001; with more
+            nothing is published.
         names: what becomes of the names in the output: keep, hash (by the secret in the
             environment variable CHARRNN_NAME_KEY) or omit.
         private: make files that only their owner can read.
@@ -142,6 +154,7 @@ def score(
     from charrnn.privacy import private_files
     from charrnn.runs import finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.tables import CsvFormat
 
     started, created = time.monotonic(), datetime.now(UTC)
     destination, single_file = destination_of(source, output)
@@ -161,7 +174,13 @@ def score(
             transliterate=transliterate,
         )
         order = order_of(
-            source, scorer.version, options, partition_rows=partition_rows, names=names
+            source,
+            scorer.version,
+            options,
+            partition_rows=partition_rows,
+            names=names,
+            csv=CsvFormat(delimiter, encoding, quote, multiline, on_bad_line),
+            max_rejected=max_rejected,
         )
         published = None if force else finished_run(destination, order.fingerprint)
         if published is not None:
@@ -169,7 +188,7 @@ def score(
             say("nothing to do: these inputs, model and options are already scored (see --force)")
         else:
             added = options.columns(scorer.version.labels)
-            plan = plan_run(order, destination, added, multiline)
+            plan = plan_run(order, destination, added)
             if single_file is not None:
                 check_exportable(plan.source.schema, single_file)
             settled, shares = settle_prior(plan, scorer, options)
@@ -219,6 +238,7 @@ def summarise(published: Path, manifest: dict[str, Any]) -> list[str]:
     return [
         f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
         f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
+        *_rejected_line(manifest.get("rejected", {})),
         f"languages   {labels or 'none'}",
         f"confidence  {'none' if confidence is None else f'{confidence:.3f}'} on average",
         *_prior_line(manifest["prior"]),
@@ -228,6 +248,13 @@ def summarise(published: Path, manifest: dict[str, Any]) -> list[str]:
         f"read it     polars.read_parquet('{published}/part-*.parquet')",
         f"            duckdb: from '{published}/part-*.parquet'",
     ]
+
+
+def _rejected_line(rejected: dict[str, int]) -> list[str]:
+    if not rejected:
+        return []
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in rejected.items())
+    return [f"rejected    {sum(rejected.values()):,} more ({reasons}), see rejects.parquet"]
 
 
 def _prior_line(prior: dict[str, Any]) -> list[str]:

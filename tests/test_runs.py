@@ -411,7 +411,7 @@ def test_left_over_staging_of_other_work_is_removed(
 def half_done(people: Path, scorer: Scorer, tmp_path: Path) -> tuple[RunPlan, Scorer]:
     """A plan whose parts are all staged, as they are when a run dies before publishing."""
     order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
-    plan = plan_run(order, tmp_path / "out", [], multiline=False)
+    plan = plan_run(order, tmp_path / "out", [])
     score_partitions(plan, scorer, ScoreOptions(), workers=1)
     assert len(plan.partitions) == 3
     return plan, scorer
@@ -433,7 +433,7 @@ def test_workers_take_turns_with_the_devices(
     people: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
-    plan = plan_run(order, tmp_path / "out", [], multiline=False)
+    plan = plan_run(order, tmp_path / "out", [])
     replicas = [Scorer(scorer.version) for _ in range(3)]
     monkeypatch.setattr(Scorer, "replicas", lambda self: replicas)
     used, all_at_once = [], threading.Barrier(3, timeout=30)

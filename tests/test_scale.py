@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from charrnn.planning import plan_run
+from charrnn.planning import order_of, plan_run
 from charrnn.runs import manifest_of, publish, verify_run
 from charrnn.scoring import ScoreOptions, Scorer, score_partitions
 from charrnn.versions import ModelVersion
@@ -18,7 +18,8 @@ def test_parts_from_the_hundred_thousandth_on_are_published(
     source = tmp_path / "names.parquet"
     pq.write_table(pa.table({"name": ["Katoro", "Burgmann"]}), source, row_group_size=1)
     scorer, options = Scorer(tiny_version), ScoreOptions()
-    plan = plan_run(str(source), tmp_path / "runs", tiny_version, options, partition_rows=1)
+    order = order_of(str(source), tiny_version, options, partition_rows=1)
+    plan = plan_run(order, tmp_path / "runs", [])
     first, last = plan.partitions
     far = replace(plan, partitions=(first, replace(last, index=100_000)))
     receipts = score_partitions(far, scorer, options, workers=1)

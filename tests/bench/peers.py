@@ -42,7 +42,7 @@ from charrnn.answers import Predictions, ScoreOptions, answer_columns
 from charrnn.corpus import honest_split, load_corpus
 from charrnn.inference import Engine
 from charrnn.model import CharRNN, NgramTable
-from charrnn.planning import plan_run
+from charrnn.planning import order_of, plan_run
 from charrnn.runs import manifest_of, publish
 from charrnn.tables import as_large_string
 from charrnn.versions import ModelVersion, resolve
@@ -332,7 +332,7 @@ def run_way(kind: str, model: str, source: str, output: Path, work: Path) -> Non
     options = ScoreOptions()
 
     def score_with_peer() -> None:
-        plan = plan_run(source, output, version, options, partition_rows=2**20)
+        plan = plan_run(order_of(source, version, options, partition_rows=2**20), output, [])
         workers = min(8, os.cpu_count() or 1)
         receipts = charrnn.scoring.score_partitions(plan, peer, options, workers=workers)
         publish(plan, manifest_of(plan, receipts, {}), "20260101T000000Z", {})
