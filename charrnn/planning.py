@@ -86,6 +86,8 @@ def order_of(
     """
     if partition_rows < 1:
         raise ConfigError(f"partition rows are {partition_rows}; expected at least 1")
+    if not max_rejected >= 0:
+        raise ConfigError(f"max rejected is {max_rejected}; expected 0 or more")
     form = csv or CsvFormat()
     wanted = {
         **options.to_json(),

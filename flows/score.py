@@ -98,7 +98,7 @@ def score(
     quote: str = '"',
     multiline: bool = False,
     on_bad_line: Literal["refuse", "reject"] = "refuse",
-    max_rejected: int | float = 0,
+    max_rejected: float = 0,
     names: Literal["keep", "hash", "omit"] = "keep",
     private: bool = False,
     keep_formulas: bool = False,
@@ -135,7 +135,7 @@ def score(
         multiline: accept line breaks inside quoted CSV cells.
         on_bad_line: refuse a CSV file that has a line with too many or too few cells, or bytes
             that are not UTF-8; or reject these lines, which leaves them out.
-        max_rejected: how many lines may be rejected, a number or a share such as 0.001; with more
+        max_rejected: how many lines may be rejected, a number, or a share below 1; with more
             nothing is published.
         names: what becomes of the names in the output: keep, hash (by the secret in the
             environment variable CHARRNN_NAME_KEY) or omit.
@@ -180,7 +180,7 @@ def score(
             partition_rows=partition_rows,
             names=names,
             csv=CsvFormat(delimiter, encoding, quote, multiline, on_bad_line),
-            max_rejected=max_rejected,
+            max_rejected=max_rejected if max_rejected < 1 else int(max_rejected),
         )
         published = None if force else finished_run(destination, order.fingerprint)
         if published is not None:
