@@ -66,7 +66,7 @@ def score_parts(
 @task(name="publish")
 def publish_run(plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any]) -> Path:
     """Write manifest and report, and make the run visible by one rename."""
-    from charrnn.report import run_report
+    from charrnn.run_report import run_report
     from charrnn.runs import manifest_of, publish
 
     manifest = manifest_of(plan, receipts, facts)
