@@ -26,16 +26,19 @@ __all__ = [
     "compare",
     "confidence_histogram",
     "drift",
+    "large_measures",
     "population_stability",
     "profile_of_names",
     "profile_of_rows",
     "reference_profile",
     "total",
+    "validation_profile",
 ]
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -201,16 +204,24 @@ def reference_profile(
         return Profile.from_json(facts["profile"])
     if validation is None:
         return None
-    M = len(validation)
-    known = profile_of_names(
+    nothing = np.zeros(len(validation), np.int64)
+    known = validation_profile(labels, validation, nothing, nothing)
+    return replace(known, rows=0, names=0, distinct=0)
+
+
+def validation_profile(
+    labels: Sequence[str], probabilities: npt.NDArray[np.float64], lengths: Counts, unknown: Counts
+) -> Profile:
+    """Return the profile of M validation names: calibrated probabilities ``(M, L)``, characters and
+    unknown characters ``(M,)``."""
+    return profile_of_names(
         labels=labels,
-        label_ids=validation.argmax(axis=1),
-        confidence=validation.max(axis=1),
-        reason=np.zeros(M, np.int64),
-        lengths=np.zeros(M, np.int64),
-        unknown=np.zeros(M, np.int64),
+        label_ids=probabilities.argmax(axis=1),
+        confidence=probabilities.max(axis=1),
+        reason=np.zeros(len(probabilities), np.int64),
+        lengths=lengths,
+        unknown=unknown,
     )
-    return Profile(**{**asdict(known), "rows": 0, "names": 0, "distinct": 0})
 
 
 def total(profiles: Iterable[Profile]) -> Profile:
@@ -328,16 +339,15 @@ def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list
             unknown characters, unreadable names.
         gaps: also compare missing names and duplicates.
     """
-    found: list[Measure | None] = [
-        _distribution("length", now.lengths, before.lengths, now.distinct, before.distinct)
-    ]
+    names = (now.answered_distinct, before.answered_distinct)
+    texts = (now.distinct, before.distinct)
+    found: list[Measure | None] = [_distribution("length", now.lengths, before.lengths, texts)]
     if answers:
-        names = (now.answered_distinct, before.answered_distinct)
         labels = sorted({*now.labels, *before.labels})
-        by_label = ([p.labels.get(label, 0) for label in labels] for p in (now, before))
+        by_label = [[p.labels.get(label, 0) for label in labels] for p in (now, before)]
         found[:0] = [
-            _distribution("languages", *by_label, *names),
-            _distribution("confidence", now.confidences, before.confidences, *names),
+            _distribution("languages", by_label[0], by_label[1], names),
+            _distribution("confidence", now.confidences, before.confidences, names),
             _rate(
                 "mean confidence", [(p.confidence_sum, p.answered) for p in (now, before)], names
             ),
@@ -362,28 +372,31 @@ def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list
 
 
 def _distribution(
-    name: str, now: Sequence[int], before: Sequence[int], names_now: int, names_before: int
+    name: str, now: Sequence[int], before: Sequence[int], names: tuple[int, int]
 ) -> Measure | None:
-    if not (names_now and names_before and sum(now) and sum(before)):
+    if not (all(names) and any(now) and any(before)):
         return None
-    found = population_stability(now, before, names_now, names_before)
+    found = population_stability(now, before, *names)
     limits = LIMITS[name]
     return Measure(name, "psi", found.value, None, None, found.chance, found.chance_high, *limits)
 
 
-def _rate(name: str, parts: Sequence[tuple[float, int]], names: tuple[int, int]) -> Measure | None:
+def _rate(
+    name: str, parts: Sequence[tuple[float, float]], names: tuple[int, int]
+) -> Measure | None:
     """Compare two rates, given as numerator and denominator; a name is one observation, and a rate
     varies no more than one of yes and no does."""
     if not (all(names) and all(whole for _, whole in parts)):
         return None
-    now, before = (part / whole for part, whole in parts)
-    pooled = float(np.average((now, before), weights=names))
-    error = (pooled * (1 - pooled) * sum(1 / n for n in names)) ** 0.5
-    average = error * (2 / np.pi) ** 0.5  # of the absolute value of a normal deviate
+    now, before = (min(1.0, part / whole) for part, whole in parts)  # a mean of ones may exceed 1
+    n, m = names
+    pooled = (now * n + before * m) / (n + m)
+    # Of rare events in few names the pooled rate knows too little, of none at all the other.
+    together = pooled * (1 - pooled) * (1 / n + 1 / m)
+    error = max(together, now * (1 - now) / n + before * (1 - before) / m) ** 0.5
+    average = error * (2 / math.pi) ** 0.5  # of the absolute value of a normal deviate
     limits = LIMITS[name.split(":")[0]]
-    return Measure(
-        name, "difference", now - before, now, before, float(average), _RARE * error, *limits
-    )
+    return Measure(name, "difference", now - before, now, before, average, _RARE * error, *limits)
 
 
 def drift(
@@ -393,6 +406,7 @@ def drift(
     *,
     same_rules: bool,
     same_cut: bool,
+    standing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare a run with the model's validation names and with the run before.
 
@@ -403,17 +417,19 @@ def drift(
             names are compared, not the answers.
         same_cut: whether its partitions had about as many rows; without, duplicates, which are
             counted within partitions, are not compared.
+        standing: measures in which that run already differed from the model: reported, but no
+            alarm again.
 
     Returns:
-        Plain JSON: ``model`` and ``previous``, each with ``against``, ``measures`` and ``skipped``
-        (what could not be compared, and why), or null.
+        Plain JSON: ``model`` and ``previous``, each null or with ``against``, its ``class_shares``,
+        ``measures``, ``skipped`` (what could not be compared, and why) and ``standing``.
     """
     document: dict[str, Any] = {"model": None, "previous": None}
     if reference is not None:
         name, before = reference
         skipped = [] if before.rows else ["length and characters: the model has no profile of them"]
         measures = compare(now, before, answers=True, gaps=False)
-        document["model"] = _document(name, measures, skipped)
+        document["model"] = _document(name, before, measures, skipped, standing)
     if previous is not None:
         name, before = previous
         measures = compare(now, before, answers=same_rules, gaps=True)
@@ -421,28 +437,40 @@ def drift(
         if not same_cut:
             measures = [m for m in measures if m.name != "duplicates"]
             skipped.append("duplicates: that run's partitions had another size")
-        document["previous"] = _document(name, measures, skipped)
+        document["previous"] = _document(name, before, measures, skipped)
     return document
 
 
-def _document(against: str, measures: Iterable[Measure], skipped: list[str]) -> dict[str, Any]:
+def _document(
+    against: str,
+    before: Profile,
+    measures: Iterable[Measure],
+    skipped: list[str],
+    standing: Sequence[str] = (),
+) -> dict[str, Any]:
     return {
         "against": against,
+        "class_shares": before.to_json()["class_shares"],
         "measures": [measure.to_json() for measure in measures],
         "skipped": skipped,
+        "standing": list(standing),
     }
 
 
+def large_measures(side: Mapping[str, Any] | None) -> list[str]:
+    """Return the measures beyond their large limit on one side of what ``drift`` returned."""
+    return [m["name"] for m in side["measures"] if m["level"] == "large"] if side else []
+
+
 def alarms(document: Mapping[str, Any]) -> list[str]:
-    """Return what drifted beyond its large limit, from what ``drift`` returned: a sentence for
-    each side; empty when nothing did."""
+    """Return what drifted beyond its large limit, from what ``drift`` returned, standing
+    differences left out: a sentence for each side; empty when nothing did."""
     sentences = []
-    for side, what in (("model", "the model's validation names"), ("previous", "run")):
-        found = document[side]
-        large = [m for m in found["measures"] if m["level"] == "large"] if found else []
-        if large:
-            against = f"{what} ({found['against']})" if side == "model" else found["against"]
-            sentences.append(f"{', '.join(map(_said, large))} against {against}")
+    for name, what in (("model", "the model's validation names"), ("previous", "the run before")):
+        side = document.get(name)
+        if side and (large := set(large_measures(side)) - set(side["standing"])):
+            said = (_said(m) for m in side["measures"] if m["name"] in large)
+            sentences.append(f"{', '.join(said)} against {what} ({side['against']})")
     return sentences
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.command import new_app, progress, run, say
-from flows.tracking import TRACKED, flow, note, task
+from flows.tracking import TRACKED, flow, note, task, warn
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.planning import Order
     from charrnn.runs import Receipt, RunPlan
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.versions import ModelVersion
 
 
 @task(name="plan")
@@ -64,12 +65,17 @@ def score_parts(
 
 
 @task(name="publish")
-def publish_run(plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any]) -> Path:
-    """Write manifest and report, and make the run visible by one rename."""
+def publish_run(
+    plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any], model: "ModelVersion"
+) -> Path:
+    """Compare the run with those before, write manifest and report, and make the run visible by one
+    rename."""
+    from charrnn.history import drift_of
     from charrnn.run_report import run_report
     from charrnn.runs import manifest_of, publish
 
     manifest = manifest_of(plan, receipts, facts)
+    manifest["drift"] = drift_of(manifest, plan.destination, model)
     return publish(plan, manifest, facts["created"], {"report.html": run_report(manifest)})
 
 
@@ -97,6 +103,7 @@ def score(
     names: Literal["keep", "hash", "omit"] = "keep",
     private: bool = False,
     keep_formulas: bool = False,
+    on_drift: Literal["ignore", "warn", "fail"] = "warn",
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
@@ -130,6 +137,8 @@ def score(
         private: make files that only their owner can read.
         keep_formulas: leave cells as they are that a spreadsheet would run, in CSV given to -o;
             otherwise they get a leading apostrophe.
+        on_drift: what to do when the names are not like the model's or the last run's: ignore,
+            warn, or fail, with exit code 79; the run is published in any case.
         force: score again even where the same run is already published.
 
     Returns:
@@ -176,17 +185,39 @@ def score(
             receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
             seconds = time.monotonic() - started
             facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
-            published = publish_run(plan, receipts, facts)
+            published = publish_run(plan, receipts, facts, scorer.version)
         if single_file is not None:
             rows, escaped = export(published, single_file, formulas=keep_formulas)
             say(f"exported {rows:,} rows to {single_file}")
             if escaped:
                 say(f"escaped     {escaped:,} cells that a spreadsheet would run as a formula")
-    summary = summarise(published, read_manifest(published))
+    manifest = read_manifest(published)
+    summary = summarise(published, manifest)
     note("score-summary", "\n".join(["```", *summary, "```"]))
     for line in summary:
         say(line)
+    if on_drift != "ignore":
+        report_drift(published, manifest, fail=on_drift == "fail")
     return str(published)
+
+
+def report_drift(published: Path, manifest: dict[str, Any], *, fail: bool) -> None:
+    """Say what drifted, if anything did; with ``fail``, raise DriftError."""
+    from charrnn.errors import DriftError
+    from charrnn.monitoring import alarms
+    from charrnn.run_report import drift_markdown
+
+    found = alarms(manifest.get("drift", {}))
+    if not found:
+        return
+    note("drift", drift_markdown(manifest))
+    for sentence in found:
+        warn(f"drift: {sentence}")
+    if fail:
+        raise DriftError(f"{published} is published, but its names drifted: {'; '.join(found)}")
+    for i, sentence in enumerate(found):
+        say(f"{'' if i else 'drift':11} {sentence}")
+    say(f"{'':11} see {published / 'report.html'} (--on-drift fail | ignore)")
 
 
 def describe_prior(

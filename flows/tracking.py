@@ -10,7 +10,7 @@ Whether a run is tracked changes nothing about its output.
 
 from __future__ import annotations
 
-__all__ = ["TRACKED", "flow", "note", "task"]
+__all__ = ["TRACKED", "flow", "note", "task", "warn"]
 
 import os
 import sys
@@ -73,3 +73,11 @@ def note(key: str, markdown: str) -> None:
         from prefect.artifacts import create_markdown_artifact
 
         create_markdown_artifact(markdown=markdown, key=key)
+
+
+def warn(text: str) -> None:
+    """Log a warning of the flow run; does nothing when untracked. No names in it."""
+    if TRACKED:
+        from prefect import get_run_logger
+
+        get_run_logger().warning(text)
