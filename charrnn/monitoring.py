@@ -51,6 +51,7 @@ Counts = npt.NDArray[np.int64]
 
 CONFIDENCE_BINS = 20  # of equal width, 0 to 1
 LENGTHS = (1, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31)  # a bin's shortest length, in characters
+_LENGTH_BIN = np.searchsorted(LENGTHS, np.arange(LENGTHS[-1] + 1), side="right")  # 0: empty
 _FEWEST = 5  # names expected in a bin; bins with fewer are compared as one
 _RARE = 3.2905  # standard deviations that chance exceeds once in a thousand, on either side
 
@@ -158,14 +159,13 @@ def profile_of_names(
         rows: how many rows have each name; None: one each.
         nulls: rows whose name is null.
     """
-    weight = np.ones(len(lengths), np.int64) if rows is None else rows.astype(np.int64)
+    weight = np.ones(len(lengths), np.int64) if rows is None else rows
     answered = reason == 0
-    answered_rows = weight[answered]
-    by_label = np.bincount(label_ids[answered], answered_rows, len(labels)).astype(int).tolist()
-    by_reason = np.bincount(reason, weight * ~answered, len(REASONS)).astype(int).tolist()
+    answered_rows = weight * answered
+    by_label = _weighed(np.where(answered, label_ids, 0), answered_rows, len(labels))
+    by_reason = _weighed(reason, weight, len(REASONS))
     by_reason[REASONS.index("null_name")] += nulls
-    length_bin = np.searchsorted(LENGTHS, lengths, side="right") - 1
-    some = length_bin >= 0
+    by_length = _weighed(_LENGTH_BIN[np.minimum(lengths, LENGTHS[-1])], weight, len(LENGTHS) + 1)
     return Profile(
         rows=int(weight.sum()) + nulls,
         names=int(weight.sum()),
@@ -173,20 +173,19 @@ def profile_of_names(
         answered=int(answered_rows.sum()),
         answered_distinct=int(answered.sum()),
         labels=_nonzero(labels, by_label),
-        confidences=confidence_histogram(confidence[answered], answered_rows),
-        confidence_sum=float(confidence[answered].astype(np.float64) @ answered_rows),
-        lengths=np.bincount(length_bin[some], weight[some], len(LENGTHS)).astype(int).tolist(),
+        confidences=confidence_histogram(confidence, answered_rows),
+        confidence_sum=float(np.where(answered, confidence, 0).astype(np.float64) @ answered_rows),
+        lengths=by_length[1:],
         characters=int(lengths @ weight),
         unknown=int(unknown @ weight),
-        unscored=_nonzero(REASONS, by_reason),
+        unscored=_nonzero(REASONS[1:], by_reason[1:]),
     )
 
 
 def confidence_histogram(confidence: npt.NDArray[Any], rows: Counts | None = None) -> list[int]:
     """Return how many rows have a confidence of each of the ``CONFIDENCE_BINS``."""
-    bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
-    counts: list[int] = np.bincount(bin_of, rows, CONFIDENCE_BINS).astype(int).tolist()
-    return counts
+    bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(np.uint8), CONFIDENCE_BINS - 1)
+    return _weighed(bin_of, rows, CONFIDENCE_BINS)
 
 
 def reference_profile(
@@ -478,6 +477,11 @@ def _said(measure: Mapping[str, Any]) -> str:
     if measure["kind"] == "psi":
         return f"{measure['name']} PSI {measure['value']:.2f}"
     return f"{measure['name']} {measure['before']:.1%} → {measure['now']:.1%}"
+
+
+def _weighed(bin_of: npt.NDArray[Any], rows: Counts | None, bins: int) -> list[int]:
+    counts: list[int] = np.bincount(bin_of, rows, bins).astype(np.int64).tolist()
+    return counts
 
 
 def _ratio(part: float, whole: int) -> float | None:
