@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "NUMBERED_LABELS",
+    "draw_class_shares",
     "draw_confusion",
     "draw_curve",
     "draw_reliability",
@@ -179,6 +180,24 @@ def draw_curve(
     axes.set_xlabel("Share of names answered")
     axes.set_ylabel("Accuracy of the answers")
     _inpercent(axes.xaxis, axes.yaxis)
+
+
+def draw_class_shares(figure: Figure, shares: Sequence[tuple[str, float, float]]) -> None:
+    """Draw two shares per label, (label, before, after): a hollow and a filled dot on one line."""
+    axes = figure.subplots()
+    labels, before, after = zip(*shares, strict=True)
+    y = np.arange(len(labels))
+    axes.hlines(y, before, after, color=_BLUE, linewidth=1.6)
+    axes.plot(before, y, "o", color=_BLUE, markerfacecolor="white", markersize=6)
+    axes.plot(after, y, "o", color=_BLUE, markersize=6)
+    axes.set_yticks(y, labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", color=_GREY, alpha=0.3, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("Share of the rows")
+    _inpercent(axes.xaxis)
 
 
 def _inpercent(*axes: Axis) -> None:

@@ -258,7 +258,7 @@ def publish(
         DataError: an input changed since it was opened.
     """
     staging = plan.staging
-    for path in staging.iterdir():
+    for path in staging.glob("*"):
         if not re.fullmatch(r"part-\d{5}\.parquet", path.name):
             path.unlink()
     for name, content in files.items():
@@ -325,6 +325,8 @@ def verify_run(run: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(run)
     check_sums(run, DataError)
+    if manifest.get("kind") == "comparison":  # of two models: nothing in it but counts
+        return manifest
     try:
         found = _recount(run, manifest)
         expected = {

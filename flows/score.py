@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from flows.challenge import challenge
 from flows.command import new_app, progress, run, say
-from flows.tracking import TRACKED, flow, note, task, warn
+from flows.tracking import flow, note, run_facts, task, warn
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.planning import Order
@@ -184,7 +185,7 @@ def score(
             settled, shares = settle_prior(plan, scorer, options)
             receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
             seconds = time.monotonic() - started
-            facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
+            facts = {**run_facts(created, seconds, scorer.device.type), "prior": shares}
             published = publish_run(plan, receipts, facts, scorer.version)
         if single_file is not None:
             rows, escaped = export(published, single_file, formulas=keep_formulas)
@@ -270,35 +271,16 @@ def _prior_line(prior: dict[str, Any]) -> list[str]:
     return [f"prior       {prior['kind']}: {', '.join(f'{k} {v:.1%}' for k, v in shares)} …"]
 
 
-def _facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
-    import polars
-    import pyarrow
-    import torch
-
-    import charrnn
-
-    return {
-        "created": created.strftime("%Y%m%dT%H%M%SZ"),
-        "seconds": round(seconds, 3),
-        "device": device,
-        "tracked": TRACKED,
-        "libraries": {
-            "charrnn": charrnn.__version__,
-            "torch": torch.__version__,
-            "polars": polars.__version__,
-            "pyarrow": pyarrow.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
 def _show_head(published: Path, rows: int) -> None:
     """Print the first rows: what a person looks at first, narrow enough for a terminal."""
     import polars as pl
 
+    from charrnn.errors import ConfigError
     from charrnn.runs import read_manifest
 
     manifest = read_manifest(published)
+    if manifest.get("kind") == "comparison":
+        raise ConfigError("--head prints rows of a scored table; a comparison has none")
     prefix = manifest["options"]["prefix"]
     parts = [published / part["name"] for part in manifest["parts"]]
     frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
@@ -352,12 +334,14 @@ app = new_app(
     "  python flows/score.py people.csv\n"
     "  python flows/score.py 'exports/*.parquet' --name-column surname\n"
     "  python flows/score.py people.parquet -o scored.csv\n"
+    "  python flows/score.py challenge people.csv --model champion --challenger candidate\n"
     "  python flows/score.py verify outputs/predictions/people/latest\n"
     "  python flows/score.py purge --older-than 90 --yes"
 )
 app.default(score)
 app.command(verify)
 app.command(purge)
+app.command(challenge)
 
 
 @app.meta.default
