@@ -233,10 +233,11 @@ def _shown(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, Link):
-        return f'<a href="{html.escape(value.target)}">{html.escape(value.text)}</a>'
+        text = html.escape(value.text)
+        return f'<a href="{html.escape(value.target)}" style="white-space: nowrap">{text}</a>'
     return html.escape(_shown(value))
 
 
 def signed(value: float, decimals: int) -> str:
     """Return a number with its sign, a true minus."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−")  # no minus zero

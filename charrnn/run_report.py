@@ -92,7 +92,7 @@ def _drift_blocks(manifest: Mapping[str, Any]) -> list[Block]:
             continue
         rows = [_measure_row(measure, side["standing"]) for measure in side["measures"]]
         skipped = f" Not compared: {'; '.join(side['skipped'])}." if side["skipped"] else ""
-        caption = f"This run against {what} ({side['against']}).{skipped}"
+        caption = f"Against {what} ({side['against']}).{skipped}"
         head = ("measure", "before", "now", "difference", "by chance", "limit", "verdict")
         blocks.append(Table(head, rows, caption))
     if model is not None or previous is not None:
