@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Order", "destination_of", "order_of", "plan_run", "sample_names"]
+__all__ = ["Order", "comparison_order", "destination_of", "order_of", "plan_run", "sample_names"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,6 +105,27 @@ def order_of(
         wanted,
         fingerprint(files, version.digest, wanted),
     )
+
+
+def comparison_order(
+    source: str,
+    models: tuple[ModelVersion, ModelVersion],
+    options: dict[str, Any],
+    csv: CsvFormat,
+) -> Order:
+    """Fingerprint the input files together with two models, champion and challenger, and the
+    options of their comparison, ``name_column`` and ``partition_rows`` among them.
+
+    Raises:
+        CharrnnError: the input is missing, or changes while it is read.
+    """
+    if options["partition_rows"] < 1:
+        raise ConfigError(f"partition rows are {options['partition_rows']}; expected at least 1")
+    files = fingerprint_files(discover(source))
+    digest = " ".join(version.digest for version in models)
+    both = {"name": " ".join(version.name for version in models), "digest": digest}
+    wanted = {**options, "csv": csv.to_json(), "max_rejected": 0}
+    return Order(files, csv, both, wanted, fingerprint(files, digest, wanted))
 
 
 def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:

@@ -45,6 +45,7 @@ from charrnn.evaluation import (
 from charrnn.familiarity import CharacterModel, name_hashes
 from charrnn.inference import logits_of
 from charrnn.model import CharRNN
+from charrnn.monitoring import validation_profile
 from charrnn.synthetic import synthetic_names
 from charrnn.text import normalise
 from charrnn.training import PRESETS, EpochRecord, Fit, Preset, Taught, fit
@@ -230,6 +231,13 @@ def make_version(
     train = split.train
     counts = np.bincount(train.label_ids, minlength=len(corpus.labels))
     assert honest.validation is not None
+    held_out = preset.vocabulary.encode(pa.array(split.validation.names))
+    profile = validation_profile(
+        corpus.labels,
+        softmax(honest.validation_logits, honest.temperature),
+        held_out.lengths,
+        held_out.unknown,
+    )
     calibration = _calibration(preset.vocabulary, split, honest)
     facts = {
         "preset": preset.name,
@@ -253,6 +261,7 @@ def make_version(
             for name, baseline in compared.get("honest", {}).items()
         },
         "test": _test_facts(preset.vocabulary, split, honest, calibration, corpus.labels),
+        "profile": asdict(profile),
         "made": dict(made),
     }
     return ModelVersion(

@@ -21,6 +21,7 @@ __all__ = [
     "count_values",
     "fingerprint",
     "finished_run",
+    "newest_first",
     "parquet_options",
     "point_latest_at",
     "publish",
@@ -36,11 +37,13 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -59,9 +62,10 @@ from charrnn.files import (
     write_sums,
     writing_to,
 )
-from charrnn.tables import InputFile, Partition, Source, check_unchanged
+from charrnn.monitoring import CONFIDENCE_BINS, Profile, confidence_histogram, total
+from charrnn.tables import InputFile, Partition, Source, as_large_string, check_unchanged
 
-SCHEMA_VERSION = 1  # of the output columns and of the manifest
+SCHEMA_VERSION = 2  # of the output columns and of the manifest; 1 had no profile, and is read
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
 
 
@@ -70,7 +74,7 @@ class Receipt:
     """What is known of one finished part; written beside it once the part is durable.
 
     ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
-    of the scored ones.
+    of the scored ones; ``profile`` holds the counts of a ``monitoring.Profile``.
     """
 
     index: int
@@ -82,6 +86,7 @@ class Receipt:
     reasons: dict[str, int]
     labels: dict[str, int]
     confidence_sum: float
+    profile: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,7 @@ def manifest_of(
             "status; nothing was published, please report this"
         )
     scored = statuses["scored"]
+    profile = total(Profile.from_json(receipt.profile) for receipt in receipts)
     confidence = sum(r.confidence_sum for r in receipts) / scored if scored else None
     return {
         "schema_version": SCHEMA_VERSION,
@@ -264,6 +270,7 @@ def manifest_of(
         "reasons": dict(reasons.most_common()),
         "labels": dict(labels.most_common()),
         "mean_confidence": confidence,
+        "profile": {**profile.to_json(), "expected_accuracy": confidence},
         "parts": [
             {
                 "name": part_path(plan.staging, r.index).name,
@@ -344,7 +351,21 @@ def read_manifest(run: Path) -> dict[str, Any]:
         raise InputMissingError(f"{run} is not a run: it has no manifest.json") from None
     except (ValueError, TypeError, KeyError):
         raise DataError(f"{run / 'manifest.json'} is damaged; score the input again") from None
+    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+        raise DataError(
+            f"{run} has manifest schema {manifest['schema_version']}, this release reads 1 to "
+            f"{SCHEMA_VERSION}; install a newer charrnn"
+        )
     return manifest  # type: ignore[no-any-return]
+
+
+def newest_first(destination: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the published runs of a destination with their manifests, the newest first; runs whose
+    manifest cannot be read are passed over."""
+    runs = destination.iterdir() if destination.is_dir() else ()
+    for run in sorted((r for r in runs if RUN_NAME.fullmatch(r.name)), reverse=True):
+        with suppress(CharrnnError):
+            yield run, read_manifest(run)
 
 
 def verify_run(run: Path) -> dict[str, Any]:
@@ -357,6 +378,8 @@ def verify_run(run: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(run)
     check_sums(run, DataError)
+    if manifest.get("kind") == "comparison":  # of two models: nothing in it but counts
+        return manifest
     try:
         found = _recount(run, manifest)
         expected = {
@@ -364,6 +387,7 @@ def verify_run(run: Path) -> dict[str, Any]:
             "statuses": {status: n for status, n in manifest["statuses"].items() if n},
             "reasons": manifest["reasons"],
             "labels": manifest["labels"],
+            "profile": {key: manifest["profile"][key] for key in found["profile"]},
         }
     except (KeyError, TypeError, AttributeError):
         raise DataError(f"{run / 'manifest.json'} is damaged; score the input again") from None
@@ -386,11 +410,15 @@ def _parquet_bytes(table: pa.Table) -> bytes:
 
 
 def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Count rows, statuses, reasons and labels of a run from its parts, pages verified."""
-    rows = 0
-    counts = {"status": Counter[str](), "reason": Counter[str](), "language": Counter[str]()}
+    """Count rows, statuses, reasons and labels of a run from its parts, pages verified, and what
+    of its profile can be told from them."""
+    options = manifest["options"]
+    corrected = "_uncorrected" if options["prior"] != "train" else ""
+    counted = ("status", "reason", "language", f"language{corrected}")
+    counts = {name: Counter[str]() for name in counted}
+    confidences = np.zeros(CONFIDENCE_BINS, np.int64)
+    rows = distinct = 0
     for part in manifest["parts"]:
-        columns = [manifest["options"]["prefix"] + name for name in counts]
         try:
             file = pq.ParquetFile(run / part["name"], page_checksum_verification=True)
             table = file.read()  # all columns, to verify all pages
@@ -402,10 +430,28 @@ def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         if table.num_rows != part["rows"] or part["first_row"] != rows:
             raise DataError(f"{run / part['name']} does not hold the rows its manifest says")
         rows += table.num_rows
-        for counter, column in zip(counts.values(), columns, strict=True):
-            counter.update(count_values(table[column]))
-    statuses, reasons, labels = (dict(counter) for counter in counts.values())
-    return {"rows": rows, "statuses": statuses, "reasons": reasons, "labels": labels}
+        for name, counter in counts.items():
+            counter.update(count_values(table[options["prefix"] + name]))
+        answered = table[f"{options['prefix']}confidence{corrected}"].drop_null().to_numpy()
+        confidences += confidence_histogram(answered)
+        if options["names"] != "omit":
+            names = as_large_string(table[options["name_column"]])
+            distinct += pc.count_distinct(names, mode="only_valid").as_py()
+    statuses, reasons, labels, own_labels = (dict(counts[name]) for name in counted)
+    found = {"rows": rows, "statuses": statuses, "reasons": reasons, "labels": labels}
+    if manifest["schema_version"] == 1:
+        return {**found, "profile": {}}
+    profile = {
+        "rows": rows,
+        "answered": rows - statuses.get("unscored", 0),
+        "unscored": {reason: n for reason, n in reasons.items() if reason != "low_confidence"},
+        "confidences": confidences.tolist(),
+    }
+    if "abstained" not in statuses:  # their labels are not in the output
+        profile["labels"] = own_labels
+    if options["names"] != "omit":
+        profile["distinct"] = distinct
+    return {**found, "profile": profile}
 
 
 def _receipt_path(folder: Path, index: int) -> Path:

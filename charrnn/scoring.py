@@ -17,7 +17,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from charrnn.calibration import conformal_threshold, softmax
 from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError
 from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
+from charrnn.monitoring import profile_of_rows
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
 from charrnn.privacy import hide_names
 from charrnn.runs import (
@@ -174,10 +175,17 @@ class Scorer:
             DataError: ``names`` is not an array of text.
             ModelError: the options need calibration data, and the model has none.
         """
+        found, codes = self.answers(names, options)
+        return answer_columns(found, codes, self.version.labels, options)
+
+    def answers(
+        self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
+    ) -> tuple[Predictions, pa.Array]:
+        """Return the answers for the distinct ones of N names, and which of them each row has,
+        int32 ``(N,)``, null for a null name; raises as ``columns`` does."""
         settled = self.settle_prior(names, options)[0]
         codes, distinct = _distinct(names)
-        found = self.predict(distinct, settled)
-        return answer_columns(found, codes, self.version.labels, options)
+        return self.predict(distinct, settled), codes
 
     def settle_prior(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
@@ -214,6 +222,7 @@ class Scorer:
         encoded = self.version.vocabulary.encode(kept, latin=options.transliterate)
         reason = _reasons(encoded, long.to_numpy(zero_copy_only=False), options)
         found = Predictions.blank(reason, options, len(self.version.labels))
+        found.lengths, found.unknown = encoded.lengths, encoded.unknown
         answer = self._answer(options, found.ranked.shape[1])
         batches = []
         for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0)):
@@ -296,7 +305,9 @@ def score_partition(
     if done is not None:
         return done
     table = read_partition(partition)
-    for name, column in scorer.columns(table[options.name_column], options).items():
+    labels = scorer.version.labels
+    found, codes = scorer.answers(table[options.name_column], options)
+    for name, column in answer_columns(found, codes, labels, options).items():
         table = table.append_column(name, column)
     table = hide_names(table, options.name_column, plan.options["names"])
     part = part_path(plan.staging, partition.index)
@@ -317,6 +328,7 @@ def score_partition(
         reasons=counts["reason"],
         labels=counts["language"],
         confidence_sum=float(confidence or 0.0),
+        profile=asdict(profile_of_rows(found, codes, labels)),
     )
     write_receipt(plan.staging, receipt)
     return receipt

@@ -26,7 +26,7 @@ examples:
 
 exit codes: 0 done, 2 wrong command line, 64 option, 65 input data,
 66 input missing, 73 destination, 74 disk, 75 destination busy, 78 model,
-70 our fault, 130 Ctrl-C, 143 SIGTERM"""
+79 drift (published, see --on-drift), 70 our fault, 130 Ctrl-C, 143 SIGTERM"""
 
 
 def new_app(examples: str) -> App:

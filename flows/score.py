@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from flows.challenge import challenge
 from flows.command import new_app, progress, run, say
-from flows.tracking import TRACKED, flow, note, task
+from flows.tracking import flow, note, run_facts, task, warn
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.planning import Order
     from charrnn.runs import Receipt, RunPlan
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.versions import ModelVersion
 
 
 @task(name="plan")
@@ -64,12 +66,17 @@ def score_parts(
 
 
 @task(name="publish")
-def publish_run(plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any]) -> Path:
-    """Write manifest and report, and make the run visible by one rename."""
-    from charrnn.report import run_report
+def publish_run(
+    plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any], model: "ModelVersion"
+) -> Path:
+    """Compare the run with those before, write manifest and report, and make the run visible by one
+    rename."""
+    from charrnn.history import drift_of
+    from charrnn.run_report import run_report
     from charrnn.runs import manifest_of, publish
 
     manifest = manifest_of(plan, receipts, facts)
+    manifest["drift"] = drift_of(manifest, plan.destination, model)
     return publish(plan, manifest, facts["created"], {"report.html": run_report(manifest)})
 
 
@@ -102,6 +109,7 @@ def score(
     names: Literal["keep", "hash", "omit"] = "keep",
     private: bool = False,
     keep_formulas: bool = False,
+    on_drift: Literal["ignore", "warn", "fail"] = "warn",
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
@@ -142,6 +150,8 @@ def score(
         private: make files that only their owner can read.
         keep_formulas: leave cells as they are that a spreadsheet would run, in CSV given to -o;
             otherwise they get a leading apostrophe.
+        on_drift: what to do when the names are not like the model's or the last run's: ignore,
+            warn, or fail, with exit code 79; the run is published in any case.
         force: score again even where the same run is already published.
 
     Returns:
@@ -194,18 +204,40 @@ def score(
             settled, shares = settle_prior(plan, scorer, options)
             receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
             seconds = time.monotonic() - started
-            facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
-            published = publish_run(plan, receipts, facts)
+            facts = {**run_facts(created, seconds, scorer.device.type), "prior": shares}
+            published = publish_run(plan, receipts, facts, scorer.version)
         if single_file is not None:
             rows, escaped = export(published, single_file, formulas=keep_formulas)
             say(f"exported {rows:,} rows to {single_file}")
             if escaped:
                 say(f"escaped     {escaped:,} cells that a spreadsheet would run as a formula")
-    summary = summarise(published, read_manifest(published))
+    manifest = read_manifest(published)
+    summary = summarise(published, manifest)
     note("score-summary", "\n".join(["```", *summary, "```"]))
     for line in summary:
         say(line)
+    if on_drift != "ignore":
+        report_drift(published, manifest, fail=on_drift == "fail")
     return str(published)
+
+
+def report_drift(published: Path, manifest: dict[str, Any], *, fail: bool) -> None:
+    """Say what drifted, if anything did; with ``fail``, raise DriftError."""
+    from charrnn.errors import DriftError
+    from charrnn.monitoring import alarms
+    from charrnn.run_report import drift_markdown
+
+    found = alarms(manifest.get("drift", {}))
+    if not found:
+        return
+    note("drift", drift_markdown(manifest))
+    for sentence in found:
+        warn(f"drift: {sentence}")
+    if fail:
+        raise DriftError(f"{published} is published, but its names drifted: {'; '.join(found)}")
+    for i, sentence in enumerate(found):
+        say(f"{'' if i else 'drift':11} {sentence}")
+    say(f"{'':11} see {published / 'report.html'} (--on-drift fail | ignore)")
 
 
 def describe_prior(
@@ -266,35 +298,16 @@ def _prior_line(prior: dict[str, Any]) -> list[str]:
     return [f"prior       {prior['kind']}: {', '.join(f'{k} {v:.1%}' for k, v in shares)} …"]
 
 
-def _facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
-    import polars
-    import pyarrow
-    import torch
-
-    import charrnn
-
-    return {
-        "created": created.strftime("%Y%m%dT%H%M%SZ"),
-        "seconds": round(seconds, 3),
-        "device": device,
-        "tracked": TRACKED,
-        "libraries": {
-            "charrnn": charrnn.__version__,
-            "torch": torch.__version__,
-            "polars": polars.__version__,
-            "pyarrow": pyarrow.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
 def _show_head(published: Path, rows: int) -> None:
     """Print the first rows: what a person looks at first, narrow enough for a terminal."""
     import polars as pl
 
+    from charrnn.errors import ConfigError
     from charrnn.runs import read_manifest
 
     manifest = read_manifest(published)
+    if manifest.get("kind") == "comparison":
+        raise ConfigError("--head prints rows of a scored table; a comparison has none")
     prefix = manifest["options"]["prefix"]
     parts = [published / part["name"] for part in manifest["parts"]]
     frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
@@ -348,12 +361,14 @@ app = new_app(
     "  python flows/score.py people.csv\n"
     "  python flows/score.py 'exports/*.parquet' --name-column surname\n"
     "  python flows/score.py people.parquet -o scored.csv\n"
+    "  python flows/score.py challenge people.csv --model champion --challenger candidate\n"
     "  python flows/score.py verify outputs/predictions/people/latest\n"
     "  python flows/score.py purge --older-than 90 --yes"
 )
 app.default(score)
 app.command(verify)
 app.command(purge)
+app.command(challenge)
 
 
 @app.meta.default

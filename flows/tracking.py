@@ -10,12 +10,14 @@ Whether a run is tracked changes nothing about its output.
 
 from __future__ import annotations
 
-__all__ = ["TRACKED", "flow", "note", "task"]
+__all__ = ["TRACKED", "flow", "note", "run_facts", "task", "warn"]
 
 import os
+import platform
 import sys
 import tomllib
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -73,3 +75,34 @@ def note(key: str, markdown: str) -> None:
         from prefect.artifacts import create_markdown_artifact
 
         create_markdown_artifact(markdown=markdown, key=key)
+
+
+def warn(text: str) -> None:
+    """Log a warning of the flow run; does nothing when untracked. No names in it."""
+    if TRACKED:
+        from prefect import get_run_logger
+
+        get_run_logger().warning(text)
+
+
+def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
+    """Return what a manifest says about how a run was made; ``seconds`` is its duration."""
+    import polars
+    import pyarrow
+    import torch
+
+    import charrnn
+
+    return {
+        "created": created.strftime("%Y%m%dT%H%M%SZ"),
+        "seconds": round(seconds, 3),
+        "device": device,
+        "tracked": TRACKED,
+        "libraries": {
+            "charrnn": charrnn.__version__,
+            "torch": torch.__version__,
+            "polars": polars.__version__,
+            "pyarrow": pyarrow.__version__,
+            "python": platform.python_version(),
+        },
+    }

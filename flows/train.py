@@ -62,7 +62,7 @@ def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Basel
 @task(name="publish version")
 def publish_version(version: "ModelVersion", models: Path) -> "ModelVersion":
     """Save the version with its report, and call it the candidate."""
-    from charrnn.report import model_markdown, model_report
+    from charrnn.model_report import model_markdown, model_report
     from charrnn.versions import save_version, set_alias
 
     saved = save_version(
