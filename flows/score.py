@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.command import new_app, progress, run, say
-from flows.tracking import TRACKED, flow, note, task
+from flows.tracking import (
+    TRACKED,
+    device_slot,
+    flow,
+    note,
+    note_link,
+    note_progress,
+    note_table,
+    run_named,
+    task,
+)
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.planning import Order
@@ -53,14 +63,17 @@ def score_parts(
     """Score all partitions that are not finished yet."""
     from charrnn.scoring import score_partitions
 
-    with progress("scoring", plan.source.rows, "rows") as advance:
-        return score_partitions(
-            plan,
-            scorer,
-            options,
-            workers=workers,
-            on_part=lambda receipt: advance(receipt.rows),
-        )
+    rows = plan.source.rows
+    with (
+        progress("scoring", rows, "rows") as advance,
+        note_progress("scoring", rows, f"of {rows:,} rows") as show,
+    ):
+
+        def on_part(receipt: "Receipt") -> None:
+            advance(receipt.rows)
+            show(receipt.rows)
+
+        return score_partitions(plan, scorer, options, workers=workers, on_part=on_part)
 
 
 @task(name="publish")
@@ -73,7 +86,7 @@ def publish_run(plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any
     return publish(plan, manifest, facts["created"], {"report.html": run_report(manifest)})
 
 
-@flow(name="score", flow_run_name="score {source}", validate_parameters=True)
+@flow(name="score", flow_run_name=run_named("score", "source"), validate_parameters=True)
 def score(
     source: str,
     *,
@@ -172,8 +185,10 @@ def score(
             plan = plan_run(order, destination, added, multiline)
             if single_file is not None:
                 check_exportable(plan.source.schema, single_file)
-            settled, shares = settle_prior(plan, scorer, options)
-            receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
+            workers = workers or min(8, os.cpu_count() or 1)
+            with device_slot(scorer.device.type):
+                settled, shares = settle_prior(plan, scorer, options)
+                receipts = score_parts(plan, scorer, settled, workers)
             seconds = time.monotonic() - started
             facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
             published = publish_run(plan, receipts, facts)
@@ -182,11 +197,48 @@ def score(
             say(f"exported {rows:,} rows to {single_file}")
             if escaped:
                 say(f"escaped     {escaped:,} cells that a spreadsheet would run as a formula")
-    summary = summarise(published, read_manifest(published))
-    note("score-summary", "\n".join(["```", *summary, "```"]))
-    for line in summary:
+    manifest = read_manifest(published)
+    show_run(published, manifest)
+    for line in summarise(published, manifest):
         say(line)
     return str(published)
+
+
+def show_run(published: Path, manifest: dict[str, Any]) -> None:
+    """Show a run in Prefect: its summary, its label shares, and where its report lies."""
+    note("score-summary", summary_markdown(published, manifest))
+    note_table("label-shares", label_shares(manifest), "Languages given, by number of rows")
+    note_link("run-report", published / "report.html", "The run's report, on the worker's machine")
+
+
+def summary_markdown(published: Path, manifest: dict[str, Any]) -> str:
+    """Return what a person wants to see on the flow run's page; counts only, no names."""
+    rows, confidence = manifest["rows"], manifest["mean_confidence"]
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in manifest["reasons"].items())
+    table = {
+        "rows": f"{rows:,}",
+        **{status: f"{n:,} ({n / max(1, rows):.1%})" for status, n in manifest["statuses"].items()},
+        "reasons": reasons or "none",
+        "mean confidence": "none" if confidence is None else f"{confidence:.3f}",
+        "model": f"{manifest['model']['name']} (`{manifest['model']['digest'][:12]}`)",
+        "device": manifest["device"],
+        "time": f"{manifest['seconds']:.1f} s",
+        "created (UTC)": manifest["created"],
+        "result": f"`{published}`",
+    }
+    lines = [f"| {key} | {value} |" for key, value in table.items()]
+    return "\n".join(["## Scored", "", "| | |", "|---|---|", *lines])
+
+
+def label_shares(manifest: dict[str, Any], smallest: int = 10) -> list[dict[str, Any]]:
+    """Return one row per label; labels of fewer than ``smallest`` rows together in one, since a
+    count that small can be about a single person."""
+    counts = {label: n for label, n in manifest["labels"].items() if n >= smallest}
+    rest = sum(manifest["labels"].values()) - sum(counts.values())
+    if rest:
+        counts[f"under {smallest} rows each"] = rest
+    rows = max(1, manifest["rows"])
+    return [{"language": k, "rows": n, "share": f"{n / rows:.1%}"} for k, n in counts.items()]
 
 
 def describe_prior(
