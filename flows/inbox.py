@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Names = Literal["keep", "hash", "omit"]
 
 
-@flow(name="inbox", flow_run_name=run_named("inbox", "folder"))
+@flow(name="inbox", flow_run_name=run_named("score what is new in", "folder"))
 def inbox(
     folder: str = "data/inbox",
     *,

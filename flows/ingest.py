@@ -44,7 +44,7 @@ def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
     markdown = report_markdown(report, "Training data")
     write_bytes(target.with_suffix(".report.json"), json_bytes(report))
     write_bytes(target.with_suffix(".report.md"), markdown.encode())
-    note("data-report", markdown)
+    note("data-report", markdown, "What the training table holds")
     return report
 
 

@@ -66,7 +66,7 @@ def score_parts(
     rows = plan.source.rows
     with (
         progress("scoring", rows, "rows") as advance,
-        note_progress("scoring", rows, f"of {rows:,} rows") as show,
+        note_progress("scoring", rows, f"Per cent of {rows:,} rows") as show,
     ):
 
         def on_part(receipt: "Receipt") -> None:
@@ -206,7 +206,7 @@ def score(
 
 def show_run(published: Path, manifest: dict[str, Any]) -> None:
     """Show a run in Prefect: its summary, its label shares, and where its report lies."""
-    note("score-summary", summary_markdown(published, manifest))
+    note("score-summary", summary_markdown(published, manifest), "Rows, model and place")
     note_table("label-shares", label_shares(manifest), "Languages given, by number of rows")
     note_link("run-report", published / "report.html", "The run's report, on the worker's machine")
 
@@ -215,7 +215,7 @@ def summary_markdown(published: Path, manifest: dict[str, Any]) -> str:
     """Return what a person wants to see on the flow run's page; counts only, no names."""
     rows, confidence = manifest["rows"], manifest["mean_confidence"]
     reasons = ", ".join(f"{reason} {n:,}" for reason, n in manifest["reasons"].items())
-    table = {
+    facts = {
         "rows": f"{rows:,}",
         **{status: f"{n:,} ({n / max(1, rows):.1%})" for status, n in manifest["statuses"].items()},
         "reasons": reasons or "none",
@@ -223,11 +223,10 @@ def summary_markdown(published: Path, manifest: dict[str, Any]) -> str:
         "model": f"{manifest['model']['name']} (`{manifest['model']['digest'][:12]}`)",
         "device": manifest["device"],
         "time": f"{manifest['seconds']:.1f} s",
-        "created (UTC)": manifest["created"],
         "result": f"`{published}`",
     }
-    lines = [f"| {key} | {value} |" for key, value in table.items()]
-    return "\n".join(["## Scored", "", "| | |", "|---|---|", *lines])
+    first, *others = [f"| {key} | {value} |" for key, value in facts.items()]
+    return "\n".join([first, "|---|---|", *others])
 
 
 def label_shares(manifest: dict[str, Any], smallest: int = 10) -> list[dict[str, Any]]:

@@ -69,13 +69,14 @@ if _EPHEMERAL:
 
 
 def flow(**options: Any) -> Callable[[Function], Function]:
-    """Decorate a flow; ``options`` are those of ``prefect.flow``."""
+    """Decorate a flow; ``options`` are those of ``prefect.flow``. What it returns or raises is not
+    stored: Prefect would pickle it."""
     if not TRACKED:
         return lambda function: function
     import prefect
 
     hooks: Any = {"on_failure": [_say_what_to_do], "on_crashed": [_say_what_to_do]}
-    decorate: Any = prefect.flow(**hooks, **options)
+    decorate: Any = prefect.flow(persist_result=False, **hooks, **options)
     return lambda function: decorate(_discreet(function))
 
 
@@ -104,7 +105,7 @@ def run_named(verb: str, parameter: str) -> Callable[[], str]:
     return name
 
 
-def note(key: str, markdown: str) -> None:
+def note(key: str, markdown: str, description: str) -> None:
     """Attach a Markdown artifact to the run; does nothing when untracked. No names in it.
 
     Like everything that is only shown: where the server cannot be reached, the run goes on.
@@ -112,7 +113,7 @@ def note(key: str, markdown: str) -> None:
     if TRACKED:
         from prefect.artifacts import create_markdown_artifact
 
-        _attempt(create_markdown_artifact, markdown=markdown, key=key)
+        _attempt(create_markdown_artifact, markdown=markdown, key=key, description=description)
 
 
 def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
