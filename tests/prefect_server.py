@@ -103,10 +103,21 @@ class PrefectServer:
         return [path for path in kept if text in path.read_bytes()]
 
 
+def descendants(process: int) -> list[int]:
+    """Return the ids of a process's children, their children and so on."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    children = [child for child, parent in parents.items() if parent == process]
+    return children + [pid for child in children for pid in descendants(child)]
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL a process and its session, as when a machine loses power."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """SIGKILL a process and all that it started, as when a machine loses power."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import prefect.artifacts
 import pytest
 from prefect_server import ROOT, PrefectServer, until
 
@@ -17,7 +16,7 @@ import flows.score
 from flows import tracking
 from flows.score import label_shares
 
-# --- without a server ---------------------------------------------------------------------------
+# --- without a server: Prefect is imported late, since flows are tracked once it is there -------
 
 
 def test_progress_moves_and_ends_at_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,8 +29,8 @@ def test_progress_moves_and_ends_at_all_of_it(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(tracking, "TRACKED", True)
     monkeypatch.setattr(tracking, "_PROGRESS_SECONDS", 0.01)
-    monkeypatch.setattr(prefect.artifacts, "create_progress_artifact", lambda **_: "id")
-    monkeypatch.setattr(prefect.artifacts, "update_progress_artifact", update)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda **_: "id")
+    monkeypatch.setattr("prefect.artifacts.update_progress_artifact", update)
     with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
         advance(2)
         assert moved.wait(30)
@@ -47,8 +46,8 @@ def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.Mon
         raise ConnectionError
 
     monkeypatch.setattr(tracking, "TRACKED", True)
-    monkeypatch.setattr(prefect.artifacts, "create_progress_artifact", away)
-    monkeypatch.setattr(prefect.artifacts, "create_markdown_artifact", away)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", away)
+    monkeypatch.setattr("prefect.artifacts.create_markdown_artifact", away)
     with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
         advance(8)
     tracking.note("key", "text", "description")
@@ -56,7 +55,7 @@ def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.Mon
 
 def test_an_untracked_run_needs_no_slot_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "TRACKED", False)
-    monkeypatch.setattr(prefect.artifacts, "create_markdown_artifact", pytest.fail)
+    monkeypatch.setattr("prefect.artifacts.create_markdown_artifact", pytest.fail)
     with tracking.device_slot("cuda"), tracking.note_progress("scoring", 1, "") as advance:
         advance(1)
     tracking.note("key", "text", "description")
