@@ -151,7 +151,7 @@ def challenge(
             }
             published = publish(plan, manifest, facts["created"], reports)
     manifest = read_manifest(published)
-    note("challenge", comparison_markdown(manifest).decode())
+    note("challenge", comparison_markdown(manifest).decode(), "What would change")
     for line in summarise(published, manifest):
         say(line)
     return str(published)

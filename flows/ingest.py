@@ -48,7 +48,7 @@ def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
         written = write_table(table, target)
         write_bytes(target.with_suffix(".report.json"), json_bytes(report))
         write_bytes(target.with_suffix(".report.md"), markdown.encode())
-    note("data-report", markdown)
+    note("data-report", markdown, "What the training table holds")
     return {**report, "written": written}
 
 

@@ -33,7 +33,7 @@ def monitor(folder: str = "outputs/predictions", *, last: int = 100) -> str:
     histories = read_histories(Path(folder), last)
     page = Path(folder) / "monitor.html"
     write_bytes(page, history_page(histories, folder))
-    note("monitor", history_markdown(histories, folder))
+    note("monitor", history_markdown(histories, folder), "How runs changed")
     for history in histories:
         name, manifest = history.runs[-1]
         say(f"{history.name:20} {len(history.runs):,} runs, the last {name}")

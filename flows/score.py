@@ -15,7 +15,18 @@ from cyclopts import Parameter
 
 from flows.challenge import challenge
 from flows.command import new_app, progress, run, say
-from flows.tracking import flow, note, run_facts, task, warn
+from flows.tracking import (
+    device_slot,
+    flow,
+    note,
+    note_link,
+    note_progress,
+    note_table,
+    run_facts,
+    run_named,
+    task,
+    warn,
+)
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.planning import Order
@@ -55,14 +66,17 @@ def score_parts(
     """Score all partitions that are not finished yet."""
     from charrnn.scoring import score_partitions
 
-    with progress("scoring", plan.source.rows, "rows") as advance:
-        return score_partitions(
-            plan,
-            scorer,
-            options,
-            workers=workers,
-            on_part=lambda receipt: advance(receipt.rows),
-        )
+    rows = plan.source.rows
+    with (
+        progress("scoring", rows, "rows") as advance,
+        note_progress("scoring", rows, f"Per cent of {rows:,} rows") as show,
+    ):
+
+        def on_part(receipt: "Receipt") -> None:
+            advance(receipt.rows)
+            show(receipt.rows)
+
+        return score_partitions(plan, scorer, options, workers=workers, on_part=on_part)
 
 
 @task(name="publish")
@@ -80,7 +94,7 @@ def publish_run(
     return publish(plan, manifest, facts["created"], {"report.html": run_report(manifest)})
 
 
-@flow(name="score", flow_run_name="score {source}", validate_parameters=True)
+@flow(name="score", flow_run_name=run_named("score", "source"), validate_parameters=True)
 def score(
     source: str,
     *,
@@ -201,8 +215,10 @@ def score(
             plan = plan_run(order, destination, added)
             if single_file is not None:
                 check_exportable(plan.source.schema, single_file)
-            settled, shares = settle_prior(plan, scorer, options)
-            receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
+            workers = workers or min(8, os.cpu_count() or 1)
+            with device_slot(scorer.device.type):
+                settled, shares = settle_prior(plan, scorer, options)
+                receipts = score_parts(plan, scorer, settled, workers)
             seconds = time.monotonic() - started
             facts = {**run_facts(created, seconds, scorer.device.type), "prior": shares}
             published = publish_run(plan, receipts, facts, scorer.version)
@@ -212,9 +228,8 @@ def score(
             if escaped:
                 say(f"escaped     {escaped:,} cells that a spreadsheet would run as a formula")
     manifest = read_manifest(published)
-    summary = summarise(published, manifest)
-    note("score-summary", "\n".join(["```", *summary, "```"]))
-    for line in summary:
+    show_run(published, manifest)
+    for line in summarise(published, manifest):
         say(line)
     if on_drift != "ignore":
         report_drift(published, manifest, fail=on_drift == "fail")
@@ -230,7 +245,7 @@ def report_drift(published: Path, manifest: dict[str, Any], *, fail: bool) -> No
     found = alarms(manifest.get("drift", {}))
     if not found:
         return
-    note("drift", drift_markdown(manifest))
+    note("drift", drift_markdown(manifest), "What is not as it was")
     for sentence in found:
         warn(f"drift: {sentence}")
     if fail:
@@ -238,6 +253,42 @@ def report_drift(published: Path, manifest: dict[str, Any], *, fail: bool) -> No
     for i, sentence in enumerate(found):
         say(f"{'' if i else 'drift':11} {sentence}")
     say(f"{'':11} see {published / 'report.html'} (--on-drift fail | ignore)")
+
+
+def show_run(published: Path, manifest: dict[str, Any]) -> None:
+    """Show a run in Prefect: its summary, its label shares, and where its report lies."""
+    note("score-summary", summary_markdown(published, manifest), "Rows, model and place")
+    note_table("label-shares", label_shares(manifest), "Languages given, by number of rows")
+    note_link("run-report", published / "report.html", "The run's report, on the worker's machine")
+
+
+def summary_markdown(published: Path, manifest: dict[str, Any]) -> str:
+    """Return what a person wants to see on the flow run's page; counts only, no names."""
+    rows, confidence = manifest["rows"], manifest["mean_confidence"]
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in manifest["reasons"].items())
+    facts = {
+        "rows": f"{rows:,}",
+        **{status: f"{n:,} ({n / max(1, rows):.1%})" for status, n in manifest["statuses"].items()},
+        "reasons": reasons or "none",
+        "mean confidence": "none" if confidence is None else f"{confidence:.3f}",
+        "model": f"{manifest['model']['name']} (`{manifest['model']['digest'][:12]}`)",
+        "device": manifest["device"],
+        "time": f"{manifest['seconds']:.1f} s",
+        "result": f"`{published}`",
+    }
+    first, *others = [f"| {key} | {value} |" for key, value in facts.items()]
+    return "\n".join([first, "|---|---|", *others])
+
+
+def label_shares(manifest: dict[str, Any], smallest: int = 10) -> list[dict[str, Any]]:
+    """Return one row per label; labels of fewer than ``smallest`` rows together in one, since a
+    count that small can be about a single person."""
+    counts = {label: n for label, n in manifest["labels"].items() if n >= smallest}
+    rest = sum(manifest["labels"].values()) - sum(counts.values())
+    if rest:
+        counts[f"under {smallest} rows each"] = rest
+    rows = max(1, manifest["rows"])
+    return [{"language": k, "rows": n, "share": f"{n / rows:.1%}"} for k, n in counts.items()]
 
 
 def describe_prior(

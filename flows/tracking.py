@@ -10,18 +10,42 @@ Whether a run is tracked changes nothing about its output.
 
 from __future__ import annotations
 
-__all__ = ["TRACKED", "flow", "note", "run_facts", "task", "warn"]
+__all__ = [
+    "GPU_LIMIT",
+    "TRACKED",
+    "device_slot",
+    "flow",
+    "note",
+    "note_link",
+    "note_progress",
+    "note_table",
+    "run_facts",
+    "run_named",
+    "task",
+    "warn",
+]
 
+import functools
 import os
 import platform
 import sys
+import threading
 import tomllib
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from charrnn.errors import CharrnnError
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Name of Prefect's global concurrency limit that a run holds while it computes on a GPU.
+GPU_LIMIT = "charrnn-gpu"
+
+_PROGRESS_SECONDS = 2.0
 
 
 def _profile_has_api() -> bool:
@@ -49,12 +73,15 @@ if _EPHEMERAL:
 
 
 def flow(**options: Any) -> Callable[[Function], Function]:
-    """Decorate a flow; ``options`` are those of ``prefect.flow``."""
+    """Decorate a flow; ``options`` are those of ``prefect.flow``. What it returns or raises is not
+    stored: Prefect would pickle it."""
     if not TRACKED:
         return lambda function: function
     import prefect
 
-    return cast(Callable[[Function], Function], prefect.flow(**options))
+    hooks: Any = {"on_failure": [_say_what_to_do], "on_crashed": [_say_what_to_do]}
+    decorate: Any = prefect.flow(persist_result=False, **hooks, **options)
+    return lambda function: decorate(_discreet(function))
 
 
 def task(**options: Any) -> Callable[[Function], Function]:
@@ -65,16 +92,32 @@ def task(**options: Any) -> Callable[[Function], Function]:
     import prefect
     from prefect.cache_policies import NO_CACHE
 
-    decorated = prefect.task(cache_policy=NO_CACHE, persist_result=False, **options)
-    return cast(Callable[[Function], Function], decorated)
+    decorate: Any = prefect.task(cache_policy=NO_CACHE, persist_result=False, **options)
+    return lambda function: decorate(_discreet(function))
 
 
-def note(key: str, markdown: str) -> None:
-    """Attach a Markdown artifact to the flow run; does nothing when untracked. No names in it."""
+def run_named(verb: str, parameter: str) -> Callable[[], str]:
+    """Return a ``flow_run_name``: the verb and the last part of the path that the flow's parameter
+    of this name holds, such as ``score people.csv``."""
+
+    def name() -> str:
+        from prefect.runtime import flow_run
+
+        path = Path(str(flow_run.parameters[parameter]))
+        return f"{verb} {path.name or path.resolve().name}"
+
+    return name
+
+
+def note(key: str, markdown: str, description: str) -> None:
+    """Attach a Markdown artifact to the run; does nothing when untracked. No names in it.
+
+    Like everything that is only shown: where the server cannot be reached, the run goes on.
+    """
     if TRACKED:
         from prefect.artifacts import create_markdown_artifact
 
-        create_markdown_artifact(markdown=markdown, key=key)
+        _attempt(create_markdown_artifact, markdown=markdown, key=key, description=description)
 
 
 def warn(text: str) -> None:
@@ -106,3 +149,129 @@ def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+
+
+def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
+    """Attach a table artifact, one dict per row; as ``note``."""
+    if TRACKED:
+        from prefect.artifacts import create_table_artifact
+
+        _attempt(create_table_artifact, table=list(rows), key=key, description=description)
+
+
+def note_link(key: str, path: Path, description: str) -> None:
+    """Attach a link artifact to a file or folder of this machine; as ``note``."""
+    if TRACKED:
+        from prefect.artifacts import create_link_artifact
+
+        _attempt(
+            create_link_artifact,
+            link=path.absolute().as_uri(),
+            link_text=str(path),
+            key=key,
+            description=description,
+        )
+
+
+@contextmanager
+def note_progress(key: str, total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """Attach a progress artifact; yield ``advance(steps)``.
+
+    A thread of its own sends the share done at most every two seconds, so that neither many steps
+    nor a slow server hold up the work.
+    """
+    if not TRACKED:
+        yield lambda steps: None
+        return
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+    artifact = _attempt(create_progress_artifact, progress=0.0, key=key, description=description)
+    done, ended = 0, threading.Event()
+
+    def advance(steps: int) -> None:
+        nonlocal done
+        done += steps
+
+    def send() -> None:
+        sent = 0
+        while not ended.wait(_PROGRESS_SECONDS) or done > sent:
+            if done > sent:
+                sent = done
+                share = 100.0 * sent / max(1, total)
+                _attempt(update_progress_artifact, artifact_id=artifact, progress=share)
+
+    sender = threading.Thread(target=send, name="progress", daemon=True)
+    if artifact is not None:
+        sender.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        if artifact is not None:
+            sender.join(5)  # of a daemon: a server that hangs does not hold up the end
+
+
+@contextmanager
+def device_slot(device: str) -> Iterator[None]:
+    """Hold one slot of the global concurrency limit ``charrnn-gpu`` while a tracked run computes on
+    a GPU, so that two runs never share one; other devices and untracked runs pass.
+
+    Where the limit does not exist on the server, a warning says so and the run goes on. A lease
+    that cannot be renewed, because the server is away, does not stop the work either.
+
+    Args:
+        device: torch's device type, such as ``cuda``.
+    """
+    if not TRACKED or device != "cuda":
+        yield
+        return
+    from prefect.concurrency.sync import concurrency
+
+    with concurrency(GPU_LIMIT, strict=False, raise_on_lease_renewal_failure=False):
+        yield
+
+
+def _discreet(function: Function) -> Function:
+    """Let no message through that is not ours: it may hold a cell, and Prefect keeps messages."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except CharrnnError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            raise CharrnnError(
+                f"unexpected {type(error).__name__} in {where}; its message is not recorded, since "
+                "it may hold a cell: run the same command without PREFECT_API_URL to see it"
+            ) from None
+
+    return cast("Function", call)
+
+
+def _say_what_to_do(flow: Any, flow_run: Any, state: Any) -> None:
+    """State hook: log the reason and the remedy where the run's page shows them."""
+    from prefect.logging.loggers import flow_run_logger
+
+    remedy = "" if state.is_crashed() else "Put right what it names; "
+    flow_run_logger(flow_run, flow).error(
+        "%s: %s. %sa run with the same parameters goes on from the work that is finished.",
+        state.name,
+        str(state.message).rstrip("."),
+        remedy,
+    )
+
+
+def _attempt(create: Callable[..., Any], **arguments: Any) -> Any:
+    """Call the API; a failure is a warning, for the run's truth is its output."""
+    from prefect import get_run_logger
+    from prefect.exceptions import MissingContextError
+
+    try:
+        return create(**arguments)
+    except Exception as error:
+        with suppress(MissingContextError):
+            get_run_logger().warning("not shown in Prefect: %s", type(error).__name__)
+        return None

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from flows.command import new_app, progress, run, say
 from flows.models import COMMANDS, promote_version
-from flows.tracking import flow, note, task
+from flows.tracking import device_slot, flow, note, task
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
     from charrnn.corpus import Corpus
@@ -39,7 +39,10 @@ def fit_protocol(
     epochs = preset.train.epochs
     if preset.teacher:
         epochs += PRESETS[preset.teacher].train.epochs
-    with progress(f"{protocol} seed {preset.train.seed}", epochs, "epochs") as advance:
+    with (
+        device_slot(device.partition(":")[0]),
+        progress(f"{protocol} seed {preset.train.seed}", epochs, "epochs") as advance,
+    ):
         return run_protocol(
             corpus,
             preset,
@@ -119,6 +122,7 @@ def train(
     from charrnn.errors import ConfigError
     from charrnn.files import hold, remove_tree
     from charrnn.protocols import make_version, with_seed
+    from charrnn.model_report import model_markdown
     from charrnn.scoring import pick_device
     from charrnn.training import PRESETS, with_overrides
 
@@ -151,7 +155,7 @@ def train(
         )
         remove_tree(checkpoints)
     lines = describe(version, [run.fit.history[-1].loss for run in seed_runs])
-    note("model-card", "\n".join(["```", *lines, "```"]))
+    note("model-card", model_markdown(version).decode(), f"Model {version.name}")
     for line in lines:
         say(line)
     if promote != "never":

@@ -1,77 +1,117 @@
-"""The flows on a real Prefect server, started here on a port and in a home of its own."""
+"""What Prefect records of a run, on a real server and in this process."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect_server import ROOT, PrefectServer, until
 
-ROOT = Path(__file__).parent.parent
+import flows.score
+from flows import tracking
+from flows.score import label_shares
+
+# --- without a server: Prefect is imported late, since flows are tracked once it is there -------
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def test_progress_moves_and_ends_at_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[float] = []
+    moved = threading.Event()
+
+    def update(artifact_id: str, progress: float) -> None:
+        sent.append(progress)
+        moved.set()
+
+    monkeypatch.setattr(tracking, "TRACKED", True)
+    monkeypatch.setattr(tracking, "_PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda **_: "id")
+    monkeypatch.setattr("prefect.artifacts.update_progress_artifact", update)
+    with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
+        advance(2)
+        assert moved.wait(30)
+        for _ in range(6):
+            advance(1)
+    assert sent[0] == 25.0
+    assert sent[-1] == 100.0
+    assert sent == sorted(set(sent))
 
 
-def _api(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.loads(response.read() or "null")
+def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**_: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(tracking, "TRACKED", True)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", away)
+    monkeypatch.setattr("prefect.artifacts.create_markdown_artifact", away)
+    with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
+        advance(8)
+    tracking.note("key", "text", "description")
+
+
+def test_an_untracked_run_needs_no_slot_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "TRACKED", False)
+    monkeypatch.setattr("prefect.artifacts.create_markdown_artifact", pytest.fail)
+    with tracking.device_slot("cuda"), tracking.note_progress("scoring", 1, "") as advance:
+        advance(1)
+    tracking.note("key", "text", "description")
+
+
+def test_scoring_holds_a_slot_of_its_device(
+    monkeypatch: pytest.MonkeyPatch, models: Path, tmp_path: Path
+) -> None:
+    happened: list[str] = []
+    score_parts = flows.score.score_parts
+
+    @contextmanager
+    def slot(device: str) -> Iterator[None]:
+        happened.append(f"{device} held")
+        yield
+        happened.append(f"{device} free")
+
+    def recorded(*arguments: Any) -> Any:
+        happened.append("scored")
+        return score_parts(*arguments)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flows.score, "device_slot", slot)
+    monkeypatch.setattr(flows.score, "score_parts", recorded)
+    Path("people.csv").write_text("id,name\n1,Burghof\n")
+    flows.score.score("people.csv", model="v0001", models=str(models), device="cpu")
+    assert happened == ["cpu held", "scored", "cpu free"]
+
+
+def test_labels_of_few_rows_are_shown_together() -> None:
+    manifest = {"rows": 40, "labels": {"Russian": 20, "Greek": 10, "Thai": 9, "Irish": 1}}
+    assert label_shares(manifest) == [
+        {"language": "Russian", "rows": 20, "share": "50.0%"},
+        {"language": "Greek", "rows": 10, "share": "25.0%"},
+        {"language": "under 10 rows each", "rows": 10, "share": "25.0%"},
+    ]
+    assert label_shares({"rows": 0, "labels": {}}) == []
+
+
+# --- on a server --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a command that is to be tracked by a server of our own."""
-    home, port = tmp_path_factory.mktemp("prefect"), _free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_API_URL": url,
-    }
-    log = (home / "server.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start",
-         "--host", "127.0.0.1", "--port", str(port)],
-        env=environment, stdout=log, stderr=log,
-    )  # fmt: skip
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
     try:
-        for _ in range(180):
-            try:
-                _api(url, "/health")
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                assert process.poll() is None, (home / "server.log").read_text()
-                time.sleep(1)
-        else:
-            pytest.fail("the server did not come up:\n" + (home / "server.log").read_text())
-        yield environment
+        server.start()
+        yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        log.close()
+        server.stop()
 
 
-def _command(environment: dict[str, str], folder: Path, script: str, *arguments: str) -> None:
+def _command(server: PrefectServer, folder: Path, script: str, *arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "flows" / script), *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+        cwd=folder, env=server.environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "untracked" not in done.stderr
@@ -79,7 +119,7 @@ def _command(environment: dict[str, str], folder: Path, script: str, *arguments:
 
 @pytest.mark.server
 def test_ingest_train_and_score_are_completed_flow_runs(
-    server: dict[str, str], language_folder: Path, tmp_path: Path
+    server: PrefectServer, language_folder: Path, tmp_path: Path
 ) -> None:
     people = tmp_path / "people.csv"
     people.write_text("id,name\n1,Canaryname\n2,Burghof\n3,\n")
@@ -87,40 +127,119 @@ def test_ingest_train_and_score_are_completed_flow_runs(
     _command(server, tmp_path, "train.py", "--epochs", "1", "--no-baselines")
     _command(server, tmp_path, "score.py", str(people), "--model", "champion")
 
-    url = server["PREFECT_API_URL"]
-    runs = _api(url, "/flow_runs/filter", {"limit": 50})
-    states = {run["name"]: run["state"]["type"] for run in runs}
-    assert states == {
+    runs = {run["name"]: run for run in server.runs()}
+    assert {name: run["state"]["type"] for name, run in runs.items()} == {
         "ingest": "COMPLETED",
         "train default": "COMPLETED",
         "promote v0001": "COMPLETED",
-        f"score {people}": "COMPLETED",
+        "score people.csv": "COMPLETED",
     }
-    keys = {artifact["key"] for artifact in _api(url, "/artifacts/filter", {})}
-    assert keys == {"data-report", "model-card", "score-summary"}
-    assert (tmp_path / "outputs/predictions/people/latest/manifest.json").exists()
+    published = (tmp_path / "outputs/predictions/people/latest").resolve()
+    shown = server.artifacts(runs["score people.csv"]["id"])
+    assert set(shown) == {"score-summary", "label-shares", "run-report", "scoring"}
+    assert shown["scoring"] == 100
+    assert "| rows | 3 |" in shown["score-summary"]
+    assert "null_name 1" in shown["score-summary"]
+    assert json.loads(shown["label-shares"]) == [
+        {"language": "under 10 rows each", "rows": 2, "share": "66.7%"}
+    ]
+    assert (published / "report.html").as_uri().replace("/latest/", "/") in shown["run-report"]
+    assert "# Model report: v0001" in server.artifacts(runs["train default"]["id"])["model-card"]
+    assert set(server.artifacts(runs["ingest"]["id"])) == {"data-report"}
 
 
 @pytest.mark.server
-def test_no_name_reaches_the_server(server: dict[str, str], tmp_path: Path) -> None:
+def test_no_name_reaches_the_server(server: PrefectServer, tmp_path: Path) -> None:
     people = tmp_path / "people.csv"
     people.write_text("id,name\n1,Canaryname\n2,Canaryother\n")
     _command(server, tmp_path, "score.py", str(people))
-    kept = [p for p in Path(server["PREFECT_HOME"]).rglob("*") if p.is_file()]
-    assert any(p.suffix == ".db" for p in kept)
-    assert not [p for p in kept if b"Canary" in p.read_bytes()]
+    assert server.files_with(b"Canary") == []
 
 
 @pytest.mark.server
 def test_a_failed_run_is_failed_on_the_server_and_says_why(
-    server: dict[str, str], tmp_path: Path
+    server: PrefectServer, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "flows" / "score.py"), "nowhere.csv"],
-        cwd=tmp_path, env=server, capture_output=True, text=True, timeout=300,
+        cwd=tmp_path, env=server.environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 66
-    runs = _api(server["PREFECT_API_URL"], "/flow_runs/filter", {"limit": 50})
-    failed = [run["state"] for run in runs if run["name"] == "score nowhere.csv"]
-    assert [state["type"] for state in failed] == ["FAILED"]
-    assert "does not exist" in failed[0]["message"]
+    [run] = [run for run in server.runs() if run["name"] == "score nowhere.csv"]
+    assert run["state"]["type"] == "FAILED"
+    assert run["state"]["message"].endswith("InputMissingError: nowhere.csv does not exist")
+
+    def explained() -> bool:
+        logs = server.api("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+        return any("goes on from the work that is finished" in log["message"] for log in logs)
+
+    until(explained, "the state hook's line is in the run's log")
+
+
+@pytest.mark.server
+def test_the_message_of_a_fault_is_not_recorded(server: PrefectServer, tmp_path: Path) -> None:
+    script = tmp_path / "faulty.py"
+    script.write_text(
+        "from flows.tracking import flow, task\n"
+        "@task(name='look up')\n"
+        "def look_up(name): return {}[name]\n"
+        "@flow(name='faulty', flow_run_name='faulty')\n"
+        "def faulty(): look_up('Canary' + 'fault')\n"
+        "faulty()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path, env=server.environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert "Canaryfault" not in done.stdout + done.stderr
+    [run] = [run for run in server.runs() if run["name"] == "faulty"]
+    assert run["state"]["type"] == "FAILED"
+    assert "unexpected KeyError in faulty.py, line 3" in run["state"]["message"]
+    assert server.files_with(b"Canaryfault") == []
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from flows.tracking import device_slot
+who, log = sys.argv[1], Path("log")
+def note(what):
+    with log.open("a") as file: file.write(f"{who} {what}\\n")
+note("tries")
+with device_slot("cuda"):
+    note("in")
+    while Path("hold").exists(): time.sleep(0.1)
+    note("out")
+"""
+
+
+@pytest.mark.server
+def test_two_runs_never_hold_the_gpu_at_once(server: PrefectServer, tmp_path: Path) -> None:
+    script = tmp_path / "hold.py"
+    script.write_text(_HOLD)
+    log = tmp_path / "log"
+
+    def start(who: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(script), who], cwd=tmp_path, env=server.environment
+        )
+
+    def lines() -> list[str]:
+        return log.read_text().splitlines() if log.exists() else []
+
+    # Without the limit on the server nothing is held, and nothing fails.
+    assert start("free").wait(120) == 0
+    assert lines() == ["free tries", "free in", "free out"]
+
+    server.api("/v2/concurrency_limits/", {"name": tracking.GPU_LIMIT, "limit": 1})
+    log.unlink()
+    (tmp_path / "hold").touch()
+    first = start("a")
+    until(lambda: "a in" in lines(), "the first is in")
+    second = start("b")
+    until(lambda: "b tries" in lines(), "the second tries")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(4)
+    (tmp_path / "hold").unlink()
+    assert (first.wait(120), second.wait(120)) == (0, 0)
+    assert lines() == ["a tries", "a in", "b tries", "a out", "b in", "b out"]
