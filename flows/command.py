@@ -41,6 +41,7 @@ def new_app(examples: str) -> App:
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
 
 
