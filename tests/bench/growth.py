@@ -257,7 +257,7 @@ def draw(found: list[Measured], path: Path) -> None:
             axes.set_yscale("log")
         else:
             axes.set_ylim(0, 1.15 * max(costs))
-        axes.tick_params(axis="y", colors="tab:blue")
+        axes.tick_params(axis="y", which="both", colors="tab:blue")
         if dimension != "duplicates":
             axes.set_xscale("log")
         if dimension in ("length", "labels"):
@@ -313,8 +313,8 @@ def plan(found: list[Measured], cores: str, staging: float | None = None) -> lis
         split = "" if gpus == 1 else "; a run uses one GPU, so 16 runs on a sixteenth of the files"
         lines.append(
             f"| {gpus} × H200, either model | {rate:,.0f} | {minutes:.1f} min | **not measured**: "
-            f"bound by {gpus * HOST_CORES} assumed CPU cores at {HOST_SECONDS:.2f} s per million rows, "
-            f"not by the GPU (above 250 M names/s); needs {disk:.1f} GB/s of disk{split} |"
+            f"bound by {gpus * HOST_CORES} assumed CPU cores at {HOST_SECONDS:.2f} s per million "
+            f"rows, not by the GPU (above 250 M names/s); needs {disk:.1f} GB/s of disk{split} |"
         )
     return [
         *lines,
