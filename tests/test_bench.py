@@ -72,8 +72,8 @@ def test_growth_is_measured_and_leaves_no_table(tmp_path: Path) -> None:
 
 def test_plan_scales_what_was_measured(growth: ModuleType) -> None:
     measured = growth.Measured("rows", 10**7, 10**7, 20.0, 35.0, 500.0, 8 * 10**7, 12 * 10**7, 10)
-    lines = growth.plan([measured])
-    assert lines[2].startswith("| 2 cores, default | 500,000 | 5.6 | measured on 10,000,000 rows")
+    lines = growth.plan([measured], "2")
+    assert lines[2].startswith("| 2 cores, default | 500,000 | 5.6 h | measured on 10,000,000 rows")
     assert sum("**not measured**" in line for line in lines) == 2
     text = "\n".join(lines)
     assert "80 GB in, 120 GB out" in text

@@ -227,12 +227,13 @@ def circumstances(*libraries: str) -> str:
     )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return (
-        f"{datetime.date.today().isoformat()}, {_processor()}, {_cores()} cores, {memory:.0f} GB, "
+        f"{datetime.date.today().isoformat()}, {_processor()}, {cores()} cores, {memory:.0f} GB, "
         f"Python {platform.python_version()}, {versions}"
     )
 
 
-def _cores() -> str:
+def cores() -> str:
+    """Return how many cores this process may use, of how many."""
     usable, all_ = len(os.sched_getaffinity(0)), os.cpu_count()
     return str(all_) if usable == all_ else f"{usable} of {all_}"
 

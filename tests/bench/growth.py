@@ -257,9 +257,12 @@ def draw(found: list[Measured], path: Path) -> None:
             axes.set_yscale("log")
         else:
             axes.set_ylim(0, 1.15 * max(costs))
-        axes.tick_params(axis="y", colors="tab:blue")
+        axes.tick_params(axis="y", which="both", colors="tab:blue")
         if dimension != "duplicates":
             axes.set_xscale("log")
+        if dimension in ("length", "labels"):
+            axes.set_xticks(values, [f"{value:,}" for value in values])
+            axes.minorticks_off()
         axes.set_title(TITLES[dimension], fontsize=10)
     for axes in grid[len(dimensions) :]:
         axes.set_visible(False)
@@ -278,16 +281,14 @@ HOST_SECONDS = 0.11 + 1 / 13 + 1 / 16 + 0.41
 HOST_CORES = 16  # assumed beside each GPU
 
 
-def plan(found: list[Measured], staging: float | None = None) -> list[str]:
-    """Return hours and sizes for 10^10 rows, from the largest run of each model; ``staging``: more
-    seconds per row for CSV than for Parquet, where that is known."""
+def plan(found: list[Measured], cores: str, staging: float | None = None) -> list[str]:
+    """Return hours and sizes for 10^10 rows, from the largest run of each model on ``cores``;
+    ``staging``: more seconds per row for CSV than for Parquet, where that is known."""
     largest = {
         model: max((m for m in found if m.dimension == dimension), key=lambda m: m.rows)
         for dimension, model in (("rows, tiny", "tiny"), ("rows", "default"))
         if any(m.dimension == dimension for m in found)
     }
-    if not largest:
-        raise SystemExit("nothing is measured yet; run growth.py without --plan first")
     sizes = next(iter(largest.values()))
     gb_in, gb_out = (
         PLANNED * size / sizes.rows / 1e9 for size in (sizes.bytes_in, sizes.bytes_out)
@@ -296,23 +297,24 @@ def plan(found: list[Measured], staging: float | None = None) -> list[str]:
     alone = (gb_in + gb_out) / hashing  # seconds with one core busy, before and after the work
     parts = -(-PLANNED // 2**20)
     lines = [
-        "| where | rows/s while scoring | hours | what the figures are |",
+        "| where | rows/s while scoring | time | what the figures are |",
         "|---|---:|---:|---|",
     ]
     for model, m in largest.items():
         rate = m.rows / m.seconds
         lines.append(
-            f"| 2 cores, {model} | {rate:,.0f} | {PLANNED / rate / 3600:.1f} | measured on "
+            f"| {cores} cores, {model} | {rate:,.0f} | {PLANNED / rate / 3600:.1f} h | measured on "
             f"{m.rows:,} rows (hashing included), scaled |"
         )
     for gpus in (1, 16):
         rate = gpus * HOST_CORES / HOST_SECONDS * MILLION
-        hours = (PLANNED / rate + alone / gpus) / 3600
+        minutes = (PLANNED / rate + alone / gpus) / 60
+        disk = rate * (gb_in + gb_out) / PLANNED
         split = "" if gpus == 1 else "; a run uses one GPU, so 16 runs on a sixteenth of the files"
         lines.append(
-            f"| {gpus} × H200, either model | {rate:,.0f} | {hours:.2f} | **not measured**: bound "
-            f"by {gpus * HOST_CORES} assumed CPU cores at {HOST_SECONDS:.2f} s per million rows, "
-            f"not by the GPU (above 250 M names/s){split} |"
+            f"| {gpus} × H200, either model | {rate:,.0f} | {minutes:.1f} min | **not measured**: "
+            f"bound by {gpus * HOST_CORES} assumed CPU cores at {HOST_SECONDS:.2f} s per million "
+            f"rows, not by the GPU (above 250 M names/s); needs {disk:.1f} GB/s of disk{split} |"
         )
     return [
         *lines,
@@ -324,7 +326,7 @@ def plan(found: list[Measured], staging: float | None = None) -> list[str]:
         f"{gb_out / parts * 1000:.1f} MB, and a receipt each until the run is published.",
         f"- One core works alone for {alone / 60:.0f} minutes: it hashes the input before the "
         f"scoring and all parts once more before publishing, at {hashing:.2f} GB/s (measured). It "
-        "is inside the hours above.",
+        "is inside the times above.",
         "- CSV instead of Parquet: "
         + (
             "not measured yet (peers.py measures it)."
@@ -373,10 +375,12 @@ def main() -> None:
     record = folder / "growth.json"
     known = json.loads(record.read_text()) if record.exists() else {"points": []}
     found = [Measured(**point) for point in known["points"]]
+    if arguments.plan and not found:
+        parser.error("nothing is measured yet; run growth.py without --plan first")
     if arguments.plan:
-        measured = known.get("circumstances")
+        measured = known["circumstances"]
         made = f"By `python tests/bench/growth.py --plan`, from figures of {measured}."
-        lines = [made, "", *plan(found, csv_staging(folder / "peers-zipf.json"))]
+        lines = [made, "", *plan(found, known["cores"], csv_staging(folder / "peers-zipf.json"))]
         print("\n".join(lines))
         return common.write_section(Path(arguments.plan_page), "plan", lines)
     found = [m for m in found if arguments.only and m.dimension != arguments.only]
@@ -396,9 +400,8 @@ def main() -> None:
             m = found[-1]
             print(f"{where}: {m.per_million:.2f} s per million, {m.memory:,.0f} MB", flush=True)
             here = common.circumstances("torch", "polars", "pyarrow")
-            record.write_text(
-                json.dumps({"circumstances": here, "points": [asdict(m) for m in found]}, indent=1)
-            )
+            facts = {"circumstances": here, "cores": common.cores()}
+            record.write_text(json.dumps({**facts, "points": [asdict(m) for m in found]}, indent=1))
     found.sort(key=lambda m: (list(TITLES).index(m.dimension), m.value))
     given = common.command("growth.py", parser, arguments)
     lines = [
