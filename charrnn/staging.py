@@ -57,10 +57,11 @@ class StagedCsv:
     reasons: npt.NDArray[np.uint8]
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file; page checksums are verified as it is read."""
+def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """Open a Parquet file; page checksums are verified as it is read. A ``footer`` that is known
+    is not read again."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a Parquet file") from None

@@ -32,10 +32,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from charrnn.csv_structure import REASONS
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
@@ -309,12 +312,11 @@ def read_partition(partition: Partition) -> pa.Table:
     Raises:
         DataError: the file cannot be read, or gives another number of rows than it promised.
     """
-    with open_parquet(partition.path) as reader:
-        groups, group_start = [], 0
-        for g in range(reader.metadata.num_row_groups):
-            if partition.start <= group_start < partition.stop:
-                groups.append(g)
-            group_start += reader.metadata.row_group(g).num_rows
+    status = partition.path.stat()
+    footer, starts = _footer(partition.path, status.st_size, status.st_mtime_ns)
+    first, last = np.searchsorted(starts, (partition.start, partition.stop))
+    with open_parquet(partition.path, footer) as reader:
+        groups = list(range(first, last))
         try:
             table = reader.read_row_groups(groups, use_threads=False)
             table.validate(full=True)
@@ -329,6 +331,16 @@ def read_partition(partition: Partition) -> pa.Table:
             f"{partition.stop - partition.start}; restore it and run this again"
         )
     return table
+
+
+@lru_cache(maxsize=16)
+def _footer(path: Path, size: int, mtime_ns: int) -> tuple[pq.FileMetaData, npt.NDArray[np.int64]]:
+    """Return a file's footer and the first row of each row group, read once for its partitions:
+    a footer grows with the file, and a large file has many partitions."""
+    with open_parquet(path) as reader:
+        footer = reader.metadata
+    rows = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
+    return footer, np.cumsum([0, *rows[:-1]])
 
 
 def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:
