@@ -41,7 +41,6 @@ def new_app(examples: str) -> App:
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
-        suppress_keyboard_interrupt=False,
     )
 
 
@@ -57,6 +56,7 @@ def run(app: App) -> NoReturn:
     tokens = [token for token in sys.argv[1:] if token != "--track"]
     if not TRACKED and not {"-h", "--help"} & set(tokens):
         _complain("untracked run: no Prefect API is configured (--track records it)", "note")
+    app.suppress_keyboard_interrupt = False  # it is ours to say what that means
     try:
         app(tokens)
     except CycloptsError as error:
