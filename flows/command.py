@@ -33,7 +33,7 @@ def new_app(examples: str) -> App:
     """Return a command line whose commands are functions: their options come from the signature
     and the help from the docstring, so that a flow, its form in Prefect's UI and its command line
     cannot disagree. The help ends with ``examples`` and the exit codes."""
-    return App(
+    app = App(
         help_epilogue=_EPILOGUE.format(examples=examples),
         help_format="plaintext",
         version_flags=[],
@@ -41,7 +41,10 @@ def new_app(examples: str) -> App:
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,  # it is ours to say what that means
     )
+    app.meta.suppress_keyboard_interrupt = False
+    return app
 
 
 def say(text: str = "") -> None:
@@ -56,7 +59,6 @@ def run(app: App) -> NoReturn:
     tokens = [token for token in sys.argv[1:] if token != "--track"]
     if not TRACKED and not {"-h", "--help"} & set(tokens):
         _complain("untracked run: no Prefect API is configured (--track records it)", "note")
-    app.suppress_keyboard_interrupt = False  # it is ours to say what that means
     try:
         app(tokens)
     except CycloptsError as error:
