@@ -305,7 +305,7 @@ def main() -> None:
         f"{arguments.device}, torch {torch.__version__}. Training is in seconds of "
         "processor time; that of `tiny` comes on top of its teacher's."
         + "".join(
-            f" `{name}` was left out; its version's report has its figures."
+            f" `{name}` was left out of this run."
             for name in PRESETS
             if name not in arguments.presets
         ),
