@@ -303,7 +303,12 @@ def main() -> None:
         f"{' '.join(arguments.presets)}` on {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, "
         f"{os.cpu_count()} cores (shared), {arguments.threads} thread, device "
         f"{arguments.device}, torch {torch.__version__}. Training is in seconds of "
-        "processor time; that of `tiny` comes on top of its teacher's.",
+        "processor time; that of `tiny` comes on top of its teacher's."
+        + "".join(
+            f" `{name}` was left out of this run."
+            for name in PRESETS
+            if name not in arguments.presets
+        ),
         "",
         *pooled_lines,
         *bar_lines(honest, pooled, seed),
