@@ -1,5 +1,6 @@
 """What the README says exists: options, files, modules."""
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_every_option_in_the_readme_is_an_option_of_a_flow() -> None:
     known = "".join(p.read_text() for p in (ROOT / "flows").glob("*.py"))
-    known += "".join(p.read_text() for p in (ROOT / "tests/bench").glob("*.py"))
+    known += "".join(p.read_text() for p in (ROOT / "tests").rglob("*.py"))
     foreign = {"--check", "--host", "--port", "--type", "--no-prompt", "--all", "--pool"}
     foreign |= {"--param", "--watch"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - foreign
@@ -23,6 +24,15 @@ def test_every_module_has_its_line_in_the_readme() -> None:
     modules = {p.name for p in (ROOT / "charrnn").glob("*.py")} - {"__init__.py"}
     flows = {p.name for p in (ROOT / "flows").glob("*.py")} - {"__init__.py"}
     assert [name for name in sorted(modules | flows) if f"`{name}`" not in README] == []
+
+
+def test_the_table_of_guarantees_is_that_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tests/faults")
+    from table import RECORD, shown, table
+
+    proofs = json.loads(RECORD.read_text())
+    assert shown(README) == table(proofs)
+    assert [proof for proof in proofs if proof["lost"]] == []
 
 
 @pytest.mark.parametrize("command", ["score", "test"])

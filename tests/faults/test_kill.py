@@ -11,16 +11,18 @@ KILL = "SIGKILL at an operation of ingest, train and score, then once more"
 RANDOM_KILL = "SIGKILL at random times, three in a row, then once more"
 
 
-def chosen(scene: Scene, *, every: bool = False) -> list[int]:
-    """Return which operations CI disturbs: the first of every kind or, asked for, all. Training
-    takes longer: of it only what changes more than a temporary file."""
-    if every and scene.name != "train":
-        return list(range(len(scene.operations)))
+LASTING = ("mkdir", "replace", "rename", "unlink")  # change more than a temporary file
+
+
+def chosen(scene: Scene, names: tuple[str, ...] = ()) -> list[int]:
+    """Return which operations CI disturbs: the first of every kind; only of these ``names``, if
+    some are given, and of training, which takes longer, only lasting ones."""
+    names = LASTING if scene.name == "train" else names
     first: dict[str, int] = {}
     for number, operation in enumerate(scene.operations):
-        first.setdefault(kind(operation), number)
-    lasting = ("mkdir", "replace", "rename", "unlink")
-    return [i for k, i in first.items() if scene.name != "train" or k.split()[0] in lasting]
+        if not names or operation.split()[0] in names:
+            first.setdefault(kind(operation), number)
+    return list(first.values())
 
 
 def problems_of_killing(scene: Scene, server: Server, folder: Path, number: int) -> list[str]:
@@ -37,7 +39,8 @@ def problems_of_killing(scene: Scene, server: Server, folder: Path, number: int)
 def test_kill_at_every_operation(
     scene: Scene, server: Server, disturbed: Path, proof: Proof
 ) -> None:
-    numbers = chosen(scene, every=not scene.old)
+    every = scene.name != "train" and not scene.old
+    numbers = list(range(len(scene.operations))) if every else chosen(scene, LASTING)
     assert [p for n in numbers for p in problems_of_killing(scene, server, disturbed, n)] == []
     proof("P1, P2", KILL, len(numbers))
 

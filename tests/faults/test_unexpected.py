@@ -44,7 +44,7 @@ def test_signal_at_any_operation_stops_at_once(
     scene: Scene, number: int, code: int, word: str, server: Server, disturbed: Path, proof: Proof
 ) -> None:
     codes = []
-    for at in range(0, len(scene.operations), max(1, len(scene.operations) // 4)):
+    for at in range(0, len(scene.operations), max(1, len(scene.operations) // 3)):
         scene.copy(disturbed)
         stopped = scene.run(server, disturbed, plan={"at": at, "do": "signal", "signal": number})
         codes.append(stopped["code"])
