@@ -127,7 +127,7 @@ class Structure:
             inside = self._inside(piece, window, feeds)
             if inside is None:
                 return 0
-            outside = feeds & ~inside
+            outside = feeds > inside
             broken = feeds & inside
             if final:
                 broken[-1] = False  # that line feed is ours
@@ -168,8 +168,8 @@ class Structure:
         edges = quotes | feeds
         edges |= window == self._delimiter
         edges |= window == _RETURN
-        opening, closing = quotes & inside, quotes & ~inside
-        if (opening[1:] & ~edges[:-1]).any() or (closing[:-1] & ~edges[1:]).any():
+        opening, closing = quotes & inside, quotes > inside  # of masks, > is "and not"
+        if (opening[1:] > edges[:-1]).any() or (closing[:-1] > edges[1:]).any():
             walked = self._walk(piece)
             return None if walked is None else _odd(walked)
         return inside

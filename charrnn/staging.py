@@ -237,8 +237,6 @@ def _write_groups(reader: Any, staged: Path, group_rows: int) -> int:
             use_dictionary=False,
             write_statistics=False,
             write_page_checksum=True,
-            write_batch_size=2**16,
-            data_page_size=2**23,
         ) as writer,
     ):
         waiting: list[pa.RecordBatch] = []

@@ -23,6 +23,7 @@ __all__ = [
     "fingerprint_files",
     "is_text",
     "open_source",
+    "parse_budget",
     "read_partition",
     "source_name",
 ]
@@ -213,6 +214,21 @@ def open_source(
     rejected = pa.concat_tables(rejects)
     check_budget(rejected, rows, max_rejected)
     return Source(tuple(files), tuple(parquet), schema, rows, counts, rejected)
+
+
+def parse_budget(text: str) -> int | float:
+    """Return how many rows may be rejected: ``"20"`` → 20 rows, ``"0.1%"`` → 0.001 of the rows.
+
+    Raises:
+        ConfigError: it is neither a number nor a share from 0% to 100%.
+    """
+    try:
+        allowed = float(text[:-1]) / 100 if text.endswith("%") else int(text)
+    except ValueError:
+        allowed = -1
+    if allowed < 0 or (isinstance(allowed, float) and not allowed <= 1):
+        raise ConfigError(f"max rejected is {text!r}; expected a number of rows or a share like 1%")
+    return allowed
 
 
 def check_budget(rejects: pa.Table, rows: int, allowed: int | float) -> None:

@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 from charrnn import csv_structure, staging
 from charrnn.csv_format import CsvFormat
 from charrnn.errors import ConfigError, DataError
-from charrnn.tables import REJECTS, Source, cut, fingerprint_files, open_source, read_partition
+from charrnn.tables import (
+    REJECTS,
+    Source,
+    cut,
+    fingerprint_files,
+    open_source,
+    parse_budget,
+    read_partition,
+)
 
 CANARY = "Zanzibarova"
 Rows = list[list[str | None]]
@@ -286,6 +294,20 @@ def test_budget_is_over_all_files(tmp_path: Path, allowed: int | float, passes: 
         assert "3 of 10 rows would be rejected (ragged_row 3)" in message
         assert "first: a.csv line 6 ragged_row, b.csv line 5 ragged_row" in message
         assert CANARY not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"), [("0", 0), ("20", 20), ("0.1%", 0.001), ("100%", 1.0), ("0%", 0.0)]
+)
+def test_budget_is_a_number_or_a_share(text: str, allowed: int | float) -> None:
+    found = parse_budget(text)
+    assert (found, type(found)) == (pytest.approx(allowed), type(allowed))
+
+
+@pytest.mark.parametrize("text", ["", "-1", "-1%", "101%", "nan%", "inf%", "0.5", "many", "%"])
+def test_budget_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="max rejected"):
+        parse_budget(text)
 
 
 def test_over_a_million_bad_rows_are_refused_not_collected(

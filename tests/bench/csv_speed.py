@@ -64,7 +64,7 @@ def parquet(path: Path, target: Path) -> None:
     )
     with pq.ParquetWriter(
         target, reader.schema, compression="none", use_dictionary=False, write_statistics=False,
-        write_page_checksum=True, write_batch_size=2**16, data_page_size=2**23,
+        write_page_checksum=True,
     ) as writer:  # fmt: skip
         for batch in reader:
             writer.write_batch(batch)
