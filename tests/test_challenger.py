@@ -190,6 +190,23 @@ def test_result_does_not_depend_on_the_partitions(
     assert found[0] != found[2]
 
 
+def test_every_partition_is_read_once(
+    source: str, compare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import charrnn.challenger as module
+
+    read: list[int] = []
+    original = module.read_partition
+
+    def counted(partition: Any) -> pa.Table:
+        read.append(partition.index)
+        return original(partition)
+
+    monkeypatch.setattr(module, "read_partition", counted)
+    compare(source)
+    assert sorted(read) == list(range(10))
+
+
 def test_no_name_is_in_a_comparison(source: str, compare: Callable[..., Path]) -> None:
     run = compare(source, flips=True)
     written = b"".join(path.read_bytes() for path in run.iterdir())

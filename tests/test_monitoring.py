@@ -401,6 +401,19 @@ def test_a_run_of_the_first_schema_is_still_verified_and_passed_over_by_drift(
     assert read_manifest(new)["drift"]["previous"] is None
 
 
+@pytest.mark.parametrize("damage", [
+    {"profile": {"rows": 1}}, {"profile": None}, {"options": {}}, {"model": {}}, {"drift": 5},
+])  # fmt: skip
+def test_a_damaged_manifest_stops_no_later_run(
+    run_score: Callable[..., Path], damage: dict[str, Any]
+) -> None:
+    first = run_score(people("people.parquet", short_names(100)))
+    second = run_score(people("people.parquet", short_names(100, seed=1)))
+    (second / "manifest.json").write_bytes(json_bytes({**read_manifest(second), **damage}))
+    third = run_score(people("people.parquet", short_names(100, seed=2)))
+    assert (previous(third) or {})["against"] == first.name
+
+
 def test_a_run_of_a_newer_schema_is_refused(run_score: Callable[..., Path]) -> None:
     run = run_score(people("people.parquet", short_names(20)))
     manifest = {**read_manifest(run), "schema_version": SCHEMA_VERSION + 1}

@@ -11,7 +11,18 @@ import pytest
 from charrnn.corpus import Corpus
 from charrnn.evaluation import evaluate
 from charrnn.model_report import model_report
-from charrnn.report import RESPONSIBLE_USE, heading, page, paragraph, table
+from charrnn.report import (
+    RESPONSIBLE_USE,
+    Link,
+    Table,
+    heading,
+    html_of,
+    markdown_of,
+    page,
+    paragraph,
+    signed,
+    table,
+)
 from charrnn.run_report import run_report
 from charrnn.runs import read_manifest
 from charrnn.versions import ModelVersion
@@ -136,6 +147,35 @@ def test_report_of_a_run_escapes_what_users_name(manifest: tuple[Path, dict[str,
     }
     text, _ = checked(run_report({**document, **hostile}))
     assert text.count(HOSTILE) >= 4
+
+
+def test_comparison_with_before_escapes_what_users_name(
+    manifest: tuple[Path, dict[str, Any]],
+) -> None:
+    _, document = manifest
+    model = {**document["drift"]["model"], "against": HOSTILE, "class_shares": {HOSTILE: 1.0}}
+    text, _ = checked(run_report({**document, "drift": {"model": model, "previous": None}}))
+    assert text.count(HOSTILE) == 2
+    assert "Not compared with the run before" in text
+
+
+def test_report_of_a_run_without_drift_has_no_such_section(
+    manifest: tuple[Path, dict[str, Any]],
+) -> None:
+    _, document = manifest
+    text, _ = checked(run_report({key: document[key] for key in document if key != "drift"}))
+    assert "Compared with before" not in text
+
+
+def test_link_in_a_table_is_escaped_and_plain_in_markdown() -> None:
+    linked = Table(("run",), [(Link(HOSTILE, 'a"b/report.html'),)])
+    assert '<a href="a&quot;b/report.html"' in html_of(linked)
+    assert HOSTILE not in html_of(linked)
+    assert "report.html" not in markdown_of(linked)
+
+
+def test_number_that_rounds_to_nothing_has_no_minus() -> None:
+    assert [signed(value, 1) for value in (-0.04, -0.06, 2)] == ["+0.0", "−0.1", "+2.0"]
 
 
 def test_report_of_a_run_lists_at_most_fifty_inputs(
