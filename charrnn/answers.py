@@ -114,6 +114,8 @@ class Predictions:
         ambiguous: bool ``(N,)``; unfamiliarity: float32 ``(N,)``.
         status: index into ``STATUSES``, uint8 ``(N,)``.
         reason: index into ``REASONS``, uint8 ``(N,)``.
+        lengths: characters after normalising, int64 ``(N,)``; unknown: those of them that are not
+            in the vocabulary.
     """
 
     ranked: npt.NDArray[np.int64]
@@ -125,6 +127,8 @@ class Predictions:
     unfamiliarity: npt.NDArray[np.float32] | None
     status: npt.NDArray[np.uint8]
     reason: npt.NDArray[np.uint8]
+    lengths: npt.NDArray[np.int64]
+    unknown: npt.NDArray[np.int64]
 
     @classmethod
     def blank(
@@ -143,6 +147,8 @@ class Predictions:
             unfamiliarity=None,
             status=np.where(reason == 0, SCORED, UNSCORED).astype(np.uint8),
             reason=reason,
+            lengths=np.zeros(N, np.int64),
+            unknown=np.zeros(N, np.int64),
         )
 
     def abstain_below(self, confidence: float) -> None:

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 import hashlib
+import json
 import lzma
 import math
 import re
@@ -85,6 +86,7 @@ SCHEMA = pa.schema(
     ]
 )
 _DIGEST_KEY = b"charrnn.content_sha256"
+_TABLE_KEY = b"charrnn.table_digest"  # of the table's cells
 # Names are letters with these between them; anything else is a stray character.
 _NAME = re.compile(r"[^\W\d_]+(?:[ '\-.,]+[^\W\d_]+)*[ '\-.,]*", re.UNICODE)
 _PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file
@@ -197,8 +199,10 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
         pa.array(values, field.type)
         for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
     ]
-    metadata = {_DIGEST_KEY: content_digest(files).encode()}
-    return pa.table(columns, schema=SCHEMA.with_metadata(metadata))
+    table = pa.table(columns, schema=SCHEMA)
+    content = content_digest(files).encode()
+    metadata = {_DIGEST_KEY: content, _TABLE_KEY: _table_digest(table, content)}
+    return table.replace_schema_metadata(metadata)
 
 
 def fold_of(normalised: str) -> int:
@@ -232,13 +236,19 @@ def load_corpus(path: Path) -> Corpus:
         raise InputMissingError(f"{path} does not exist; run `python flows/ingest.py` first")
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable Parquet file; run ingest again") from error
     if not table.schema.equals(SCHEMA):
         raise DataError(
             f"{path} has columns {', '.join(table.column_names)}; a corpus table has "
             f"{', '.join(SCHEMA.names)}; run ingest again"
         )
+    metadata = table.schema.metadata or {}
+    content = metadata.get(_DIGEST_KEY, b"")
+    # Page checksums do not cover the footer, where the digests are; older tables have only one.
+    known = metadata.get(_TABLE_KEY)
+    if known != _table_digest(table, content) if known else not content:
+        raise DataError(f"{path} is damaged; run ingest again")
     languages = table["language"].to_pylist()
     labels = tuple(sorted(set(languages)))
     position = {label: i for i, label in enumerate(labels)}
@@ -248,8 +258,16 @@ def load_corpus(path: Path) -> Corpus:
         label_ids=np.array([position[label] for label in languages], np.int64),
         folds=table["fold"].fill_null(-1).to_numpy().astype(np.int8),
         labels=labels,
-        digest=(table.schema.metadata or {}).get(_DIGEST_KEY, b"").decode(),
+        digest=content.decode(),
     )
+
+
+def _table_digest(table: pa.Table, content: bytes) -> bytes:
+    """Return a digest over every cell of a corpus table and over its content digest."""
+    digest = hashlib.sha256(content)
+    for column in table.columns:
+        digest.update(json.dumps(column.to_pylist()).encode())
+    return digest.hexdigest().encode()
 
 
 def honest_split(

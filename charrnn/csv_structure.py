@@ -4,153 +4,284 @@ This is the second opinion that ``staging`` holds a CSV parser against. It never
 cell says, only at quotes, delimiters and line feeds, by the rules of RFC 4180 with one leniency
 that parsers share: a quote inside an unquoted cell (``5" disk``) is an ordinary character.
 
-Almost always every quote either opens a cell, closes one, or is doubled inside one; numpy checks
-that for a whole chunk at once. A chunk where it does not hold is walked cell by cell.
+The stream is taken apart in pieces that begin with a record. Almost always every quote of a piece
+either opens a cell, closes one, or is doubled inside one; then a byte is inside a quoted cell where
+the number of quotes up to it is odd. numpy counts that and checks it, for all bytes at once. Only
+in a piece where it does not hold is one quote looked at after the other.
 """
 
 from __future__ import annotations
 
-__all__ = ["Structure"]
+__all__ = ["LONGEST", "REASONS", "Structure"]
 
-import re
+import codecs
 
 import numpy as np
 import numpy.typing as npt
 
-_QUOTE, _FEED, _RETURN = 0x22, 0x0A, 0x0D
+LONGEST = 8 * 2**20  # bytes of the longest record that is accepted, its line end included
+REASONS = ("ragged_row", "invalid_utf8", "bare_return")  # why a record is rejected
+_PIECE = 128 * 1024  # bytes looked at together: what stays in a processor's cache
+_MOST_REJECTED = 1_000_000
+_FEED, _RETURN = 0x0A, 0x0D
+_BOM = b"\xef\xbb\xbf"
+Mask = npt.NDArray[np.bool_]  # one per byte of a piece
 Positions = npt.NDArray[np.int64]
 
 
 class Structure:
     """The structure of what has been fed so far.
 
+    Args:
+        quote: the quote character; "" where quotes are ordinary characters.
+        multiline: accept line feeds inside quoted cells.
+        columns: where given, a record (never the first) that has another number of fields, bytes
+            that are not UTF-8 or a carriage return of its own is *rejected*: recorded and left out
+            of what ``feed`` returns. Blank lines are no records of several columns.
+
     Attributes:
+        records: records seen, header, blank lines and rejected ones included.
         blank: records that are an empty line.
-        multiline: line feeds inside quoted cells.
+        line_breaks: line feeds inside quoted cells.
+        unterminated: the last record lacks its line end.
         problem: what is wrong and in which line, without any cell; "" while all is well. Nothing
-            more is counted once it is set.
+            more is taken once it is set.
+        first_fields: fields of the first record rejected for their number.
+        first_invalid: place in the stream of the first byte that is not UTF-8, -1 for none.
     """
 
-    def __init__(self, delimiter: str) -> None:
+    def __init__(
+        self, delimiter: str, quote: str = '"', *, multiline: bool = False, columns: int = 0
+    ) -> None:
+        self.records = 0
         self.blank = 0
-        self.multiline = 0
-        self.first_multiline = 0
+        self.line_breaks = 0
+        self.unterminated = False
         self.problem = ""
+        self.first_fields = 0
+        self.first_invalid = -1
         self._delimiter = ord(delimiter)
-        self._cell_end = np.zeros(256, bool)
-        self._cell_end[[self._delimiter, _FEED, _RETURN]] = True
-        self._outside_feeds = 0
+        self._quote = quote.encode()
+        self._multiline = multiline
+        self._columns = columns
         self._line = 1  # physical line of the next byte
-        self._inside = False  # of a quoted cell
-        self._opened = 0  # the line it was opened in
-        self._before = b"\n"  # the last bytes seen; the stream starts like a line does
-        self._held = b""  # quotes at a chunk's end wait for the byte behind them
-        self._started = False
+        self._taken = 0  # bytes before it
+        self._pending = b""  # of a record that has not ended yet
+        self._rejected: list[tuple[Positions, Positions, npt.NDArray[np.uint8]]] = []
+        self._rejects = 0
 
-    @property
-    def records(self) -> int:
-        """Records seen, header and blank lines included, an unfinished last one too."""
-        return self._outside_feeds + (self._before[-1] != _FEED or self._inside)
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream."""
-        if not self._started and chunk:
-            self._started = True
-            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
-        data = self._held + chunk
-        ready = data.rstrip(b'"')
-        self._held = data[len(ready) :]
-        self._take(ready)
-
-    def finish(self) -> None:
-        """Take the end of the stream."""
-        held, self._held = self._held, b""
-        self._take(held)
-        if self._inside and not self.problem:
-            self.problem = f"the quote opened in line {self._opened} is never closed"
-
-    def _take(self, data: bytes) -> None:
-        if not data or self.problem:
-            return
-        offset = len(self._before)
-        window = np.frombuffer(self._before + data, np.uint8)
-        feeds = np.flatnonzero(window[offset:] == _FEED) + offset
-        if b"\0" in data:
-            self._complain(feeds, data.index(b"\0") + offset, "holds a NUL byte; is it UTF-16?")
-            return
-        quotes = np.flatnonzero(window[offset:] == _QUOTE) + offset
-        if not self._all_switch(window, quotes):
-            walked = self._walk(window, feeds, offset)
-            if walked is None:
-                return
-            quotes = walked
-        # Inside or outside a quoted cell: the parity of the quotes that open or close one.
-        inside = (np.searchsorted(quotes, feeds) + self._inside) % 2 == 1
-        outside = feeds[~inside]
-        if inside.any():
-            self.first_multiline = self.first_multiline or self._line_of(feeds, feeds[inside][0])
-            self.multiline += int(inside.sum())
-        previous = window[outside - 1]
-        after_return = outside[(previous == _RETURN) & (outside >= 2)]
-        self.blank += int((previous == _FEED).sum() + (window[after_return - 2] == _FEED).sum())
-        self._outside_feeds += len(outside)
-        opening = quotes[self._inside :: 2]
-        opening = opening[window[opening - 1] != _QUOTE]  # not those that double one
-        if opening.size:
-            self._opened = self._line_of(feeds, opening[-1])
-        self._inside = bool((len(quotes) + self._inside) % 2)
-        self._line += len(feeds)
-        self._before = (self._before + data)[-2:]
-
-    def _all_switch(self, window: npt.NDArray[np.uint8], quotes: Positions) -> bool:
-        """Whether every quote opens a cell, closes one or is doubled in one, if each switches
-        between inside and outside. By induction that is then what they do."""
-        opening = (np.arange(len(quotes)) + self._inside) % 2 == 0
-        before = window[quotes[opening] - 1]
-        if quotes.size and opening[0] and before[0] == _QUOTE:
-            return False  # its neighbour was settled before: this is no doubled quote
-        at = quotes[~opening] + 1
-        behind = window[at[at < len(window)]]  # at the end of the stream, nothing is behind
-        return bool(
-            (self._cell_end[before] | (before == _QUOTE)).all()
-            and (self._cell_end[behind] | (behind == _QUOTE)).all()
-        )
-
-    def _walk(
-        self, window: npt.NDArray[np.uint8], feeds: Positions, offset: int
-    ) -> Positions | None:
-        """Return the quotes that open or close a cell, found cell by cell; None after a problem."""
-        data = window.tobytes()
-        ends = re.compile(b"[" + re.escape(bytes([self._delimiter])) + b"\r\n]")
-        switches: list[int] = []
-        inside, at = self._inside, offset
-        cell_starts = not inside and bool(self._cell_end[data[at - 1]])
-        while at < len(data):
-            if inside:
-                closing = data.find(b'"', at)
-                if closing < 0:
-                    break
-                behind = data[closing + 1 : closing + 2]
-                if behind == b'"':
-                    at = closing + 2
-                    continue
-                if behind and not self._cell_end[behind[0]]:
-                    self._complain(feeds, closing, "has text behind a closing quote")
-                    return None
-                switches.append(closing)
-                inside, cell_starts, at = False, False, closing + 1
-            elif cell_starts and data[at] == _QUOTE:
-                switches.append(at)
-                inside, at = True, at + 1
+    def feed(self, chunk: bytes) -> bytes | memoryview:
+        """Take the next bytes of the stream; return the records that are whole by now."""
+        data = self._pending + chunk
+        if not self._taken and data.startswith(_BOM):
+            data, self._taken = data[len(_BOM) :], len(_BOM)
+        kept: list[bytes] = []
+        at, size = 0, _PIECE
+        while at < len(data) and not self.problem:
+            whole = self._take(data[at : at + size], kept)
+            at += whole
+            if whole:
+                size = _PIECE
+            elif size >= LONGEST and len(data) - at >= LONGEST:
+                self.problem = self.problem or (
+                    f"line {self._line} begins a record longer than {LONGEST:,} bytes; is a quote "
+                    "left open, or is this no CSV file?"
+                )
+            elif at + size >= len(data):
+                break
             else:
-                end = ends.search(data, at)
-                if end is None:
-                    break
-                cell_starts, at = True, end.end()
-        return np.array(switches, np.int64)
+                size *= 2
+        self._pending = data[at:]
+        return b"".join(kept) if self._columns else memoryview(data)[:at]
 
-    def _complain(self, feeds: Positions, position: int, what: str) -> None:
-        self.problem = f"line {self._line_of(feeds, position)} {what}"
+    def finish(self) -> bytes:
+        """Take the end of the stream; return the last record, with the line end it may lack."""
+        last, self._pending = self._pending, b""
+        if not last or self.problem:
+            return b""
+        self.unterminated = True
+        last += b"\n"
+        kept: list[bytes] = []
+        if not self._take(last, kept, final=True):
+            self.problem = self.problem or f"line {self._line} holds a quote that is never closed"
+        return b"".join(kept) if self._columns else last
 
-    def _line_of(self, feeds: Positions, position: int | np.int64) -> int:
-        return self._line + int(np.searchsorted(feeds, position))
+    def rejected(self) -> tuple[Positions, Positions, npt.NDArray[np.uint8]]:
+        """Return, of every rejected record: its line, which row of the file it would have been
+        (from 0), and its reason as an index into ``REASONS``; in the order of the stream."""
+        empty = np.empty(0, np.int64)
+        parts = [(empty, empty, np.empty(0, np.uint8)), *self._rejected]
+        lines, records, reasons = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return lines, records, reasons
+
+    def _take(self, piece: bytes, kept: list[bytes], *, final: bool = False) -> int:
+        """Take the whole records at the start of ``piece``; return their number of bytes."""
+        if b"\0" in piece:
+            self._complain(piece, piece.index(b"\0"), "holds a NUL byte; is it UTF-16?")
+            return 0
+        window = np.frombuffer(piece, np.uint8)
+        feeds = window == _FEED
+        inside = None
+        outside = feeds
+        if self._quote and self._quote in piece:
+            inside = self._inside(piece, window, feeds)
+            if inside is None:
+                return 0
+            outside = feeds & ~inside
+            broken = feeds & inside
+            if final:
+                broken[-1] = False  # that line feed is ours
+            if not self._multiline and broken.any():
+                what = (
+                    "has a line break inside a quoted cell; close the quote, or give --multiline "
+                    "if that is meant"
+                )
+                self._complain(piece, int(broken.argmax()), what)
+                return 0
+        whole = piece.rfind(b"\n") + 1
+        if whole and not outside[whole - 1]:
+            ends = np.flatnonzero(outside)
+            whole = int(ends[-1]) + 1 if ends.size else 0
+        if not whole:
+            return 0
+        feeds, outside = feeds[:whole], outside[:whole]
+        if self._columns:
+            kept.append(self._sift(piece[:whole], feeds, outside, inside))
+        records, lines = int(np.count_nonzero(outside)), int(np.count_nonzero(feeds))
+        self.blank += _blank_lines(piece, window[:whole], outside)
+        self.records += records
+        self.line_breaks += lines - records
+        self._line += lines
+        self._taken += whole
+        return whole
+
+    def _inside(self, piece: bytes, window: npt.NDArray[np.uint8], feeds: Mask) -> Mask | None:
+        """Return which bytes are inside a quoted cell (its opening quote is, its closing quote is
+        not); None after a problem.
+
+        The parity of the quotes says it if every quote opens a cell, closes one or is doubled in
+        one, that is, if those that open have the end of a cell or a quote before them, and those
+        that close have one behind them: by induction from the start of the piece.
+        """
+        quotes = window == self._quote[0]
+        inside = _odd(quotes)
+        edges = quotes | feeds
+        edges |= window == self._delimiter
+        edges |= window == _RETURN
+        opening, closing = quotes & inside, quotes & ~inside
+        if (opening[1:] & ~edges[:-1]).any() or (closing[:-1] & ~edges[1:]).any():
+            walked = self._walk(piece)
+            return None if walked is None else _odd(walked)
+        return inside
+
+    def _walk(self, piece: bytes) -> Mask | None:
+        """Return the quotes that open or close a cell, found one by one; None after a problem."""
+        quote, edges = self._quote, bytes([self._delimiter, _FEED, _RETURN])
+        switches = np.zeros(len(piece), np.bool_)
+        at = piece.find(quote)
+        while at >= 0:
+            if at and piece[at - 1] not in edges:  # an ordinary character of an unquoted cell
+                at = piece.find(quote, at + 1)
+                continue
+            closing = piece.find(quote, at + 1)
+            while closing >= 0 and piece[closing + 1 : closing + 2] == quote:
+                closing = piece.find(quote, closing + 2)
+            switches[at] = True
+            if closing < 0:
+                break
+            if piece[closing + 1 : closing + 2] and piece[closing + 1] not in edges:
+                self._complain(piece, closing, "has text behind a closing quote")
+                return None
+            switches[closing] = True
+            at = piece.find(quote, closing + 1)
+        return switches
+
+    def _sift(self, piece: bytes, feeds: Mask, outside: Mask, inside: Mask | None) -> bytes:
+        """Note the records of ``piece`` that are to be rejected; return the others."""
+        window = np.frombuffer(piece, np.uint8)
+        ends = np.flatnonzero(outside)
+        starts = np.concatenate([[0], ends[:-1] + 1])
+
+        def unquoted(byte: int) -> Positions:
+            found = window == byte
+            return np.flatnonzero(found if inside is None else found & ~inside[: len(piece)])
+
+        length = ends - starts
+        blank = (length == 0) | ((length == 1) & (window[starts] == _RETURN))
+        delimiters = unquoted(self._delimiter)
+        fields = 1 + np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts)
+        ragged = (fields != self._columns) & ~blank
+        ragged[0] &= self.records > 0  # the header is never rejected
+        if ragged.any() and not self.first_fields:
+            self.first_fields = int(fields[ragged.argmax()])
+        reasons = ragged.astype(np.uint8)
+        if b"\r" in piece:
+            returns = unquoted(_RETURN)
+            bare = returns[window[returns + 1] != _FEED]  # a piece ends with a line feed
+            reasons[np.searchsorted(ends, bare)] = 3
+        for start in _invalid(piece, ends):
+            reasons[np.searchsorted(ends, start)] = 2
+            if self.first_invalid < 0:
+                self.first_invalid = self._taken + start
+        if not self.records:
+            reasons[0] = 0  # the header
+        bad = np.flatnonzero(reasons)
+        if not bad.size:
+            return piece
+        records = self.records + bad - 1
+        if self._columns > 1:
+            records -= self.blank + np.cumsum(blank)[bad]
+        lines = self._line + np.searchsorted(np.flatnonzero(feeds), starts[bad])
+        self._rejected.append((lines, records, reasons[bad] - 1))
+        self._rejects += bad.size
+        if self._rejects > _MOST_REJECTED:
+            self.problem = (
+                f"over {_MOST_REJECTED:,} rows are bad; are delimiter, quote and encoding right?"
+            )
+        edges = np.concatenate([[0], np.stack([starts[bad], ends[bad] + 1], 1).ravel()])
+        stops = np.append(edges[1::2], len(piece))
+        return b"".join(piece[a:b] for a, b in zip(edges[::2], stops, strict=True))
+
+    def _complain(self, piece: bytes, position: int, what: str) -> None:
+        line = self._line + piece.count(b"\n", 0, position)
+        self.problem = f"line {line} {what}"
+
+
+def _odd(marks: Mask) -> Mask:
+    """Return where the number of marks so far, the one here included, is odd.
+
+    Bit by bit that is a sum over all before; in words of 64 bits it takes six shifts.
+    """
+    words = np.zeros(-(-len(marks) // 64), np.uint64)
+    packed = np.packbits(marks, bitorder="little")
+    words.view(np.uint8)[: len(packed)] = packed
+    for shift in (1, 2, 4, 8, 16, 32):
+        words ^= words << np.uint64(shift)
+    odd = np.bitwise_xor.accumulate(words >> np.uint64(63))  # at the end of each word
+    words[1:] ^= np.uint64(0) - odd[:-1]  # all bits of a word that begins odd
+    bits = np.unpackbits(words.view(np.uint8), count=len(marks), bitorder="little")
+    return bits.view(np.bool_)
+
+
+def _blank_lines(piece: bytes, window: npt.NDArray[np.uint8], ends: Mask) -> int:
+    """Return how many records of a piece are an empty line; ``ends`` marks their line feeds."""
+    blank = int(ends[0]) + int(np.count_nonzero(ends[1:] & ends[:-1]))
+    if b"\r" in piece and len(window) > 1:
+        after = ends[1:] & (window[:-1] == _RETURN)
+        blank += int(after[0]) + int(np.count_nonzero(after[1:] & ends[:-2]))
+    return blank
+
+
+def _invalid(piece: bytes, ends: Positions) -> list[int]:
+    """Return the place of the first byte that is not UTF-8 of every record that has one."""
+    found: list[int] = []
+    view, at = memoryview(piece), 0
+    while not piece.isascii():
+        try:
+            codecs.utf_8_decode(view[at:], "strict", True)
+        except UnicodeDecodeError as error:
+            found.append(at + error.start)
+            at = int(ends[np.searchsorted(ends, found[-1])]) + 1
+        else:
+            break
+    return found

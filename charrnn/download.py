@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
-from charrnn.files import explained, replace_file
+from charrnn.files import explained, make_folder, open_part, remove_file, replace_file
 
 MAX_BYTES = 256 * 2**20
 _CHUNK = 2**16
@@ -44,8 +44,7 @@ def fetch(
     _check_address(url)
     if target.exists():
         return target
-    with explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     partial = target.with_name(target.name + ".part")
     problem: Exception | None = None
     for attempt in range(attempts):
@@ -59,7 +58,7 @@ def fetch(
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 416:  # the part does not fit the file any more
-                partial.unlink(missing_ok=True)
+                remove_file(partial)
             problem = error
         except (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException) as error:
             problem = error
@@ -101,11 +100,11 @@ def _fetch_rest(
         expected = response.headers.get("Content-Length")
         size = have if resumed else 0
         total = size + int(expected) if expected else None
-        with partial.open("ab" if resumed else "wb") as file:
+        with open_part(partial, keep=resumed) as file:
             while chunk := response.read(_CHUNK):
                 size += len(chunk)
                 if size > max_bytes:
-                    partial.unlink()
+                    remove_file(partial)
                     raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
                 with explained(partial):
                     file.write(chunk)

@@ -7,7 +7,8 @@
     ├── OutputError           73  the destination cannot be created or written
     ├── StorageError          74  reading or writing failed underneath us (disk full, I/O error)
     ├── BusyError             75  another run holds the destination; try again later
-    └── ModelError            78  a model version is missing, damaged or not ours to load
+    ├── ModelError            78  a model version is missing, damaged or not ours to load
+    └── DriftError            79  the run is published, but its names are not like those before
 
 0 is success, 2 a wrong command line (argparse), 130 Ctrl-C and 143 SIGTERM. Messages name the
 object, what was expected, what was found and the fix; they never contain a name or a cell.
@@ -20,6 +21,7 @@ __all__ = [
     "CharrnnError",
     "ConfigError",
     "DataError",
+    "DriftError",
     "InputMissingError",
     "ModelError",
     "OutputError",
@@ -77,6 +79,13 @@ class ModelError(CharrnnError):
     """A model version is missing, damaged, or written in a format this release cannot load."""
 
     exit_code = 78
+
+
+class DriftError(CharrnnError):
+    """The run is whole and published; its names are not like the model's or the run's before, and
+    the caller asked to fail then."""
+
+    exit_code = 79
 
 
 def did_you_mean(wanted: str, existing: Iterable[str]) -> str:

@@ -5,24 +5,33 @@ in the same folder, fsync the file, rename it, fsync the folder. A reader sees t
 whole new one, also after a power cut. Locks are ``flock``: they die with the process that holds
 them, so nobody has to clean up after a kill.
 
-Local POSIX file systems only; ``publish_folder`` and ``hold`` rely on rename and flock.
+A path has one temporary name, ``.NAME.tmp``, and whoever writes to it holds a lock on it. So what a
+killed writer left is taken over by the next one, and two writers of one path take turns.
+
+Nothing else in this package creates, renames or removes a file; ``tests/faults`` counts on it: it
+fails and kills every operation of a run in turn. Local POSIX file systems only;
+``publish_folder`` and ``hold`` rely on rename and flock.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "SUMS",
     "TEMPORARY",
     "check_sums",
     "explained",
     "hold",
     "json_bytes",
+    "make_folder",
+    "open_part",
     "publish_folder",
+    "remove_file",
     "remove_tree",
     "replace_file",
     "sha256_of",
     "swap_link",
     "sync_folder",
-    "unique_suffix",
+    "withdraw_folder",
     "write_bytes",
     "write_sums",
     "writing_to",
@@ -34,41 +43,57 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from charrnn.errors import BusyError, CharrnnError, ModelError, OutputError, StorageError
 
-TEMPORARY = ".tmp"  # suffix of files being written; whoever holds the lock may remove them
+TEMPORARY = ".tmp"  # suffix of a file being written; see ``_temporary_of``
 SUMS = "SHA256SUMS"
 
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed to ``path``,
-    on failure removed. ``path`` holds its old content until then.
+    on failure removed. ``path`` holds its old content until then. Another writer of ``path``, in
+    this process or not, waits.
 
     Raises:
         OutputError: the folder cannot be created or written.
         StorageError: the disk is full or fails.
     """
-    temporary = path.with_name(f"{path.name}.{unique_suffix()}{TEMPORARY}")
-    try:
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            replace_file(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    temporary = _temporary_of(path)
+    with explained(path):
+        make_folder(path.parent)
+        with _open_alone(temporary) as file:
+            try:
+                yield temporary
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+        sync_folder(path.parent)
 
 
-def unique_suffix() -> str:
-    """Return a text that no other process or thread gets, for names of temporary files."""
-    return uuid.uuid4().hex[:12]
+def _temporary_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}{TEMPORARY}")
+
+
+def _open_alone(temporary: Path) -> BinaryIO:
+    """Open ``temporary``, empty and locked, once no other writer has it."""
+    while True:
+        file = temporary.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
+                file.truncate(0)  # of what a killed writer left
+                return file
+        file.close()  # the other writer has renamed or removed it meanwhile
 
 
 def replace_file(temporary: Path, path: Path) -> None:
@@ -77,6 +102,13 @@ def replace_file(temporary: Path, path: Path) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def open_part(path: Path, *, keep: bool) -> BinaryIO:
+    """Open a file that grows over several calls, such as a download, at its end; unless ``keep``,
+    from its beginning."""
+    with explained(path):
+        return cast(BinaryIO, path.open("ab" if keep else "wb"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -120,12 +152,44 @@ def publish_folder(staging: Path, final: Path) -> None:
 
 
 def swap_link(link: Path, target: str) -> None:
-    """Point the symbolic link ``link`` at ``target``, atomically."""
-    temporary = link.with_name(f"{link.name}.{unique_suffix()}{TEMPORARY}")
+    """Point the symbolic link ``link`` at ``target``, atomically; the caller holds the lock of its
+    folder."""
+    temporary = _temporary_of(link)
     with explained(link):
+        temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         temporary.replace(link)
         sync_folder(link.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, durably; one that exists is fine."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    with explained(folder):
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            sync_folder(new.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file; missing is fine."""
+    with explained(path):
+        path.unlink(missing_ok=True)
+
+
+def withdraw_folder(folder: Path) -> None:
+    """Remove a published folder: out of sight in one step, as ``.purged-NAME``, then for good.
+
+    Raises:
+        StorageError: a file could not be removed.
+    """
+    hidden = folder if folder.name.startswith(".") else folder.with_name(f".purged-{folder.name}")
+    with explained(folder):
+        folder.rename(hidden)
+        sync_folder(folder.parent)
+    remove_tree(hidden)
+    if hidden.exists():
+        raise StorageError(f"{hidden} could not be removed; remove it by hand")
 
 
 def remove_tree(folder: Path) -> None:
@@ -134,28 +198,45 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextmanager
-def hold(lock: Path, holder: str) -> Iterator[None]:
+def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock while the block runs; ``holder`` tells others who we are.
+
+    Args:
+        wait: until it is free; for work of moments only.
 
     Raises:
         BusyError: somebody else holds it; the message names them.
     """
+    make_folder(lock.parent)
     with explained(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a+")
+        file: BinaryIO = lock.open("ab+", buffering=0)
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            file.seek(0)
+            other = _read_holder(file)
             raise BusyError(
-                f"{lock.parent} is being written by {file.read().strip() or 'another process'}; "
+                f"{lock.parent} is being written by {other or 'another process'}; "
                 "wait for it to end, then run this again"
             ) from None
-        file.truncate(0)
-        file.write(holder)
-        file.flush()
-        yield
+        with explained(lock):
+            file.truncate(0)
+            file.write(holder.encode())
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
+
+
+def _read_holder(file: BinaryIO) -> str:
+    """Return who holds a lock; it is taken a moment before that is written."""
+    for _ in range(100):
+        file.seek(0)
+        if other := file.read().decode(errors="replace").strip():
+            return other
+        time.sleep(0.01)
+    return ""
 
 
 def sha256_of(path: Path) -> str:
@@ -164,10 +245,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_sums(folder: Path) -> None:
-    """Write ``SHA256SUMS`` over every other file in ``folder``; ``sha256sum -c`` reads it."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
-    write_bytes(folder / SUMS, "".join(f"{sha256_of(folder / n)}  {n}\n" for n in names).encode())
+def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Write ``SHA256SUMS``, which ``sha256sum -c`` reads, over ``names`` or else over every other
+    file in ``folder``; return name → digest."""
+    if names is None:
+        names = (p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
+    sums = {name: sha256_of(folder / name) for name in sorted(names)}
+    write_bytes(folder / SUMS, "".join(f"{sums[n]}  {n}\n" for n in sums).encode())
+    return sums
 
 
 def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
@@ -211,8 +296,8 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(_nearest(path)).free
             raise StorageError(
-                f"no space left while writing {path} ({free / 1e6:.0f} MB free); nothing was "
-                "published, free some space and run this again"
+                f"no space left while writing {path} ({free / 1e6:.0f} MB free); nothing half "
+                "written is visible, free some space and run this again"
             ) from error
         if error.errno in (
             errno.EACCES,

@@ -1,7 +1,7 @@
 """Logits for many names, with no step spent on padding, nor twice on what names have in common.
 
 ``Engine`` is the fast way; ``CharRNN`` on exact-length batches is the plain one, the reference,
-and what runs on a GPU, while training, and for pooling over all states.
+and what runs on a GPU, while training, for pooling over all states and for very long names.
 
 The trie. After its first t characters a name's hidden state depends on these characters alone, so
 names that begin alike can share their first states. Sorted names have equal prefixes side by side,
@@ -15,8 +15,8 @@ The other direction of a bidirectional network does the same to the names read f
 ``h2o`` is linear, so each direction adds its own share to the logits and sorts as it likes. The
 n-grams' sum is a state like the others: a step adds the n-grams that end with its symbol.
 
-Two sizes bound memory: names are sorted, and can share, within a *block*; a sorted block is walked
-in *chunks* so small that a level stays in the processor's cache.
+Three sizes bound memory and keep what is at hand in the processor's cache: names are sorted, and
+can share, within a *block*; a sorted block is walked in *chunks*; a level is walked in *slices*.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ __all__ = ["Engine", "batches", "logits_of"]
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from torch.nn import functional as F
 
 from charrnn.errors import StorageError
 from charrnn.model import CharRNN, NgramTable
-from charrnn.vocabulary import Counts, Encoded, Ids
+from charrnn.vocabulary import Counts, Encoded, Ids, eight_from
 
-_BLOCK = 2**18  # names sorted together: more share more, and take more memory
-_CHUNK_NAMES = 2**13  # names walked together
-_CHUNK_FLOATS = 2**20  # and at most so many numbers as addends to their gates
+_BLOCK = 2**20  # names sorted together: more share more, and take more memory
+_CHUNK_NAMES = 2**14  # names walked together,
+_CHUNK_FLOATS = 2**21  # at most so many numbers as addends to their gates,
+_CHUNK_SYMBOLS = 2**18  # and about so many symbols
+_SLICE = 2**10  # steps of the cell in one go
 _PLAIN_NAMES = 2**10  # names of one length in a pass without a trie, on a CPU
+_LONGEST_SHARED = 2**8  # characters: longer names are answered by themselves
 _ANSWER_ROWS = 2**14  # rows of logits handed out at a time
 _SORTED_SYMBOLS = 24  # names are sorted by about so many characters
 
@@ -72,16 +75,16 @@ class Engine:
         """Yield ``(row numbers, logits)``, int64 ``(B,)`` and float ``(B, L)`` on the network's
         device, until each of ``rows`` (all when None) has come once, in any order."""
         chosen = np.arange(len(encoded)) if rows is None else rows
-        if not self._directions:
-            for batch in batches(encoded.lengths[chosen], self._plain_size):
-                yield from self._plain(encoded, chosen[batch])
-            return
+        alone = encoded.lengths[chosen] > (_LONGEST_SHARED if self._directions else -1)
+        apart, chosen = chosen[alone], chosen[~alone]
+        for batch in batches(encoded.lengths[apart], self._plain_size):
+            yield from self._plain(encoded, apart[batch])
         readings = [_Reading.of(encoded, d.backward) for d in self._directions]
         for start in range(0, len(chosen), _BLOCK):
             block = chosen[start : start + _BLOCK]
             logits: Tensor = self.network.h2o.bias.repeat(len(block), 1)
             for direction, reading in zip(self._directions, readings, strict=True):
-                logits += direction.logits(reading, block, self.batch_size)
+                direction.add_logits(logits, reading, block, self.batch_size)
             for first in range(0, len(block), _ANSWER_ROWS):
                 some = slice(first, first + _ANSWER_ROWS)
                 yield block[some], logits[some]
@@ -89,7 +92,8 @@ class Engine:
     def _plain(self, encoded: Encoded, rows: Counts) -> Iterator[tuple[Counts, Tensor]]:
         """Yield the answers for names of one length, in smaller batches where the device's memory
         asks for it; the size that fits is kept for the batches to come."""
-        step, first = max(1, min(self._plain_size, len(rows))), 0
+        longer = max(1, int(encoded.lengths[rows[0]]) // _LONGEST_SHARED)  # than is usual
+        step, first = max(1, min(self._plain_size // longer, len(rows))), 0
         while first < len(rows):
             some = rows[first : first + step]
             try:
@@ -99,15 +103,19 @@ class Engine:
                     raise StorageError(
                         "the device has no memory for a single name; use --device cpu"
                     ) from None
-                self._plain_size = step = step // 2
+                step //= 2
+                self._plain_size = step * longer
                 continue
             yield some, logits
             first += len(some)
 
     def _ids(self, encoded: Encoded, rows: Counts) -> Tensor:
         """Return the ids of names of one length, uint8 ``(B, T)``, on the network's device."""
-        ids, _ = encoded.padded(rows)
-        return torch.from_numpy(ids).to(self.network.h2o.weight.device)
+        ids = torch.from_numpy(encoded.padded(rows)[0])
+        device = self.network.h2o.weight.device
+        if device.type == "cpu":
+            return ids
+        return ids.pin_memory().to(device, non_blocking=True)  # while it works on the last batch
 
 
 def batches(lengths: Counts, batch_size: int) -> Iterator[Counts]:
@@ -182,144 +190,225 @@ class _Direction:
     state_size: int
     ngrams: Tensor | None
 
-    def logits(self, reading: _Reading, rows: Counts, batch_size: int) -> Tensor:
-        """Return what this direction adds to the logits of N names, ``(N, L)``."""
+    @property
+    def remembers(self) -> bool:
+        """Whether a step needs the parent's state itself, and not its product alone."""
+        return self.step is not _rnn_step
+
+    def add_logits(self, logits: Tensor, reading: _Reading, rows: Counts, batch_size: int) -> None:
+        """Add to the logits of N names, ``(N, L)``, what this direction has to say."""
         order = reading.sorted(rows)
-        found = self.table.new_empty(len(rows), self.h2o.shape[1])
-        place = np.empty_like(order)  # where in ``found`` a name's logits are
-        size = min(batch_size, max(1, _CHUNK_FLOATS // self.table.shape[1]))
-        space = self._space(min(size, len(rows)))
+        mean = 2 + int(reading.lengths[rows].mean())  # symbols in a name
+        limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], _CHUNK_SYMBOLS // mean)
+        size = min(max(1, min(limits)), len(rows))
+        space = _Space.of(self, size)
         for first in range(0, len(rows), size):
             chunk = order[first : first + size]
-            ids, lengths = reading.columns(rows[chunk])
-            buckets = 0 if self.ngrams is None else len(self.ngrams) - 1
-            trie = _Trie.of(ids, lengths, len(self.table), buckets)
-            place[chunk[trie.names]] = np.arange(first, first + len(chunk))
-            self._walk(trie, space, found[first : first + size])
-        return found.index_select(0, torch.from_numpy(place))
+            trie = _Trie.of(*reading.columns(rows[chunk]))
+            found = self._walk(trie, space)
+            if self.ngrams is not None:
+                found += _ngram_logits(trie, self.ngrams)
+            logits.index_add_(0, torch.from_numpy(chunk[trie.names]), found)
 
-    def _space(self, size: int) -> list[Tensor]:
-        """Return buffers for ``size`` names: addends to the gates, by symbol and below by parent,
-        ``(V + 1 + size, X)``; states of two levels and of parents; last hidden states."""
-        like, S, H = self.table, self.state_size, len(self.h2o)
-        addends = torch.cat((self.table, like.new_zeros(size, self.table.shape[1])))
-        return [addends, *(like.new_zeros(size, width) for width in (S, S, S, H))]
+    def _walk(self, trie: _Trie, space: _Space) -> Tensor:
+        """Return the recurrence's logits of B names, ``(B, L)``, in the order of ``trie.names``."""
+        V1, H, size = len(self.table), len(self.h2o), space.size
+        space.addends[V1 + size] = 0  # the root is what lies above level 0
+        space.states[1][0] = 0
+        rows = torch.from_numpy(trie.pairs(V1, size)).view(-1)
 
-    def _walk(self, trie: _Trie, space: list[Tensor], out: Tensor) -> None:
-        """Put the logits of B names into ``out``, ``(B, L)``, in the order of ``trie.names``."""
-        addends, state, following, parents, last = space
-        V1, H = len(self.table), len(self.h2o)
-        by_parent = addends[V1:, : self.h2h.shape[1]]
-        by_parent[0] = 0  # the root
-        state[0] = 0
-        sums = None  # (M, L), double: a running sum over a long name would lose digits
-        if self.ngrams is not None:
-            sums = F.embedding_bag(trie.grams, self.ngrams, mode="sum").double()
-        first, done, every_second = 0, 0, torch.arange(0, 2 * len(last), 2)
-        above = first  # where the level above begins
-        for nodes, ending in zip(trie.nodes, trie.ending, strict=True):
-            n = nodes + ending
-            pairs = trie.pairs[first : first + n]
-            x = torch.embedding_bag(addends, pairs.view(-1), every_second[:n])[0]  # sums, (n, X)
-            if self.step is not _rnn_step:  # which sees its parent in x only
-                torch.index_select(state, 0, pairs[:, 1] - V1, out=parents[:n])
-            self.step(x, parents[:n], following[:n])
-            state, following = following, state
-            torch.mm(state[:nodes, :H], self.h2h, out=by_parent[:nodes])
-            last[done : done + ending] = state[nodes:n, :H]
-            if sums is not None and first:
-                sums[first : first + n] += sums[above:first].index_select(0, pairs[:, 1] - V1)
-            above, first, done = first, first + n, done + ending
-        torch.mm(last[:done], self.h2o, out=out)
-        if sums is not None:
-            out += sums.index_select(0, trie.ends) * trie.scale
+        def take(first: int, out: Tensor) -> None:
+            """Take the steps from number ``first`` on, all of level t, into ``out``, ``(n, S)``."""
+            pairs = rows[2 * first : 2 * (first + len(out))]
+            x = torch.embedding_bag(space.addends, pairs, space.pairs[: len(out)])[0]  # (n, X)
+            parents = space.parents[: len(out)]
+            if self.remembers:
+                above = pairs[1::2] - (V1 + (t + 1) % 2 * size)
+                torch.index_select(space.states[t % 2 - 1], 0, above, out=parents)
+            self.step(x, parents, out)
+
+        node, end, done = 0, sum(trie.nodes), 0
+        for t, (nodes, ending) in enumerate(zip(trie.nodes, trie.ending, strict=True)):
+            below = space.addends[V1 + t % 2 * size :, : self.h2h.shape[1]]
+            for start, stop in _slices(nodes):
+                own = slice(start, stop) if self.remembers else slice(0, stop - start)
+                states = space.states[t % 2][own]
+                take(node + start, states)
+                torch.mm(states[:, :H], self.h2h, out=below[start:stop])
+            for start, stop in _slices(ending):
+                take(end + start, space.last[done + start : done + stop])
+            node, end, done = node + nodes, end + ending, done + ending
+        return torch.mm(space.last[:done, :H], self.h2o)
+
+
+def _slices(count: int) -> Iterator[tuple[int, int]]:
+    """Yield ``(start, stop)`` of slices of ``_SLICE``."""
+    for start in range(0, count, _SLICE):
+        yield start, min(start + _SLICE, count)
+
+
+def _ngram_logits(trie: _Trie, weights: Tensor) -> Tensor:
+    """Return the n-grams' logits of B names, ``(B, L)``, in the order of ``trie.names``."""
+    parents = torch.from_numpy(trie.parents)
+    buckets = torch.from_numpy(trie.buckets(len(weights) - 1))
+    # Of a step's own n-grams first, (M, L); then added up along the way, in double precision: a
+    # running sum over a long name would lose digits.
+    sums = F.embedding_bag(buckets, weights, mode="sum").double()
+    ends, edges = sum(trie.nodes), np.cumsum(trie.nodes).tolist()
+    deeper = ends + trie.ending[0]  # the first last step with a node above
+    for first, stop in [*pairwise(edges), (deeper, len(sums))]:
+        sums[first:stop] += sums.index_select(0, parents[first:stop])
+    lengths = trie.lengths[trie.names]
+    count = sum(np.maximum(lengths - n + 1, 0) for n in NgramTable.ORDERS)
+    scale = torch.from_numpy(NgramTable.SCALE / np.sqrt(count))
+    return (sums[ends:] * scale[:, None]).to(weights.dtype)
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Buffers for the walk through tries of at most ``size`` names.
+
+    Attributes:
+        addends: ``(V + 1 + 2·size, X)``: what is summed up for the gates; a row for every symbol,
+            then one for every node of a level, levels taking turns.
+        states: of a level's nodes, ``(size, S)`` or, where nobody asks for them again, of a
+            slice, ``(_SLICE, S)``; twice, for levels to take turns.
+        parents: ``(_SLICE, S)``.
+        last: ``(size, S)``; the states in which names end.
+        pairs: int64; 0, 2, 4, …: where in a flat array pairs begin.
+    """
+
+    size: int
+    addends: Tensor
+    states: tuple[Tensor, Tensor]
+    parents: Tensor
+    last: Tensor
+    pairs: Tensor
+
+    @classmethod
+    def of(cls, direction: _Direction, size: int) -> _Space:
+        """Return buffers that suit a direction."""
+        table, S = direction.table, direction.state_size
+        addends = table.new_empty(len(table) + 2 * size, table.shape[1])
+        addends[: len(table)] = table
+        addends[len(table) :, direction.h2h.shape[1] :] = 0  # a parent has no say there
+        kept = size if direction.remembers else _SLICE
+        return cls(
+            size=size,
+            addends=addends,
+            states=(table.new_empty(kept, S), table.new_empty(kept, S)),
+            parents=table.new_empty(_SLICE, S),
+            last=table.new_empty(size, S),
+            pairs=torch.arange(0, 2 * _SLICE, 2),
+        )
 
 
 @dataclass(frozen=True)
 class _Trie:
-    """The steps that B sorted names need, level by level: first its nodes (distinct proper
-    prefixes), then the last steps of the names that end there.
+    """The M steps that B sorted names need: first all nodes, level by level, then the last step of
+    every name, level by level.
 
     Attributes:
-        pairs: int64 ``(M, 2)``; each step's symbol and V + 1 + its parent's number in the level
-            above: rows of ``addends``.
-        nodes: number of nodes of each level.
+        ids: uint8 ``(T, B)``; a name in every column, ``PAD`` below it.
+        lengths: int64 ``(B,)``.
+        nodes: number of nodes of each of the T levels.
         ending: number of names that end at each level.
-        names: int64 ``(B,)``; the names in the order of their last steps.
-        ends: int64 ``(B,)``; the numbers of the last steps.
-        grams: int64 ``(M, 4)``; buckets of the 1- to 4-grams that end with each step's symbol.
-        scale: float ``(B, 1)``; what the sum of a name's n-grams is multiplied with.
+        cells: int64 ``(M,)``; where a step's symbol is in ``ids``, counted row by row.
+        parents: int64 ``(M,)``; the number of the node above, 0 at the first level.
     """
 
-    pairs: Tensor
+    ids: Ids
+    lengths: Counts
     nodes: list[int]
     ending: list[int]
-    names: Counts
-    ends: Tensor
-    grams: Tensor
-    scale: Tensor
+    cells: Counts
+    parents: Counts
 
     @classmethod
-    def of(cls, ids: Ids, lengths: Counts, offset: int, buckets: int) -> _Trie:
-        """Build it for names in columns, as ``_Reading.columns`` gives them; ``offset``: V + 1;
-        without ``buckets`` no ``grams``."""
+    def of(cls, ids: Ids, lengths: Counts) -> _Trie:
+        """Build it for names in columns, as ``_Reading.columns`` gives them."""
         T, B = ids.shape
-        last = (lengths - 1).astype(np.int32)
-        inside = np.arange(T, dtype=np.int32)[:, None] < last  # before the last step, (T, B)
-        steps = np.empty((T, 2, B), bool)
-        nodes, ends = steps[:, 0], steps[:, 1]
-        # A name opens a node where it leaves the path of the name before it, or that one stops.
-        leaves = ids[:, 1:] != ids[:, :-1]
-        leaves |= ~inside[:, :-1]
-        for t in range(1, T):
-            leaves[t] |= leaves[t - 1]
-        nodes[:, 0], nodes[:, 1:] = True, leaves
-        nodes &= inside
-        ends[:] = False
-        ends[last, np.arange(B)] = True
-        node = np.ones((T + 1, B), np.int32)  # of each name at each level, from 1; the root is 1
-        nodes.cumsum(axis=1, dtype=np.int32, out=node[1:])
-        at = np.flatnonzero(steps)
-        ended = np.flatnonzero(at // B & 1)
-        level, name = at // (2 * B), at % B
-        at = level * B + name
-        pairs = np.empty((len(at), 2), np.int64)
-        pairs[:, 0] = ids.reshape(-1)[at]
-        pairs[:, 1] = node.reshape(-1)[at]
-        pairs[:, 1] += offset - 1
-        names = np.argsort(last, kind="stable")
-        grams = _buckets(ids, level, at, buckets) if buckets else pairs[:0]
+        last = lengths - 1
+        # A name shares the nodes of the name before it as far as the two agree; the steps from
+        # there to its end are its own.
+        begin = np.append(0, np.minimum(_agreeing(ids), last[:-1]))
+        np.minimum(begin, last, out=begin)
+        own = last - begin + 1
+        after = np.cumsum(own)
+        M = int(after[-1])
+        level = np.arange(M) - np.repeat(after - own - begin, own)  # of all steps, name by name
+        order = np.argsort(level.astype(np.min_scalar_type(T)), kind="stable")  # level by level
+        first, ends = np.zeros((2, M), bool)
+        first[after - own] = ends[after - 1] = True
+        first, ends = first[order], ends[order]
+        # A step's parent is its name's step before; for a name's first own step it is the parent
+        # of the step that comes before it in the level, since up to there the names agree.
+        number = np.empty(M, np.int64)
+        number[order] = np.cumsum(~ends) - 1
+        parents = number[order - 1]
+        parents[first] = 0
+        np.maximum.accumulate(parents, out=parents)
+        steps = np.concatenate((np.flatnonzero(~ends), np.flatnonzero(ends)))
+        cells = level * B + np.repeat(np.arange(B), own)
+        ending = np.bincount(last, minlength=T)
         return cls(
-            pairs=torch.from_numpy(pairs),
-            nodes=nodes.sum(axis=1).tolist(),
-            ending=np.bincount(last, minlength=T).tolist(),
-            names=names,
-            ends=torch.from_numpy(ended),
-            grams=torch.from_numpy(grams),
-            scale=torch.from_numpy(_scale(lengths[names])),
+            ids=ids,
+            lengths=lengths,
+            nodes=(np.bincount(level, minlength=T) - ending).tolist(),
+            ending=ending.tolist(),
+            cells=cells[order[steps]],
+            parents=parents[steps],
         )
 
+    @property
+    def names(self) -> Counts:
+        """The names in the order of their last steps, int64 ``(B,)``."""
+        B = len(self.lengths)
+        return self.cells[-B:] % B
 
-def _buckets(ids: Ids, level: Counts, at: Counts, buckets: int) -> Counts:
-    """Return the buckets of the n-grams that end at places ``at`` of ``ids``, ``(M, 4)``, hashed as
-    ``NgramTable`` does; ``buckets``, a row of zeros, for one that would begin before the name."""
-    B = ids.shape[1]
-    flat = np.concatenate((np.zeros(3 * B, np.uint8), ids.reshape(-1)))
-    found = np.empty((len(at), len(NgramTable.ORDERS)), np.int64)
-    code = np.zeros(len(at), np.int64)
-    for n in NgramTable.ORDERS:
-        code |= flat[at + (4 - n) * B].astype(np.int64) << 8 * (n - 1)
-        key = (code | n << 8 * n) * NgramTable._MULTIPLIER  # wraps around
-        found[:, n - 1] = (key >> 40) & (buckets - 1)
-    for n in NgramTable.ORDERS[1:]:
-        found[: np.searchsorted(level, n - 1), n - 1] = buckets
-    return found
+    def pairs(self, offset: int, size: int) -> Counts:
+        """Return the two rows of ``_Space.addends`` that each step sums up, int64 ``(M, 2)``: its
+        symbol's, and its parent's behind the ``offset`` rows of symbols."""
+        T = len(self.nodes)
+        above = np.arange(1, T + 1) % 2 * size  # where the level above was put
+        shift = offset + above - np.cumsum([0, 0, *self.nodes])[:T]
+        pairs = np.empty((len(self.cells), 2), np.int64)
+        pairs[:, 0] = self.ids.reshape(-1)[self.cells]
+        levels = np.concatenate((np.repeat(shift, self.nodes), np.repeat(shift, self.ending)))
+        np.add(self.parents, levels, out=pairs[:, 1])
+        return pairs
+
+    def buckets(self, count: int) -> Counts:
+        """Return the buckets of the n-grams that end with each step's symbol, int64 ``(M, O)``;
+        ``count``, which no n-gram has, for one that would begin before the name."""
+        longest, B = NgramTable.ORDERS[-1], len(self.lengths)
+        before = (longest - 1) * B
+        flat = np.concatenate((np.zeros(before, np.uint8), self.ids.reshape(-1)))
+        found = np.empty((len(self.cells), len(NgramTable.ORDERS)), np.int64)
+        code = np.zeros(len(self.cells), np.int64)
+        column = 0
+        for n in range(1, longest + 1):
+            code |= flat[self.cells + (before - (n - 1) * B)].astype(np.int64) << 8 * (n - 1)
+            if n in NgramTable.ORDERS:
+                found[:, column] = NgramTable.bucket(code, n, count)
+                for first, counts in ((0, self.nodes), (sum(self.nodes), self.ending)):
+                    found[first : first + sum(counts[: n - 1]), column] = count
+                column += 1
+        return found
 
 
-def _scale(lengths: Counts) -> npt.NDArray[np.float32]:
-    """Return what ``NgramTable`` multiplies the sum of a name's n-grams with, ``(B, 1)``."""
-    count = sum(np.maximum(lengths - n + 1, 0) for n in NgramTable.ORDERS)
-    return (NgramTable._SCALE / np.sqrt(count)).astype(np.float32)[:, None]
+def _agreeing(ids: Ids) -> Counts:
+    """Return with how many of its first symbols each name but the first agrees with the name
+    before it, for names in columns, ``(T, B)``."""
+    T, B = ids.shape
+    agree = np.ones(B - 1, bool)
+    shared = np.zeros(B - 1, np.min_scalar_type(T))
+    for t in range(T):
+        agree &= ids[t, 1:] == ids[t, :-1]
+        if not agree.any():
+            break
+        shared += agree
+    return shared.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -327,8 +416,7 @@ class _Reading:
     """N names as one direction reads them: turned around or not, and with their boundaries.
 
     Attributes:
-        flat, starts, lengths: as in ``Encoded``, with ids of 0 behind ``flat``, so that a slice
-            that begins at a name never runs off the end.
+        flat, starts, lengths: as in ``Encoded``.
         edges: the first and last id of every name, or None where there are no boundaries.
         bits: that hold an id.
     """
@@ -347,33 +435,29 @@ class _Reading:
         if backward:
             flat, edges = flat[::-1], edges[::-1]
             starts = len(flat) - starts - encoded.lengths
-        behind = int(encoded.lengths.max(initial=0)) + 2 * _SORTED_SYMBOLS
         return cls(
-            flat=np.concatenate((flat, np.zeros(behind, np.uint8))),
+            flat=np.concatenate((flat, np.zeros(8, np.uint8))),
             starts=starts,
             lengths=encoded.lengths,
             edges=edges if vocabulary.boundaries else None,
             bits=len(vocabulary.symbols).bit_length(),
         )
 
-    def slices(self, rows: Counts, start: int, width: int) -> Ids:
-        """Return names' ids from number ``start`` on, ``PAD`` behind them, uint8 ``(B, width)``."""
-        begin = self.starts[rows] + np.minimum(start, self.lengths[rows])
-        left = (self.lengths[rows] - start).astype(np.int32)
-        ids = sliding_window_view(self.flat, width)[begin]
-        ids *= np.arange(width, dtype=np.int32) < left[:, None]
-        return ids
-
     def columns(self, rows: Counts) -> tuple[Ids, Counts]:
         """Return ``(ids, lengths)`` as ``Encoded.padded`` does, but with a name in each column,
         ``(T, B)``. An empty name without boundaries is one step of padding."""
-        lengths = self.lengths[rows]
-        longest = int(lengths.max(initial=0))
+        starts, lengths = self.starts[rows], self.lengths[rows]
+        longest = int(lengths.max())
+        marks = 0 if self.edges is None else 1
+        ids = np.zeros((max(1, longest + 2 * marks), len(rows)), np.uint8)
+        short = lengths.astype(np.min_scalar_type(longest))
+        for t in range(longest):
+            row = ids[t + marks]
+            self.flat.take(starts + t, out=row, mode="clip")
+            row *= short > t
         if self.edges is None:
-            return self.slices(rows, 0, max(1, longest)).T.copy(), np.maximum(lengths, 1)
-        ids = np.zeros((longest + 2, len(rows)), np.uint8)
+            return ids, np.maximum(lengths, 1)
         ids[0] = self.edges[0]
-        ids[1:-1] = self.slices(rows, 0, longest).T
         ids[lengths + 1, np.arange(len(rows))] = self.edges[1]
         return ids, lengths + 2
 
@@ -381,20 +465,44 @@ class _Reading:
         """Return the order that sorts N names by their first characters: a few at a time, packed
         into a key, and only names still tied go on to the next few. What is left unsorted in the
         end is shared less, and not wrong."""
-        K = (63 - len(rows).bit_length()) // self.bits  # characters in a key
         order = np.arange(len(rows))
-        at, group = order.copy(), np.zeros(len(rows), np.int64)  # tied names: where, with whom
-        for start in range(0, _SORTED_SYMBOLS, K):
-            key = group
-            for ids in self.slices(rows[order[at]], start, K).T:
-                key = (key << self.bits) | ids
-            by = np.argsort(key)
-            order[at], key = order[at[by]], key[by]
-            opens = np.diff(key, prepend=-1) != 0
-            tied = ~opens | ~np.append(opens[1:], True)
-            tied &= key & (2**self.bits - 1) > 0  # the others have ended
-            at, group = at[tied], opens.cumsum()[tied] - 1
+        tied, group = order.copy(), np.zeros(len(rows), np.uint64)  # tied: where, and with whom
+        start = 0
+        while start < _SORTED_SYMBOLS and len(tied):
+            # A key is group, symbols, number: to sort it is to sort numbers along.
+            number_bits, group_bits = (int(n).bit_length() for n in (len(tied), group[-1]))
+            K = min(8, (64 - number_bits - group_bits) // self.bits)
+            symbols = self._packed(rows[order[tied]], start) >> ((8 - K) * self.bits)
+            key = group << K * self.bits | symbols
+            key = key << number_bits | np.arange(len(tied), dtype=np.uint64)
+            key.sort()
+            by = (key & (2**number_bits - 1)).astype(np.int64)
+            order[tied] = order[tied[by]]
+            key >>= number_bits
+            equal = key[1:] == key[:-1]
+            stay = np.append(equal, False)
+            stay[1:] |= equal
+            stay &= key & (2**self.bits - 1) > 0  # the others have ended
+            group = np.cumsum(np.append(True, ~equal)[stay]).astype(np.uint64)
+            tied, start = tied[stay], start + K
         return order
+
+    def _packed(self, rows: Counts, start: int) -> npt.NDArray[np.uint64]:
+        """Return names' eight ids from number ``start`` on, each in ``bits`` bits, the first one
+        uppermost, 0 behind a name's end; uint64 ``(B,)``."""
+        lengths = self.lengths[rows]
+        at = self.starts[rows] + np.minimum(start, lengths)
+        found = eight_from(self.flat, at, lengths - start).byteswap()
+        for lane in (8, 16, 32):  # of two lanes side by side make one, twice as wide
+            gap = np.uint64(lane - self.bits * lane // 8)
+            right = found & np.uint64(_repeated((1 << lane) - 1, 2 * lane))
+            found = (found ^ right) >> gap | right
+        return found
+
+
+def _repeated(bits: int, width: int) -> int:
+    """Return a 64-bit number that repeats ``bits`` every ``width`` bits."""
+    return sum(bits << shift for shift in range(0, 64, width))
 
 
 def _directions(network: CharRNN) -> list[_Direction]:

@@ -20,7 +20,9 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
 
 With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
 name's hashed 1- to 4-grams is trained jointly and its logits are added. The recurrence then learns
-what short pieces do not say.
+what short pieces do not say. The table has several times as many rows as there are n-grams in the
+training names, so that few share one and an n-gram never seen mostly meets a row of zeros; a file
+holds the other rows alone.
 
 Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """
@@ -35,18 +37,25 @@ __all__ = [
     "ModelConfig",
     "NgramTable",
     "RNNCell",
-    "as_stored",
     "blank_network",
+    "from_stored",
+    "to_stored",
 ]
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from charrnn.errors import ConfigError
+
+Codes = TypeVar("Codes", Tensor, npt.NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class ModelConfig:
         bidirectional: also read the name from its end.
         pooling: what ``h2o`` sees: the ``last`` state, or the last state joined by the mean and
             the maximum of all states (``last_mean_max``).
-        ngram_buckets: rows of the n-gram table, a power of two; 0 leaves it out.
+        ngram_buckets: rows of the n-gram table, a power of two up to 2^24; 0 leaves it out.
         dropout: share of the pooled features dropped while training.
         input_dropout: share of the embedding dropped, the same for all characters of a name.
         ngram_dropout: share of the n-grams dropped.
@@ -89,8 +98,9 @@ class ModelConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.embedding_size < 0:
             raise ConfigError(f"embedding_size is {self.embedding_size}; it must not be negative")
-        if self.ngram_buckets < 0 or self.ngram_buckets & (self.ngram_buckets - 1):
-            raise ConfigError(f"ngram_buckets is {self.ngram_buckets}; it must be a power of two")
+        B = self.ngram_buckets
+        if not 0 <= B <= 2**24 or B & (B - 1):  # the hash has 24 bits
+            raise ConfigError(f"ngram_buckets is {B}; it must be a power of two, at most 2^24")
         if not all(0 <= d < 1 for d in (self.dropout, self.input_dropout, self.ngram_dropout)):
             raise ConfigError("dropout, input_dropout and ngram_dropout must be in [0, 1)")
         if self.cell not in _CELLS or self.pooling not in ("last", "last_mean_max"):
@@ -195,7 +205,7 @@ class NgramTable(nn.Module):
     name's n-grams and divided by the root of their number, so that long names do not shout."""
 
     ORDERS = (1, 2, 3, 4)
-    _SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
+    SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
     _MULTIPLIER = 0x1E3779B97F4A7C15  # odd, from the golden ratio (Knuth's multiplicative hashing)
 
     def __init__(self, buckets: int, label_count: int, dropout: float) -> None:
@@ -203,24 +213,30 @@ class NgramTable(nn.Module):
         self.weight = nn.Parameter(torch.zeros(buckets, label_count))
         self.dropout = dropout
 
+    @classmethod
+    def bucket(cls, code: Codes, n: int, buckets: int) -> Codes:
+        """Return the buckets of n-grams of order ``n``, int64 of any shape, from their ids in base
+        256; ``buckets`` is a power of two. Tensors and arrays alike."""
+        # An int64 product wraps around; its upper bits are well mixed.
+        return (((code + (n << 8 * n)) * cls._MULTIPLIER) >> 40) & (buckets - 1)
+
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the n-grams' logits, ``(B, L)``, for int64 ids ``(B, T)``."""
         codes, inside = [], []
         for n in self.ORDERS[: ids.shape[1]]:
-            code = ids.new_full((len(ids), ids.shape[1] - n + 1), n)
+            code = ids.new_zeros(len(ids), ids.shape[1] - n + 1)
             for i in range(n):
                 code = code * 256 + ids[:, i : ids.shape[1] - n + 1 + i]
-            # An int64 product wraps around; its upper bits are well mixed.
-            codes.append(((code * self._MULTIPLIER) >> 40) & (len(self.weight) - 1))
+            codes.append(self.bucket(code, n, len(self.weight)))
             if lengths is not None:
                 ends = torch.arange(n, ids.shape[1] + 1, device=ids.device)
                 inside.append(ends <= lengths[:, None])
         rows = torch.cat(codes, dim=1)  # (B, number of n-grams)
         if lengths is None:
-            each = self.weight.new_full(rows.shape, self._SCALE / rows.shape[1] ** 0.5)
+            each = self.weight.new_full(rows.shape, self.SCALE / rows.shape[1] ** 0.5)
         else:
             each = torch.cat(inside, dim=1).to(self.weight.dtype)
-            each = each * (self._SCALE / each.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
+            each = each * (self.SCALE / each.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
         each = F.dropout(each, self.dropout, self.training)
         return F.embedding_bag(rows, self.weight, per_sample_weights=each, mode="sum")
 
@@ -282,17 +298,53 @@ class CharRNN(nn.Module):
         return F.embedding(ids, table)
 
 
-def as_stored(name: str, tensor: Tensor) -> Tensor:
-    """Return a tensor of the state dict as a file holds it: the n-gram table, most of a model's
-    bytes, in half precision, everything else as it is."""
-    return tensor.half() if name == "ngrams.weight" else tensor
+def to_stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict as a file holds it: of the n-gram table, most of a model's bytes, only
+    the rows that are not zero, in half precision, and their numbers as ``ngrams.rows`` (int32)."""
+    stored = {name: tensor.contiguous() for name, tensor in weights.items()}
+    if "ngrams.weight" in stored:
+        table = stored["ngrams.weight"].half()
+        rows = table.any(dim=1).nonzero()[:, 0]
+        stored |= {"ngrams.weight": table[rows], "ngrams.rows": rows.int()}
+    return stored
+
+
+def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Return the state dict, float32, that ``to_stored`` was given, but for its rounding. A table
+    stored whole, as formats 1 and 2 did, stays whole.
+
+    Raises:
+        ValueError: the stored rows are not rows of the table.
+    """
+    weights = {name: tensor.float() for name, tensor in stored.items() if name != "ngrams.rows"}
+    rows = stored.get("ngrams.rows")
+    if rows is not None:
+        B, L = config.ngram_buckets, config.label_count
+        kept = weights.get("ngrams.weight", torch.zeros(0))
+        if kept.shape != (*rows.shape, L) or not ((rows >= 0) & (rows < B)).all():
+            raise ValueError(f"ngrams.rows are not rows of a table of {B}")
+        weights["ngrams.weight"] = torch.zeros(B, L).index_copy(0, rows.long(), kept)
+    return weights
 
 
 def blank_network(config: ModelConfig) -> CharRNN:
     """Return a network without weights (on the ``meta`` device), for weights to be assigned to; it
     draws nothing from the global generator."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialWeights():
         return CharRNN(config)
+
+
+class _NoInitialWeights(TorchFunctionMode):
+    """Leaves out all of ``nn.init``: drawing weights that are not there takes torch a second of
+    imports."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
 
 
 def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Order", "destination_of", "order_of", "plan_run", "sample_names"]
+__all__ = ["Order", "comparison_order", "destination_of", "order_of", "plan_run", "sample_names"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from charrnn.privacy import Names, check_name_key
 from charrnn.runs import RunPlan, fingerprint, staging_folder
 from charrnn.staging import open_parquet
 from charrnn.tables import (
+    CsvFormat,
     InputFile,
     Source,
     as_large_string,
@@ -55,6 +56,7 @@ class Order:
     whether it has been done already; for that, nothing has to be staged."""
 
     files: tuple[InputFile, ...]
+    csv: CsvFormat
     model: dict[str, str]
     options: dict[str, Any]
     fingerprint: str
@@ -67,34 +69,66 @@ def order_of(
     *,
     partition_rows: int,
     names: Names = "keep",
+    csv: CsvFormat | None = None,
+    max_rejected: int | float = 0,
 ) -> Order:
     """Fingerprint the input files together with the model and the options.
 
     Args:
         partition_rows: rows of a partition.
         names: what becomes of the name column in the output (see ``privacy.hide_names``).
+        csv: how CSV files are written; ``CsvFormat()`` where not given.
+        max_rejected: how many rows may be rejected where ``csv`` rejects bad ones: a number, or a
+            share of all rows.
 
     Raises:
         CharrnnError: the input is missing, or changes while it is read.
     """
     if partition_rows < 1:
         raise ConfigError(f"partition rows are {partition_rows}; expected at least 1")
+    if not max_rejected >= 0:
+        raise ConfigError(f"max rejected is {max_rejected}; expected 0 or more")
+    form = csv or CsvFormat()
     wanted = {
         **options.to_json(),
         "partition_rows": partition_rows,
         "names": names,
         "name_key": check_name_key(names),
+        "csv": form.to_json(),
+        "max_rejected": max_rejected,
     }
     files = fingerprint_files(discover(source))
     return Order(
         files,
+        form,
         {"name": version.name, "digest": version.digest},
         wanted,
         fingerprint(files, version.digest, wanted),
     )
 
 
-def plan_run(order: Order, destination: Path, added: Sequence[str], *, multiline: bool) -> RunPlan:
+def comparison_order(
+    source: str,
+    models: tuple[ModelVersion, ModelVersion],
+    options: dict[str, Any],
+    csv: CsvFormat,
+) -> Order:
+    """Fingerprint the input files together with two models, champion and challenger, and the
+    options of their comparison, ``name_column`` and ``partition_rows`` among them.
+
+    Raises:
+        CharrnnError: the input is missing, or changes while it is read.
+    """
+    if options["partition_rows"] < 1:
+        raise ConfigError(f"partition rows are {options['partition_rows']}; expected at least 1")
+    files = fingerprint_files(discover(source))
+    digest = " ".join(version.digest for version in models)
+    both = {"name": " ".join(version.name for version in models), "digest": digest}
+    wanted = {**options, "csv": csv.to_json(), "max_rejected": 0}
+    return Order(files, csv, both, wanted, fingerprint(files, digest, wanted))
+
+
+def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
     """Stage the input, check its columns and cut it into partitions.
 
     Staging folders of other fingerprints are left-overs of runs that will not go on; the caller
@@ -111,8 +145,10 @@ def plan_run(order: Order, destination: Path, added: Sequence[str], *, multiline
     for left_over in destination.glob(".staging-*"):
         if left_over != staging:
             remove_tree(left_over)
-    rows = order.options["partition_rows"]
-    opened = open_source(order.files, staging, partition_rows=rows, multiline=multiline)
+    rows, allowed = order.options["partition_rows"], order.options["max_rejected"]
+    opened = open_source(
+        order.files, staging, partition_rows=rows, csv=order.csv, max_rejected=allowed
+    )
     check_name_column(opened.schema, order.options["name_column"])
     check_no_clash(opened.schema, added)
     return RunPlan(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 __all__ = [
     "NUMBERED_LABELS",
+    "draw_class_shares",
     "draw_confusion",
     "draw_curve",
+    "draw_history",
     "draw_reliability",
     "percent",
     "svg",
@@ -17,7 +19,7 @@ __all__ = [
 import html
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,6 +181,87 @@ def draw_curve(
     axes.set_xlabel("Share of names answered")
     axes.set_ylabel("Accuracy of the answers")
     _inpercent(axes.xaxis, axes.yaxis)
+
+
+def draw_class_shares(figure: Figure, shares: Sequence[tuple[str, float, float]]) -> None:
+    """Draw two shares per label, (label, before, after): a hollow and a filled dot on one line."""
+    axes = figure.subplots()
+    labels, before, after = zip(*shares, strict=True)
+    y = np.arange(len(labels))
+    axes.hlines(y, before, after, color=_BLUE, linewidth=1.6)
+    axes.plot(before, y, "o", color=_BLUE, markerfacecolor="white", markersize=6)
+    axes.plot(after, y, "o", color=_BLUE, markersize=6)
+    axes.set_yticks(y, labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", color=_GREY, alpha=0.3, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("Share of the rows")
+    _inpercent(axes.xaxis)
+
+
+# After Okabe & Ito: told apart also by people who see fewer colours.
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_RED = "#b3261e"
+
+
+def draw_history(
+    figure: Figure,
+    when: Sequence[str],
+    lines: Mapping[str, Sequence[float | None]],
+    *,
+    shares: bool = True,
+    zero: bool = True,
+    limits: Sequence[float] = (),
+    marked: Collection[tuple[str, int]] = (),
+    breaks: Sequence[int] = (),
+) -> None:
+    """Draw up to six values per run over the runs, each line named at its right end; a value that
+    is None leaves a gap.
+
+    Args:
+        when: what each run is called, N of them.
+        lines: name → N values.
+        shares: write the values as per cent. zero: let the axis begin at 0.
+        limits: values that get a dashed line.
+        marked: (name, run) whose point is to stand out.
+        breaks: runs before which a dotted line is drawn.
+    """
+    axes = figure.subplots()
+    N = len(when)
+    x = np.arange(N)
+    for limit in limits:
+        axes.axhline(limit, color=_GREY, linestyle=(0, (4, 3)), linewidth=0.8)
+    for i in breaks:
+        axes.axvline(i - 0.5, color=_INK, linestyle=(0, (1, 2)), linewidth=0.9)
+    ends = []
+    for color, (name, values) in zip(_LINES, lines.items(), strict=False):
+        y = np.array([np.nan if value is None else value for value in values], float)
+        axes.plot(x, y, "-", color=color, linewidth=1.5, marker="o", markersize=3 if N > 20 else 4)
+        known = np.flatnonzero(~np.isnan(y))
+        red = [i for i in known.tolist() if (name, i) in marked]
+        axes.plot(x[red], y[red], "o", color=_RED, markersize=7)
+        if known.size:
+            ends.append((float(y[known[-1]]), name, color))
+    if zero:
+        axes.set_ylim(bottom=0)
+    if shares:
+        _inpercent(axes.yaxis)
+    else:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    bottom, top = axes.get_ylim()
+    step = (top - bottom) / 9  # a line of text
+    height = -np.inf
+    for value, name, color in sorted(ends) if len(lines) > 1 else ():
+        height = max(value, height + step)
+        axes.annotate(name, (1, height), (6, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", color=color, va="center")  # fmt: skip
+    shown = range((N - 1) % -(-N // 8), N, -(-N // 8))
+    axes.set_xticks(shown, [when[i].replace(" ", "\n") for i in shown], fontsize=7)
+    axes.set_xlim(-0.3, N - 0.7)
+    axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 def _inpercent(*axes: Axis) -> None:

@@ -15,8 +15,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-from charrnn.errors import ConfigError, InputMissingError, StorageError
-from charrnn.files import hold, remove_tree, unique_suffix
+from charrnn.errors import ConfigError, InputMissingError
+from charrnn.files import hold, remove_file, withdraw_folder
 from charrnn.runs import RUN_NAME
 from charrnn.tables import as_large_string
 
@@ -125,12 +125,8 @@ def purge(runs: Sequence[Path]) -> int:
     for run in runs:
         with hold(run.parent / ".lock", "a purge"):
             freed += sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-            gone = run.with_name(f".purged-{unique_suffix()}")
-            run.rename(gone)
+            withdraw_folder(run)
             latest = run.parent / "latest"
             if latest.is_symlink() and not latest.exists():
-                latest.unlink()
-            remove_tree(gone)
-            if gone.exists():
-                raise StorageError(f"{gone} could not be removed; remove it by hand")
+                remove_file(latest)
     return freed

@@ -15,6 +15,7 @@ __all__ = [
     "identity_of",
     "make_version",
     "promotion_problems",
+    "rotation",
     "run_protocol",
 ]
 
@@ -31,7 +32,7 @@ import pyarrow as pa
 import torch
 
 from charrnn.calibration import Floats, calibration_noise, fit_temperature, softmax
-from charrnn.corpus import Corpus, Examples, Split, honest_split, seed_split
+from charrnn.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
 from charrnn.errors import DataError
 from charrnn.evaluation import (
     Metrics,
@@ -44,6 +45,7 @@ from charrnn.evaluation import (
 from charrnn.familiarity import CharacterModel, name_hashes
 from charrnn.inference import logits_of
 from charrnn.model import CharRNN
+from charrnn.monitoring import validation_profile
 from charrnn.synthetic import synthetic_names
 from charrnn.text import normalise
 from charrnn.training import PRESETS, EpochRecord, Fit, Preset, Taught, fit
@@ -85,6 +87,15 @@ def split_of(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
             "ingest more names"
         )
     return split
+
+
+def rotation(corpus: Corpus) -> list[Split]:
+    """Return the honest split with every fold as the test fold once, the protocol's own first; the
+    fold below is the validation fold. Over all of them every name is a test name once."""
+    return [
+        honest_split(corpus, test_fold=fold, validation_fold=(fold - 1) % FOLDS)
+        for fold in reversed(range(FOLDS))
+    ]
 
 
 def run_protocol(
@@ -220,6 +231,13 @@ def make_version(
     train = split.train
     counts = np.bincount(train.label_ids, minlength=len(corpus.labels))
     assert honest.validation is not None
+    held_out = preset.vocabulary.encode(pa.array(split.validation.names))
+    profile = validation_profile(
+        corpus.labels,
+        softmax(honest.validation_logits, honest.temperature),
+        held_out.lengths,
+        held_out.unknown,
+    )
     calibration = _calibration(preset.vocabulary, split, honest)
     facts = {
         "preset": preset.name,
@@ -243,6 +261,7 @@ def make_version(
             for name, baseline in compared.get("honest", {}).items()
         },
         "test": _test_facts(preset.vocabulary, split, honest, calibration, corpus.labels),
+        "profile": asdict(profile),
         "made": dict(made),
     }
     return ModelVersion(

@@ -18,8 +18,11 @@ __all__ = [
     "SCHEMA_VERSION",
     "Receipt",
     "RunPlan",
+    "count_values",
     "fingerprint",
     "finished_run",
+    "newest_first",
+    "parquet_options",
     "point_latest_at",
     "publish",
     "read_manifest",
@@ -30,32 +33,39 @@ __all__ = [
 ]
 
 import hashlib
+import io
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import charrnn
-from charrnn.errors import CharrnnError, DataError, InputMissingError
+from charrnn.errors import CharrnnError, DataError, InputMissingError, StorageError
 from charrnn.files import (
+    SUMS,
     check_sums,
     json_bytes,
     publish_folder,
+    remove_file,
     sha256_of,
     swap_link,
     write_bytes,
     write_sums,
     writing_to,
 )
-from charrnn.tables import InputFile, Partition, Source, check_unchanged
+from charrnn.monitoring import CONFIDENCE_BINS, Profile, confidence_histogram, total
+from charrnn.tables import InputFile, Partition, Source, as_large_string, check_unchanged
 
-SCHEMA_VERSION = 1  # of the output columns and of the manifest
+SCHEMA_VERSION = 2  # of the output columns and of the manifest; 1 had no profile, and is read
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
 
 
@@ -64,7 +74,7 @@ class Receipt:
     """What is known of one finished part; written beside it once the part is durable.
 
     ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
-    of the scored ones.
+    of the scored ones; ``profile`` holds the counts of a ``monitoring.Profile``.
     """
 
     index: int
@@ -76,6 +86,7 @@ class Receipt:
     reasons: dict[str, int]
     labels: dict[str, int]
     confidence_sum: float
+    profile: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -133,9 +144,12 @@ def _is_finished(run: Path, digest: str) -> bool:
 
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
-    """Write one part atomically and return its SHA-256: zstd, page checksums, floats split by byte
-    (they pack best so),
-    and in the footer which rows of which run it holds."""
+    """Write one part atomically and return its SHA-256; its footer says which rows of which run it
+    holds.
+
+    Raises:
+        StorageError: what is on the disk is not what was written.
+    """
     ours = {
         "charrnn.fingerprint": plan.fingerprint,
         "charrnn.part": str(partition.index),
@@ -145,18 +159,49 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
         **(table.schema.metadata or {}),
         **{k.encode(): v.encode() for k, v in ours.items()},
     }
-    floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
     with writing_to(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata(metadata),
             temporary,
-            compression="zstd",
-            compression_level=1,
-            write_page_checksum=True,
-            use_dictionary=[name for name in table.column_names if name not in floats],
-            use_byte_stream_split=floats or False,
+            **parquet_options(table, plan.source.schema.names),
         )
+        try:
+            whole = pq.read_metadata(temporary).num_rows == table.num_rows
+        except pa.ArrowException:
+            whole = False
+        if not whole:
+            raise StorageError(f"{path} could not be read back; check the disk and run this again")
         return sha256_of(temporary)
+
+
+def parquet_options(table: pa.Table, given: Sequence[str]) -> dict[str, Any]:
+    """Return how parts are written, as options of ``pyarrow.parquet.write_table``; ``given`` are
+    the columns of the input.
+
+    Pages carry checksums. Floats are split by byte, which packs probabilities best. A dictionary is
+    left out where values hardly repeat, statistics where no one would skip rows by them: in the
+    columns that scoring adds.
+    """
+    floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "write_page_checksum": True,
+        "write_statistics": list(given),
+        "use_dictionary": [
+            name for name in table.column_names if name not in floats and _repeats(table[name])
+        ],
+        "use_byte_stream_split": floats or False,
+    }
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether values repeat often enough for a dictionary, going by the first few thousand."""
+    first = column.slice(0, 2**12)
+    try:
+        return bool(pc.count_distinct(first).as_py() <= len(first) / 2)
+    except pa.ArrowNotImplementedError:  # dictionaries, for one, and lists
+        return True
 
 
 def part_path(folder: Path, index: int) -> Path:
@@ -207,6 +252,7 @@ def manifest_of(
             "status; nothing was published, please report this"
         )
     scored = statuses["scored"]
+    profile = total(Profile.from_json(receipt.profile) for receipt in receipts)
     confidence = sum(r.confidence_sum for r in receipts) / scored if scored else None
     return {
         "schema_version": SCHEMA_VERSION,
@@ -219,10 +265,12 @@ def manifest_of(
         ],
         "input_counts": plan.source.counts,
         "rows": plan.source.rows,
+        "rejected": count_values(plan.source.rejects["reason"]),
         "statuses": {status: statuses[status] for status in ("scored", "abstained", "unscored")},
         "reasons": dict(reasons.most_common()),
         "labels": dict(labels.most_common()),
         "mean_confidence": confidence,
+        "profile": {**profile.to_json(), "expected_accuracy": confidence},
         "parts": [
             {
                 "name": part_path(plan.staging, r.index).name,
@@ -244,20 +292,33 @@ def publish(
     Args:
         manifest: from ``manifest_of``.
         when: UTC time as ``20261124T020000Z``; part of the run's name.
-        files: further files of the run, such as ``report.html``.
+        files: further files of the run, such as ``report.html``; ``rejects.parquet`` (file, line,
+            row, reason; no text) is added where rows were rejected.
 
     Raises:
         DataError: an input changed since it was opened.
+        StorageError: a part is not what was written.
     """
     staging = plan.staging
-    for path in staging.iterdir():
-        if not re.fullmatch(r"part-\d{5}\.parquet", path.name):
-            path.unlink()
+    if plan.source.rejects.num_rows:
+        files = {**files, "rejects.parquet": _parquet_bytes(plan.source.rejects)}
     for name, content in files.items():
         write_bytes(staging / name, content)
     write_bytes(staging / "manifest.json", json_bytes(manifest))
-    write_sums(staging)
+    parts = {part["name"]: part["sha256"] for part in manifest["parts"]}
+    ours = {*parts, *files, "manifest.json"}
+    sums = write_sums(staging, ours)
+    changed = [name for name, digest in parts.items() if sums[name] != digest]
+    if changed:
+        raise StorageError(
+            f"{', '.join(changed)} in {staging} changed after being written; nothing was "
+            "published, check the disk and run this again"
+        )
     check_unchanged(plan.source.files)
+    # Receipts and staged inputs go last, so that a kill until here costs no finished part.
+    for path in staging.iterdir():
+        if path.name not in {*ours, SUMS}:
+            remove_file(path)
     run = plan.destination / f"{when}-{plan.fingerprint[:8]}"
     attempt = 1
     while True:
@@ -290,7 +351,21 @@ def read_manifest(run: Path) -> dict[str, Any]:
         raise InputMissingError(f"{run} is not a run: it has no manifest.json") from None
     except (ValueError, TypeError, KeyError):
         raise DataError(f"{run / 'manifest.json'} is damaged; score the input again") from None
+    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+        raise DataError(
+            f"{run} has manifest schema {manifest['schema_version']}, this release reads 1 to "
+            f"{SCHEMA_VERSION}; install a newer charrnn"
+        )
     return manifest  # type: ignore[no-any-return]
+
+
+def newest_first(destination: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the published runs of a destination with their manifests, the newest first; runs whose
+    manifest cannot be read are passed over."""
+    runs = destination.iterdir() if destination.is_dir() else ()
+    for run in sorted((r for r in runs if RUN_NAME.fullmatch(r.name)), reverse=True):
+        with suppress(CharrnnError):
+            yield run, read_manifest(run)
 
 
 def verify_run(run: Path) -> dict[str, Any]:
@@ -303,6 +378,8 @@ def verify_run(run: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(run)
     check_sums(run, DataError)
+    if manifest.get("kind") == "comparison":  # of two models: nothing in it but counts
+        return manifest
     try:
         found = _recount(run, manifest)
         expected = {
@@ -310,6 +387,7 @@ def verify_run(run: Path) -> dict[str, Any]:
             "statuses": {status: n for status, n in manifest["statuses"].items() if n},
             "reasons": manifest["reasons"],
             "labels": manifest["labels"],
+            "profile": {key: manifest["profile"][key] for key in found["profile"]},
         }
     except (KeyError, TypeError, AttributeError):
         raise DataError(f"{run / 'manifest.json'} is damaged; score the input again") from None
@@ -319,12 +397,28 @@ def verify_run(run: Path) -> dict[str, Any]:
     return manifest
 
 
+def count_values(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value occurs, nulls left out."""
+    entries = column.drop_null().value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in entries}
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
 def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Count rows, statuses, reasons and labels of a run from its parts, pages verified."""
-    rows = 0
-    counts = {"status": Counter[str](), "reason": Counter[str](), "language": Counter[str]()}
+    """Count rows, statuses, reasons and labels of a run from its parts, pages verified, and what
+    of its profile can be told from them."""
+    options = manifest["options"]
+    corrected = "_uncorrected" if options["prior"] != "train" else ""
+    counted = ("status", "reason", "language", f"language{corrected}")
+    counts = {name: Counter[str]() for name in counted}
+    confidences = np.zeros(CONFIDENCE_BINS, np.int64)
+    rows = distinct = 0
     for part in manifest["parts"]:
-        columns = [manifest["options"]["prefix"] + name for name in counts]
         try:
             file = pq.ParquetFile(run / part["name"], page_checksum_verification=True)
             table = file.read()  # all columns, to verify all pages
@@ -336,11 +430,28 @@ def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         if table.num_rows != part["rows"] or part["first_row"] != rows:
             raise DataError(f"{run / part['name']} does not hold the rows its manifest says")
         rows += table.num_rows
-        for counter, column in zip(counts.values(), columns, strict=True):
-            for entry in table[column].drop_null().value_counts().to_pylist():
-                counter[entry["values"]] += entry["counts"]
-    statuses, reasons, labels = (dict(counter) for counter in counts.values())
-    return {"rows": rows, "statuses": statuses, "reasons": reasons, "labels": labels}
+        for name, counter in counts.items():
+            counter.update(count_values(table[options["prefix"] + name]))
+        answered = table[f"{options['prefix']}confidence{corrected}"].drop_null().to_numpy()
+        confidences += confidence_histogram(answered)
+        if options["names"] != "omit":
+            names = as_large_string(table[options["name_column"]])
+            distinct += pc.count_distinct(names, mode="only_valid").as_py()
+    statuses, reasons, labels, own_labels = (dict(counts[name]) for name in counted)
+    found = {"rows": rows, "statuses": statuses, "reasons": reasons, "labels": labels}
+    if manifest["schema_version"] == 1:
+        return {**found, "profile": {}}
+    profile = {
+        "rows": rows,
+        "answered": rows - statuses.get("unscored", 0),
+        "unscored": {reason: n for reason, n in reasons.items() if reason != "low_confidence"},
+        "confidences": confidences.tolist(),
+    }
+    if "abstained" not in statuses:  # their labels are not in the output
+        profile["labels"] = own_labels
+    if options["names"] != "omit":
+        profile["distinct"] = distinct
+    return {**found, "profile": profile}
 
 
 def _receipt_path(folder: Path, index: int) -> Path:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 __all__ = ["ScoreOptions", "Scorer", "pick_device", "score_partition", "score_partitions"]
 
+import itertools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,12 +31,21 @@ from torch import Tensor
 
 from charrnn.answers import REASONS, Predictions, ScoreOptions, answer_columns
 from charrnn.calibration import conformal_threshold, softmax
-from charrnn.errors import ConfigError, DataError, ModelError
+from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError
 from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
+from charrnn.monitoring import profile_of_rows
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
 from charrnn.privacy import hide_names
-from charrnn.runs import Receipt, RunPlan, part_path, read_receipt, write_part, write_receipt
+from charrnn.runs import (
+    Receipt,
+    RunPlan,
+    count_values,
+    part_path,
+    read_receipt,
+    write_part,
+    write_receipt,
+)
 from charrnn.tables import (
     Partition,
     as_large_string,
@@ -47,7 +58,7 @@ from charrnn.versions import Calibration, ModelVersion, resolve
 from charrnn.vocabulary import Encoded
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame)
-_BATCH_SIZE = {"cpu": 8192, "cuda": 32768}  # names in one pass
+_BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names in one pass
 
 
 class Scorer:
@@ -63,6 +74,17 @@ class Scorer:
         self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
         self.engine = Engine(self.network, self.batch_size)
+        self.stopping = threading.Event()  # set: whoever is scoring gives up at the next batch
+
+    def replicas(self) -> list[Scorer]:
+        """Return this scorer and, where it is on ``cuda`` without a number, one more for each
+        further GPU of the machine."""
+        every = self.device.type == "cuda" and self.device.index is None
+        numbers = range(1, torch.cuda.device_count()) if every else range(0)
+        others = [Scorer(self.version, f"cuda:{i}", self.batch_size) for i in numbers]
+        for other in others:
+            other.stopping = self.stopping
+        return [self, *others]
 
     @classmethod
     def load(
@@ -153,10 +175,17 @@ class Scorer:
             DataError: ``names`` is not an array of text.
             ModelError: the options need calibration data, and the model has none.
         """
+        found, codes = self.answers(names, options)
+        return answer_columns(found, codes, self.version.labels, options)
+
+    def answers(
+        self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
+    ) -> tuple[Predictions, pa.Array]:
+        """Return the answers for the distinct ones of N names, and which of them each row has,
+        int32 ``(N,)``, null for a null name; raises as ``columns`` does."""
         settled = self.settle_prior(names, options)[0]
         codes, distinct = _distinct(names)
-        found = self.predict(distinct, settled)
-        return answer_columns(found, codes, self.version.labels, options)
+        return self.predict(distinct, settled), codes
 
     def settle_prior(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
@@ -188,39 +217,53 @@ class Scorer:
     def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
         """Score every name of a large_string array without nulls, equal or not; the prior must be
         ``train`` or shares (see ``settle_prior``)."""
-        short = pc.less_equal(pc.utf8_length(names), options.max_length)
-        encoded = self.version.vocabulary.encode(
-            pc.if_else(short, names, ""), latin=options.transliterate
-        )
-        reason = _reasons(encoded, short.to_numpy(zero_copy_only=False), options)
+        long = pc.greater(pc.utf8_length(names), options.max_length)
+        kept = pc.if_else(long, "", names) if pc.any(long).as_py() else names
+        encoded = self.version.vocabulary.encode(kept, latin=options.transliterate)
+        reason = _reasons(encoded, long.to_numpy(zero_copy_only=False), options)
         found = Predictions.blank(reason, options, len(self.version.labels))
-        k = found.ranked.shape[1]
-        weights = self._weights(options)
-        threshold = self._set_threshold(options)
-        scoreable = np.flatnonzero(reason == 0)
-        for rows, logits in self.engine.logits(encoded, scoreable):
-            p = torch.softmax(logits / self.version.temperature, dim=1)
-            if found.uncorrected is not None and weights is not None:
-                top = p.max(dim=1)
-                found.uncorrected[0][rows] = top.indices.cpu().numpy()
-                found.uncorrected[1][rows] = top.values.cpu().numpy()
-                weighted = p * weights
-                total = weighted.sum(dim=1, keepdim=True)
-                p = torch.where(total > 0, weighted / total, p)  # nothing left: as it was
-            # A stable sort, so that equal probabilities rank by label on every device.
-            values, order = torch.sort(p, dim=1, descending=True, stable=True)
-            found.ranked[rows] = order[:, :k].cpu().numpy()
-            found.confidence[rows] = values[:, :k].cpu().numpy()
-            if options.probabilities:
-                found.probabilities[rows] = p.cpu().numpy()
-            if options.coverage_target:
-                found.in_set[rows] = (p >= threshold.clamp(max=values[:, :1])).cpu().numpy()
+        found.lengths, found.unknown = encoded.lengths, encoded.unknown
+        answer = self._answer(options, found.ranked.shape[1])
+        batches = []
+        for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0)):
+            if self.stopping.is_set():
+                raise CharrnnError("scoring was stopped")
+            batches.append((rows, answer(logits)))
+        if batches:
+            chosen, answers = zip(*batches, strict=True)
+            targets: list[npt.NDArray[Any]]
+            targets = [found.ranked, found.confidence, found.probabilities, found.in_set]
+            targets += found.uncorrected or ()
+            for target, parts in zip(targets, zip(*answers, strict=True), strict=True):
+                # Only here is a GPU waited for, once for all batches.
+                target[np.concatenate(chosen)] = torch.cat(parts).cpu().numpy()
         if options.details:
             known = self._calibration()
             found.ambiguous = np.isin(name_hashes(encoded), known.ambiguous)
             found.unfamiliarity = known.characters.unfamiliarity(encoded)
         found.abstain_below(options.min_confidence)
         return found
+
+    def _answer(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
+        """Return what turns logits, ``(B, L)``, into the first four arrays of ``Predictions`` and,
+        where the prior is corrected, those before the correction."""
+        weights, threshold = self._weights(options), self._set_threshold(options)
+
+        def answer(logits: Tensor) -> list[Tensor]:
+            p = torch.softmax(logits / self.version.temperature, dim=1)
+            uncorrected = list[Tensor]()
+            if weights is not None:
+                top = p.max(dim=1)
+                uncorrected = [top.indices, top.values]
+                weighted = p * weights
+                total = weighted.sum(dim=1, keepdim=True)
+                p = torch.where(total > 0, weighted / total, p)  # nothing left: as it was
+            values, ranked = _largest(p, k)
+            nothing = p.new_empty(len(p), 0)
+            in_set = p >= threshold.clamp(max=values[:, :1]) if options.coverage_target else nothing
+            return [ranked, values, p if options.probabilities else nothing, in_set, *uncorrected]
+
+        return answer
 
     def _calibration(self) -> Calibration:
         if self.version.calibration is None:
@@ -262,15 +305,18 @@ def score_partition(
     if done is not None:
         return done
     table = read_partition(partition)
-    for name, column in scorer.columns(table[options.name_column], options).items():
+    labels = scorer.version.labels
+    found, codes = scorer.answers(table[options.name_column], options)
+    for name, column in answer_columns(found, codes, labels, options).items():
         table = table.append_column(name, column)
     table = hide_names(table, options.name_column, plan.options["names"])
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
     counts = {
-        name: _counts(table[options.prefix + name]) for name in ("status", "reason", "language")
+        name: count_values(table[options.prefix + name])
+        for name in ("status", "reason", "language")
     }
-    scored = pc.equal(table[options.prefix + "status"], "scored")
+    scored = table[options.prefix + "language"].is_valid()
     confidence = pc.sum(pc.if_else(scored, table[options.prefix + "confidence"], 0.0)).as_py()
     receipt = Receipt(
         index=partition.index,
@@ -282,6 +328,7 @@ def score_partition(
         reasons=counts["reason"],
         labels=counts["language"],
         confidence_sum=float(confidence or 0.0),
+        profile=asdict(profile_of_rows(found, codes, labels)),
     )
     write_receipt(plan.staging, receipt)
     return receipt
@@ -298,31 +345,41 @@ def score_partitions(
     """Score every partition of a plan, ``workers`` at a time; return the receipts in order.
 
     Each worker reads, scores and writes a partition of its own, so that reading, computing and
-    writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. ``on_part`` is
-    called as parts finish. The first failure stops the run; finished parts stay for a rerun.
+    writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. Workers take turns
+    in getting a GPU of their own, where there are several. ``on_part`` is called as parts finish.
+    The first failure, or an interrupt, stops the run: parts in work are dropped at their next
+    batch, finished ones stay for a rerun.
     """
     if workers < 1:
         raise ConfigError(f"workers are {workers}; there must be at least 1")
     receipts: dict[int, Receipt] = {}
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending = [
-            pool.submit(score_partition, partition, plan, scorer, options)
-            for partition in plan.partitions
-        ]
+    replicas, own = itertools.cycle(scorer.replicas()), threading.local()
+
+    def start_worker() -> None:
+        torch.set_num_threads(1)
+        own.scorer = next(replicas)
+
+    def work(partition: Partition) -> Receipt:
+        return score_partition(partition, plan, own.scorer, options)
+
+    with ThreadPoolExecutor(workers, initializer=start_worker) as pool:
+        pending = [pool.submit(work, partition) for partition in plan.partitions]
         try:
             for finished in as_completed(pending):
                 receipt = finished.result()
                 receipts[receipt.index] = receipt
                 on_part(receipt)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            scorer.stopping.set()
+            pool.shutdown(cancel_futures=True)
+            scorer.stopping.clear()
             raise
     return [receipts[partition.index] for partition in plan.partitions]
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the torch device for ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or
-    ``cuda:N``.
+    """Return the torch device for ``auto`` (``cuda`` where there is a GPU), ``cpu``, ``cuda`` (all
+    GPUs, where partitions are scored) or ``cuda:N``.
 
     Raises:
         ConfigError: there is no such device.
@@ -340,12 +397,27 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
+def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest of each row of ``(B, L)`` and where they are, ``(B, k)`` each; equal
+    ones in the order of their labels, on every device."""
+    if k > 8:
+        ordered = torch.sort(p, dim=1, descending=True, stable=True)
+        return ordered.values[:, :k], ordered.indices[:, :k]
+    left, values, places = p.clone(), [], []
+    for _ in range(k):
+        value, place = left.max(dim=1, keepdim=True)  # of equal ones the first
+        left.scatter_(1, place, -1.0)
+        values.append(value)
+        places.append(place)
+    return torch.cat(values, dim=1), torch.cat(places, dim=1)
+
+
 def _reasons(
-    encoded: Encoded, short: npt.NDArray[np.bool_], options: ScoreOptions
+    encoded: Encoded, long: npt.NDArray[np.bool_], options: ScoreOptions
 ) -> npt.NDArray[np.uint8]:
     """Return why each name is not scored, an index into ``REASONS``; 0 where it is."""
     unknown = encoded.unknown > options.max_unknown * encoded.lengths
-    cases = [~short, encoded.lengths == 0, unknown, encoded.letters == 0]
+    cases = [long, encoded.lengths == 0, unknown, encoded.letters == 0]
     names = ("too_long", "empty_name", "unknown_script", "no_letters")
     return np.select(cases, [REASONS.index(name) for name in names], 0).astype(np.uint8)
 
@@ -372,9 +444,3 @@ def _distinct(names: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     array = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
     encoded = array.dictionary_encode()
     return encoded.indices, encoded.dictionary
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    """Return how often each value occurs, nulls left out."""
-    entries = column.drop_null().value_counts().to_pylist()
-    return {entry["values"]: entry["counts"] for entry in entries}

@@ -8,35 +8,60 @@ are too large to work on one by one. Page checksums are verified wherever a file
 
 from __future__ import annotations
 
-__all__ = ["open_parquet", "stage_csv", "stage_parquet"]
+__all__ = ["CsvFormat", "StagedCsv", "open_parquet", "stage_csv", "stage_parquet"]
 
-import csv
 import gzip
-import io
-import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from charrnn.csv_structure import Structure
+from charrnn.csv_format import CsvFormat, Recoded, encoding_of, sniff
+from charrnn.csv_structure import LONGEST, REASONS, Structure
 from charrnn.errors import DataError
-from charrnn.files import writing_to
+from charrnn.files import remove_file, writing_to
 
-_BLOCK = 8 * 2**20  # bytes of CSV parsed at once; also the longest line that is accepted
-_DELIMITERS = ",;\t|"
-_HEAD = 65536  # bytes in which the header is looked for first
-_GROUP_ROWS = 128 * 1024  # rows of a row group in staged files
+_CHUNK = 4 * 2**20  # bytes of CSV read and parsed at once
+_HEAD = 65536  # bytes that are sniffed; more only where the header is longer
+_GROUP_ROWS = 128 * 1024  # rows of a row group in staged files, at most
+_GROUP_BYTES = 2**26
+_PACKINGS = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}  # how packed bytes begin
+_DAMAGED = (OSError, EOFError, zlib.error)  # what decompression raises
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file; page checksums are verified as it is read."""
+@dataclass(frozen=True)
+class StagedCsv:
+    """What is known of a CSV file that was staged.
+
+    Attributes:
+        counts: ``blank_lines`` skipped (in files of one column a blank line is a row: an empty
+            name), ``line_breaks_in_cells``, ``files_without_final_line_end`` (1 where the last line
+            lacks it: was the file cut off inside its last cell?) and ``files_without_checksum`` (1
+            where it is packed as zstd without one: a flipped bit in it could go unseen).
+        lines: line of every rejected row, int64.
+        records: which row of the file it would have been, from 0, int64.
+        reasons: why, as an index into ``csv_structure.REASONS``, uint8.
+    """
+
+    counts: dict[str, int]
+    lines: npt.NDArray[np.int64]
+    records: npt.NDArray[np.int64]
+    reasons: npt.NDArray[np.uint8]
+
+
+def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """Open a Parquet file; page checksums are verified as it is read. A ``footer`` that is known
+    is not read again."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a Parquet file") from None
@@ -70,94 +95,110 @@ def _batches(reader: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
 
 
 class _Watched:
-    """A binary stream that shows what it passes on to a ``Structure``, up to its first problem."""
+    """What PyArrow reads a CSV file through: a ``Structure`` sees every byte first and passes on
+    whole records, up to the first problem."""
 
     def __init__(self, raw: BinaryIO, structure: Structure) -> None:
         self._raw = raw
         self._structure = structure
-        self._last = b""
-        self._ended = False
         self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
-        structure = self._structure
-        chunk = b""
+    def read(self, size: int = -1) -> bytes | memoryview:
+        """Return some records, b"" at the end; never more than ``_BLOCK`` bytes."""
         try:
-            while len(chunk) < size - 1 and (more := self._raw.read(size - 1 - len(chunk))):
-                chunk += more
-        except (OSError, EOFError, zlib.error):
-            structure.problem = structure.problem or "is truncated or damaged; copy it again"
-            return b""
-        structure.feed(chunk)
-        if len(chunk) < size - 1 and not self._ended:
-            self._ended = True
-            structure.finish()
-            if (chunk or self._last)[-1:] not in b"\n":
-                # Without a final line feed PyArrow reads a bare empty last cell as "" and not null.
-                chunk += b"\n"
-        self._last = chunk[-1:]
-        return b"" if structure.problem else chunk
+            for chunk in iter(lambda: self._raw.read(_CHUNK), b""):
+                if records := self._structure.feed(chunk):
+                    return records
+                if self._structure.problem:
+                    return b""
+            return self._structure.finish()
+        except _DAMAGED:
+            self._structure.problem = self._structure.problem or _TRUNCATED
+        except ValueError as error:  # from Recoded
+            self._structure.problem = self._structure.problem or str(error)
+        return b""
 
     def close(self) -> None:
         self._raw.close()
         self.closed = True
 
 
-def stage_csv(path: Path, staged: Path, *, multiline: bool = False) -> dict[str, int]:
+_BLOCK = LONGEST + 3 * _CHUNK  # recoded, a byte becomes at most three
+_TRUNCATED = "is truncated or damaged; copy it again"
+
+
+def stage_csv(
+    path: Path, staged: Path, *, csv: CsvFormat | None = None, group_rows: int = _GROUP_ROWS
+) -> StagedCsv:
     """Copy a CSV file to Parquet, every column as text, and prove its row count.
 
-    What is proven: the parser's rows = records in the (decompressed) bytes - header - blank lines,
-    where records are found by ``Structure`` and not by the parser.
+    What is proven: the parser's rows + rejected rows = records in the (decompressed) bytes -
+    header - blank lines, where records are found by ``Structure`` and not by the parser.
 
     Args:
-        multiline: accept line breaks inside quoted cells. Two stray quotes make one too, with all
-            the rows between them inside; that is why they are refused unless asked for.
-
-    Returns:
-        ``blank_lines`` skipped (in files of one column a blank line is a row: an empty name) and
-        ``line_breaks_in_cells``.
+        csv: how the file is written; ``CsvFormat()`` where not given. Line breaks inside quoted
+            cells are refused unless asked for: two stray quotes make one too, with all the rows
+            between them inside.
+        group_rows: rows of a row group.
 
     Raises:
-        DataError: empty, not UTF-8, ragged, a broken quote, another delimiter, a repeated or
-            empty column name, truncated compression. Names file and line, never a cell.
+        DataError: empty, wrongly encoded, a broken quote, an ambiguous delimiter, a repeated or
+            empty column name, truncated compression; ragged, unless ``csv`` rejects such rows.
+            Names file and line, never a cell.
     """
-    delimiter, columns = _sniff(path)
-    structure, rows = _copy_csv(path, staged, delimiter, columns, multiline=False)
-    if structure.multiline and multiline and not structure.problem:
-        structure, rows = _copy_csv(path, staged, delimiter, columns, multiline=True)
+    form = csv or CsvFormat()
+    delimiter, columns = _sniff(path, form)
+    rejecting = form.on_bad_line == "reject"
+    structure = _structure(form, delimiter, len(columns) if rejecting else 0)
+    rows = _copy_csv(path, staged, form, delimiter, columns, structure, group_rows)
+    lines, records, reasons = structure.rejected()
     blank = 0 if len(columns) == 1 else structure.blank
+    expected = structure.records - 1 - blank - len(lines)
     problem = structure.problem
-    if structure.multiline and not multiline:
-        problem = (
-            f"line {structure.first_multiline} has a line break inside a quoted cell; close the "
-            "quote, or give --multiline if that is meant"
-        )
-    elif not problem and isinstance(rows, str):
-        problem = rows
-    elif not problem and rows != structure.records - 1 - blank:
-        problem = (
-            f"{structure.records - 1 - blank:,} records of data parse to {rows:,} rows; look for "
-            "stray quotes and carriage returns"
-        )
+    if rows is None and not problem:
+        problem = "is not a CSV file that can be read (delimiter, quoting or encoding)"
+    elif rows != expected and not problem:
+        problem = f"{expected:,} records of data parse to {rows:,} rows; look for stray quotes"
     if problem:
-        staged.unlink(missing_ok=True)
+        remove_file(staged)
+        if not rejecting:  # the parser knows no lines, and does not stop at the first problem
+            problem = _first_problem(path, form, delimiter, len(columns)) or problem
         raise DataError(f"{path}: {problem}; nothing was scored")
-    return {"blank_lines": blank, "line_breaks_in_cells": structure.multiline}
+    counts = {
+        "blank_lines": blank,
+        "line_breaks_in_cells": structure.line_breaks,
+        "files_without_final_line_end": int(structure.unterminated),
+        "files_without_checksum": int(_lacks_checksum(path)),
+    }
+    return StagedCsv(counts, lines, records, reasons)
+
+
+def _structure(form: CsvFormat, delimiter: str, columns: int) -> Structure:
+    quote = form.quote_character
+    return Structure(delimiter, quote, multiline=form.multiline, columns=columns)
 
 
 def _copy_csv(
-    path: Path, staged: Path, delimiter: str, columns: list[str], *, multiline: bool
-) -> tuple[Structure, int | str]:
-    """Parse and copy; return the structure that was seen on the way, and the rows or a problem."""
-    structure = Structure(delimiter)
+    path: Path,
+    staged: Path,
+    form: CsvFormat,
+    delimiter: str,
+    columns: list[str],
+    structure: Structure,
+    group_rows: int,
+) -> int | None:
+    """Parse and copy, showing every byte to ``structure``; return the rows, None where the parser
+    gives up."""
     try:
-        with _decompressed(path) as raw:
+        with _text_of(path, form) as raw:
             reader = pacsv.open_csv(
                 pa.PythonFile(_Watched(raw, structure), mode="r"),
-                read_options=pacsv.ReadOptions(block_size=_BLOCK, use_threads=True),
+                read_options=pacsv.ReadOptions(block_size=_BLOCK, use_threads=pa.cpu_count() > 1),
                 parse_options=pacsv.ParseOptions(
                     delimiter=delimiter,
-                    newlines_in_values=multiline,
+                    quote_char=form.quote_character or False,
+                    # Blocks hold whole records; where they end, the structure knows better.
+                    newlines_in_values=False,
                     ignore_empty_lines=len(columns) > 1,
                 ),
                 convert_options=pacsv.ConvertOptions(
@@ -169,84 +210,126 @@ def _copy_csv(
                     check_utf8=True,
                 ),
             )
-            expected = pa.schema([(column, pa.string()) for column in columns])
-            if not reader.schema.equals(expected):
-                return structure, "line 1 is not a header that can be read"
-            return structure, _write_groups(reader, staged)
-    except pa.ArrowInvalid as error:
-        return structure, _csv_problem(path, str(error), delimiter, len(columns))
-    except (OSError, EOFError, zlib.error):
-        return structure, "is truncated or damaged; copy it again"
+            if not reader.schema.equals(pa.schema([(column, pa.string()) for column in columns])):
+                structure.problem = structure.problem or "line 1 is not a header that can be read"
+                return None
+            return _write_groups(reader, staged, group_rows)
+    except pa.ArrowInvalid:  # its message quotes cells
+        return None
+    except _DAMAGED:
+        structure.problem = structure.problem or _TRUNCATED
+        return None
 
 
-def _write_groups(reader: Any, staged: Path) -> int:
-    """Write the batches of a CSV reader as row groups of ``_GROUP_ROWS`` or a little more."""
+def _write_groups(reader: Any, staged: Path, group_rows: int) -> int:
+    """Write the batches of a CSV reader in row groups of a bounded size; return their rows.
+
+    Neither packed nor in dictionaries: the copy is read once, and packing it takes longer than
+    parsing it.
+    """
     rows = 0
     with (
         writing_to(staged) as temporary,
         pq.ParquetWriter(
-            temporary, reader.schema, compression="lz4", write_page_checksum=True
+            temporary,
+            reader.schema,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+            write_batch_size=2**16,
+            data_page_size=2**23,
         ) as writer,
     ):
         waiting: list[pa.RecordBatch] = []
         for batch in reader:
+            rows += batch.num_rows
             waiting.append(batch)
-            if sum(b.num_rows for b in waiting) >= _GROUP_ROWS:
-                rows += _write_group(writer, waiting)
-        rows += _write_group(writer, waiting)
+            count = sum(b.num_rows for b in waiting)
+            large = sum(b.nbytes for b in waiting) >= _GROUP_BYTES
+            if full := count if large else count - count % group_rows:
+                table = pa.Table.from_batches(waiting)
+                writer.write_table(table[:full], row_group_size=group_rows)
+                waiting = table[full:].to_batches()
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting), row_group_size=group_rows)
     return rows
 
 
-def _write_group(writer: Any, waiting: list[pa.RecordBatch]) -> int:
-    """Write the waiting batches as one row group and forget them; return their rows."""
-    rows: int = sum(batch.num_rows for batch in waiting)
-    if rows:
-        writer.write_table(pa.Table.from_batches(waiting), row_group_size=max(rows, 1))
-    waiting.clear()
-    return rows
+def _first_problem(path: Path, form: CsvFormat, delimiter: str, columns: int) -> str:
+    """Say what is wrong first in a file, and how many rows are bad; "" where nothing is found."""
+    structure = _structure(form, delimiter, columns)
+    with _text_of(path, form) as raw:
+        watched = _Watched(raw, structure)
+        while watched.read():
+            pass
+    lines, _, reasons = structure.rejected()
+    if not lines.size:
+        return structure.problem
+    first = REASONS[reasons[0]]
+    what, remedy = {
+        "ragged_row": (
+            f"line {lines[0]} has {structure.first_fields} fields, the header {columns}",
+            "quote cells with a delimiter",
+        ),
+        "invalid_utf8": (
+            f"line {lines[0]}, byte {structure.first_invalid:,} is not UTF-8",
+            f"give --encoding, such as --encoding latin-1, or {_convert(path, 'LATIN1')}",
+        ),
+        "bare_return": (f"line {lines[0]} has a carriage return of its own", "quote the cell"),
+    }[first]
+    return f"{what} (bad rows: {count_reasons(reasons)}); {remedy}, or give --on-bad-line reject"
 
 
-def _sniff(path: Path) -> tuple[str, list[str]]:
-    """Return the delimiter and the column names, from the first line."""
+def count_reasons(reasons: npt.NDArray[np.uint8]) -> str:
+    """Return how often each reason occurs, in words."""
+    counts = Counter(reasons.tolist())
+    return ", ".join(f"{REASONS[reason]} {n:,}" for reason, n in sorted(counts.items()))
+
+
+def _sniff(path: Path, form: CsvFormat) -> tuple[str, list[str]]:
+    """Return the delimiter and the column names, from the start of the file."""
     try:
         with _decompressed(path) as raw:
+            start = raw.read(_HEAD)
+        if not start:
+            raise DataError(f"{path} is empty; expected a header line with a name column")
+        if packing := _PACKINGS.get(start[:2]):
+            raise DataError(f"{path} is packed; name it {path.name}{packing}")
+        if found := encoding_of(start, form.codec):
+            convert = f", or {_convert(path, found.upper())}" if found != "utf-8" else ""
+            raise DataError(
+                f"{path} looks like {found.upper()}, not {form.codec.upper()}; "
+                f"give --encoding {found}{convert}"
+            )
+        with _text_of(path, form) as raw:
             head = raw.read(_HEAD)
-            if b"\n" not in head:
-                head += raw.read(_BLOCK - _HEAD)
-    except (OSError, EOFError, zlib.error, pa.ArrowException):
-        raise DataError(f"{path} is truncated or damaged; copy it again") from None
-    if not head:
-        raise DataError(f"{path} is empty; expected a header line with a name column")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
-        raise DataError(
-            f"{path} is not UTF-8 (UTF-16?); convert it: iconv -f UTF-16 -t UTF-8 {path.name}"
+            while b"\n" not in head and len(head) < LONGEST and (more := raw.read(_CHUNK)):
+                head += more
+        if b"\n" not in head and b"\r" in head:
+            raise DataError(f"{path} ends its lines with CR alone; convert it: tr '\\r' '\\n'")
+        if b"\n" not in head and len(head) >= LONGEST:
+            raise DataError(f"{path} has no line end in its first {LONGEST:,} bytes; is it CSV?")
+        if b"\n" in head and len(head) >= _HEAD:
+            head = head[: head.rindex(b"\n") + 1]
+        return sniff(head.removeprefix(b"\xef\xbb\xbf"), form)
+    except (*_DAMAGED, pa.ArrowException):
+        raise DataError(f"{path} {_TRUNCATED}") from None
+    except ValueError as error:
+        remedy = (
+            f"; give --encoding, or {_convert(path, 'LATIN1')}" if "UTF-8" in str(error) else ""
         )
-    if b"\n" not in head and b"\r" in head:
-        raise DataError(f"{path} ends its lines with CR alone; convert it: tr '\\r' '\\n'")
-    if b"\n" not in head and len(head) == _BLOCK:
-        raise DataError(f"{path} has no line end in its first {_BLOCK:,} bytes; is it a CSV file?")
-    line = head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
-    try:
-        header = line.decode()
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{path} line 1 is not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name}"
-        ) from None
-    bare = re.sub(r'"[^"]*"', "", header)
-    delimiter = max(_DELIMITERS, key=bare.count)  # the first of equals: a comma where there is none
-    try:
-        columns = next(csv.reader([header], delimiter=delimiter, strict=True), [""])
-    except csv.Error:
-        raise DataError(f"{path} line 1 has a broken quote in a column name") from None
-    repeated = sorted({c for c in columns if columns.count(c) > 1})
-    if repeated or "" in columns:
-        what = f"repeats {', '.join(map(repr, repeated))}" if repeated else "has an empty name"
-        raise DataError(f"{path} line 1 {what}; every column needs a name of its own")
-    return delimiter, columns
+        raise DataError(f"{path}: {error}{remedy}") from None
+
+
+def _text_of(path: Path, form: CsvFormat) -> BinaryIO:
+    """Open a CSV file's text as UTF-8 bytes."""
+    raw = _decompressed(path)
+    return raw if form.codec == "utf-8" else cast(BinaryIO, Recoded(raw, form.codec))
 
 
 def _decompressed(path: Path) -> BinaryIO:
-    """Open a CSV file's text bytes."""
+    """Open a CSV file's bytes."""
     if path.name.endswith(".gz"):
         return cast(BinaryIO, gzip.open(path, "rb"))
     if path.name.endswith(".zst"):
@@ -254,28 +337,18 @@ def _decompressed(path: Path) -> BinaryIO:
     return path.open("rb", buffering=0)
 
 
-def _csv_problem(path: Path, message: str, delimiter: str, expected: int) -> str:
-    """Turn PyArrow's message, which quotes cells, into one that does not."""
-    if re.search(r"Expected \d+ columns, got \d+", message):
-        return _first_ragged(path, delimiter, expected)
-    if "invalid UTF8" in message:
-        return f"is not UTF-8; convert it: iconv -f LATIN1 -t UTF-8 {path.name}"
-    if "straddling" in message or "block" in message:
-        return f"a line is longer than {_BLOCK:,} bytes"
-    return "is not a CSV file that can be read (delimiter, quoting or encoding)"
+def _lacks_checksum(path: Path) -> bool:
+    """Whether a zstd file says that it has no checksum of its content (RFC 8878, 3.1.1.1)."""
+    if not path.name.endswith(".zst"):
+        return False
+    with path.open("rb") as file:
+        start = file.read(5)
+    return start[:4] == b"\x28\xb5\x2f\xfd" and not start[4] & 4
 
 
-def _first_ragged(path: Path, delimiter: str, expected: int) -> str:
-    """Say which line has another number of fields than the header; PyArrow counts only records."""
-    try:
-        with _decompressed(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-            rows = csv.reader(text, delimiter=delimiter)
-            for row in rows:
-                if row and len(row) != expected:
-                    return (
-                        f"line {rows.line_num} has {len(row)} fields, the header {expected}; "
-                        "quote cells with a delimiter"
-                    )
-    except (OSError, EOFError, ValueError, zlib.error, csv.Error):
-        pass  # the line is a courtesy
-    return f"a line has other than the header's {expected} fields; quote cells with a delimiter"
+def _convert(path: Path, codec: str) -> str:
+    """Return the command that makes a file UTF-8."""
+    unpack = {".gz": "gzip -dc", ".zst": "zstd -dc"}.get(path.suffix)
+    convert = f"iconv -f {codec.replace('16-', '16')} -t UTF-8"
+    command = f"{unpack} {path.name} | {convert}" if unpack else f"{convert} {path.name}"
+    return f"convert it: {command}"

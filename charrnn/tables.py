@@ -8,10 +8,13 @@ everything is a *partition*: a contiguous row range of one Parquet file, the uni
 from __future__ import annotations
 
 __all__ = [
+    "REJECTS",
+    "CsvFormat",
     "InputFile",
     "Partition",
     "Source",
     "as_large_string",
+    "check_budget",
     "check_name_column",
     "check_no_clash",
     "check_unchanged",
@@ -26,19 +29,36 @@ __all__ = [
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from charrnn.csv_structure import REASONS
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
 from charrnn.files import sha256_of
-from charrnn.staging import open_parquet, stage_csv, stage_parquet
+from charrnn.staging import CsvFormat, StagedCsv, open_parquet, stage_csv, stage_parquet
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 PARTITION_ROWS = 2**20
 PARTITION_BYTES = 2**28  # of uncompressed Parquet: bounds the memory that wide tables take
+# Rows left out of the input: which file (its place among the inputs and its name), its line, which
+# row of the file it would have been (from 0), and why; never what it says.
+REJECTS = pa.schema(
+    [
+        ("input", pa.int32()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("record", pa.int64()),
+        ("reason", pa.dictionary(pa.int8(), pa.string())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,7 @@ class InputFile:
     path: Path
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
     sha256: str
 
@@ -69,7 +90,7 @@ class Source:
     """Everything that is to be scored: the files as found and the Parquet to read.
 
     ``counts`` holds facts about the bytes, such as blank lines skipped; ``rows`` is the number of
-    rows counted from them.
+    rows counted from them, without those of ``rejects``, a table of the schema ``REJECTS``.
     """
 
     files: tuple[InputFile, ...]
@@ -77,6 +98,7 @@ class Source:
     schema: pa.Schema
     rows: int
     counts: dict[str, int]
+    rejects: pa.Table = field(default_factory=lambda: REJECTS.empty_table())
 
 
 def discover(source: str) -> list[Path]:
@@ -136,6 +158,8 @@ def check_unchanged(files: Iterable[InputFile]) -> None:
     for file in files:
         try:
             now = _identify(file.path, file.sha256)
+            if replace(now, ctime_ns=file.ctime_ns) == file != now:  # rewritten, or another mode?
+                now = replace(file, sha256=sha256_of(file.path))
         except OSError:
             now = None
         if now != file:
@@ -146,15 +170,28 @@ def check_unchanged(files: Iterable[InputFile]) -> None:
 
 
 def open_source(
-    files: Sequence[InputFile], staging: Path, *, partition_rows: int, multiline: bool = False
+    files: Sequence[InputFile],
+    staging: Path,
+    *,
+    partition_rows: int,
+    csv: CsvFormat | None = None,
+    max_rejected: int | float = 0,
 ) -> Source:
     """Make every input readable as Parquet with small row groups, staging copies in ``staging``
     where that takes one, and prove that all files have one schema.
 
+    Args:
+        csv: how CSV files are written; ``CsvFormat()`` where not given.
+        max_rejected: how many rows of all files together may be rejected, where ``csv`` rejects
+            rows at all: a number (int), or a share of the rows (float).
+
     Raises:
-        DataError: a file is damaged, ragged, wrongly encoded, or has other columns than the first.
+        DataError: a file is damaged, ragged, wrongly encoded, or has other columns than the first;
+            more rows would be rejected than may be.
     """
+    form = csv or CsvFormat()
     parquet: list[Path] = []
+    rejects = [REJECTS.empty_table()]
     counts: dict[str, int] = {}
     rows = 0
     schema: pa.Schema | None = None
@@ -164,14 +201,42 @@ def open_source(
             path = stage_parquet(file.path, staged, 2 * partition_rows)
         else:
             path = staged
-            for key, count in stage_csv(file.path, staged, multiline=multiline).items():
+            found = stage_csv(file.path, staged, csv=form, group_rows=min(2**17, partition_rows))
+            for key, count in found.counts.items():
                 counts[key] = counts.get(key, 0) + count
+            rejects.append(_rejects_table(number, file.path, found))
         with open_parquet(path) as reader:
             schema = _same_schema(schema, reader.schema_arrow, files[0].path, file.path)
             rows += reader.metadata.num_rows
         parquet.append(path)
     assert schema is not None
-    return Source(tuple(files), tuple(parquet), schema, rows, counts)
+    rejected = pa.concat_tables(rejects)
+    check_budget(rejected, rows, max_rejected)
+    return Source(tuple(files), tuple(parquet), schema, rows, counts, rejected)
+
+
+def check_budget(rejects: pa.Table, rows: int, allowed: int | float) -> None:
+    """Raise DataError when more rows are rejected than ``allowed``: a number of rows (int), or a
+    share (float) of them and the ``rows`` that are left."""
+    count = len(rejects)
+    most = allowed if isinstance(allowed, int) else allowed * (rows + count)
+    if count <= most:
+        return
+    reasons = Counter(rejects["reason"].to_pylist())
+    first = [f"{r['file']} line {r['line']} {r['reason']}" for r in rejects[:5].to_pylist()]
+    raise DataError(
+        f"{count:,} of {rows + count:,} rows would be rejected ("
+        f"{', '.join(f'{reason} {n:,}' for reason, n in sorted(reasons.items()))}), more than "
+        f"{allowed if isinstance(allowed, int) else f'{allowed:.4%}'}; first: {', '.join(first)}; "
+        "mend them or raise --max-rejected"
+    )
+
+
+def _rejects_table(number: int, path: Path, staged: StagedCsv) -> pa.Table:
+    reasons = pa.DictionaryArray.from_arrays(pa.array(staged.reasons.view("i1")), list(REASONS))
+    count = len(staged.lines)
+    columns = [np.full(count, number, np.int32), pa.array([path.name] * count, pa.string())]
+    return pa.table([*columns, staged.lines, staged.records, reasons], REJECTS)
 
 
 def check_name_column(schema: pa.Schema, column: str) -> None:
@@ -247,12 +312,11 @@ def read_partition(partition: Partition) -> pa.Table:
     Raises:
         DataError: the file cannot be read, or gives another number of rows than it promised.
     """
-    with open_parquet(partition.path) as reader:
-        groups, group_start = [], 0
-        for g in range(reader.metadata.num_row_groups):
-            if partition.start <= group_start < partition.stop:
-                groups.append(g)
-            group_start += reader.metadata.row_group(g).num_rows
+    status = partition.path.stat()
+    footer, starts = _footer(partition.path, status.st_size, status.st_mtime_ns)
+    first, last = np.searchsorted(starts, (partition.start, partition.stop))
+    with open_parquet(partition.path, footer) as reader:
+        groups = list(range(first, last))
         try:
             table = reader.read_row_groups(groups, use_threads=False)
             table.validate(full=True)
@@ -267,6 +331,16 @@ def read_partition(partition: Partition) -> pa.Table:
             f"{partition.stop - partition.start}; restore it and run this again"
         )
     return table
+
+
+@lru_cache(maxsize=16)
+def _footer(path: Path, size: int, mtime_ns: int) -> tuple[pq.FileMetaData, npt.NDArray[np.int64]]:
+    """Return a file's footer and the first row of each row group, read once for its partitions:
+    a footer grows with the file, and a large file has many partitions."""
+    with open_parquet(path) as reader:
+        footer = reader.metadata
+    rows = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
+    return footer, np.cumsum([0, *rows[:-1]])
 
 
 def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:
@@ -288,7 +362,9 @@ def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: P
 
 def _identify(path: Path, digest: str) -> InputFile:
     status = path.stat()
-    return InputFile(path, status.st_size, status.st_mtime_ns, status.st_ino, digest)
+    return InputFile(
+        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest
+    )
 
 
 def _glob(pattern: str) -> list[Path]:

@@ -40,7 +40,7 @@ from charrnn.corpus import Examples
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.files import write_bytes
 from charrnn.inference import logits_of
-from charrnn.model import CharRNN, ModelConfig, as_stored
+from charrnn.model import CharRNN, ModelConfig, from_stored, to_stored
 from charrnn.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded, Vocabulary
 
 
@@ -143,7 +143,7 @@ PRESETS = {
             ),
             {
                 "embedding_size": 64,
-                "ngram_buckets": 2**15,
+                "ngram_buckets": 2**17,
                 "dropout": 0.5,
                 "input_dropout": 0.2,
                 "ngram_dropout": 0.1,
@@ -328,8 +328,8 @@ def fitted_network(
     model version stores them, so that what is measured is what is shipped."""
     with torch.device("meta"):
         network = build(config)
-    stored = {name: as_stored(name, tensor.cpu()).float() for name, tensor in weights.items()}
-    network.load_state_dict(stored, assign=True)
+    stored = to_stored({name: tensor.cpu() for name, tensor in weights.items()})
+    network.load_state_dict(from_stored(stored, config), assign=True)
     return network.eval()
 
 

@@ -34,6 +34,7 @@ __all__ = [
 import json
 import math
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,19 @@ from torch import Tensor
 from charrnn.errors import ConfigError, ModelError, did_you_mean
 from charrnn.familiarity import CharacterModel
 from charrnn.files import (
-    TEMPORARY,
     check_sums,
+    hold,
     json_bytes,
     publish_folder,
     remove_tree,
-    unique_suffix,
     write_bytes,
     write_sums,
 )
-from charrnn.model import CharRNN, ModelConfig, as_stored, blank_network
+from charrnn.model import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2  # 1 had no calibration.safetensors; it is still read
+# 1 had no calibration.safetensors, 2 held n-gram tables whole; both are still read.
+FORMAT_VERSION = 3
 PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
 
 _PACKAGED = Path(__file__).with_name("pretrained")
@@ -149,23 +150,24 @@ def save_version(
 ) -> ModelVersion:
     """Publish ``version`` under the next free number in ``root`` and return it as loaded back.
 
-    ``extra_files`` (such as ``report.html``) become part of the version. Two processes never get
-    one number: the rename that publishes fails where the number is taken, and the next is tried.
+    ``extra_files`` (such as ``report.html``) become part of the version. Processes that save at
+    once take turns; what a killed one left behind is removed by the next.
     """
-    staging = root / f".staging-{unique_suffix()}"
-    try:
-        write_version(staging, version, extra_files)
-        number = max((int(name[1:]) for name in list_versions(root)), default=0)
-        while True:
-            number += 1
-            final = root / f"v{number:04d}"
-            try:
-                publish_folder(staging, final)
-            except FileExistsError:
-                continue
-            return load_version(final)
-    finally:
-        remove_tree(staging)
+    staging = root / ".staging"
+    with _changing(root):
+        try:
+            write_version(staging, version, extra_files)
+            number = max((int(name[1:]) for name in list_versions(root)), default=0)
+            while True:
+                number += 1
+                final = root / f"v{number:04d}"
+                try:
+                    publish_folder(staging, final)
+                except FileExistsError:  # such as a file of that name
+                    continue
+                return load_version(final)
+        finally:
+            remove_tree(staging)
 
 
 def write_version(
@@ -181,9 +183,8 @@ def write_version(
         "priors": list(version.priors),
         "facts": version.facts,
     }
-    tensors = {name: as_stored(name, t).contiguous() for name, t in version.weights.items()}
     remove_tree(folder)
-    write_bytes(folder / "weights.safetensors", save(tensors))
+    write_bytes(folder / "weights.safetensors", save(to_stored(version.weights)))
     if version.calibration is not None:
         write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
     write_bytes(folder / "model.json", json_bytes(document))
@@ -213,10 +214,11 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
         )
     try:
         weights = (path / "weights.safetensors").read_bytes()
+        config = ModelConfig(**document["config"])
         version = ModelVersion(
-            config=ModelConfig(**document["config"]),
+            config=config,
             vocabulary=Vocabulary.from_json(document["vocabulary"]),
-            weights={name: tensor.float() for name, tensor in load(weights).items()},
+            weights=from_stored(load(weights), config),
             labels=tuple(document["labels"]),
             temperature=float(document["temperature"]),
             priors=tuple(document["priors"]),
@@ -292,9 +294,10 @@ def set_alias(root: Path, alias: str, version: str) -> None:
         )
     if version not in list_versions(root):
         raise ModelError(f"there is no version {version!r} in {root} to point {alias!r} at")
-    history = alias_history(root, alias)
-    if history[:1] != [version]:
-        _write_alias(root, alias, [version, *history])
+    with _changing(root):
+        history = alias_history(root, alias)
+        if history[:1] != [version]:
+            _write_alias(root, alias, [version, *history])
 
 
 def roll_back(root: Path, alias: str) -> tuple[str, str]:
@@ -305,15 +308,24 @@ def roll_back(root: Path, alias: str) -> tuple[str, str]:
     """
     if not _is_alias(alias):
         raise ConfigError(f"{alias!r} is not the name of an alias")
-    history = alias_history(root, alias)
-    if len(history) < 2:
-        raise ModelError(f"{alias!r} has no earlier version in {root} to go back to")
-    _write_alias(root, alias, history[1:])
-    return history[0], history[1]
+    nothing = ModelError(f"{alias!r} has no earlier version in {root} to go back to")
+    if not alias_history(root, alias)[1:]:
+        raise nothing
+    with _changing(root):
+        before, *earlier = alias_history(root, alias)
+        if not earlier:  # somebody was faster
+            raise nothing
+        _write_alias(root, alias, earlier)
+    return before, earlier[0]
+
+
+def _changing(root: Path) -> AbstractContextManager[None]:
+    """Hold what whoever adds a version or moves an alias holds, for that moment."""
+    return hold(root / ".versions.lock", "another change", wait=True)
 
 
 def _is_alias(name: str) -> bool:
-    return bool(_ALIAS.fullmatch(name)) and not name.endswith(TEMPORARY)
+    return bool(_ALIAS.fullmatch(name))
 
 
 def _write_alias(root: Path, alias: str, history: list[str]) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numpy.lib.stride_tricks import sliding_window_view
+import pyarrow.compute as pc
 
 from charrnn.errors import ConfigError
 from charrnn.text import LATIN, SEED, Normalisation, normalise, transliterate
@@ -33,7 +33,8 @@ from charrnn.text import LATIN, SEED, Normalisation, normalise, transliterate
 PAD = 0
 UNKNOWN = "_"
 _MOST_IDS = 4  # of one character, for the table of code points
-_UNSEEN, _IN_CONTEXT = 255, 254  # instead of a number of ids
+_UNSEEN, _IN_CONTEXT, _SPACE = 255, 254, 253  # of a code point, instead of a number of ids
+_LETTER, _SIGN, _STRANGE, _BLANK, _SLOW = range(5)  # kinds of bytes: _STRANGE has no id of its own
 
 Ids = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -44,8 +45,8 @@ class Encoded:
     """The ids of N names, not yet padded.
 
     Attributes:
-        flat: uint8; the ids of all names, in no order that matters, and as many zeros behind them
-            as the longest name has characters.
+        flat: uint8; the ids of all names, in no order that matters, and behind them zeros, eight
+            more than the longest name has characters.
         starts: int64 ``(N,)``; where in ``flat`` a name begins.
         lengths: int64 ``(N,)``; its number of characters after normalising, 0 for null and empty.
         unknown: int64 ``(N,)``; how many of them are not in the vocabulary.
@@ -73,16 +74,28 @@ class Encoded:
         lengths = self.lengths if rows is None else self.lengths[rows]
         longest = int(lengths.max(initial=0))
         marks = 1 if self.vocabulary.boundaries else 0
-        ids = np.zeros((len(lengths), max(1, longest + 2 * marks)), np.uint8)  # PAD is 0
-        if longest:
-            plain = sliding_window_view(self.flat, longest)[starts]  # runs on behind a name's end
-            inside = np.arange(longest, dtype=np.int32) < lengths.astype(np.int32)[:, None]
-            np.multiply(plain, inside, out=ids[:, marks : marks + longest])
+        wide = np.zeros((len(lengths), longest + 8 + 2 * marks), np.uint8)  # PAD is 0
+        for i in range(0, longest, 8):
+            eight = np.ndarray(len(wide), "<u8", wide, marks + i, (wide.shape[1],))
+            eight[:] = eight_from(self.flat, starts + i, lengths - i)
+        ids = wide[:, : max(1, longest + 2 * marks)]
         if not marks:
             return ids, lengths
         ids[:, 0] = self.vocabulary.begin
         ids[np.arange(len(lengths)), lengths + 1] = self.vocabulary.end
         return ids, lengths + 2
+
+
+def eight_from(flat: Ids, at: Counts, left: Counts) -> npt.NDArray[np.uint64]:
+    """Return the eight bytes of ``flat`` from each of N places on, the first one lowest, uint64
+    ``(N,)``; 0 for those that are not among the first ``left``. Eight bytes must be there."""
+    words = np.ndarray(len(flat) - 7, "<u8", flat, strides=(1,))
+    found: npt.NDArray[np.uint64] = words[at]
+    found &= _FIRST_BYTES.take(left, mode="clip")
+    return found
+
+
+_FIRST_BYTES = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
 
 
 @dataclass(frozen=True)
@@ -135,23 +148,26 @@ class Vocabulary:
         return {symbol: i for i, symbol in enumerate(self.symbols, start=1)}
 
     @cached_property
-    def _byte_ids(self) -> Ids:
-        """Ids of single bytes, 0 where a name with that byte has to go the slow way."""
-        table = np.zeros(256, np.uint8)
+    def _byte_tables(self) -> tuple[bytes, bytes]:
+        """For every byte its id, and its kind. A name with a ``_SLOW`` byte needs ``normalise``;
+        so does one with a byte above ASCII, and these have no kind."""
+        ids, kinds = bytearray(256), bytearray(256)
         for byte in range(128):
             # Between two letters, so that squeezing white space does not hide a space.
             middle = normalise(f"a{chr(byte)}a", self.normalisation)[1:-1]
-            if len(middle) == 1:
-                table[byte] = self._ids.get(middle, self.unknown_id)
-        for byte in b"\t\n\v\f\r\x1c\x1d\x1e\x1f":
-            table[byte] = 0
-        return table
+            if len(middle) == 1 and byte not in b"\t\n\v\f\r\x1c\x1d\x1e\x1f":
+                ids[byte] = self._ids.get(middle, self.unknown_id)
+                kinds[byte] = _BLANK if byte == 0x20 else self._id_kinds[ids[byte]]
+            else:
+                kinds[byte] = _SLOW
+        return bytes(ids), bytes(kinds)
 
     @cached_property
-    def _letter_ids(self) -> npt.NDArray[np.bool_]:
-        table = np.zeros(256, bool)
-        for symbol, i in self._ids.items():
-            table[i] = symbol.isalpha()
+    def _id_kinds(self) -> Ids:
+        """For every id its kind: ``_LETTER``, ``_SIGN`` or ``_STRANGE``."""
+        table = np.full(256, _SIGN, np.uint8)
+        table[[i for symbol, i in self._ids.items() if symbol.isalpha()]] = _LETTER
+        table[self.unknown_id] = _STRANGE
         return table
 
     def encode_one(self, text: str, *, latin: bool = False) -> list[int]:
@@ -172,69 +188,90 @@ class Vocabulary:
         """Encode an Arrow array of N strings (string, large_string or string_view); a null
         encodes like an empty name. For ``latin`` see ``encode_one``."""
         array = names.cast(pa.large_string())
+        array = array.fill_null("") if array.null_count else array
         offsets, data = _buffers(array)
         starts, ends = offsets[:-1], offsets[1:]
-        flat = np.frombuffer(data.tobytes().translate(self._byte_ids.tobytes()), np.uint8)
-        slow = self._slow_names(data, flat, starts, ends)
-        lengths = ends - starts
-        if slow.size:
-            ids, slow_starts, slow_lengths = self._encode_characters(
-                array.take(pa.array(slow)), latin
-            )
-            starts, lengths = starts.copy(), lengths.copy()
-            starts[slow], lengths[slow] = len(flat) + slow_starts, slow_lengths
-            flat = np.concatenate((flat, ids))
-        flat = np.concatenate((flat, np.zeros(lengths.max(initial=0), np.uint8)))
-        return Encoded(
-            flat=flat,
-            starts=starts,
-            lengths=lengths,
-            unknown=_count_in_spans(flat == self.unknown_id, starts, lengths),
-            letters=lengths - _count_in_spans(~self._letter_ids[flat], starts, lengths),
-            vocabulary=self,
-        )
+        (flat, kinds), lengths = map(data.translate, self._byte_tables), ends - starts
+        ids = [np.frombuffer(flat, np.uint8)]
+        at, name, kind = _exceptions(np.frombuffer(kinds, np.uint8), _LETTER, ends)
+        unknown, letters = self._tally(name, kind, lengths)
+        slow = np.zeros(len(ends), bool)
+        slow[name[kind == _SLOW]] = True
+        slow[_squeezable(at, name, kind == _BLANK, starts, ends)] = True
+        if not data.isascii():
+            slow |= ~np.asarray(pc.string_is_ascii(array))
+        if slow.any():
+            rows, starts = np.flatnonzero(slow), starts.copy()
+            some, *found = self._encode_characters(array.take(pa.array(rows)), latin)
+            starts[rows], lengths[rows], unknown[rows], letters[rows] = found
+            starts[rows] += len(ids[0])
+            ids.append(some)
+        ids.append(np.zeros(lengths.max(initial=0) + 8, np.uint8))
+        return Encoded(np.concatenate(ids), starts, lengths, unknown, letters, self)
 
-    def _encode_characters(self, names: pa.Array, latin: bool) -> tuple[Ids, Counts, Counts]:
-        """Return ids, and where in them each name starts and how many are its own."""
-        offsets, data = _buffers(names)
-        begins = np.append(0, np.cumsum(data & 0xC0 != 0x80))[offsets]  # of names, in characters
-        starts, lengths = begins[:-1], np.diff(begins)
-        points = np.frombuffer(data.tobytes().decode().encode("utf-32-le"), np.uint32)
+    def _encode_characters(
+        self, names: pa.Array, latin: bool
+    ) -> tuple[Ids, Counts, Counts, Counts, Counts]:
+        """Return ids, and of each name where in them it starts, how many are its own, and how many
+        of these are unknown, and letters."""
+        points = np.frombuffer(_buffers(names)[1].decode().encode("utf-32-le"), np.uint32)
+        lengths = np.array(pc.utf8_length(names))
+        ends = np.cumsum(lengths)
         known_count, known_ids = self._characters
         for point in np.unique(points[known_count[points] == _UNSEEN]).tolist():
             self._learn(point)
-        count = known_count[points]
-        space = points == 0x20
-        alone = count == _IN_CONTEXT
-        alone[1:] |= space[1:] & space[:-1]
-        doubtful = _count_in_spans(alone, starts, lengths) > 0
-        filled = np.flatnonzero(lengths)
-        doubtful[filled] |= space[starts[filled]] | space[begins[filled + 1] - 1]
+        count, flat = known_count[points], known_ids[0][points]
+        at, name, kind = _exceptions(count, 1, ends)
+        blank, doubtful, gone = kind == _SPACE, *np.zeros((2, len(ends)), bool)
+        doubtful[name[kind == _IN_CONTEXT]] = True
+        doubtful[_squeezable(at, name, blank, ends - lengths, ends)] = True
         # A character without ids may part two spaces, or stand between one and a name's edge.
-        spaced = _count_in_spans(space, starts, lengths) > 0
-        doubtful |= spaced & (_count_in_spans(count == 0, starts, lengths) > 0)
-        count[alone] = 0
-        ends = np.cumsum(count)
-        flat = np.zeros(ends[-1] if len(ends) else 0, np.uint8)
-        for i in range(int(count.max(initial=0))):
-            longer = np.flatnonzero(count > i)
-            flat[ends[longer] - count[longer] + i] = known_ids[points[longer], i]
-        edges = np.append(0, ends)[begins]
-        starts, lengths = edges[:-1], np.diff(edges)
+        gone[name[kind == 0]] = True
+        doubtful[name[blank & gone[name]]] = True
+        if not blank.all():
+            kind[blank], kind[kind == _IN_CONTEXT] = 1, 0
+            count[at] = kind
+            flat = np.repeat(flat, count)
+            more = kind.astype(np.int64) - 1
+            first = at + np.cumsum(more) - more  # where the ids of these characters begin
+            for i in range(1, _MOST_IDS):
+                longer = kind > i
+                flat[first[longer] + i] = known_ids[i][points[at[longer]]]
+            lengths += np.bincount(name, more, len(ends)).astype(np.int64)
+            ends = np.cumsum(lengths)
+        _, name, kind = _exceptions(self._id_kinds[flat], _LETTER, ends)
+        unknown, letters = self._tally(name, kind, lengths)
+        starts = ends - lengths
         if latin:
-            doubtful |= _count_in_spans(flat == self.unknown_id, starts, lengths) > 0
-        slow = np.flatnonzero(doubtful)
-        texts = names.take(pa.array(slow)).to_pylist()
-        encoded = [bytes(self.encode_one(text or "", latin=latin)) for text in texts]
-        lengths[slow] = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        starts[slow] = len(flat) + np.cumsum(lengths[slow]) - lengths[slow]
-        return np.concatenate((flat, np.frombuffer(b"".join(encoded), np.uint8))), starts, lengths
+            doubtful |= unknown > 0
+        if doubtful.any():
+            slow = np.flatnonzero(doubtful)
+            texts = names.take(pa.array(slow)).to_pylist()
+            encoded = [bytes(self.encode_one(text, latin=latin)) for text in texts]
+            some = np.frombuffer(b"".join(encoded), np.uint8)
+            lengths[slow] = np.fromiter(map(len, encoded), np.int64, len(encoded))
+            ends = np.cumsum(lengths[slow])
+            starts[slow] = len(flat) + ends - lengths[slow]
+            _, name, kind = _exceptions(self._id_kinds[some], _LETTER, ends)
+            unknown[slow], letters[slow] = self._tally(name, kind, lengths[slow])
+            flat = np.concatenate((flat, some))
+        return flat, starts, lengths, unknown, letters
+
+    def _tally(self, name: Counts, kind: Ids, lengths: Counts) -> tuple[Counts, Counts]:
+        """Return how many ids of each name are unknown, and how many are letters, given the names
+        and the kinds of those that are no letters."""
+        strange = kind == _STRANGE
+        if self._byte_tables[0][0x20] == self.unknown_id:
+            strange |= kind == _BLANK
+        unknown = np.bincount(name[strange], minlength=len(lengths))
+        return unknown, lengths - np.bincount(name, minlength=len(lengths))
 
     @cached_property
     def _characters(self) -> tuple[Ids, Ids]:
-        """For every code point the number of its ids, and these; filled as they are met."""
+        """For every code point the number of its ids, and these, ``(_MOST_IDS, code points)``;
+        filled as they are met."""
         points = sys.maxunicode + 1
-        return np.full(points, _UNSEEN, np.uint8), np.zeros((points, _MOST_IDS), np.uint8)
+        return np.full(points, _UNSEEN, np.uint8), np.zeros((_MOST_IDS, points), np.uint8)
 
     def _learn(self, point: int) -> None:
         """Enter what ``normalise`` makes of a character, if that does not depend on others."""
@@ -248,23 +285,11 @@ class Vocabulary:
             and not any(unicodedata.combining(symbol) for symbol in found)  # they swap places
             and not any(map(str.isspace, found))
             and len(found) <= _MOST_IDS
-        ) or c == " "
-        if free:
-            ids[point, : len(known)] = known
-        count[point] = len(known) if free else _IN_CONTEXT  # last: another thread may look
-
-    @staticmethod
-    def _slow_names(data: Ids, flat: Ids, starts: Counts, ends: Counts) -> Counts:
-        """Return the sorted rows that need ``normalise``: a byte without an id of its own, or a
-        space at a name's edge or beside another space."""
-        doubtful = flat == 0
-        space = data == 0x20
-        doubtful[1:] |= space[1:] & space[:-1]
-        slow = np.zeros(len(ends), bool)
-        slow[np.searchsorted(ends, np.flatnonzero(doubtful), side="right")] = True
-        filled = np.flatnonzero(ends > starts)
-        slow[filled] |= space[starts[filled]] | space[ends[filled] - 1]
-        return np.flatnonzero(slow)
+        )
+        if free or c == " ":
+            ids[: len(known), point] = known
+        # The count comes last, since another thread may look.
+        count[point] = _SPACE if c == " " else len(known) if free else _IN_CONTEXT
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -276,26 +301,37 @@ class Vocabulary:
         return cls(**{**fields, "normalisation": Normalisation(**fields["normalisation"])})
 
 
-def _buffers(array: pa.Array) -> tuple[Counts, Ids]:
-    """Return the offsets ``(N + 1,)``, from 0, and the bytes of a large_string array. The span of
-    a null may hold bytes in Arrow's layout, so nulls are filled with empty strings first."""
-    filled = array.fill_null("") if array.null_count else array
-    _, offset_buffer, data_buffer = filled.buffers()
-    if len(filled) == 0 or offset_buffer is None:
-        return np.zeros(len(filled) + 1, np.int64), np.zeros(0, np.uint8)
-    offsets = np.frombuffer(offset_buffer, np.int64)[
-        filled.offset : filled.offset + len(filled) + 1
-    ]
+def _buffers(array: pa.Array) -> tuple[Counts, bytes]:
+    """Return the offsets ``(N + 1,)``, from 0, and the bytes of a large_string array without
+    nulls."""
+    _, offset_buffer, data_buffer = array.buffers()
+    if len(array) == 0 or offset_buffer is None:
+        return np.zeros(len(array) + 1, np.int64), b""
+    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
-    return offsets - offsets[0], data
+    return offsets - offsets[0], data.tobytes()
 
 
-def _count_in_spans(flags: npt.NDArray[np.bool_], starts: Counts, lengths: Counts) -> Counts:
-    """Return how many flags are set in each of the spans, int64 ``(N,)``; meant for few flags."""
-    set_at = np.flatnonzero(flags)
-    before: Counts = np.searchsorted(set_at, starts)
-    through: Counts = np.searchsorted(set_at, starts + lengths)
-    return through - before
+def _exceptions(kinds: Ids, usual: int, ends: Counts) -> tuple[Counts, Counts, Ids]:
+    """Return where ``kinds`` of names' bytes, one name behind the other, are not the usual one:
+    places, the number of the name that ends at the first of ``ends`` behind them, and kinds."""
+    at = np.flatnonzero(kinds != usual)
+    if len(at) < len(ends) // 4:
+        name = np.searchsorted(ends, at, side="right")
+    else:
+        name = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))[at]
+    return at, name, kinds[at]
+
+
+def _squeezable(
+    at: Counts, name: Counts, blank: npt.NDArray[np.bool_], starts: Counts, ends: Counts
+) -> Counts:
+    """Return the names, some twice, with a space at an edge or beside another space."""
+    space, owner = at[blank], name[blank]
+    found = (space == starts[owner]) | (space == ends[owner] - 1)
+    found[1:] |= np.diff(space) == 1
+    squeezed: Counts = owner[found]
+    return squeezed
 
 
 # The seed notebook's 58 symbols: letters, " .,;'" and "_" for anything else.

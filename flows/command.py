@@ -6,13 +6,15 @@ __all__ = ["new_app", "progress", "run", "say"]
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, StorageError
 from flows.tracking import TRACKED
 
 _EPILOGUE = """\
@@ -24,7 +26,7 @@ examples:
 
 exit codes: 0 done, 2 wrong command line, 64 option, 65 input data,
 66 input missing, 73 destination, 74 disk, 75 destination busy, 78 model,
-70 our fault, 130 Ctrl-C, 143 SIGTERM"""
+79 drift (published, see --on-drift), 70 our fault, 130 Ctrl-C, 143 SIGTERM"""
 
 
 def new_app(examples: str) -> App:
@@ -39,6 +41,7 @@ def new_app(examples: str) -> App:
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
 
 
@@ -62,13 +65,37 @@ def run(app: App) -> NoReturn:
     except CharrnnError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
+    except _Terminated:
+        _complain("terminated; finished work is kept, run the same command again to go on")
+        sys.exit(143)
     except KeyboardInterrupt:
         _complain("interrupted; finished work is kept, run the same command again to go on")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        _complain(f"{error.filename or 'the disk'}: {error.strerror or 'reading failed'}")
+        sys.exit(StorageError.exit_code)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # also pyo3's PanicException, which is no Exception
+        _complain(f"{_unexpected(error)}; what is finished is kept, nothing else was published")
+        sys.exit(CharrnnError.exit_code)
     sys.exit(0)
+
+
+def _unexpected(error: BaseException) -> str:
+    """Say what went wrong and where. The error's own text may quote a cell, so it is not shown;
+    ``python -X dev`` shows it."""
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; give fewer --workers or --partition-rows"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if Path(f.filename).parent.name in ("charrnn", "flows")]
+    place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "an unknown place"
+    return f"unexpected {type(error).__name__} at {place}, please report this"
 
 
 @contextmanager
@@ -101,6 +128,9 @@ def _complain(message: str, kind: str = "error") -> None:
     sys.stderr.flush()
 
 
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
 def _terminate(*_: Any) -> None:
-    _complain("terminated; finished work is kept, run the same command again to go on")
-    sys.exit(143)
+    raise _Terminated

@@ -4,6 +4,9 @@ python flows/ingest.py                    # downloads the tutorial's data.zip
 python flows/ingest.py my_languages/      # a folder of LABEL.txt files, or a zip of them
 """
 
+import os
+import platform
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ def download(url: str, archive: Path) -> Path:
     """Fetch the archive, going on with a partial download."""
     from charrnn.download import fetch
 
-    with progress("download", None, "bytes") as advance:
+    with _holding(archive.parent), progress("download", None, "bytes") as advance:
         return fetch(url, archive, on_bytes=advance)
 
 
@@ -40,12 +43,20 @@ def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
     check_digest(files, expected_digest)
     table = build_table(files)
     report = data_report(table, LATIN_VOCABULARY.symbols)
-    report["written"] = write_table(table, target)
     markdown = report_markdown(report, "Training data")
-    write_bytes(target.with_suffix(".report.json"), json_bytes(report))
-    write_bytes(target.with_suffix(".report.md"), markdown.encode())
+    with _holding(target.parent):
+        written = write_table(table, target)
+        write_bytes(target.with_suffix(".report.json"), json_bytes(report))
+        write_bytes(target.with_suffix(".report.md"), markdown.encode())
     note("data-report", markdown, "What the training table holds")
-    return report
+    return {**report, "written": written}
+
+
+def _holding(folder: Path) -> AbstractContextManager[None]:
+    """Hold ``folder``, so that two ingests do not write the same files at once."""
+    from charrnn.files import hold
+
+    return hold(folder / ".lock", f"process {os.getpid()} on {platform.node()}")
 
 
 @flow(name="ingest", flow_run_name="ingest")

@@ -13,31 +13,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from flows.challenge import challenge
 from flows.command import new_app, progress, run, say
 from flows.tracking import (
-    TRACKED,
     device_slot,
     flow,
     note,
     note_link,
     note_progress,
     note_table,
+    run_facts,
     run_named,
     task,
+    warn,
 )
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.planning import Order
     from charrnn.runs import Receipt, RunPlan
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.versions import ModelVersion
 
 
 @task(name="plan")
-def plan_run(order: "Order", destination: Path, added: list[str], multiline: bool) -> "RunPlan":
+def plan_run(order: "Order", destination: Path, added: list[str]) -> "RunPlan":
     """Prove the input, refuse what cannot be scored, and cut it into partitions."""
     from charrnn import planning
 
-    return planning.plan_run(order, destination, added, multiline=multiline)
+    return planning.plan_run(order, destination, added)
 
 
 @task(name="settle prior")
@@ -77,12 +80,17 @@ def score_parts(
 
 
 @task(name="publish")
-def publish_run(plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any]) -> Path:
-    """Write manifest and report, and make the run visible by one rename."""
-    from charrnn.report import run_report
+def publish_run(
+    plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any], model: "ModelVersion"
+) -> Path:
+    """Compare the run with those before, write manifest and report, and make the run visible by one
+    rename."""
+    from charrnn.history import drift_of
+    from charrnn.run_report import run_report
     from charrnn.runs import manifest_of, publish
 
     manifest = manifest_of(plan, receipts, facts)
+    manifest["drift"] = drift_of(manifest, plan.destination, model)
     return publish(plan, manifest, facts["created"], {"report.html": run_report(manifest)})
 
 
@@ -106,10 +114,16 @@ def score(
     workers: int | None = None,
     device: str = "auto",
     models: str = "outputs/models",
+    delimiter: str = "",
+    encoding: str = "utf-8",
+    quote: str = '"',
     multiline: bool = False,
+    on_bad_line: Literal["refuse", "reject"] = "refuse",
+    max_rejected: float = 0,
     names: Literal["keep", "hash", "omit"] = "keep",
     private: bool = False,
     keep_formulas: bool = False,
+    on_drift: Literal["ignore", "warn", "fail"] = "warn",
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
@@ -137,12 +151,21 @@ def score(
         workers: partitions scored at a time; by default one per processor, at most 8.
         device: auto, cpu, cuda or cuda:N.
         models: folder of the model versions.
+        delimiter: of CSV cells, one character; found in the first lines if empty.
+        encoding: of CSV files, such as cp1252 or utf-16.
+        quote: of CSV cells: ", ' or none.
         multiline: accept line breaks inside quoted CSV cells.
+        on_bad_line: refuse a CSV file that has a line with too many or too few cells, or bytes
+            that are not UTF-8; or reject these lines, which leaves them out.
+        max_rejected: how many lines may be rejected, a number, or a share below 1; with more
+            nothing is published.
         names: what becomes of the names in the output: keep, hash (by the secret in the
             environment variable CHARRNN_NAME_KEY) or omit.
         private: make files that only their owner can read.
         keep_formulas: leave cells as they are that a spreadsheet would run, in CSV given to -o;
             otherwise they get a leading apostrophe.
+        on_drift: what to do when the names are not like the model's or the last run's: ignore,
+            warn, or fail, with exit code 79; the run is published in any case.
         force: score again even where the same run is already published.
 
     Returns:
@@ -155,6 +178,7 @@ def score(
     from charrnn.privacy import private_files
     from charrnn.runs import finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.tables import CsvFormat
 
     started, created = time.monotonic(), datetime.now(UTC)
     destination, single_file = destination_of(source, output)
@@ -174,7 +198,13 @@ def score(
             transliterate=transliterate,
         )
         order = order_of(
-            source, scorer.version, options, partition_rows=partition_rows, names=names
+            source,
+            scorer.version,
+            options,
+            partition_rows=partition_rows,
+            names=names,
+            csv=CsvFormat(delimiter, encoding, quote, multiline, on_bad_line),
+            max_rejected=max_rejected if max_rejected < 1 else int(max_rejected),
         )
         published = None if force else finished_run(destination, order.fingerprint)
         if published is not None:
@@ -182,7 +212,7 @@ def score(
             say("nothing to do: these inputs, model and options are already scored (see --force)")
         else:
             added = options.columns(scorer.version.labels)
-            plan = plan_run(order, destination, added, multiline)
+            plan = plan_run(order, destination, added)
             if single_file is not None:
                 check_exportable(plan.source.schema, single_file)
             workers = workers or min(8, os.cpu_count() or 1)
@@ -190,8 +220,8 @@ def score(
                 settled, shares = settle_prior(plan, scorer, options)
                 receipts = score_parts(plan, scorer, settled, workers)
             seconds = time.monotonic() - started
-            facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
-            published = publish_run(plan, receipts, facts)
+            facts = {**run_facts(created, seconds, scorer.device.type), "prior": shares}
+            published = publish_run(plan, receipts, facts, scorer.version)
         if single_file is not None:
             rows, escaped = export(published, single_file, formulas=keep_formulas)
             say(f"exported {rows:,} rows to {single_file}")
@@ -201,7 +231,28 @@ def score(
     show_run(published, manifest)
     for line in summarise(published, manifest):
         say(line)
+    if on_drift != "ignore":
+        report_drift(published, manifest, fail=on_drift == "fail")
     return str(published)
+
+
+def report_drift(published: Path, manifest: dict[str, Any], *, fail: bool) -> None:
+    """Say what drifted, if anything did; with ``fail``, raise DriftError."""
+    from charrnn.errors import DriftError
+    from charrnn.monitoring import alarms
+    from charrnn.run_report import drift_markdown
+
+    found = alarms(manifest.get("drift", {}))
+    if not found:
+        return
+    note("drift", drift_markdown(manifest), "What is not as it was")
+    for sentence in found:
+        warn(f"drift: {sentence}")
+    if fail:
+        raise DriftError(f"{published} is published, but its names drifted: {'; '.join(found)}")
+    for i, sentence in enumerate(found):
+        say(f"{'' if i else 'drift':11} {sentence}")
+    say(f"{'':11} see {published / 'report.html'} (--on-drift fail | ignore)")
 
 
 def show_run(published: Path, manifest: dict[str, Any]) -> None:
@@ -270,6 +321,7 @@ def summarise(published: Path, manifest: dict[str, Any]) -> list[str]:
     return [
         f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
         f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
+        *_rejected_line(manifest.get("rejected", {})),
         f"languages   {labels or 'none'}",
         f"confidence  {'none' if confidence is None else f'{confidence:.3f}'} on average",
         *_prior_line(manifest["prior"]),
@@ -281,6 +333,13 @@ def summarise(published: Path, manifest: dict[str, Any]) -> list[str]:
     ]
 
 
+def _rejected_line(rejected: dict[str, int]) -> list[str]:
+    if not rejected:
+        return []
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in rejected.items())
+    return [f"rejected    {sum(rejected.values()):,} more ({reasons}), see rejects.parquet"]
+
+
 def _prior_line(prior: dict[str, Any]) -> list[str]:
     if prior["kind"] == "train":
         return []
@@ -290,35 +349,16 @@ def _prior_line(prior: dict[str, Any]) -> list[str]:
     return [f"prior       {prior['kind']}: {', '.join(f'{k} {v:.1%}' for k, v in shares)} …"]
 
 
-def _facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
-    import polars
-    import pyarrow
-    import torch
-
-    import charrnn
-
-    return {
-        "created": created.strftime("%Y%m%dT%H%M%SZ"),
-        "seconds": round(seconds, 3),
-        "device": device,
-        "tracked": TRACKED,
-        "libraries": {
-            "charrnn": charrnn.__version__,
-            "torch": torch.__version__,
-            "polars": polars.__version__,
-            "pyarrow": pyarrow.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
 def _show_head(published: Path, rows: int) -> None:
     """Print the first rows: what a person looks at first, narrow enough for a terminal."""
     import polars as pl
 
+    from charrnn.errors import ConfigError
     from charrnn.runs import read_manifest
 
     manifest = read_manifest(published)
+    if manifest.get("kind") == "comparison":
+        raise ConfigError("--head prints rows of a scored table; a comparison has none")
     prefix = manifest["options"]["prefix"]
     parts = [published / part["name"] for part in manifest["parts"]]
     frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
@@ -372,12 +412,14 @@ app = new_app(
     "  python flows/score.py people.csv\n"
     "  python flows/score.py 'exports/*.parquet' --name-column surname\n"
     "  python flows/score.py people.parquet -o scored.csv\n"
+    "  python flows/score.py challenge people.csv --model champion --challenger candidate\n"
     "  python flows/score.py verify outputs/predictions/people/latest\n"
     "  python flows/score.py purge --older-than 90 --yes"
 )
 app.default(score)
 app.command(verify)
 app.command(purge)
+app.command(challenge)
 
 
 @app.meta.default

@@ -19,18 +19,22 @@ __all__ = [
     "note_link",
     "note_progress",
     "note_table",
+    "run_facts",
     "run_named",
     "task",
+    "warn",
 ]
 
 import functools
 import os
+import platform
 import sys
 import threading
 import tomllib
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -114,6 +118,37 @@ def note(key: str, markdown: str, description: str) -> None:
         from prefect.artifacts import create_markdown_artifact
 
         _attempt(create_markdown_artifact, markdown=markdown, key=key, description=description)
+
+
+def warn(text: str) -> None:
+    """Log a warning of the flow run; does nothing when untracked. No names in it."""
+    if TRACKED:
+        from prefect import get_run_logger
+
+        get_run_logger().warning(text)
+
+
+def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
+    """Return what a manifest says about how a run was made; ``seconds`` is its duration."""
+    import polars
+    import pyarrow
+    import torch
+
+    import charrnn
+
+    return {
+        "created": created.strftime("%Y%m%dT%H%M%SZ"),
+        "seconds": round(seconds, 3),
+        "device": device,
+        "tracked": TRACKED,
+        "libraries": {
+            "charrnn": charrnn.__version__,
+            "torch": torch.__version__,
+            "polars": polars.__version__,
+            "pyarrow": pyarrow.__version__,
+            "python": platform.python_version(),
+        },
+    }
 
 
 def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:

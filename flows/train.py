@@ -65,7 +65,7 @@ def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Basel
 @task(name="publish version")
 def publish_version(version: "ModelVersion", models: Path) -> "ModelVersion":
     """Save the version with its report, and call it the candidate."""
-    from charrnn.report import model_markdown, model_report
+    from charrnn.model_report import model_markdown, model_report
     from charrnn.versions import save_version, set_alias
 
     saved = save_version(
@@ -122,7 +122,7 @@ def train(
     from charrnn.errors import ConfigError
     from charrnn.files import hold, remove_tree
     from charrnn.protocols import make_version, with_seed
-    from charrnn.report import model_markdown
+    from charrnn.model_report import model_markdown
     from charrnn.scoring import pick_device
     from charrnn.training import PRESETS, with_overrides
 

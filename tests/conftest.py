@@ -8,6 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from recording import (  # noqa: F401
+    pytest_addoption,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+)
 
 from charrnn.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
 from charrnn.familiarity import CharacterModel, name_hashes

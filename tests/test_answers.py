@@ -141,7 +141,7 @@ def old() -> ModelVersion:
     return load_version(GOLDEN / "format-1")
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_golden_version_of_every_format_gives_the_same_answers(number: int) -> None:
     version = load_version(GOLDEN / f"format-{number}")
     golden = json.loads((GOLDEN / f"format-{number}.logits.json").read_text())

@@ -118,6 +118,13 @@ def test_chosen_rows_in_any_order(block: int, rows: list[int]) -> None:
     assert_close(found, expected_of(network, encoded)[rows])
 
 
+@pytest.mark.parametrize("length", [256, 257, 700])
+def test_long_names_among_short_ones(length: int) -> None:
+    network = make_network(LATIN_VOCABULARY, bidirectional=True)
+    encoded = encode(LATIN_VOCABULARY, ["ab", "ab" * length, *NASTY, "ba" * length, "b" * length])
+    assert_close(found_by(Engine(network, 2), encoded), expected_of(network, encoded))
+
+
 def test_answers_cover_repeated_rows() -> None:
     network = make_network(BARE)
     encoded = encode(BARE, NASTY)
@@ -137,6 +144,35 @@ def test_few_and_equal_names(vocabulary: Vocabulary, names: list[str | None]) ->
     if names:
         assert_close(found, expected_of(network, encoded))
     assert list(Engine(network).logits(encoded, np.array([], np.int64))) == []
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
+@pytest.mark.parametrize("backward", [False, True])
+def test_names_are_sorted_by_their_first_characters(vocabulary: Vocabulary, backward: bool) -> None:
+    """Unsorted names would get the right answers too, only later."""
+    encoded = encode(vocabulary, NASTY + many_names(3000))
+    ids, lengths = encoded.padded()
+    marks = int(vocabulary.boundaries)
+    keys = []
+    for row, length in zip(ids, lengths, strict=True):
+        own = row[marks : length - marks]
+        keys.append((own[::-1] if backward else own)[:16].tolist())
+    rows = np.random.default_rng(1).permutation(len(keys))
+    order = inference._Reading.of(encoded, backward).sorted(rows)
+    assert [keys[i] for i in rows[order]] == sorted(keys)
+
+
+def test_a_trie_holds_every_prefix_once() -> None:
+    encoded = encode(BARE, many_names(500))
+    reading = inference._Reading.of(encoded, False)
+    rows = np.arange(500)
+    trie = inference._Trie.of(*reading.columns(rows[reading.sorted(rows)]))
+    ids, lengths = encoded.padded()
+    prefixes = {
+        tuple(row[:n]) for row, length in zip(ids, lengths, strict=True) for n in range(1, length)
+    }
+    assert sum(trie.nodes) == len(prefixes)
+    assert sum(trie.ending) == 500
 
 
 def many_names(count: int) -> list[str | None]:
@@ -216,10 +252,11 @@ def test_a_training_network_keeps_its_dropout() -> None:
     assert len(np.unique(found, axis=0)) > 1
 
 
-def test_one_long_name_does_not_take_much_memory() -> None:
+@pytest.mark.parametrize("length", [256, 257, 9000])
+def test_one_long_name_does_not_take_much_memory(length: int) -> None:
     """numpy's allocations, which grow with the longest name; torch's grow with the chunk only."""
     network = make_network(LATIN_VOCABULARY)
-    encoded = encode(LATIN_VOCABULARY, ["b" * 256, *many_names(20_000)])
+    encoded = encode(LATIN_VOCABULARY, ["b" * length, *many_names(20_000)])
     tracemalloc.start()
     found_by(Engine(network), encoded)
     peak = tracemalloc.get_traced_memory()[1]

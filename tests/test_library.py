@@ -1,5 +1,8 @@
 """The engine as a library: tables and Polars expressions."""
 
+import subprocess
+import sys
+
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -69,3 +72,13 @@ def test_expression_refuses_an_estimated_prior(scorer: Scorer) -> None:
 def test_expression_refuses_a_column_that_is_not_text(scorer: Scorer) -> None:
     with pytest.raises((DataError, pl.exceptions.ComputeError), match="expected text"):
         pl.DataFrame({"name": [1, 2]}).with_columns(scorer.expression())
+
+
+def test_scoring_does_not_import_what_torch_compiles_with() -> None:
+    """It takes a second and more of each start."""
+    code = (
+        "import sys; from charrnn.scoring import Scorer\n"
+        "Scorer.load('pretrained').score(['Katoro', 'Müller'], details=True)\n"
+        "assert 'torch' in sys.modules and 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

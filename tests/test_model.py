@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charrnn.errors import ConfigError
-from charrnn.model import RNN, CharRNN, GRUCell, LSTMCell, ModelConfig, RNNCell
+from charrnn.model import (
+    RNN,
+    CharRNN,
+    GRUCell,
+    LSTMCell,
+    ModelConfig,
+    RNNCell,
+    from_stored,
+    to_stored,
+)
 from charrnn.training import PRESETS
 
 CELLS = {"rnn": (RNNCell, nn.RNN), "gru": (GRUCell, nn.GRU), "lstm": (LSTMCell, nn.LSTM)}
@@ -321,6 +330,7 @@ def test_the_padding_row_of_an_embedding_stays_zero() -> None:
         {"ngram_buckets": -1},
         {"ngram_buckets": 3},
         {"ngram_buckets": 1000},
+        {"ngram_buckets": 2**25},
         {"input_dropout": 1.0},
         {"ngram_dropout": -0.1},
         {"dropout": 1.0},
@@ -345,6 +355,39 @@ def test_logits_of_a_fixed_network_do_not_move() -> None:
     logits = network(torch.tensor([[1, 2, 7], [5, 0, 0]]), torch.tensor([3, 1]))
     expected = torch.tensor(GOLDEN, dtype=torch.float64)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
+
+
+def test_a_file_holds_the_rows_of_the_ngram_table_that_are_not_zero() -> None:
+    config = ModelConfig(V, L, hidden_size=H, ngram_buckets=16)
+    weights = dict(CharRNN(config).state_dict())
+    weights["ngrams.weight"][[3, 15]] = torch.tensor([[0.1, 0, 0, 0], [0, 1, 2, 1 / 3]])
+    stored = to_stored(weights)
+    assert stored["ngrams.rows"].tolist() == [3, 15]
+    assert stored["ngrams.weight"].shape == (2, L)
+    assert stored["ngrams.weight"].dtype == torch.float16
+    back = from_stored(stored, config)
+    assert back.keys() == weights.keys()
+    for name, tensor in back.items():
+        assert tensor.dtype == torch.float32
+        expected = weights[name].half().float() if name == "ngrams.weight" else weights[name]
+        assert torch.equal(tensor, expected), name
+    assert all(torch.equal(to_stored(back)[name], tensor) for name, tensor in stored.items())
+
+
+def test_a_table_stored_whole_stays_whole() -> None:
+    config = ModelConfig(V, L, hidden_size=H, ngram_buckets=16)
+    weights = dict(make_wide_network(16).float().state_dict())
+    stored = {**weights, "ngrams.weight": weights["ngrams.weight"].half()}
+    assert torch.equal(
+        from_stored(stored, config)["ngrams.weight"], stored["ngrams.weight"].float()
+    )
+
+
+@pytest.mark.parametrize("rows", [[0, 16], [-1, 3], [3], [[0, 1]]], ids=str)
+def test_rows_that_are_not_of_the_table_are_refused(rows: list[int]) -> None:
+    stored = {"ngrams.weight": torch.ones(2, L).half(), "ngrams.rows": torch.tensor(rows)}
+    with pytest.raises(ValueError, match="not rows of a table of 16"):
+        from_stored(stored, ModelConfig(V, L, ngram_buckets=16))
 
 
 def test_config_survives_json() -> None:

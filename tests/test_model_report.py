@@ -15,7 +15,9 @@ import charrnn.report
 from charrnn.calibration import softmax
 from charrnn.evaluation import evaluate, majority_probabilities, paired_bootstrap, test_facts
 from charrnn.familiarity import CharacterModel
-from charrnn.report import RESPONSIBLE_USE, model_markdown, model_report, run_report
+from charrnn.model_report import model_markdown, model_report
+from charrnn.report import RESPONSIBLE_USE
+from charrnn.run_report import run_report
 from charrnn.versions import (
     PRETRAINED,
     Calibration,

@@ -32,10 +32,12 @@ from charrnn.protocols import (
     identity_of,
     make_version,
     promotion_problems,
+    rotation,
     run_protocol,
     split_of,
     with_seed,
 )
+from charrnn.text import normalise
 from charrnn.training import PRESETS, EpochRecord, Preset, with_overrides
 from charrnn.versions import FORMAT_VERSION, ModelVersion, load_version, save_version
 
@@ -127,6 +129,22 @@ def test_only_the_seed_split_depends_on_the_seed(corpus: Corpus) -> None:
     assert split_of(corpus, "honest", 0).test.names == split_of(corpus, "honest", 1).test.names
     assert split_of(corpus, "seed", 0).test.names == seed_split(corpus, 0).test.names
     assert split_of(corpus, "seed", 0).test.names != split_of(corpus, "seed", 1).test.names
+
+
+def test_rotation_tests_every_name_once_by_a_model_that_never_saw_it(corpus: Corpus) -> None:
+    splits = rotation(corpus)
+    tested = [pair for s in splits for pair in zip(s.test.names, s.test.label_ids, strict=True)]
+    whole = honest_split(corpus)
+    every = sum(len(part.names) for part in (whole.train, whole.validation, whole.test))
+    assert len(tested) == len(set(tested)) == every
+    assert splits[0].test.names == whole.test.names
+    assert splits[0].validation.names == whole.validation.names
+    for split in splits:
+        parts = (split.train, split.validation, split.test)
+        assert sum(len(part.names) for part in parts) == every
+        train, validation, test = ({normalise(name) for name in part.names} for part in parts)
+        assert not train & test
+        assert not validation & (train | test)
 
 
 @pytest.mark.parametrize(

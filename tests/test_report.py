@@ -10,15 +10,9 @@ import pytest
 
 from charrnn.corpus import Corpus
 from charrnn.evaluation import evaluate
-from charrnn.report import (
-    RESPONSIBLE_USE,
-    heading,
-    model_report,
-    page,
-    paragraph,
-    run_report,
-    table,
-)
+from charrnn.model_report import model_report
+from charrnn.report import RESPONSIBLE_USE, heading, page, paragraph, table
+from charrnn.run_report import run_report
 from charrnn.runs import read_manifest
 from charrnn.versions import ModelVersion
 from flows.score import score

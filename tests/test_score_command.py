@@ -312,6 +312,24 @@ def test_earlier_output_inside_the_input_folder_is_no_input(
     assert "3: 2 scored" in out
 
 
+def test_rejected_lines_are_counted_and_listed_without_their_text(command: Command) -> None:
+    Path("p.csv").write_bytes(b"id,name\n1,Katoro\n2\n3,Kat\xff\n4,Zanzibarova,5\n5,Burgmann\n")
+    code, _, error = command("p.csv", *V1)
+    assert "--on-bad-line reject" in complaint(code, 65, error)
+    code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "2")
+    assert "3 of 5 rows would be rejected" in complaint(code, 65, error)
+    assert not [p for p in Path("outputs/predictions/p").iterdir() if p.name[0] != "."]
+    code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "0.6")
+    assert code == 0, error
+    assert "rejected    3 more (ragged_row 2, invalid_utf8 1), see rejects.parquet" in out
+    run = Path("outputs/predictions/p/latest")
+    assert verify_run(run)["rejected"] == {"ragged_row": 2, "invalid_utf8": 1}
+    assert pl.read_parquet(run / "part-*.parquet")["id"].to_list() == ["1", "5"]
+    rejects = pl.read_parquet(run / "rejects.parquet")
+    assert rejects["line"].to_list() == [3, 4, 5]
+    assert rejects["reason"].to_list() == ["ragged_row", "invalid_utf8", "ragged_row"]
+
+
 # --- verify, help, the other commands -----------------------------------------------------------
 
 
@@ -450,23 +468,3 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
         assert (latest / f"{part}.parquet").stat().st_ino == inode, "finished work was done again"
     assert pl.read_parquet(latest / "part-*.parquet").equals(undisturbed)
     assert not list(destination.glob(".staging-*"))
-
-
-def test_two_processes_at_once_give_one_run_and_one_refusal(
-    command: Command, many_names: Path, tmp_path: Path
-) -> None:
-    destination = tmp_path / "outputs/predictions/many"
-    process = started(many_names, tmp_path)
-    try:
-        while not list(destination.glob(".staging-*/part-*.json")):
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.01)
-        code, _, error = command(many_names, *V1)
-        out, first_error = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.communicate()
-    assert f"process {process.pid}" in complaint(code, 75, error)
-    assert process.returncode == 0, first_error
-    assert "12,000: " in out
-    assert verify_run(destination / "latest")["rows"] == 12_000

@@ -1,6 +1,7 @@
 """The row contract and its invariances: one row per name, whatever its neighbours are."""
 
 import random
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -356,6 +357,35 @@ def test_gpu_that_is_not_there_is_refused() -> None:
 def test_auto_is_a_device_that_is_there() -> None:
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert pick_device("cpu").type == "cpu"
+
+
+def test_cuda_without_a_number_stands_for_every_gpu(
+    tiny_version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = Scorer(tiny_version, batch_size=7)
+    assert scorer.replicas() == [scorer]
+    made = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(Scorer, "__init__", lambda self, *arguments: made.append(arguments))
+    for device, others in (("cuda", ["cuda:1", "cuda:2"]), ("cuda:0", [])):
+        scorer.device = torch.device(device)
+        assert len(scorer.replicas()) == 1 + len(others)
+        assert made == [(tiny_version, other, 7) for other in others]
+        made.clear()
+
+
+def test_one_enormous_cell_changes_no_answer_and_takes_little_memory(scorer: Scorer) -> None:
+    names = random_names(4, 2000)
+    peaks, answers = [], []
+    for extra in ("b", "b" * 1_000_000):
+        array = pa.array([*names, extra], pa.string())
+        tracemalloc.start()
+        answers.append(scorer.score(array))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert answers[1]["reason"].to_list()[-1] == "too_long"
+    assert_same(answers[1].head(2000), answers[0].head(2000))
+    assert peaks[1] < peaks[0] + 5e6
 
 
 def test_model_is_loaded_by_name_or_refused(models: Path) -> None:

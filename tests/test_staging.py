@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from charrnn.csv_structure import Structure
+from charrnn.csv_structure import LONGEST, Structure
 from charrnn.errors import DataError
-from charrnn.staging import open_parquet, stage_csv, stage_parquet
+from charrnn.staging import CsvFormat, open_parquet, stage_csv, stage_parquet
 
 CANARY = "Zanzibarova"
 NULL = "\ue000null"  # stands for a null while Python's csv writes a table; it has none
@@ -30,8 +30,8 @@ def staged(
 ) -> tuple[pa.Table, dict[str, int]]:
     source = tmp_path / f"people{suffix}"
     source.write_bytes(content)
-    counts = stage_csv(source, tmp_path / "staged.parquet", multiline=multiline)
-    return pq.read_table(tmp_path / "staged.parquet", page_checksum_verification=True), counts
+    found = stage_csv(source, tmp_path / "staged.parquet", csv=CsvFormat(multiline=multiline))
+    return pq.read_table(tmp_path / "staged.parquet", page_checksum_verification=True), found.counts
 
 
 def rows_of(table: pa.Table) -> list[list[str | None]]:
@@ -132,15 +132,20 @@ def test_blank_lines_are_counted_across_reads(tmp_path: Path) -> None:
     """A file of many blocks: the counter sees it in pieces, cut anywhere."""
     draw = random.Random(4)
     parts = [
-        draw.choice([b"Katoro katoro,1\n", b"Mi,\r\n", b"\n", b"\r\n"]) for _ in range(1_600_000)
+        draw.choice([b"Katoro katoro katoro katoro,1\n", b"Mi,\r\n", b"\n", b"\r\n"])
+        for _ in range(600_000)
     ]
     content = b"name,id\n" + b"".join(parts)
-    assert len(content) > 8 * 2**20
+    assert len(content) > 4 * 2**20
     table, counts = staged(tmp_path, content)
     blank = sum(part in (b"\n", b"\r\n") for part in parts)
     assert counts["blank_lines"] == blank
     assert table.num_rows == len(parts) - blank
-    expected = ["Katoro katoro" if part[0] == ord("K") else "Mi" for part in parts if len(part) > 2]
+    expected = [
+        "Katoro katoro katoro katoro" if part[0] == ord("K") else "Mi"
+        for part in parts
+        if len(part) > 2
+    ]
     assert table["name"].to_pylist() == expected
 
 
@@ -354,7 +359,7 @@ MANY = f"name,id\n{CANARY},1\n".encode() + f"{CANARY},2\n".encode() * 10_000  # 
         (TEXT.encode("utf-16"), "UTF-16"),
         (TEXT.encode("utf-16-le"), "UTF-16"),
         (TEXT.encode("utf-16-be"), "UTF-16"),
-        (TEXT.encode("utf-32"), "UTF-16"),
+        (TEXT.encode("utf-32"), "UTF-32"),
         (TEXT.encode("latin-1"), "UTF-8"),
         (TEXT.encode("cp1252").replace(b"name", b"n\xe4me"), "UTF-8"),
         (MANY + TEXT.encode("latin-1")[8:], "UTF-8"),
@@ -437,7 +442,23 @@ def test_line_longer_than_a_block_is_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], before: int
 ) -> None:
     content = b"name,id\n" + b"Katoro,1\n" * before + CANARY.encode() * (17 * 2**20 // 11) + b",1\n"
-    assert "longer than" in refusal(tmp_path, capfd, content)
+    assert f"line {before + 2} begins a record longer than" in refusal(tmp_path, capfd, content)
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_limit_of_a_line_is_what_the_message_says(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], quote: str, end: str
+) -> None:
+    start = f"name,id\nKatoro,1\n{quote}".encode()
+    for more in (0, 1):
+        cell = b"k" * (LONGEST - len(f"{quote * 2},1\n") + more)
+        content = start + cell + f"{quote},1{end}".encode()
+        if more:
+            assert f"longer than {LONGEST:,} bytes" in refusal(tmp_path, capfd, content)
+        else:
+            assert len(staged(tmp_path, content)[0]["name"][1].as_py()) == len(cell)
+            (tmp_path / "staged.parquet").unlink()
 
 
 # --- damaged compression ------------------------------------------------------------------------
@@ -622,7 +643,7 @@ def test_line_breaks_in_cells_are_kept_where_they_are_asked_for(tmp_path: Path) 
     content = b'name,id\n"A\nB",1\n"C\r\n\r\nD","\n"\n\nE,3\n'
     table, counts = staged(tmp_path, content, multiline=True)
     assert rows_of(table) == [["A\nB", "1"], ["C\r\n\r\nD", "\n"], ["E", "3"]]
-    assert counts == {"blank_lines": 1, "line_breaks_in_cells": 4}
+    assert (counts["blank_lines"], counts["line_breaks_in_cells"]) == (1, 4)
 
 
 def test_line_breaks_asked_for_but_absent_change_nothing(tmp_path: Path) -> None:
@@ -698,7 +719,7 @@ def test_damaged_tables_with_line_breaks_are_read_as_the_oracle_reads_them_or_re
 
 
 def structure_of(content: bytes, cuts: list[int]) -> Structure:
-    structure = Structure(",")
+    structure = Structure(",", multiline=True)
     for start, stop in itertools.pairwise([0, *cuts, len(content)]):
         structure.feed(content[start:stop])
     structure.finish()
@@ -719,7 +740,7 @@ def test_structure_does_not_depend_on_how_the_bytes_come_in() -> None:
         assert pieces.problem == whole.problem, f"seed {seed}: {content!r}"
         problems += bool(whole.problem)
         if not whole.problem:
-            found = [(s.records, s.blank, s.multiline) for s in (pieces, whole)]
+            found = [(s.records, s.blank, s.line_breaks) for s in (pieces, whole)]
             assert found[0] == found[1], f"seed {seed}: {content!r}"
     assert 50 < problems < 350
 

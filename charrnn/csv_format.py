@@ -1,0 +1,222 @@
+"""How a CSV file is written: what the user says of it, and what its first lines show."""
+
+from __future__ import annotations
+
+__all__ = ["CsvFormat", "Recoded", "encoding_of", "sniff"]
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, BinaryIO, Literal
+
+from charrnn.errors import ConfigError
+
+_CANDIDATES = ",;\t|"
+_SAMPLE = 100  # records that a delimiter is tried on
+# Codecs whose text is no text file: they read escapes as characters, or cannot work in pieces.
+_ESCAPES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+_MARKS = {  # a mark of UTF-32 begins like one of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """How the CSV files of an input are written.
+
+    Attributes:
+        delimiter: one ASCII character; "" finds it in the first lines.
+        encoding: a text codec of Python's.
+        quote: the quote character, "none" where quotes are ordinary characters.
+        multiline: accept line breaks inside quoted cells.
+        on_bad_line: "refuse" a file with a row that has too many or too few fields or is not
+            UTF-8; or "reject" such rows, which leaves them out and counts them.
+
+    Raises:
+        ConfigError: a value is none of these.
+    """
+
+    delimiter: str = ""
+    encoding: str = "utf-8"
+    quote: str = '"'
+    multiline: bool = False
+    on_bad_line: Literal["refuse", "reject"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.quote not in ('"', "'", "none"):
+            raise ConfigError(f"the quote is {self.quote!r}; expected \", ' or none")
+        delimiter = self.delimiter
+        if delimiter and (len(delimiter) > 1 or not delimiter.isascii() or delimiter in "\r\n\0"):
+            raise ConfigError(f"the delimiter is {delimiter!r}; expected one ASCII character")
+        if delimiter == self.quote:
+            raise ConfigError(f"delimiter and quote are both {delimiter!r}")
+        if self.on_bad_line not in ("refuse", "reject"):
+            raise ConfigError(f"on_bad_line is {self.on_bad_line!r}; expected refuse or reject")
+        if not _is_text_codec(self.encoding):
+            raise ConfigError(
+                f"encoding {self.encoding!r} is not one that text files have; "
+                "try utf-8, cp1252, latin-1 or utf-16"
+            )
+
+    @property
+    def codec(self) -> str:
+        """The encoding's one name: ``UTF8``, ``utf_8`` and ``utf-8-sig`` are all ``utf-8``."""
+        return codecs.lookup(self.encoding).name.removesuffix("-sig")
+
+    @property
+    def quote_character(self) -> str:
+        """The quote character, "" for none."""
+        return "" if self.quote == "none" else self.quote
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything that decides what is read from a file."""
+        return {**asdict(self), "encoding": self.codec}
+
+
+class Recoded:
+    """A binary stream that gives the text of another one, in another encoding, as UTF-8.
+
+    ``read`` raises ValueError, its message naming line and byte, where the bytes are not text in
+    that encoding.
+    """
+
+    def __init__(self, raw: BinaryIO, encoding: str) -> None:
+        self._raw = raw
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
+        self._bytes = 0  # read so far
+        self._line = 1
+        self._start = True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the UTF-8 of the next at most ``size`` bytes; b"" at the end."""
+        text = ""
+        chunk = b"start"
+        while chunk and not text:
+            chunk = self._raw.read(size)
+            state = self._decoder.getstate()
+            try:
+                text = self._decoder.decode(chunk, not chunk)
+            except UnicodeDecodeError as error:
+                self._decoder.setstate(state)
+                before = self._decoder.decode(error.object[len(state[0]) : error.start])
+                line = self._line + before.count("\n")
+                byte = self._bytes - len(state[0]) + error.start
+                raise ValueError(f"line {line}, byte {byte:,} is not {self._encoding}") from None
+            self._bytes += len(chunk)
+        if self._start and text:
+            self._start = False
+            text = text.removeprefix("\ufeff")
+        self._line += text.count("\n")
+        return text.encode()
+
+    def close(self) -> None:
+        """Close the stream underneath."""
+        self._raw.close()
+
+    def __enter__(self) -> Recoded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def encoding_of(head: bytes, declared: str) -> str:
+    """Return the encoding that a file's first bytes show, if it is not the one declared, or ""."""
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            return "" if declared.startswith(encoding) else encoding
+    zeros = [head[i::2].count(0) for i in (0, 1)]
+    if declared != "utf-8" or sum(zeros) < len(head) / 10:
+        return ""
+    if sum(zeros) > 0.6 * len(head):
+        return "utf-32"
+    return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+
+
+def sniff(head: bytes, form: CsvFormat) -> tuple[str, list[str]]:
+    """Return the delimiter and the column names.
+
+    The delimiter is that candidate in the header, outside quotes, which gives the first records as
+    many fields as the header.
+
+    Args:
+        head: the start of the file, in UTF-8 without byte order mark, cut behind a line end or at
+            the end of the file.
+
+    Raises:
+        ValueError: the message says what is wrong, in the words that follow a file's name.
+    """
+    try:
+        header = head.split(b"\n", 1)[0].rstrip(b"\r").decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"line 1, byte {error.start:,} is not UTF-8") from None
+    delimiter = form.delimiter or _delimiter_of(header, head, form)
+    try:
+        columns = next(_rows([header], delimiter, form, strict=True), [])
+    except csv.Error:
+        raise ValueError("line 1 has a broken quote in a column name") from None
+    if not columns:
+        raise ValueError("line 1 is empty; expected the names of the columns")
+    repeated = sorted({c for c in columns if columns.count(c) > 1})
+    if repeated or "" in columns:
+        what = f"repeats {', '.join(map(repr, repeated))}" if repeated else "has an empty name"
+        raise ValueError(f"line 1 {what}; every column needs a name of its own")
+    return delimiter, columns
+
+
+def _delimiter_of(header: str, head: bytes, form: CsvFormat) -> str:
+    quote = form.quote_character
+    bare = "".join(header.split(quote)[::2]) if quote else header
+    counts = {c: bare.count(c) for c in _CANDIDATES if c in bare}
+    if len(counts) < 2:
+        return next(iter(counts), ",")
+    lines = list(io.StringIO(head.decode(errors="replace"), newline=""))
+    fits = {candidate: _fitting(lines, candidate, form) for candidate in counts}
+    best, second = sorted(counts, key=lambda c: (fits[c], counts[c]), reverse=True)[:2]
+    if fits[best] == fits[second] and (fits[best] or counts[best] == counts[second]):
+        raise ValueError(
+            f"line 1 may be delimited by {best!r} or by {second!r}, and the lines below fit both; "
+            "give --delimiter"
+        )
+    return best
+
+
+def _fitting(lines: list[str], delimiter: str, form: CsvFormat) -> int:
+    """Return how many of the first records have as many fields as the header."""
+    try:
+        header, *records = [
+            row for row in islice(_rows(lines, delimiter, form), 1 + _SAMPLE) if row
+        ]
+    except (csv.Error, ValueError):
+        return 0
+    return sum(len(record) == len(header) for record in records)
+
+
+def _rows(
+    lines: list[str], delimiter: str, form: CsvFormat, *, strict: bool = False
+) -> Iterator[list[str]]:
+    quote = form.quote_character
+    return csv.reader(
+        lines,
+        delimiter=delimiter,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        strict=strict,
+    )
+
+
+def _is_text_codec(encoding: str) -> bool:
+    try:
+        info = codecs.lookup(encoding)
+        text = getattr(info, "_is_text_encoding", True) and info.incrementaldecoder is not None
+    except (LookupError, ValueError):
+        return False
+    return bool(text) and info.name.replace("_", "-") not in _ESCAPES

@@ -1,0 +1,61 @@
+"""Puts what fault tests have proven into README's Guarantees, from their records.
+
+python -m pytest tests/faults --record ci.json
+python tests/faults/long.py --record long.json
+python tests/faults/table.py ci.json long.json   # rewrites docs/faults.json and README.md
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "docs/faults.json"
+MARKERS = "<!-- guarantees:start -->\n", "<!-- guarantees:end -->\n"
+
+
+def table(proofs: list[dict[str, object]]) -> str:
+    """Return Markdown, one row for each thing that was tried: how often and in how many seconds,
+    by pytest and by long.py, and how often something was lost."""
+    rows: dict[tuple[str, str], dict[str, list[float]]] = {}
+    tests: dict[tuple[str, str], str] = {}
+    for proof in proofs:
+        key = str(proof["promise"]), str(proof["what"])
+        by = "long" if proof["test"] == "long.py" else "ci"
+        sums = rows.setdefault(key, {"ci": [0, 0, 0], "long": [0, 0, 0]})[by]
+        for i, name in enumerate(("tried", "lost", "seconds")):
+            sums[i] += float(str(proof[name]))
+        if by == "ci" or key not in tests:
+            tests[key] = re.sub(r"^tests/faults/|::.*", "", str(proof["test"]))
+    lines = ["| promise | what was tried | test | tests: times | s | long.py: times | s | lost |",
+             "|---|---|---|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for (promise, what), sums in sorted(rows.items(), key=lambda row: _number(row[0][0])):
+        cells = [f"{sums[by][0]:,.0f} | {sums[by][2]:,.0f}" if sums[by][0] else " | "
+                 for by in ("ci", "long")]  # fmt: skip
+        lost = sums["ci"][1] + sums["long"][1]
+        test = tests[promise, what]
+        lines.append(f"| {promise} | {what} | `{test}` | {' | '.join(cells)} | {lost:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(promise: str) -> int:
+    return int(re.sub(r"\D.*", "", promise[1:]))
+
+
+def shown(readme: str) -> str:
+    """Return the table that a README shows."""
+    return readme.split(MARKERS[0])[1].split(MARKERS[1])[0]
+
+
+def main() -> None:
+    """The command line."""
+    proofs = [proof for path in sys.argv[1:] for proof in json.loads(Path(path).read_text())]
+    RECORD.write_text(json.dumps(proofs, indent=1) + "\n")
+    path = ROOT / "README.md"
+    readme = path.read_text()
+    path.write_text(readme.replace(MARKERS[0] + shown(readme), MARKERS[0] + table(proofs)))
+
+
+if __name__ == "__main__":
+    main()
