@@ -76,13 +76,19 @@ class PrefectServer:
             kill(process)
 
     def api(self, path: str, body: Any = None, method: str | None = None) -> Any:
-        """Call the API: GET, or POST where there is a body."""
+        """Call the API: GET, or POST where there is a body; again where it is busy (503)."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             self.url + path, data, {"Content-Type": "application/json"}, method=method
         )
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return json.loads(response.read() or "null")
+        for last in (False, False, True):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    return json.loads(response.read() or "null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or last:
+                    raise
+                time.sleep(1)
 
     def runs(self) -> list[dict[str, Any]]:
         """Return the flow runs, newest first."""
