@@ -7,6 +7,7 @@ python flows/score.py verify outputs/predictions/people/latest
 import os
 import platform
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +21,19 @@ if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help sho
     from charrnn.planning import Order
     from charrnn.runs import Receipt, RunPlan
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.storage import RemoteFile
+
+
+@task(name="fetch", retries=2, retry_delay_seconds=[2, 10])
+def fetch_input(source: str, destination: Path) -> "tuple[str, tuple[RemoteFile, ...]]":
+    """Copy an input from object storage beside the run; leave a local one where it is."""
+    from charrnn.storage import fetch
+    from charrnn.tables import is_remote
+
+    if not is_remote(source):
+        return source, ()
+    copied, remote = fetch(source, destination)
+    return str(copied), remote
 
 
 @task(name="plan")
@@ -63,14 +77,62 @@ def score_parts(
         )
 
 
+@task(name="score partitions on Ray")
+def score_parts_on_ray(
+    plan: "RunPlan",
+    scorer: "Scorer",
+    options: "ScoreOptions",
+    workers: int | None,
+    device: str,
+    batch_size: int | None,
+) -> "list[Receipt]":
+    """Score all partitions that are not finished yet on the machines of a Ray cluster."""
+    from charrnn.ray_engine import score_partitions_on_ray
+
+    with progress("scoring on Ray", plan.source.rows, "rows") as advance:
+        return score_partitions_on_ray(
+            plan,
+            scorer.version,
+            options,
+            workers=workers,
+            device=device,
+            batch_size=batch_size,
+            on_part=lambda receipt: advance(receipt.rows),
+        )
+
+
 @task(name="publish")
-def publish_run(plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any]) -> Path:
+def publish_run(
+    plan: "RunPlan",
+    receipts: "list[Receipt]",
+    facts: dict[str, Any],
+    remote: "tuple[RemoteFile, ...]",
+) -> Path:
     """Write manifest and report, and make the run visible by one rename."""
     from charrnn.report import run_report
     from charrnn.runs import manifest_of, publish
+    from charrnn.storage import check_remote_unchanged
 
-    manifest = manifest_of(plan, receipts, facts)
+    check_remote_unchanged(remote)
+    fetched = {"fetched": [asdict(file) for file in remote]} if remote else {}
+    manifest = manifest_of(plan, receipts, {**facts, **fetched})
     return publish(plan, manifest, facts["created"], {"report.html": run_report(manifest)})
+
+
+@task(name="upload", retries=2, retry_delay_seconds=[2, 10])
+def upload(published: Path, uri: str) -> str:
+    """Copy the run to object storage, its manifest last; return the URI of the copy."""
+    from charrnn.storage import upload_run
+
+    return upload_run(published, uri)
+
+
+@task(name="append to Delta table")
+def append_to_table(published: Path, table: str) -> bool:
+    """Append the run's rows to a Delta table, unless it has them already."""
+    from charrnn.delta import append_run
+
+    return append_run(published, table)
 
 
 @flow(name="score", flow_run_name="score {source}", validate_parameters=True)
@@ -92,11 +154,13 @@ def score(
     partition_rows: int = 2**20,
     workers: int | None = None,
     device: str = "auto",
+    engine: Literal["local", "ray"] = "local",
     models: str = "outputs/models",
     multiline: bool = False,
     names: Literal["keep", "hash", "omit"] = "keep",
     private: bool = False,
     keep_formulas: bool = False,
+    delta: str = "",
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
@@ -105,11 +169,12 @@ def score(
     language, confidence, status and reason added.
 
     Args:
-        source: Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob.
+        source: Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of
+            one on object storage (s3://, gs://).
         name_column: the column that holds the names.
         model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007.
-        output: folder for the runs (default outputs/predictions/NAME), or a .parquet or .csv file
-            that receives all rows as well.
+        output: folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file,
+            or a URI on object storage, that receives all rows as well.
         top_k: how many languages to give per name.
         probabilities: add one probability column per language.
         prefix: put before the name of every column that scoring adds.
@@ -121,8 +186,11 @@ def score(
         transliterate: write names in other scripts in Latin letters first.
         batch_size: names per forward pass, or auto: what suits the device.
         partition_rows: rows per unit of work and per output file.
-        workers: partitions scored at a time; by default one per processor, at most 8.
+        workers: partitions scored at a time; by default one per processor, at most 8; with Ray
+            one per GPU or processor of the cluster.
         device: auto, cpu, cuda or cuda:N.
+        engine: local (this machine) or ray (the cluster that RAY_ADDRESS names; input and output
+            must lie on a file system that all its machines mount at the same place).
         models: folder of the model versions.
         multiline: accept line breaks inside quoted CSV cells.
         names: what becomes of the names in the output: keep, hash (by the secret in the
@@ -130,25 +198,29 @@ def score(
         private: make files that only their owner can read.
         keep_formulas: leave cells as they are that a spreadsheet would run, in CSV given to -o;
             otherwise they get a leading apostrophe.
+        delta: a Delta table (folder or URI) that receives all rows as well, once.
         force: score again even where the same run is already published.
 
     Returns:
         The run's folder.
     """
     from charrnn.export import check_exportable, export
-    from charrnn.files import hold
+    from charrnn.files import hold, remove_tree
     from charrnn.planning import destination_of, order_of
     from charrnn.priors import parse_prior
     from charrnn.privacy import private_files
     from charrnn.runs import finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.tables import is_remote
 
     started, created = time.monotonic(), datetime.now(UTC)
-    destination, single_file = destination_of(source, output)
+    bucket = output if is_remote(output) else ""
+    destination, single_file = destination_of(source, "" if bucket else output)
     holder = f"process {os.getpid()} on {platform.node()}"
     with private_files(private), hold(destination / ".lock", holder):
         size = None if batch_size == "auto" else batch_size
-        scorer = Scorer.load(model, models=models, device=device, batch_size=size)
+        here = "cpu" if engine == "ray" else device  # then this process only plans and commits
+        scorer = Scorer.load(model, models=models, device=here, batch_size=size)
         options = ScoreOptions(
             name_column=name_column,
             top_k=top_k,
@@ -160,9 +232,8 @@ def score(
             details=details,
             transliterate=transliterate,
         )
-        order = order_of(
-            source, scorer.version, options, partition_rows=partition_rows, names=names
-        )
+        found, remote = fetch_input(source, destination)
+        order = order_of(found, scorer.version, options, partition_rows=partition_rows, names=names)
         published = None if force else finished_run(destination, order.fingerprint)
         if published is not None:
             point_latest_at(published)
@@ -173,15 +244,27 @@ def score(
             if single_file is not None:
                 check_exportable(plan.source.schema, single_file)
             settled, shares = settle_prior(plan, scorer, options)
-            receipts = score_parts(plan, scorer, settled, workers or min(8, os.cpu_count() or 1))
+            if engine == "ray":
+                receipts = score_parts_on_ray(plan, scorer, settled, workers, device, size)
+            else:
+                threads = workers or min(8, os.cpu_count() or 1)
+                receipts = score_parts(plan, scorer, settled, threads)
             seconds = time.monotonic() - started
-            facts = {**_facts(created, seconds, scorer.device.type), "prior": shares}
-            published = publish_run(plan, receipts, facts)
+            where = f"Ray, {device}" if engine == "ray" else scorer.device.type
+            facts = {**_facts(created, seconds, where), "prior": shares}
+            published = publish_run(plan, receipts, facts, remote)
         if single_file is not None:
             rows, escaped = export(published, single_file, formulas=keep_formulas)
             say(f"exported {rows:,} rows to {single_file}")
             if escaped:
                 say(f"escaped     {escaped:,} cells that a spreadsheet would run as a formula")
+        if bucket:
+            say(f"uploaded to {upload(published, bucket)}")
+        if delta:
+            appended = append_to_table(published, delta)
+            say(f"appended to {delta}" if appended else f"{delta} has the rows of this run already")
+        if remote:
+            remove_tree(Path(found) if Path(found).is_dir() else Path(found).parent)
     summary = summarise(published, read_manifest(published))
     note("score-summary", "\n".join(["```", *summary, "```"]))
     for line in summary:
@@ -278,15 +361,24 @@ def _show_head(published: Path, rows: int) -> None:
         say(str(frame.select(*given, *ours)))
 
 
-def verify(run: Path) -> None:
+def verify(run: str) -> None:
     """Prove a published run again from its bytes: digests, page checksums, row counts.
 
     Args:
-        run: folder of a run, such as outputs/predictions/people/latest.
+        run: folder of a run, such as outputs/predictions/people/latest, or the URI of an uploaded
+            one, or of what -o was (then its latest.json says which).
     """
-    from charrnn.runs import verify_run
+    from tempfile import TemporaryDirectory
 
-    manifest = verify_run(run)
+    from charrnn.runs import verify_run
+    from charrnn.storage import download_run
+    from charrnn.tables import is_remote
+
+    if is_remote(run):
+        with TemporaryDirectory() as folder:
+            manifest = verify_run(download_run(run, Path(folder)))
+    else:
+        manifest = verify_run(Path(run))
     say(f"{run} is whole: {manifest['rows']:,} rows in {len(manifest['parts'])} parts")
 
 
