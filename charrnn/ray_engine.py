@@ -23,6 +23,7 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,11 +182,11 @@ def _receipts(ray: Any, job: _Job, todo: Sequence[int], workers: int) -> Iterato
     )
     waiting, attempts, left = deque(todo), Counter[int](), len(todo)
     free: list[Any] = []
-    busy: dict[Any, tuple[Any, int]] = {}  # what is awaited: the worker, its partition or _START
+    busy: dict[Future[Any], tuple[Any, int]] = {}  # answer: its worker, the partition or _START
 
     def ask_for_worker() -> None:
         actor = actor_class.remote(shared)
-        busy[actor.start.remote()] = actor, _START
+        busy[actor.start.remote().future()] = actor, _START
 
     try:
         for _ in range(workers):
@@ -193,8 +194,8 @@ def _receipts(ray: Any, job: _Job, todo: Sequence[int], workers: int) -> Iterato
         while left:
             while waiting and free:
                 actor, index = free.pop(), waiting.popleft()
-                busy[actor.score.remote(index)] = actor, index
-            answered = _first_answered(ray, busy)
+                busy[actor.score.remote(index).future()] = actor, index
+            answered = _first_answered(busy)
             actor, index = busy.pop(answered)
             answer = _answer(ray, answered)
             if answer is _LOST:
@@ -217,24 +218,24 @@ def _receipts(ray: Any, job: _Job, todo: Sequence[int], workers: int) -> Iterato
             ray.kill(actor)
 
 
-def _first_answered(ray: Any, busy: dict[Any, tuple[Any, int]]) -> Any:
-    """Wait for an answer, for ever where a partition is being scored."""
+def _first_answered(busy: dict[Future[Any], tuple[Any, int]]) -> Future[Any]:
+    """Wait for an answer, for ever where a partition is being scored. (In Python, not in
+    ``ray.wait``, which would turn the exit code of a signal handler into 1.)"""
     only_starting = all(index == _START for _, index in busy.values())
-    answered: list[Any] = []
-    if busy:
-        answered, _ = ray.wait(list(busy), timeout=_PATIENCE if only_starting else None)
+    timeout = _PATIENCE if only_starting else None
+    answered = wait(busy, timeout=timeout, return_when=FIRST_COMPLETED).done
     if not answered:
         raise CharrnnError(
             f"no worker of the Ray cluster could start within {_PATIENCE} s; has it a free "
             "processor, or GPU, and charrnn installed? Finished parts are kept"
         )
-    return answered[0]
+    return answered.pop()
 
 
-def _answer(ray: Any, reference: Any) -> Any:
+def _answer(ray: Any, answered: Future[Any]) -> Any:
     """Return a worker's answer, or ``_LOST``; raise what it met."""
     try:
-        answer = ray.get(reference)
+        answer = answered.result()
     except ray.exceptions.RayTaskError as error:
         raise CharrnnError(  # not its message: that could quote a cell
             f"a Ray worker failed with {type(error.cause).__name__}, which should not happen; "
