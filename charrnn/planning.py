@@ -28,6 +28,7 @@ from charrnn.tables import (
     cut,
     discover,
     fingerprint_files,
+    is_remote,
     open_source,
     source_name,
 )
@@ -38,9 +39,10 @@ def destination_of(source: str, output: str) -> tuple[Path, Path | None]:
     """Return the folder for the runs, and the single file to export to, if ``output`` is one.
 
     Raises:
-        CharrnnError: ``source`` names nothing that can be read; so no folder is made for it.
+        CharrnnError: ``source`` names nothing that can be read; so no folder is made for it. (What
+            a URI names is known only when it has been fetched.)
     """
-    paths = discover(source)
+    paths = [] if is_remote(source) else discover(source)
     default = Path("outputs/predictions") / source_name(source)
     if output.endswith((".parquet", ".csv")):
         target = Path(output)

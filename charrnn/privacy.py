@@ -104,7 +104,7 @@ def old_runs(root: Path, days: float, *, keep_latest: bool = False) -> list[Path
         latest = keep_latest and (folder.parent / "latest").resolve() == folder.resolve()
         if RUN_NAME.fullmatch(folder.name) and not folder.is_symlink() and not latest:
             made = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        elif re.match(r"\.(staging|purged)-", folder.name):
+        elif re.match(r"\.(staging|fetched|purged)-", folder.name):
             made = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         else:
             continue

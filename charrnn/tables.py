@@ -21,6 +21,7 @@ __all__ = [
     "cut",
     "discover",
     "fingerprint_files",
+    "is_remote",
     "is_text",
     "open_source",
     "parse_budget",
@@ -110,7 +111,7 @@ def discover(source: str) -> list[Path]:
         InputMissingError: it names nothing.
         DataError: a file has another kind.
     """
-    if re.match(r"[a-z0-9]+://", source):
+    if is_remote(source):
         raise ConfigError(
             f"{source.split('://')[0]}:// inputs are not supported; give a local path"
         )
@@ -129,6 +130,11 @@ def discover(source: str) -> list[Path]:
         if not other.name.endswith(SUFFIXES) or not other.is_file():
             raise DataError(f"{other} is not a {', '.join(SUFFIXES)} file")
     return paths
+
+
+def is_remote(source: str) -> bool:
+    """Whether ``source`` is a URI, such as ``s3://bucket/people.parquet`` (see ``storage``)."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", source) is not None
 
 
 def source_name(source: str) -> str:

@@ -7,6 +7,7 @@ python flows/score.py verify outputs/predictions/people/latest
 import os
 import platform
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -32,7 +33,20 @@ if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help sho
     from charrnn.planning import Order
     from charrnn.runs import Receipt, RunPlan
     from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.storage import RemoteFile
     from charrnn.versions import ModelVersion
+
+
+@task(name="fetch", retries=2, retry_delay_seconds=[2, 10])
+def fetch_input(source: str, destination: Path) -> "tuple[str, tuple[RemoteFile, ...]]":
+    """Copy an input from object storage beside the run; leave a local one where it is."""
+    from charrnn.storage import fetch
+    from charrnn.tables import is_remote
+
+    if not is_remote(source):
+        return source, ()
+    copied, remote = fetch(source, destination)
+    return str(copied), remote
 
 
 @task(name="plan")
@@ -79,19 +93,66 @@ def score_parts(
         return score_partitions(plan, scorer, options, workers=workers, on_part=on_part)
 
 
+@task(name="score partitions on Ray")
+def score_parts_on_ray(
+    plan: "RunPlan",
+    scorer: "Scorer",
+    options: "ScoreOptions",
+    workers: int | None,
+    device: str,
+    batch_size: int | None,
+) -> "list[Receipt]":
+    """Score all partitions that are not finished yet on the machines of a Ray cluster."""
+    from charrnn.ray_engine import score_partitions_on_ray
+
+    with progress("scoring on Ray", plan.source.rows, "rows") as advance:
+        return score_partitions_on_ray(
+            plan,
+            scorer.version,
+            options,
+            workers=workers,
+            device=device,
+            batch_size=batch_size,
+            on_part=lambda receipt: advance(receipt.rows),
+        )
+
+
 @task(name="publish")
 def publish_run(
-    plan: "RunPlan", receipts: "list[Receipt]", facts: dict[str, Any], model: "ModelVersion"
+    plan: "RunPlan",
+    receipts: "list[Receipt]",
+    facts: dict[str, Any],
+    model: "ModelVersion",
+    remote: "tuple[RemoteFile, ...]",
 ) -> Path:
     """Compare the run with those before, write manifest and report, and make the run visible by one
     rename."""
     from charrnn.history import drift_of
     from charrnn.run_report import run_report
     from charrnn.runs import manifest_of, publish
+    from charrnn.storage import check_remote_unchanged
 
-    manifest = manifest_of(plan, receipts, facts)
+    check_remote_unchanged(remote)
+    fetched = {"fetched": [asdict(file) for file in remote]} if remote else {}
+    manifest = manifest_of(plan, receipts, {**facts, **fetched})
     manifest["drift"] = drift_of(manifest, plan.destination, model)
     return publish(plan, manifest, facts["created"], {"report.html": run_report(manifest)})
+
+
+@task(name="upload", retries=2, retry_delay_seconds=[2, 10])
+def upload(published: Path, uri: str) -> str:
+    """Copy the run to object storage, its manifest last; return the URI of the copy."""
+    from charrnn.storage import upload_run
+
+    return upload_run(published, uri)
+
+
+@task(name="append to Delta table")
+def append_to_table(published: Path, table: str) -> bool:
+    """Append the run's rows to a Delta table, unless it has them already."""
+    from charrnn.delta import append_run
+
+    return append_run(published, table)
 
 
 @flow(name="score", flow_run_name=run_named("score", "source"), validate_parameters=True)
@@ -113,17 +174,19 @@ def score(
     partition_rows: int = 2**20,
     workers: int | None = None,
     device: str = "auto",
+    engine: Literal["local", "ray"] = "local",
     models: str = "outputs/models",
     delimiter: str = "",
     encoding: str = "utf-8",
     quote: str = '"',
     multiline: bool = False,
     on_bad_line: Literal["refuse", "reject"] = "refuse",
-    max_rejected: float = 0,
+    max_rejected: str = "0",
     names: Literal["keep", "hash", "omit"] = "keep",
     private: bool = False,
     keep_formulas: bool = False,
     on_drift: Literal["ignore", "warn", "fail"] = "warn",
+    delta: str = "",
     force: bool = False,
 ) -> str:
     """Score every name of a table and publish the predictions as one run folder.
@@ -132,11 +195,12 @@ def score(
     language, confidence, status and reason added.
 
     Args:
-        source: Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob.
+        source: Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of
+            one on object storage (s3://, gs://).
         name_column: the column that holds the names.
         model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007.
-        output: folder for the runs (default outputs/predictions/NAME), or a .parquet or .csv file
-            that receives all rows as well.
+        output: folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file,
+            or a URI on object storage, that receives all rows as well.
         top_k: how many languages to give per name.
         probabilities: add one probability column per language.
         prefix: put before the name of every column that scoring adds.
@@ -148,8 +212,11 @@ def score(
         transliterate: write names in other scripts in Latin letters first.
         batch_size: names per forward pass, or auto: what suits the device.
         partition_rows: rows per unit of work and per output file.
-        workers: partitions scored at a time; by default one per processor, at most 8.
+        workers: partitions scored at a time; by default one per processor, at most 8; with Ray
+            one per GPU or processor of the cluster.
         device: auto, cpu, cuda or cuda:N.
+        engine: local (this machine) or ray (the cluster that RAY_ADDRESS names; input and output
+            must lie on a file system that all its machines mount at the same place).
         models: folder of the model versions.
         delimiter: of CSV cells, one character; found in the first lines if empty.
         encoding: of CSV files, such as cp1252 or utf-16.
@@ -157,8 +224,8 @@ def score(
         multiline: accept line breaks inside quoted CSV cells.
         on_bad_line: refuse a CSV file that has a line with too many or too few cells, or bytes
             that are not UTF-8; or reject these lines, which leaves them out.
-        max_rejected: how many lines may be rejected, a number, or a share below 1; with more
-            nothing is published.
+        max_rejected: how many lines may be rejected, a number, or a share such as 0.1%; with
+            more nothing is published.
         names: what becomes of the names in the output: keep, hash (by the secret in the
             environment variable CHARRNN_NAME_KEY) or omit.
         private: make files that only their owner can read.
@@ -166,26 +233,29 @@ def score(
             otherwise they get a leading apostrophe.
         on_drift: what to do when the names are not like the model's or the last run's: ignore,
             warn, or fail, with exit code 79; the run is published in any case.
+        delta: a Delta table (folder or URI) that receives all rows as well, once.
         force: score again even where the same run is already published.
 
     Returns:
         The run's folder.
     """
     from charrnn.export import check_exportable, export
-    from charrnn.files import hold
+    from charrnn.files import hold, remove_tree
     from charrnn.planning import destination_of, order_of
     from charrnn.priors import parse_prior
     from charrnn.privacy import private_files
     from charrnn.runs import finished_run, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
-    from charrnn.tables import CsvFormat
+    from charrnn.tables import CsvFormat, is_remote, parse_budget
 
     started, created = time.monotonic(), datetime.now(UTC)
-    destination, single_file = destination_of(source, output)
+    bucket = output if is_remote(output) else ""
+    destination, single_file = destination_of(source, "" if bucket else output)
     holder = f"process {os.getpid()} on {platform.node()}"
     with private_files(private), hold(destination / ".lock", holder):
         size = None if batch_size == "auto" else batch_size
-        scorer = Scorer.load(model, models=models, device=device, batch_size=size)
+        here = "cpu" if engine == "ray" else device  # then this process only plans and commits
+        scorer = Scorer.load(model, models=models, device=here, batch_size=size)
         options = ScoreOptions(
             name_column=name_column,
             top_k=top_k,
@@ -197,14 +267,15 @@ def score(
             details=details,
             transliterate=transliterate,
         )
+        found, remote = fetch_input(source, destination)
         order = order_of(
-            source,
+            found,
             scorer.version,
             options,
             partition_rows=partition_rows,
             names=names,
             csv=CsvFormat(delimiter, encoding, quote, multiline, on_bad_line),
-            max_rejected=max_rejected if max_rejected < 1 else int(max_rejected),
+            max_rejected=parse_budget(max_rejected),
         )
         published = None if force else finished_run(destination, order.fingerprint)
         if published is not None:
@@ -215,18 +286,29 @@ def score(
             plan = plan_run(order, destination, added)
             if single_file is not None:
                 check_exportable(plan.source.schema, single_file)
-            workers = workers or min(8, os.cpu_count() or 1)
+            where = f"Ray, {device}" if engine == "ray" else scorer.device.type
             with device_slot(scorer.device.type):
                 settled, shares = settle_prior(plan, scorer, options)
-                receipts = score_parts(plan, scorer, settled, workers)
+                if engine == "ray":
+                    receipts = score_parts_on_ray(plan, scorer, settled, workers, device, size)
+                else:
+                    threads = workers or min(8, os.cpu_count() or 1)
+                    receipts = score_parts(plan, scorer, settled, threads)
             seconds = time.monotonic() - started
-            facts = {**run_facts(created, seconds, scorer.device.type), "prior": shares}
-            published = publish_run(plan, receipts, facts, scorer.version)
+            facts = {**run_facts(created, seconds, where), "prior": shares}
+            published = publish_run(plan, receipts, facts, scorer.version, remote)
         if single_file is not None:
             rows, escaped = export(published, single_file, formulas=keep_formulas)
             say(f"exported {rows:,} rows to {single_file}")
             if escaped:
                 say(f"escaped     {escaped:,} cells that a spreadsheet would run as a formula")
+        if bucket:
+            say(f"uploaded to {upload(published, bucket)}")
+        if delta:
+            appended = append_to_table(published, delta)
+            say(f"appended to {delta}" if appended else f"{delta} has the rows of this run already")
+        if remote:
+            remove_tree(Path(found) if Path(found).is_dir() else Path(found).parent)
     manifest = read_manifest(published)
     show_run(published, manifest)
     for line in summarise(published, manifest):
@@ -369,15 +451,24 @@ def _show_head(published: Path, rows: int) -> None:
         say(str(frame.select(*given, *ours)))
 
 
-def verify(run: Path) -> None:
+def verify(run: str) -> None:
     """Prove a published run again from its bytes: digests, page checksums, row counts.
 
     Args:
-        run: folder of a run, such as outputs/predictions/people/latest.
+        run: folder of a run, such as outputs/predictions/people/latest, or the URI of an uploaded
+            one, or of what -o was (then its latest.json says which).
     """
-    from charrnn.runs import verify_run
+    from tempfile import TemporaryDirectory
 
-    manifest = verify_run(run)
+    from charrnn.runs import verify_run
+    from charrnn.storage import download_run
+    from charrnn.tables import is_remote
+
+    if is_remote(run):
+        with TemporaryDirectory() as folder:
+            manifest = verify_run(download_run(run, Path(folder)))
+    else:
+        manifest = verify_run(Path(run))
     say(f"{run} is whole: {manifest['rows']:,} rows in {len(manifest['parts'])} parts")
 
 

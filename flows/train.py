@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.command import new_app, progress, run, say
-from flows.models import COMMANDS, promote_version
+from flows.models import COMMANDS, MODELS, promote_version
 from flows.tracking import device_slot, flow, note, task
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
@@ -95,6 +95,7 @@ def train(
     baselines: Annotated[bool, Parameter(negative="--no-baselines")] = True,
     resume: bool = False,
     promote: Literal["gate", "always", "never"] = "gate",
+    mlflow: str = "",
 ) -> str:
     """Fit a preset under both protocols and publish it as a new model version.
 
@@ -112,6 +113,7 @@ def train(
         resume: go on from the checkpoints of an interrupted training of the same data and recipe.
         promote: let champion point at the new version: gate (unless it is worse on the test
             fold), always or never.
+        mlflow: an MLflow tracking server (URI) at which to log and register the version as well.
 
     Returns:
         The version's name, such as v0001.
@@ -160,7 +162,27 @@ def train(
         say(line)
     if promote != "never":
         promote_version(version.name, models=models, force=promote == "always")
+    if mlflow:
+        register(version.name, mlflow=mlflow, models=root)
     return version.name
+
+
+def register(
+    version: str = "champion", *, mlflow: str, models: Path = MODELS, name: str = "charrnn"
+) -> None:
+    """Log a version at an MLflow tracking server and register it with the aliases that it has
+    here, unless it is there; then only its aliases are moved.
+
+    Args:
+        version: a version or an alias.
+        mlflow: URI of the server, such as http://127.0.0.1:5000 or sqlite:///mlflow.db.
+        models: folder of the model versions.
+        name: of the experiment and of the registered model.
+    """
+    from charrnn.mlflow_registry import register_version
+
+    number = register_version(models, version, mlflow, name=name)
+    say(f"registered  {version} as version {number} of {name} at {mlflow}")
 
 
 def describe(version: "ModelVersion", seed_losses: list[float]) -> list[str]:
@@ -244,6 +266,7 @@ app = new_app(
 app.default(train)
 for name, command in COMMANDS.items():
     app.command(command, name=name)
+app.command(register)
 
 if __name__ == "__main__":
     run(app)

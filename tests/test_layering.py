@@ -15,7 +15,8 @@ PACKAGE = Path(charrnn.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 NO_POLARS = ["text", "vocabulary", "model", "calibration", "training", "inference", "corpus"]
 NO_TORCH = ["tables", "staging", "runs"]
-OPTIONAL = {"prefect", "sklearn", "matplotlib", "fastapi", "sqlalchemy", "rich"}
+OPTIONAL = {"prefect", "sklearn", "matplotlib", "fastapi", "sqlalchemy", "rich",
+            "ray", "deltalake", "mlflow", "s3fs"}  # fmt: skip
 
 
 def imports_of(module: str, top_level_only: bool = False) -> set[str]:

@@ -319,7 +319,7 @@ def test_rejected_lines_are_counted_and_listed_without_their_text(command: Comma
     code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "2")
     assert "3 of 5 rows would be rejected" in complaint(code, 65, error)
     assert not [p for p in Path("outputs/predictions/p").iterdir() if p.name[0] != "."]
-    code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "0.6")
+    code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "60%")
     assert code == 0, error
     assert "rejected    3 more (ragged_row 2, invalid_utf8 1), see rejects.parquet" in out
     run = Path("outputs/predictions/p/latest")
