@@ -159,6 +159,20 @@ def test_a_label_that_falls_from_30_to_5_percent_raises_an_alarm(
     assert raised >= 100 * found
 
 
+def test_a_difference_from_the_model_is_an_alarm_once() -> None:
+    other = profile(labels={"A": 100, "B": 900})
+    options = {"same_rules": True, "same_cut": True}
+    first = drift(other, ("v0001", profile()), None, **options)
+    assert large_measures(first["model"]) == ["languages"]
+    assert "languages PSI" in alarms(first)[0]
+    again = drift(other, ("v0001", profile()), ("before", other), standing=["languages"], **options)
+    assert large_measures(again["model"]) == ["languages"]
+    assert alarms(again) == []
+    worse = drift(profile(labels={"A": 100, "B": 900}, confidence_sum=700.0), ("v0001", profile()),
+                  None, standing=["languages"], **options)  # fmt: skip
+    assert alarms(worse)[0].startswith("mean confidence 97.0% → 70.0% against the model's")
+
+
 # --- the index ------------------------------------------------------------------------------------
 
 
