@@ -128,7 +128,7 @@ def test_resamples_of_one_table_raise_no_alarm(
     population: Population, rows: int, weights: str
 ) -> None:
     """200 seeded tables each, against a large sample and another such table. About ten measures
-    are taken twice, each wrong once in a thousand times, and few of those are large: measured, 8
+    are taken twice, each wrong once in a thousand times, and few of those are large: measured, 6
     of all 2,400 tables raise an alarm, and at most 2 of 200."""
     draw = np.random.default_rng(rows)
     frequency, reference = None, draw.choice(5000, 1800, replace=False)
