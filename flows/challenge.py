@@ -68,8 +68,7 @@ def challenge(
 ) -> str:
     """Score one table with two model versions in one pass and publish what would change.
 
-    Nothing is predicted anew: the comparison has a folder of its own, and scoring runs stay as
-    they are.
+    The comparison has a folder of its own; scoring runs stay as they are.
 
     Args:
         source: Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob.

@@ -18,7 +18,9 @@ from commands import commands_of, complaint
 from charrnn.challenger import CHANGES, NONE
 from charrnn.errors import BusyError, ConfigError, DataError
 from charrnn.files import hold
+from charrnn.model import CharRNN
 from charrnn.runs import read_manifest, verify_run
+from charrnn.training import PRESETS
 from charrnn.versions import ModelVersion, save_version
 from flows import score as score_module
 from flows.challenge import challenge
@@ -188,6 +190,35 @@ def test_result_does_not_depend_on_the_partitions(
     assert found[0] == found[1]
     assert found[2] == found[3]
     assert found[0] != found[2]
+
+
+def test_rows_that_only_one_model_can_read_are_flips_but_no_disagreement(
+    tiny_version: ModelVersion, compare: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "models"
+    save_version(root, tiny_version)
+    preset = PRESETS["seed"]  # whose text rules know no Ł
+    network = CharRNN(preset.model_config(4))
+    save_version(
+        root,
+        dataclasses.replace(
+            tiny_version,
+            config=network.config,
+            vocabulary=preset.vocabulary,
+            weights=dict(network.state_dict()),
+            calibration=None,
+        ),
+    )
+    pq.write_table(pa.table({"surname": ["Łłł", "Łłł", "Katoro"]}), "few.parquet")
+    run = compare("few.parquet", models=str(root), flips=True)
+    manifest = read_manifest(run)
+    assert [(b, n) for _, b, n in manifest["flips"] if b == NONE] == [(NONE, 2)]
+    assert manifest["answered_by_both"] == 1
+    assert sum(manifest["confidence_changes"]["rows"]) == 1
+    lost = pl.read_parquet(f"{run}/part-*.parquet").filter(pl.col("challenger").is_null())
+    assert lost["row"].to_list() == [0, 1]
+    assert lost["challenger_confidence"].null_count() == 2
+    assert lost["champion_confidence"].null_count() == 0
 
 
 def test_every_partition_is_read_once(

@@ -128,7 +128,7 @@ def test_resamples_of_one_table_raise_no_alarm(
     population: Population, rows: int, weights: str
 ) -> None:
     """200 seeded tables each, against a large sample and another such table. About ten measures
-    are taken twice, each wrong once in a thousand times, and few of those are large: measured, 8
+    are taken twice, each wrong once in a thousand times, and few of those are large: measured, 6
     of all 2,400 tables raise an alarm, and at most 2 of 200."""
     draw = np.random.default_rng(rows)
     frequency, reference = None, draw.choice(5000, 1800, replace=False)
@@ -157,6 +157,20 @@ def test_a_label_that_falls_from_30_to_5_percent_raises_an_alarm(
         sentences = judged(now, whole, before)
         raised += any(s.startswith("languages") and "yesterday" in s for s in sentences)
     assert raised >= 100 * found
+
+
+def test_a_difference_from_the_model_is_an_alarm_once() -> None:
+    other = profile(labels={"A": 100, "B": 900})
+    options = {"same_rules": True, "same_cut": True}
+    first = drift(other, ("v0001", profile()), None, **options)
+    assert large_measures(first["model"]) == ["languages"]
+    assert "languages PSI" in alarms(first)[0]
+    again = drift(other, ("v0001", profile()), ("before", other), standing=["languages"], **options)
+    assert large_measures(again["model"]) == ["languages"]
+    assert alarms(again) == []
+    worse = drift(profile(labels={"A": 100, "B": 900}, confidence_sum=700.0), ("v0001", profile()),
+                  None, standing=["languages"], **options)  # fmt: skip
+    assert alarms(worse)[0].startswith("mean confidence 97.0% → 70.0% against the model's")
 
 
 # --- the index ------------------------------------------------------------------------------------
