@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 import hashlib
-import io
 import json
 import re
 from collections import Counter
@@ -300,13 +299,15 @@ def publish(
         StorageError: a part is not what was written.
     """
     staging = plan.staging
-    if plan.source.rejects.num_rows:
-        files = {**files, "rejects.parquet": _parquet_bytes(plan.source.rejects)}
     for name, content in files.items():
         write_bytes(staging / name, content)
     write_bytes(staging / "manifest.json", json_bytes(manifest))
+    rejects = plan.source.rejects
+    if rejects.num_rows:
+        with writing_to(staging / "rejects.parquet") as temporary:
+            pq.write_table(rejects, temporary, compression="zstd", write_page_checksum=True)
     parts = {part["name"]: part["sha256"] for part in manifest["parts"]}
-    ours = {*parts, *files, "manifest.json"}
+    ours = {*parts, *files, "manifest.json", *(["rejects.parquet"] if rejects.num_rows else [])}
     sums = write_sums(staging, ours)
     changed = [name for name, digest in parts.items() if sums[name] != digest]
     if changed:
@@ -401,12 +402,6 @@ def count_values(column: pa.ChunkedArray) -> dict[str, int]:
     """Return how often each value occurs, nulls left out."""
     entries = column.drop_null().value_counts().to_pylist()
     return {entry["values"]: entry["counts"] for entry in entries}
-
-
-def _parquet_bytes(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    return buffer.getvalue()
 
 
 def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def _working_folder(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.main, monkeypatch, capsys)
+    return commands_of(flows.score.app.meta, monkeypatch, capsys)
 
 
 def test_every_golden_input_has_its_answer() -> None:

@@ -26,7 +26,7 @@ def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.main, monkeypatch, capsys)
+    return commands_of(flows.score.app.meta, monkeypatch, capsys)
 
 
 def people() -> pa.Table:

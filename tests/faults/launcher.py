@@ -379,7 +379,7 @@ def _run(command: dict[str, Any], log: int, linger: int) -> None:
             Injector(command["plan"], log, linger).install()
         from flows.command import run
 
-        run(importlib.import_module(f"flows.{name}").main)
+        run(importlib.import_module(f"flows.{name}").app)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
         sys.stdout.flush()
