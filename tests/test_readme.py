@@ -22,7 +22,7 @@ def test_every_option_in_the_readme_is_an_option_of_a_flow() -> None:
                 parameters = (*node.args, *node.kwonlyargs)
                 known |= {"--" + parameter.arg.replace("_", "-") for parameter in parameters}
     foreign = {"--check", "--host", "--port", "--type", "--no-prompt", "--all", "--pool"}
-    foreign |= {"--param", "--watch"}
+    foreign |= {"--param", "--watch", "--from-file", "--limit"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - foreign
     assert named
     assert sorted(named - known) == []
