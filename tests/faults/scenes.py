@@ -88,7 +88,7 @@ def build(server: Server, name: str, prior: bool, folder: Path, *, real: bool = 
     if name == "train" and not real:
         # Drawing takes seconds; what counts here is how the pages are written.
         pages = {"model_report": "<p>report</p>", "model_markdown": "# report"}
-        more = {"patch": {f"charrnn.report:{k}": {"return": v} for k, v in pages.items()}}
+        more = {"patch": {f"charrnn.model_report:{k}": {"return": v} for k, v in pages.items()}}
     start = folder / "start"
     _fill(start, "")
     if name == "train":

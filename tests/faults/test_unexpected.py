@@ -11,7 +11,7 @@ from scenes import Scene
 WORK = {  # where the work is done, and the call that fails
     "ingest": ("charrnn.corpus:_lines", 1),
     "train": ("charrnn.training:_one_epoch", 2),
-    "score": ("charrnn.scoring:Scorer.columns", 1),
+    "score": ("charrnn.scoring:Scorer.answers", 1),
 }
 
 
