@@ -437,14 +437,14 @@ def test_workers_take_turns_with_the_devices(
     replicas = [Scorer(scorer.version) for _ in range(3)]
     monkeypatch.setattr(Scorer, "replicas", lambda self: replicas)
     used, all_at_once = [], threading.Barrier(3, timeout=30)
-    columns = Scorer.columns
+    answers = Scorer.answers
 
-    def together(self: Scorer, *arguments: Any) -> dict[str, pa.Array]:
+    def together(self: Scorer, *arguments: Any) -> Any:
         used.append(replicas.index(self))
         all_at_once.wait()
-        return columns(self, *arguments)
+        return answers(self, *arguments)
 
-    monkeypatch.setattr(Scorer, "columns", together)
+    monkeypatch.setattr(Scorer, "answers", together)
     receipts = score_partitions(plan, scorer, ScoreOptions(), workers=3)
     assert [receipt.index for receipt in receipts] == [0, 1, 2]
     assert sorted(used) == [0, 1, 2]
