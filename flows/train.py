@@ -121,8 +121,8 @@ def train(
     from charrnn.corpus import load_corpus
     from charrnn.errors import ConfigError
     from charrnn.files import hold, remove_tree
-    from charrnn.protocols import make_version, with_seed
     from charrnn.model_report import model_markdown
+    from charrnn.protocols import make_version, with_seed
     from charrnn.scoring import pick_device
     from charrnn.training import PRESETS, with_overrides
 
