@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.command import progress, say
-from flows.tracking import flow, note, run_facts, task
+from flows.tracking import device_slot, flow, note, run_facts, task
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.challenger import Comparison, Part
@@ -135,7 +135,8 @@ def challenge(
             plan = planning.plan_run(order, destination, [])
             every = max(1, -(-plan.source.rows // sample)) if sample else 1
             workers = workers or min(8, os.cpu_count() or 1)
-            found, parts = compare_parts(plan, one, other, options, every, flips, workers)
+            with device_slot(one.device.type):
+                found, parts = compare_parts(plan, one, other, options, every, flips, workers)
             facts = {
                 **run_facts(created, time.monotonic() - started, one.device.type),
                 **{

@@ -351,6 +351,7 @@ def summary_markdown(published: Path, manifest: dict[str, Any]) -> str:
     facts = {
         "rows": f"{rows:,}",
         **{status: f"{n:,} ({n / max(1, rows):.1%})" for status, n in manifest["statuses"].items()},
+        "rejected": f"{sum(manifest.get('rejected', {}).values()):,}",
         "reasons": reasons or "none",
         "mean confidence": "none" if confidence is None else f"{confidence:.3f}",
         "model": f"{manifest['model']['name']} (`{manifest['model']['digest'][:12]}`)",

@@ -1,6 +1,7 @@
 """What Prefect records of a run, on a real server and in this process."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect_server import ROOT, PrefectServer, until
 
 import flows.score
@@ -93,6 +95,51 @@ def test_labels_of_few_rows_are_shown_together() -> None:
         {"language": "under 10 rows each", "rows": 10, "share": "25.0%"},
     ]
     assert label_shares({"rows": 0, "labels": {}}) == []
+
+
+_SERVED = """
+import json
+from flows.deployments import deployments
+print(json.dumps([
+    {
+        "flow": d.flow_name,
+        "name": d.name,
+        "description": d.description,
+        "tags": d.tags,
+        "concurrency_limit": {
+            "limit": d.concurrency_limit,
+            "collision_strategy": d.concurrency_options.collision_strategy.value,
+        },
+        "schedules": [
+            {"cron": s.schedule.cron, "timezone": s.schedule.timezone, "slug": s.slug,
+             "active": s.active} for s in d.schedules
+        ],
+        "expect": [event for trigger in d.triggers for event in sorted(trigger.expect)],
+    }
+    for d in deployments()
+]))
+"""
+
+
+def test_what_is_served_is_what_prefect_yaml_says(tmp_path: Path) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVED],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = [
+        {
+            "flow": entry["entrypoint"].split(":")[1],
+            **{key: entry[key] for key in ("name", "description", "tags", "concurrency_limit")},
+            "schedules": entry.get("schedules", []),
+            "expect": [
+                event for trigger in entry.get("triggers", []) for event in trigger["expect"]
+            ],
+        }
+        for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    ]
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 
 # --- on a server --------------------------------------------------------------------------------
