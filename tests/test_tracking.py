@@ -16,7 +16,7 @@ from prefect_server import ROOT, PrefectServer, until
 
 import flows.score
 from flows import tracking
-from flows.score import label_shares
+from flows.results import label_shares
 
 # --- without a server: Prefect is imported late, since flows are tracked once it is there -------
 
