@@ -37,7 +37,8 @@ from charrnn.errors import StorageError
 from charrnn.model import CharRNN, NgramTable
 from charrnn.vocabulary import Counts, Encoded, Ids, eight_from
 
-_BLOCK = 2**20  # names sorted together: more share more, and take more memory
+_BLOCK = 2**20  # names sorted together: more share more, and take more memory,
+_BLOCK_FLOATS = 2**25  # at most so many numbers as logits
 _CHUNK_NAMES = 2**14  # names walked together,
 _CHUNK_FLOATS = 2**21  # at most so many numbers as addends to their gates,
 _CHUNK_SYMBOLS = 2**18  # and about so many symbols
@@ -80,8 +81,9 @@ class Engine:
         for batch in batches(encoded.lengths[apart], self._plain_size):
             yield from self._plain(encoded, apart[batch])
         readings = [_Reading.of(encoded, d.backward) for d in self._directions]
-        for start in range(0, len(chosen), _BLOCK):
-            block = chosen[start : start + _BLOCK]
+        size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.label_count))
+        for start in range(0, len(chosen), size):
+            block = chosen[start : start + size]
             logits: Tensor = self.network.h2o.bias.repeat(len(block), 1)
             for direction, reading in zip(self._directions, readings, strict=True):
                 direction.add_logits(logits, reading, block, self.batch_size)
