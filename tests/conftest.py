@@ -1,6 +1,5 @@
 """Fixtures: a small invented corpus, a tiny model trained on it, and a table of names."""
 
-import os
 import random
 from pathlib import Path
 
@@ -104,9 +103,3 @@ def names_table() -> pa.Table:
             "born": pa.array([1990.5] * 12, pa.float32()),
         }
     )
-
-
-def real_names() -> Path | None:
-    """The real data set's folder, where this machine has it."""
-    found = Path(os.environ.get("CHARRNN_NAMES", "data/names"))
-    return found if found.is_dir() else None

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import real_names
+from real_data import real_names
 
 from charrnn import corpus as corpus_module
 from charrnn.corpus import (

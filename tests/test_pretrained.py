@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import real_names
+from real_data import real_names
 
 from charrnn.calibration import Floats, calibration_noise, conformal_threshold, softmax
 from charrnn.corpus import (

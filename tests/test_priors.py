@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import real_names
+from real_data import real_names
 
 from charrnn import priors
 from charrnn.calibration import fit_temperature, softmax
