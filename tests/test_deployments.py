@@ -69,6 +69,7 @@ class Site:
         self.server.environment |= {
             "PYTHONPATH": str(folder),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
         }
         self.walk = ""
@@ -231,7 +232,6 @@ def test_a_schedule_fires(site: Site) -> None:
     until(done, "a scheduled run is completed")
     site.server.api(schedule, {"active": False}, "PATCH")
     assert len(site.published("polled")) == 1
-    assert len(site.published("landed")) == 1
 
 
 def test_the_second_of_two_triggers_waits_and_finds_nothing_to_do(site: Site) -> None:
