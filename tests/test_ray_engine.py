@@ -43,7 +43,8 @@ def cluster() -> Iterator[Any]:
             "num_cpus": 1,
             "object_store_memory": 2**27,
             "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 1000},  # a killed node is noticed sooner
+            # A killed node is noticed after some 15 s, and not after a minute.
+            "_system_config": {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000},
         },
     )
     yield found
