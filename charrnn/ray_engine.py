@@ -71,6 +71,7 @@ class _Job:
     token: str
     driver: str
     libraries: dict[str, str]
+    inputs: dict[Path, tuple[int, int]]  # size and time of what the partitions are read from
     umask: int
     name_key: str
 
@@ -102,7 +103,7 @@ class _Worker:
     def score(self, index: int) -> Receipt | CharrnnError:
         """Score a partition into the workers' folder."""
         partition = self.plan.partitions[index]
-        if not partition.path.exists():
+        if _state(partition.path) != self.job.inputs[partition.path]:
             return ConfigError(_not_shared(partition.path, self.job.driver))
         try:
             return score_partition(partition, self.plan, self.scorer, self.job.options)
@@ -159,6 +160,7 @@ def score_partitions_on_ray(
                 token=token,
                 driver=platform.node(),
                 libraries=_libraries(),
+                inputs={path: _state(path) for path in {p.path for p in plan.partitions}},
                 umask=_umask(),
                 name_key=os.environ.get(KEY_VARIABLE, ""),
             )
@@ -315,6 +317,16 @@ def _not_shared(path: Path, driver: str) -> str:
         f"the Ray worker on {platform.node()} does not see {path}, which {driver} sees; put input "
         "and output on a file system that every machine mounts at the same place"
     )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time (whole seconds: all that some file systems keep) of a file, so that two
+    machines can tell whether they see the same one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, int(found.st_mtime)
 
 
 def _libraries() -> dict[str, str]:

@@ -236,6 +236,7 @@ def score(
     Returns:
         The run's folder.
     """
+    from charrnn.errors import ConfigError
     from charrnn.export import check_exportable, export
     from charrnn.files import hold, remove_tree
     from charrnn.planning import destination_of, order_of
@@ -247,6 +248,8 @@ def score(
 
     started, created = time.monotonic(), datetime.now(UTC)
     bucket = output if is_remote(output) else ""
+    if bucket.endswith((".parquet", ".csv")):
+        raise ConfigError(f"{bucket} would be a folder of parts; give -o a prefix without a suffix")
     destination, single_file = destination_of(source, "" if bucket else output)
     holder = f"process {os.getpid()} on {platform.node()}"
     with private_files(private), hold(destination / ".lock", holder):

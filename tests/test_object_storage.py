@@ -323,6 +323,13 @@ def test_what_cannot_be_fetched_is_one_line(
         fetch(uri, Path("out"))
 
 
+def test_a_single_file_on_object_storage_is_refused(
+    people: Path, run_score: Callable[..., Path]
+) -> None:
+    with pytest.raises(ConfigError, match="give -o a prefix without a suffix"):
+        run_score(people, output="s3://bucket/scored.csv")
+
+
 def test_a_name_with_dots_does_not_leave_the_folder() -> None:
     with pytest.raises(DataError, match=r"has '\.\.' in its name"):
         storage._inside("/bucket/in/../../evil.csv", "/bucket/in")

@@ -43,7 +43,8 @@ def cluster() -> Iterator[Any]:
             "num_cpus": 1,
             "object_store_memory": 2**27,
             "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 1000},  # a killed node is noticed sooner
+            # A killed node is noticed after some 15 s, and not after a minute.
+            "_system_config": {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000},
         },
     )
     yield found
@@ -151,6 +152,14 @@ def test_a_worker_that_does_not_see_the_storage_is_an_error_that_says_so(
     with pytest.raises(ConfigError, match=r"does not see .*every machine mounts at the same place"):
         score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
     assert not list(plan.destination.glob(".staging-*-*"))
+
+
+def test_a_worker_that_sees_another_file_in_the_input_s_place_says_so(
+    connected: Any, plan: RunPlan, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "_state", lambda path: (1, 1))  # here, not in the worker
+    with pytest.raises(ConfigError, match=r"does not see .*people\.parquet, which"):
+        score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
 
 
 def test_what_a_worker_meets_arrives_as_it_is_and_finished_parts_are_kept(
