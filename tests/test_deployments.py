@@ -185,7 +185,7 @@ def test_the_walk_of_the_readme_ends_in_a_published_run(site: Site) -> None:
 
 def test_the_server_holds_what_prefect_yaml_says(site: Site) -> None:
     listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert len(listed) == 6
+    assert len(listed) == 7
     for entry in listed:
         flow = entry["entrypoint"].split(":")[1]
         held = site.deployment(f"{flow}/{entry['name']}")
