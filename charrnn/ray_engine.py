@@ -37,7 +37,7 @@ import torch
 
 import charrnn
 from charrnn.answers import ScoreOptions
-from charrnn.errors import CharrnnError, ConfigError
+from charrnn.errors import CharrnnError, ConfigError, StorageError
 from charrnn.files import explained, make_folder, remove_tree, replace_file, write_bytes
 from charrnn.privacy import KEY_VARIABLE
 from charrnn.runs import (
@@ -135,6 +135,7 @@ def score_partitions_on_ray(
     Raises:
         ConfigError: Ray is missing, the cluster has no GPU, or a worker does not see the storage
             that the driver sees, or runs other versions of the libraries.
+        StorageError: no cluster can be reached or started.
         CharrnnError: what a worker met; or workers were lost again and again.
     """
     if workers is not None and workers < 1:
@@ -274,7 +275,11 @@ def _cluster() -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise StorageError(f"no Ray cluster can be reached or started: {reason}") from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would change the exit code
         yield ray

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from charrnn import ray_engine
-from charrnn.errors import CharrnnError, ConfigError, DataError
+from charrnn.errors import CharrnnError, ConfigError, DataError, StorageError
 from charrnn.planning import order_of, plan_run
 from charrnn.ray_engine import _Worker, score_partitions_on_ray
 from charrnn.runs import Receipt, RunPlan, part_path, verify_run
@@ -191,6 +191,19 @@ def test_a_partition_that_kills_its_workers_is_given_up(
     monkeypatch.setattr(ray_engine, "RETRIES", 1)
     with pytest.raises(CharrnnError, match="part 3 lost its Ray worker 2 times"):
         score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
+
+
+def test_a_cluster_that_cannot_be_reached_is_one_line(
+    plan: RunPlan, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="the extra charrnn[ray] is not installed")
+
+    def fail(**_: Any) -> None:
+        raise ConnectionError("nobody there\nand a second line")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(StorageError, match=r"no Ray cluster can be reached or started: .*there$"):
+        score_partitions_on_ray(plan, scorer.version, OPTIONS)
 
 
 def test_without_a_gpu_in_the_cluster_cuda_is_refused(

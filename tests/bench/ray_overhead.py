@@ -4,7 +4,7 @@
 
 Prints the seconds that Ray takes to start, the seconds to the first finished part (workers import
 torch and load the model), what a partition costs when there is next to nothing in it, and the rows
-per second between the first and the last part with one worker and with two.
+per second after that, with one worker and with two.
 """
 
 import argparse
@@ -40,7 +40,8 @@ def planned(folder: Path, rows: int, partition_rows: int, scorer: Scorer) -> Run
 
 
 def timed(plan: RunPlan, scorer: Scorer, workers: int) -> tuple[float, float, float]:
-    """Score anew; return seconds to the first part, and seconds and rows from then on."""
+    """Score anew; return the seconds to the first part, and the seconds and rows from each worker's
+    first part on."""
     started, seen = time.perf_counter(), list[tuple[float, int]]()
 
     def note(receipt: Receipt) -> None:
@@ -48,8 +49,8 @@ def timed(plan: RunPlan, scorer: Scorer, workers: int) -> tuple[float, float, fl
 
     anew = replace(plan, destination=plan.destination / str(time.time_ns()))
     score_partitions_on_ray(anew, scorer.version, OPTIONS, workers=workers, on_part=note)
-    rest = sum(rows for _, rows in seen[1:])
-    return seen[0][0], seen[-1][0] - seen[0][0], rest
+    rest = sum(rows for _, rows in seen[workers:])
+    return seen[0][0], seen[-1][0] - seen[workers - 1][0], rest
 
 
 def main() -> None:
