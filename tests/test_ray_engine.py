@@ -71,9 +71,7 @@ def plan(names_table: pa.Table, scorer: Scorer, tmp_path: Path) -> RunPlan:
     table = pa.concat_tables([names_table] * PARTITIONS)
     pq.write_table(table, path, row_group_size=12, write_page_checksum=True)
     order = order_of(str(path), scorer.version, OPTIONS, partition_rows=12)
-    return plan_run(
-        order, tmp_path / "ray", OPTIONS.columns(scorer.version.labels), multiline=False
-    )
+    return plan_run(order, tmp_path / "ray", OPTIONS.columns(scorer.version.labels))
 
 
 def locally(plan: RunPlan, scorer: Scorer, tmp_path: Path) -> tuple[list[Receipt], list[bytes]]:

@@ -36,7 +36,7 @@ def planned(folder: Path, rows: int, partition_rows: int, scorer: Scorer) -> Run
     pq.write_table(pa.table({"name": names.to_arrow()}), source, row_group_size=partition_rows)
     order = order_of(str(source), scorer.version, OPTIONS, partition_rows=partition_rows)
     added = OPTIONS.columns(scorer.version.labels)
-    return plan_run(order, folder / f"out-{rows}", added, multiline=False)
+    return plan_run(order, folder / f"out-{rows}", added)
 
 
 def timed(plan: RunPlan, scorer: Scorer, workers: int) -> tuple[float, float, float]:
