@@ -21,8 +21,9 @@ import shutil
 import statistics
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -231,15 +232,15 @@ def ngram_rows(ids: Tensor, lengths: Tensor, buckets: int) -> tuple[Tensor, Tens
     found = []
     for n in NgramTable.ORDERS[: ids.shape[1]]:
         windows = ids.unfold(1, n, 1)  # (B, T - n + 1, n)
-        code = torch.full(windows.shape[:2], n)
+        code = torch.zeros(windows.shape[:2], dtype=torch.int64)
         for i in range(n):
             code = code * 256 + windows[:, :, i]
-        row = ((code * NgramTable._MULTIPLIER) >> 40) & (buckets - 1)
+        row = NgramTable.bucket(code, n, buckets)
         ends = torch.arange(n, ids.shape[1] + 1)
         found.append(row.where(ends <= lengths[:, None], torch.tensor(buckets)))
     rows = torch.cat(found, dim=1)
     count = (rows < buckets).sum(dim=1, keepdim=True).clamp(min=1)
-    return rows, NgramTable._SCALE / count.float().sqrt()
+    return rows, NgramTable.SCALE / count.float().sqrt()
 
 
 def sklearn(version: ModelVersion, work: Path) -> Callable[[pa.Array], Answers]:
@@ -281,21 +282,30 @@ PEERS = {"packed": packed, "loop": loop, "onnx": onnx, "sklearn": sklearn, "fast
 
 @dataclass(frozen=True)
 class Peer:
-    """Stands where a ``Scorer`` does in the pipeline: gives the columns for an array of names."""
+    """Stands where a ``Scorer`` does in the pipeline: answers for an array of names."""
 
     version: ModelVersion
-    answers: Callable[[pa.Array], Answers]
+    logits: Callable[[pa.Array], Answers]
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def replicas(self) -> list["Peer"]:
+        return [self]
 
     @torch.inference_mode()
-    def columns(self, names: pa.ChunkedArray, options: ScoreOptions) -> dict[str, pa.Array]:
+    def answers(
+        self, names: pa.ChunkedArray, options: ScoreOptions
+    ) -> tuple[Predictions, pa.Array]:
         text = as_large_string(names).combine_chunks()
-        N, labels = len(text), self.version.labels
-        found = Predictions.blank(np.zeros(N, np.uint8), options, len(labels))
+        N = len(text)
+        found = Predictions.blank(np.zeros(N, np.uint8), options, len(self.version.labels))
         k = found.ranked.shape[1]
-        for rows, logits in self.answers(text):
+        for rows, logits in self.logits(text):
             top = torch.softmax(logits / self.version.temperature, dim=1).topk(k, dim=1)
             found.ranked[rows], found.confidence[rows] = top.indices.numpy(), top.values.numpy()
-        return answer_columns(found, pa.array(np.arange(N, dtype=np.int32)), labels, options)
+        return found, pa.array(np.arange(N, dtype=np.int32))
+
+    def columns(self, names: pa.ChunkedArray, options: ScoreOptions) -> dict[str, pa.Array]:
+        return answer_columns(*self.answers(names, options), self.version.labels, options)
 
 
 class _PackedEngine(Engine):
@@ -315,7 +325,7 @@ class _PackedEngine(Engine):
 def run_way(kind: str, model: str, source: str, output: Path, work: Path) -> None:
     """What the process of a way does: prepare, then work with the clock running."""
     if kind == "floor":
-        return common.report_cost(lambda: copy_floor(Path(source), output))
+        return common.report_cost(lambda: copy_floor(Path(source), output)[0])
     version = resolve(model or DEFAULT, Path("outputs/models"))
     version.network()  # imports more of torch
     if kind in ("charrnn", "csv", "inside"):
