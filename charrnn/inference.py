@@ -41,7 +41,8 @@ _BLOCK = 2**20  # names sorted together: more share more, and take more memory,
 _BLOCK_FLOATS = 2**25  # at most so many numbers as logits
 _CHUNK_NAMES = 2**14  # names walked together,
 _CHUNK_FLOATS = 2**21  # at most so many numbers as addends to their gates,
-_CHUNK_SYMBOLS = 2**18  # and about so many symbols
+_CHUNK_SYMBOLS = 2**18  # and about so many symbols,
+_CHUNK_SUMS = 2**23  # whose n-grams have about so many logits, at most
 _SLICE = 2**10  # steps of the cell in one go
 _PLAIN_NAMES = 2**10  # names of one length in a pass without a trie, on a CPU
 _LONGEST_SHARED = 2**8  # characters: longer names are answered by themselves
@@ -201,7 +202,8 @@ class _Direction:
         """Add to the logits of N names, ``(N, L)``, what this direction has to say."""
         order = reading.sorted(rows)
         mean = 2 + int(reading.lengths[rows].mean())  # symbols in a name
-        limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], _CHUNK_SYMBOLS // mean)
+        symbols = min(_CHUNK_SYMBOLS, _CHUNK_SUMS // logits.shape[1])
+        limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], symbols // mean)
         size = min(max(1, min(limits)), len(rows))
         space = _Space.of(self, size)
         for first in range(0, len(rows), size):
