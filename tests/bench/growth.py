@@ -310,7 +310,7 @@ def plan(found: list[Measured], cores: str, staging: float | None = None) -> lis
         rate = gpus * HOST_CORES / HOST_SECONDS * MILLION
         minutes = (PLANNED / rate + alone / gpus) / 60
         disk = rate * (gb_in + gb_out) / PLANNED
-        split = "" if gpus == 1 else "; a run uses one GPU, so 16 runs on a sixteenth of the files"
+        split = "" if gpus == 1 else "; a run uses every GPU of its machine, `--engine ray` several"
         lines.append(
             f"| {gpus} × H200, either model | {rate:,.0f} | {minutes:.1f} min | **not measured**: "
             f"bound by {gpus * HOST_CORES} assumed CPU cores at {HOST_SECONDS:.2f} s per million "
