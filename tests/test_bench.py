@@ -51,7 +51,7 @@ def test_peers_are_compared_and_written_to_the_page(tmp_path: Path) -> None:
         "--corpus", tmp_path / "none.parquet", "--output", tmp_path, "--page", page,
     )  # fmt: skip
     assert "| tiny: charrnn, CSV in | 2,000 |" in printed
-    assert "| tiny to the copy floor | ≤ 3 |" in printed
+    assert "| tiny to our own copy | ≤ 3 |" in printed
     facts = json.loads((tmp_path / "peers-zipf.json").read_text())
     assert facts["agreement"] == {"tiny: charrnn, CSV in": 1}
     assert (tmp_path / "peers-zipf.png").stat().st_size > 10_000
