@@ -50,6 +50,8 @@ from charrnn.staging import CsvFormat, StagedCsv, open_parquet, stage_csv, stage
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 PARTITION_ROWS = 2**20
 PARTITION_BYTES = 2**28  # of uncompressed Parquet: bounds the memory that wide tables take
+_SHARES = 8  # an input is cut in so many partitions at least,
+_SMALL_PARTITION = 2**18  # unless they had fewer rows: smaller ones find fewer equal names
 # Rows left out of the input: which file (its place among the inputs and its name), its line, which
 # row of the file it would have been (from 0), and why; never what it says.
 REJECTS = pa.schema(
@@ -305,7 +307,11 @@ def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedA
 
 def cut(source: Source, partition_rows: int) -> list[Partition]:
     """Cut the input into partitions of at most about ``partition_rows`` rows and
-    ``PARTITION_BYTES``, along row groups; at least one, so that an empty input has a part too."""
+    ``PARTITION_BYTES``, along row groups; at least one, so that an empty input has a part too.
+
+    A few million rows are cut smaller, so that there is a share for every worker; the cut depends
+    on the input alone, so that a rerun finds its parts whatever the machine."""
+    partition_rows = min(partition_rows, max(_SMALL_PARTITION, -(-source.rows // _SHARES)))
     partitions: list[Partition] = []
     first_row = 0
     for path in source.parquet:

@@ -80,7 +80,7 @@ def challenge(
         flips: also write the rows that change: their number (from 0), both languages and both
             confidences; no names.
         transliterate: write names in other scripts in Latin letters first.
-        partition_rows: rows per unit of work.
+        partition_rows: rows per unit of work, at most.
         workers: partitions compared at a time; by default one per processor, at most 8.
         device: auto, cpu, cuda or cuda:N.
         models: folder of the model versions.

@@ -208,7 +208,7 @@ def score(
         details: add whether a name is ambiguous and how unfamiliar it is.
         transliterate: write names in other scripts in Latin letters first.
         batch_size: names per forward pass, or auto: what suits the device.
-        partition_rows: rows per unit of work and per output file.
+        partition_rows: rows per unit of work and per output file, at most.
         workers: partitions scored at a time; by default one per processor, at most 8; with Ray
             one per GPU or processor of the cluster.
         device: auto, cpu, cuda or cuda:N.

@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -307,6 +308,21 @@ def test_partitions_cover_every_row_once_in_order_along_row_groups(tmp_path: Pat
             assert {partition.start, partition.stop} <= edges
         assert next_row == source.rows == sum(t.num_rows for t in tables)
         assert every_row(source, partition_rows).equals(pa.concat_tables(tables))
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"),
+    [(2**18, [2**18]), (2**18 + 2, [2**18, 2]), (2**19, [2**18] * 2), (2**22, [2**19] * 8),
+     (2**23 + 2**18, [2**20] * 8 + [2**18])],
+)  # fmt: skip
+def test_a_small_input_is_cut_smaller_so_that_workers_share_it(
+    tmp_path: Path, rows: int, sizes: list[int]
+) -> None:
+    path = tmp_path / "people.parquet"
+    names = pa.array(["A"]).take(pa.array(np.zeros(rows, np.int8)))
+    pq.write_table(pa.table({"name": names}), path, row_group_size=2**16)
+    partitions = cut(opened([path], tmp_path / "staging"), 2**20)
+    assert [p.stop - p.start for p in partitions] == sizes
 
 
 def test_partitions_hold_about_as_many_rows_as_asked(tmp_path: Path) -> None:
