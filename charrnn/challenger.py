@@ -141,7 +141,7 @@ def compare_partitions(
             for finished in as_completed(pending):
                 index, found, part = finished.result()
                 done[index] = (found, part)
-                on_part(pending[finished].stop - pending[finished].start)
+                on_part(pending[finished].rows)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

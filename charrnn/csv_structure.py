@@ -7,7 +7,7 @@ that parsers share: a quote inside an unquoted cell (``5" disk``) is an ordinary
 The stream is taken apart in pieces that begin with a record. Almost always every quote of a piece
 either opens a cell, closes one, or is doubled inside one; then a byte is inside a quoted cell where
 the number of quotes up to it is odd. numpy counts that and checks it, for all bytes at once, and
-with 64 of them in a word, as Langdale and Lemire do in "Parsing Gigabytes of JSON per Second" (2019).
+64 of them in a word, as Langdale and Lemire do in "Parsing Gigabytes of JSON per Second" (2019).
 Only in a piece where it does not hold is one quote looked at after the other.
 """
 

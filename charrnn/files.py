@@ -28,6 +28,7 @@ __all__ = [
     "remove_file",
     "remove_tree",
     "replace_file",
+    "scratch_file",
     "sha256_of",
     "swap_link",
     "sync_folder",
@@ -109,6 +110,22 @@ def open_part(path: Path, *, keep: bool) -> BinaryIO:
     from its beginning."""
     with explained(path):
         return cast(BinaryIO, path.open("ab" if keep else "wb"))
+
+
+@contextmanager
+def scratch_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for what only this run reads again: it need not outlive a power cut, so
+    nobody waits for the disk. On failure it is removed."""
+    with explained(path):
+        make_folder(path.parent)
+        remove_file(path)
+        try:
+            with path.open("xb") as file:
+                yield file
+        except BaseException:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -16,8 +16,8 @@ from charrnn.answers import ScoreOptions
 from charrnn.errors import ConfigError
 from charrnn.files import remove_tree
 from charrnn.privacy import Names, check_name_key
+from charrnn.row_groups import read_groups
 from charrnn.runs import RunPlan, fingerprint, staging_folder
-from charrnn.staging import open_parquet
 from charrnn.tables import (
     CsvFormat,
     InputFile,
@@ -167,12 +167,11 @@ def sample_names(source: Source, column: str, limit: int = 200_000) -> pa.Chunke
     """Return the names of every k-th row of the whole input, at most ``limit`` of them: enough to
     estimate label shares from, the same for the same input."""
     step = max(1, -(-source.rows // limit))
-    chunks: list[pa.Array] = []
+    chunks: list[pa.ChunkedArray] = []
     skip = 0  # rows before the next one that is taken
-    for path in source.parquet:
-        with open_parquet(path) as reader:
-            for batch in reader.iter_batches(columns=[column], batch_size=2**17):
-                taken = np.arange(skip, batch.num_rows, step)
-                chunks.append(as_large_string(batch.column(0)).take(pa.array(taken)))
-                skip = (skip - batch.num_rows) % step
-    return pa.chunked_array(chunks, pa.large_string())
+    for table in source.tables:
+        for group in table.groups:
+            names = read_groups(table.path, [group], [column])[column]
+            chunks.append(as_large_string(names).take(pa.array(np.arange(skip, group.rows, step))))
+            skip = (skip - group.rows) % step
+    return pa.chunked_array([c for names in chunks for c in names.chunks], pa.large_string())

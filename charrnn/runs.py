@@ -223,11 +223,7 @@ def read_receipt(plan: RunPlan, partition: Partition) -> Receipt | None:
     except (OSError, ValueError, TypeError):
         return None
     same_rows = receipt.first_row == partition.first_row
-    return (
-        receipt
-        if whole and same_rows and receipt.rows == partition.stop - partition.start
-        else None
-    )
+    return receipt if whole and same_rows and receipt.rows == partition.rows else None
 
 
 def manifest_of(

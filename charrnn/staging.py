@@ -1,14 +1,14 @@
-"""Make an input readable as Parquet with small row groups, and prove that no row was lost.
+"""Make an input readable in small groups of rows, and prove that no row was lost.
 
 CSV readers lose rows in silence: a stray quote can swallow the lines up to the next one. So CSV is
-copied once to Parquet, all columns, every cell as text, while ``csv_structure`` reads the records
+parsed and copied once, all columns, every cell as text, while ``csv_structure`` reads the records
 of the same bytes by other means; the two must agree. Parquet is copied only where its row groups
 are too large to work on one by one. Page checksums are verified wherever a file has them.
 """
 
 from __future__ import annotations
 
-__all__ = ["CsvFormat", "StagedCsv", "open_parquet", "stage_csv", "stage_parquet"]
+__all__ = ["CsvFormat", "StagedCsv", "stage_csv", "stage_parquet"]
 
 import gzip
 import zlib
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,11 @@ from charrnn.csv_format import CsvFormat, Recoded, encoding_of, sniff
 from charrnn.csv_structure import LONGEST, REASONS, Structure
 from charrnn.errors import DataError
 from charrnn.files import remove_file, writing_to
+from charrnn.row_groups import TableFile, open_parquet, parquet_file, write_groups
 
 _CHUNK = 4 * 2**20  # bytes of CSV read and parsed at once
 _HEAD = 65536  # bytes that are sniffed; more only where the header is longer
-_GROUP_ROWS = 128 * 1024  # rows of a row group in staged files, at most
-_GROUP_BYTES = 2**26
+_GROUP_ROWS = 128 * 1024  # rows of a group in staged files, at most
 _PACKINGS = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}  # how packed bytes begin
 _DAMAGED = (OSError, EOFError, zlib.error)  # what decompression raises
 
@@ -42,6 +42,7 @@ class StagedCsv:
     """What is known of a CSV file that was staged.
 
     Attributes:
+        table: its copy.
         counts: ``blank_lines`` skipped (in files of one column a blank line is a row: an empty
             name), ``line_breaks_in_cells``, ``files_without_final_line_end`` (1 where the last line
             lacks it: was the file cut off inside its last cell?) and ``files_without_checksum`` (1
@@ -51,39 +52,28 @@ class StagedCsv:
         reasons: why, as an index into ``csv_structure.REASONS``, uint8.
     """
 
+    table: TableFile
     counts: dict[str, int]
     lines: npt.NDArray[np.int64]
     records: npt.NDArray[np.int64]
     reasons: npt.NDArray[np.uint8]
 
 
-def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """Open a Parquet file; page checksums are verified as it is read. A ``footer`` that is known
-    is not read again."""
-    try:
-        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty; expected a Parquet file") from None
-        raise DataError(f"{path} is not a readable Parquet file; is it whole?") from error
-
-
-def stage_parquet(path: Path, staged: Path, largest: int) -> Path:
+def stage_parquet(path: Path, staged: Path, largest: int) -> TableFile:
     """Return ``path``, or a copy with small row groups where one has over ``largest`` rows."""
-    with open_parquet(path) as reader:
-        metadata = reader.metadata
-        sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
-        if max(sizes, default=0) <= largest:
-            return path
-        with (
-            writing_to(staged) as temporary,
-            pq.ParquetWriter(
-                temporary, reader.schema_arrow, compression="lz4", write_page_checksum=True
-            ) as writer,
-        ):
-            for batch in _batches(reader, path):
-                writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-    return staged
+    found = parquet_file(path)
+    if max((group.rows for group in found.groups), default=0) <= largest:
+        return found
+    with (
+        open_parquet(path) as reader,
+        writing_to(staged) as temporary,
+        pq.ParquetWriter(
+            temporary, reader.schema_arrow, compression="lz4", write_page_checksum=True
+        ) as writer,
+    ):
+        for batch in _batches(reader, path):
+            writer.write_batch(batch, row_group_size=_GROUP_ROWS)
+    return parquet_file(staged)
 
 
 def _batches(reader: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
@@ -130,7 +120,7 @@ _TRUNCATED = "is truncated or damaged; copy it again"
 def stage_csv(
     path: Path, staged: Path, *, csv: CsvFormat | None = None, group_rows: int = _GROUP_ROWS
 ) -> StagedCsv:
-    """Copy a CSV file to Parquet, every column as text, and prove its row count.
+    """Copy a CSV file, every column as text, and prove its row count.
 
     What is proven: the parser's rows + rejected rows = records in the (decompressed) bytes -
     header - blank lines, where records are found by ``Structure`` and not by the parser.
@@ -139,7 +129,7 @@ def stage_csv(
         csv: how the file is written; ``CsvFormat()`` where not given. Line breaks inside quoted
             cells are refused unless asked for: two stray quotes make one too, with all the rows
             between them inside.
-        group_rows: rows of a row group.
+        group_rows: rows of a group of the copy, at most.
 
     Raises:
         DataError: empty, wrongly encoded, a broken quote, an ambiguous delimiter, a repeated or
@@ -150,16 +140,18 @@ def stage_csv(
     delimiter, columns = _sniff(path, form)
     rejecting = form.on_bad_line == "reject"
     structure = _structure(form, delimiter, len(columns) if rejecting else 0)
-    rows = _copy_csv(path, staged, form, delimiter, columns, structure, group_rows)
+    table = _copy_csv(path, staged, form, delimiter, columns, structure, group_rows)
     lines, records, reasons = structure.rejected()
     blank = 0 if len(columns) == 1 else structure.blank
     expected = structure.records - 1 - blank - len(lines)
     problem = structure.problem
-    if rows is None and not problem:
-        problem = "is not a CSV file that can be read (delimiter, quoting or encoding)"
-    elif rows != expected and not problem:
-        problem = f"{expected:,} records of data parse to {rows:,} rows; look for stray quotes"
-    if problem:
+    if table is None:
+        problem = problem or "is not a CSV file that can be read (delimiter, quoting or encoding)"
+    elif table.rows != expected and not problem:
+        problem = (
+            f"{expected:,} records of data parse to {table.rows:,} rows; look for stray quotes"
+        )
+    if table is None or problem:
         remove_file(staged)
         if not rejecting:  # the parser knows no lines, and does not stop at the first problem
             problem = _first_problem(path, form, delimiter, len(columns)) or problem
@@ -170,7 +162,7 @@ def stage_csv(
         "files_without_final_line_end": int(structure.unterminated),
         "files_without_checksum": int(_lacks_checksum(path)),
     }
-    return StagedCsv(counts, lines, records, reasons)
+    return StagedCsv(table, counts, lines, records, reasons)
 
 
 def _structure(form: CsvFormat, delimiter: str, columns: int) -> Structure:
@@ -186,8 +178,8 @@ def _copy_csv(
     columns: list[str],
     structure: Structure,
     group_rows: int,
-) -> int | None:
-    """Parse and copy, showing every byte to ``structure``; return the rows, None where the parser
+) -> TableFile | None:
+    """Parse and copy, showing every byte to ``structure``; return the copy, None where the parser
     gives up."""
     try:
         with _text_of(path, form) as raw:
@@ -213,45 +205,12 @@ def _copy_csv(
             if not reader.schema.equals(pa.schema([(column, pa.string()) for column in columns])):
                 structure.problem = structure.problem or "line 1 is not a header that can be read"
                 return None
-            return _write_groups(reader, staged, group_rows)
+            return write_groups(reader, reader.schema, staged, group_rows)
     except pa.ArrowInvalid:  # its message quotes cells
         return None
     except _DAMAGED:
         structure.problem = structure.problem or _TRUNCATED
         return None
-
-
-def _write_groups(reader: Any, staged: Path, group_rows: int) -> int:
-    """Write the batches of a CSV reader in row groups of a bounded size; return their rows.
-
-    Neither packed nor in dictionaries: the copy is read once, and packing it takes longer than
-    parsing it.
-    """
-    rows = 0
-    with (
-        writing_to(staged) as temporary,
-        pq.ParquetWriter(
-            temporary,
-            reader.schema,
-            compression="none",
-            use_dictionary=False,
-            write_statistics=False,
-            write_page_checksum=True,
-        ) as writer,
-    ):
-        waiting: list[pa.RecordBatch] = []
-        for batch in reader:
-            rows += batch.num_rows
-            waiting.append(batch)
-            count = sum(b.num_rows for b in waiting)
-            large = sum(b.nbytes for b in waiting) >= _GROUP_BYTES
-            if full := count if large else count - count % group_rows:
-                table = pa.Table.from_batches(waiting)
-                writer.write_table(table[:full], row_group_size=group_rows)
-                waiting = table[full:].to_batches()
-        if waiting:
-            writer.write_table(pa.Table.from_batches(waiting), row_group_size=group_rows)
-    return rows
 
 
 def _first_problem(path: Path, form: CsvFormat, delimiter: str, columns: int) -> str:

@@ -32,20 +32,18 @@ __all__ = [
 import glob
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from charrnn.csv_structure import REASONS
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
 from charrnn.files import sha256_of
-from charrnn.staging import CsvFormat, StagedCsv, open_parquet, stage_csv, stage_parquet
+from charrnn.row_groups import Group, TableFile, read_groups
+from charrnn.staging import CsvFormat, StagedCsv, stage_csv, stage_parquet
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 PARTITION_ROWS = 2**20
@@ -79,26 +77,29 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Partition:
-    """Rows ``start`` to ``stop`` of one Parquet file (an input or its staged copy); ``index`` is
-    its place in the output, ``first_row`` the number of rows before it in the whole input."""
+    """Some groups of rows of one file (an input or its staged copy); ``index`` is its place in the
+    output, ``first_row`` the number of rows before it in the whole input."""
 
     index: int
     path: Path
-    start: int
-    stop: int
+    groups: tuple[Group, ...]
     first_row: int
+
+    @property
+    def rows(self) -> int:
+        return sum(group.rows for group in self.groups)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Everything that is to be scored: the files as found and the Parquet to read.
+    """Everything that is to be scored: the files as found, and what to read instead of them.
 
     ``counts`` holds facts about the bytes, such as blank lines skipped; ``rows`` is the number of
     rows counted from them, without those of ``rejects``, a table of the schema ``REJECTS``.
     """
 
     files: tuple[InputFile, ...]
-    parquet: tuple[Path, ...]
+    tables: tuple[TableFile, ...]
     schema: pa.Schema
     rows: int
     counts: dict[str, int]
@@ -186,8 +187,8 @@ def open_source(
     csv: CsvFormat | None = None,
     max_rejected: int | float = 0,
 ) -> Source:
-    """Make every input readable as Parquet with small row groups, staging copies in ``staging``
-    where that takes one, and prove that all files have one schema.
+    """Make every input readable in small groups of rows, staging copies in ``staging`` where that
+    takes one, and prove that all files have one schema.
 
     Args:
         csv: how CSV files are written; ``CsvFormat()`` where not given.
@@ -199,29 +200,29 @@ def open_source(
             more rows would be rejected than may be.
     """
     form = csv or CsvFormat()
-    parquet: list[Path] = []
+    tables: list[TableFile] = []
     rejects = [REJECTS.empty_table()]
     counts: dict[str, int] = {}
     rows = 0
     schema: pa.Schema | None = None
     for number, file in enumerate(files):
-        staged = staging / f"input-{number:05d}.parquet"
+        staged = staging / f"input-{number:05d}"
         if file.path.name.endswith(".parquet"):
-            path = stage_parquet(file.path, staged, 2 * partition_rows)
+            table = stage_parquet(file.path, staged.with_suffix(".parquet"), 2 * partition_rows)
         else:
-            path = staged
-            found = stage_csv(file.path, staged, csv=form, group_rows=min(2**17, partition_rows))
+            most = min(2**17, partition_rows)
+            found = stage_csv(file.path, staged.with_suffix(".arrows"), csv=form, group_rows=most)
             for key, count in found.counts.items():
                 counts[key] = counts.get(key, 0) + count
             rejects.append(_rejects_table(number, file.path, found))
-        with open_parquet(path) as reader:
-            schema = _same_schema(schema, reader.schema_arrow, files[0].path, file.path)
-            rows += reader.metadata.num_rows
-        parquet.append(path)
+            table = found.table
+        schema = _same_schema(schema, table.schema, files[0].path, file.path)
+        rows += table.rows
+        tables.append(table)
     assert schema is not None
     rejected = pa.concat_tables(rejects)
     check_budget(rejected, rows, max_rejected)
-    return Source(tuple(files), tuple(parquet), schema, rows, counts, rejected)
+    return Source(tuple(files), tuple(tables), schema, rows, counts, rejected)
 
 
 def parse_budget(text: str) -> int | float:
@@ -314,61 +315,31 @@ def cut(source: Source, partition_rows: int) -> list[Partition]:
     partition_rows = min(partition_rows, max(_SMALL_PARTITION, -(-source.rows // _SHARES)))
     partitions: list[Partition] = []
     first_row = 0
-    for path in source.parquet:
-        with open_parquet(path) as reader:
-            groups = [reader.metadata.row_group(g) for g in range(reader.metadata.num_row_groups)]
-        start = stop = size = 0
-        for group in groups:
-            too_large = (
-                stop + group.num_rows - start > partition_rows
-                or size + group.total_byte_size > PARTITION_BYTES
-            )
-            if stop > start and too_large:
-                partitions.append(Partition(len(partitions), path, start, stop, first_row + start))
-                start, size = stop, 0
-            stop += group.num_rows
-            size += group.total_byte_size
-        if stop > start:
-            partitions.append(Partition(len(partitions), path, start, stop, first_row + start))
-        first_row += stop
-    return partitions or [Partition(0, source.parquet[0], 0, 0, 0)]
+    for table in source.tables:
+        for groups in _together(table.groups, partition_rows):
+            partitions.append(Partition(len(partitions), table.path, groups, first_row))
+            first_row += partitions[-1].rows
+    return partitions or [Partition(0, source.tables[0].path, (), 0)]
+
+
+def _together(groups: Iterable[Group], most_rows: int) -> Iterator[tuple[Group, ...]]:
+    """Yield groups of a file that make one partition, so that none of them is empty."""
+    taken: list[Group] = []
+    rows = size = 0
+    for group in groups:
+        if rows and (rows + group.rows > most_rows or size + group.size > PARTITION_BYTES):
+            yield tuple(taken)
+            taken, rows, size = [], 0, 0
+        taken.append(group)
+        rows, size = rows + group.rows, size + group.size
+    if rows:
+        yield tuple(taken)
 
 
 def read_partition(partition: Partition) -> pa.Table:
-    """Read the rows of a partition, all columns, page checksums verified where there are any.
-
-    Raises:
-        DataError: the file cannot be read, or gives another number of rows than it promised.
-    """
-    status = partition.path.stat()
-    footer, starts = _footer(partition.path, status.st_size, status.st_mtime_ns)
-    first, last = np.searchsorted(starts, (partition.start, partition.stop))
-    with open_parquet(partition.path, footer) as reader:
-        groups = list(range(first, last))
-        try:
-            table = reader.read_row_groups(groups, use_threads=False)
-            table.validate(full=True)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{partition.path} is damaged between rows {partition.start} and "
-                f"{partition.stop}; restore it and run this again"
-            ) from error
-    if table.num_rows != partition.stop - partition.start:
-        raise DataError(
-            f"{partition.path} gave {table.num_rows} rows where its footer promises "
-            f"{partition.stop - partition.start}; restore it and run this again"
-        )
-    return table
-
-
-@lru_cache(maxsize=16)
-def _footer(path: Path, size: int, mtime_ns: int) -> tuple[pq.FileMetaData, npt.NDArray[np.int64]]:
-    """Return a file's footer and the first row of each row group, read once for its partitions:
-    a footer grows with the file, and a large file has many partitions."""
-    with open_parquet(path) as reader:
-        footer = reader.metadata
-    rows = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
-    return footer, np.cumsum([0, *rows[:-1]])
+    """Read the rows of a partition, all columns, checksums verified where there are any; raises as
+    ``row_groups.read_groups`` does."""
+    return read_groups(partition.path, partition.groups)
 
 
 def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:

@@ -19,6 +19,7 @@ from charrnn.files import (
     publish_folder,
     remove_tree,
     replace_file,
+    scratch_file,
     sha256_of,
     swap_link,
     sync_folder,
@@ -143,6 +144,17 @@ def test_replacing_a_file_keeps_one_name(tmp_path: Path) -> None:
     replace_file(tmp_path / "temporary", tmp_path / "file")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"new"]
     sync_folder(tmp_path)
+
+
+def test_a_scratch_file_replaces_an_old_one_and_is_gone_after_a_failure(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "scratch"
+    for content in (b"old and longer", b"new"):
+        with scratch_file(path) as file:
+            file.write(content)
+        assert path.read_bytes() == content
+    with pytest.raises(StorageError), scratch_file(path) as file:
+        os.fdopen(file.fileno(), "rb", closefd=False).read()  # EBADF: it is open for writing
+    assert not path.exists()
 
 
 def test_json_is_readable_and_refuses_nan() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from charrnn import tables
+from charrnn import row_groups, tables
 from charrnn.planning import order_of, plan_run
 from charrnn.runs import manifest_of, publish, verify_run
 from charrnn.scoring import ScoreOptions, Scorer, score_partitions
@@ -35,17 +35,17 @@ def test_a_footer_is_read_once_for_all_partitions_of_its_file(
 ) -> None:
     source = tmp_path / "names.parquet"
     pq.write_table(pa.table({"name": [f"Name{i}" for i in range(40)]}), source, row_group_size=1)
-    files = tables.fingerprint_files([source])
-    opened = tables.open_source(files, tmp_path / "staging", partition_rows=2)
-    partitions = tables.cut(opened, 2)
     footers = []
-    plain = tables.open_parquet
+    plain = row_groups.open_parquet
 
     def counting(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
         footers.append(footer)
         return plain(path, footer)
 
-    monkeypatch.setattr(tables, "open_parquet", counting)
+    monkeypatch.setattr(row_groups, "open_parquet", counting)
+    files = tables.fingerprint_files([source])
+    opened = tables.open_source(files, tmp_path / "staging", partition_rows=2)
+    partitions = tables.cut(opened, 2)
     read = pa.concat_tables(map(tables.read_partition, partitions))
     assert read["name"].to_pylist() == [f"Name{i}" for i in range(40)]
     assert len(partitions) == 20

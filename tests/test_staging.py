@@ -17,7 +17,8 @@ import pytest
 
 from charrnn.csv_structure import LONGEST, Structure
 from charrnn.errors import DataError
-from charrnn.staging import CsvFormat, open_parquet, stage_csv, stage_parquet
+from charrnn.row_groups import open_parquet, read_groups
+from charrnn.staging import CsvFormat, stage_csv, stage_parquet
 
 CANARY = "Zanzibarova"
 NULL = "\ue000null"  # stands for a null while Python's csv writes a table; it has none
@@ -30,8 +31,8 @@ def staged(
 ) -> tuple[pa.Table, dict[str, int]]:
     source = tmp_path / f"people{suffix}"
     source.write_bytes(content)
-    found = stage_csv(source, tmp_path / "staged.parquet", csv=CsvFormat(multiline=multiline))
-    return pq.read_table(tmp_path / "staged.parquet", page_checksum_verification=True), found.counts
+    found = stage_csv(source, tmp_path / "staged.arrows", csv=CsvFormat(multiline=multiline))
+    return read_groups(found.table.path, found.table.groups), found.counts
 
 
 def rows_of(table: pa.Table) -> list[list[str | None]]:
@@ -62,7 +63,7 @@ def refusal(
     source.write_bytes(content)
     before = set(tmp_path.iterdir())
     with pytest.raises(DataError) as caught:
-        stage_csv(source, tmp_path / "staged.parquet")
+        stage_csv(source, tmp_path / "staged.arrows")
     message = str(caught.value)
     printed = capfd.readouterr()
     assert source.name in message
@@ -216,19 +217,40 @@ def test_header_longer_than_what_is_sniffed_keeps_every_column_text(tmp_path: Pa
     assert rows_of(table) == [["007"] * 6000]
 
 
-def test_staged_file_has_bounded_row_groups_and_page_checksums(tmp_path: Path) -> None:
-    rows = 300_000
-    content = b"name,id\n" + b"".join(b"Katoro,%d\n" % i for i in range(rows))
-    table, _ = staged(tmp_path, content)
-    assert table["id"].to_pylist() == [str(i) for i in range(rows)]
-    path = tmp_path / "staged.parquet"
-    metadata = pq.ParquetFile(path).metadata
-    assert max(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)) < 10**6
-    damaged = bytearray(path.read_bytes())
-    damaged[metadata.row_group(0).column(1).data_page_offset + 64] ^= 1
-    path.write_bytes(damaged)
-    with pytest.raises(OSError, match="CRC"):
-        pq.read_table(path, page_checksum_verification=True)
+def test_staged_file_has_bounded_groups(tmp_path: Path) -> None:
+    source, rows = tmp_path / "people.csv", 300_000
+    source.write_bytes(b"name,id\n" + b"".join(b"Katoro,%d\n" % i for i in range(rows)))
+    table = stage_csv(source, tmp_path / "staged.arrows", group_rows=70_000).table
+    assert len(table.groups) > 4
+    assert max(group.rows for group in table.groups) == 70_000
+    assert [g.first_row for g in table.groups[1:]] == list(
+        itertools.accumulate(g.rows for g in table.groups[:-1])
+    )
+    for first, last in ((0, len(table.groups)), (1, 3), (len(table.groups) - 1, len(table.groups))):
+        groups = table.groups[first:last]
+        found = read_groups(table.path, groups)["id"].to_pylist()
+        start = groups[0].first_row
+        assert found == [str(i) for i in range(start, start + sum(g.rows for g in groups))]
+
+
+def test_any_flipped_bit_of_a_staged_copy_is_noticed(tmp_path: Path) -> None:
+    source = tmp_path / "people.csv"
+    source.write_bytes(b"name,id\n" + b"".join(b"Katoro,%d\n" % i for i in range(50)))
+    table = stage_csv(source, tmp_path / "staged.arrows", group_rows=20).table
+    whole = table.path.read_bytes()
+    expected = read_groups(table.path, table.groups)
+    draw = random.Random(0)
+    for bit in draw.sample(range(len(whole) * 8), 400):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        table.path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"staged\.arrows is damaged between rows 0 and 50"):
+            read_groups(table.path, table.groups)
+    table.path.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match="is damaged"):
+        read_groups(table.path, table.groups)
+    table.path.write_bytes(whole)
+    assert read_groups(table.path, table.groups).equals(expected)
 
 
 def test_staging_again_replaces_what_was_staged(tmp_path: Path) -> None:
@@ -270,7 +292,7 @@ def test_stray_quotes_never_lose_a_row(
             accepted += 1
             assert table.num_rows == count, f"seed {seed} lost rows in silence"
             assert rows_of(table) == oracle(content, ",", 3), f"seed {seed} changed cells"
-        (tmp_path / "staged.parquet").unlink(missing_ok=True)
+        (tmp_path / "staged.arrows").unlink(missing_ok=True)
     assert refused > 2, "no file of the kind that loses rows was tried"
     assert accepted > 2, "harmless quotes are refused as well"
 
@@ -458,7 +480,7 @@ def test_limit_of_a_line_is_what_the_message_says(
             assert f"longer than {LONGEST:,} bytes" in refusal(tmp_path, capfd, content)
         else:
             assert len(staged(tmp_path, content)[0]["name"][1].as_py()) == len(cell)
-            (tmp_path / "staged.parquet").unlink()
+            (tmp_path / "staged.arrows").unlink()
 
 
 # --- damaged compression ------------------------------------------------------------------------
@@ -771,7 +793,7 @@ def test_structure_finds_the_records_of_the_oracle() -> None:
 def test_parquet_with_small_row_groups_is_not_copied(tmp_path: Path) -> None:
     path = tmp_path / "people.parquet"
     pq.write_table(pa.table({"name": ["A"] * 100}), path, row_group_size=10)
-    assert stage_parquet(path, tmp_path / "staged.parquet", 10) == path
+    assert stage_parquet(path, tmp_path / "staged.parquet", 10).path == path
     assert not (tmp_path / "staged.parquet").exists()
 
 
@@ -779,7 +801,8 @@ def test_parquet_with_a_huge_row_group_is_copied_whole(tmp_path: Path) -> None:
     path, copy = tmp_path / "people.parquet", tmp_path / "staged.parquet"
     table = pa.table({"name": [f"n{i}" for i in range(300_000)], "id": range(300_000)})
     pq.write_table(table, path, row_group_size=300_000)
-    assert stage_parquet(path, copy, 200_000) == copy
+    found = stage_parquet(path, copy, 200_000)
+    assert (found.path, found.rows, found.schema) == (copy, 300_000, table.schema)
     metadata = pq.ParquetFile(copy).metadata
     assert max(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)) <= 200_000
     assert pq.read_table(copy, page_checksum_verification=True).equals(table)

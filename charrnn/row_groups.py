@@ -1,0 +1,161 @@
+"""Tables on disk that are read some groups of rows at a time: Parquet as given, or a staged copy.
+
+In a staged copy every group is an Arrow IPC stream: nothing is encoded, so it is written and read
+back in a fraction of the time that Parquet takes. Where groups lie, and their checksums, is known
+to the run that wrote them.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Group", "TableFile", "open_parquet", "parquet_file", "read_groups", "write_groups"]
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from charrnn.errors import DataError
+from charrnn.files import scratch_file
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some rows that are read together.
+
+    Attributes:
+        rows: their number.
+        size: their bytes, uncompressed.
+        first_row: number of rows before them in the file.
+        place: number of the row group in a Parquet file, or first byte in a staged copy.
+        crc32: of its bytes in a staged copy; None in Parquet, whose pages have their own.
+    """
+
+    rows: int
+    size: int
+    first_row: int
+    place: int
+    crc32: int | None = None
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table on disk; its groups are all of its rows, in order."""
+
+    path: Path
+    schema: pa.Schema
+    groups: tuple[Group, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(group.rows for group in self.groups)
+
+
+def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """Open a Parquet file; page checksums are verified as it is read. A ``footer`` that is known
+    is not read again."""
+    try:
+        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty; expected a Parquet file") from None
+        raise DataError(f"{path} is not a readable Parquet file; is it whole?") from error
+
+
+def parquet_file(path: Path) -> TableFile:
+    """Return what a Parquet file's footer says."""
+    footer = _footer_of(path)
+    groups, first_row = [], 0
+    for g in range(footer.num_row_groups):
+        found = footer.row_group(g)
+        groups.append(Group(found.num_rows, found.total_byte_size, first_row, g))
+        first_row += found.num_rows
+    return TableFile(path, footer.schema.to_arrow_schema(), tuple(groups))
+
+
+def write_groups(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, most_rows: int
+) -> TableFile:
+    """Write a staged copy of record batches, in groups of ``most_rows`` at most."""
+    groups: list[Group] = []
+    head = schema.serialize()
+    known = zlib.crc32(head)
+    with scratch_file(path) as file:
+        place = first_row = 0
+        for batch in batches:
+            for first in range(0, batch.num_rows, most_rows):
+                part = batch.slice(first, most_rows)
+                content = part.serialize()
+                size, checksum = head.size + content.size, zlib.crc32(content, known)
+                groups.append(Group(part.num_rows, size, first_row, place, checksum))
+                file.write(head)
+                file.write(content)
+                place, first_row = place + size, first_row + part.num_rows
+        if not groups:
+            file.write(head)
+    return TableFile(path, schema, tuple(groups))
+
+
+def read_groups(
+    path: Path, groups: Sequence[Group], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read groups of a file that lie side by side, all columns or some, checksums verified.
+
+    Raises:
+        DataError: the file is damaged, or gives another number of rows than it promised.
+    """
+    first = groups[0].first_row if groups else 0
+    promised = sum(group.rows for group in groups)
+    try:
+        read = _read_parquet if path.suffix == ".parquet" else _read_staged
+        table = read(path, groups, columns)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} is damaged between rows {first} and {first + promised}; "
+            "restore it and run this again"
+        ) from error
+    if table.num_rows != promised:
+        raise DataError(
+            f"{path} gave {table.num_rows} rows where its footer promises {promised}; "
+            "restore it and run this again"
+        )
+    return table
+
+
+def _read_parquet(path: Path, groups: Sequence[Group], columns: Sequence[str] | None) -> pa.Table:
+    with open_parquet(path, _footer_of(path)) as reader:
+        places = [group.place for group in groups]
+        return reader.read_row_groups(places, columns=columns, use_threads=False)
+
+
+def _read_staged(path: Path, groups: Sequence[Group], columns: Sequence[str] | None) -> pa.Table:
+    tables = []
+    with path.open("rb") as file:
+        for group in groups:
+            file.seek(group.place)
+            content = file.read(group.size)
+            if zlib.crc32(content) != group.crc32:
+                raise OSError("checksum differs")
+            tables.append(pa.ipc.open_stream(content).read_all())
+    if not tables:
+        with pa.ipc.open_stream(path.read_bytes()) as stream:
+            tables.append(stream.schema.empty_table())
+    table = pa.concat_tables(tables)
+    return table if columns is None else table.select(columns)
+
+
+def _footer_of(path: Path) -> pq.FileMetaData:
+    status = path.stat()
+    return _footer(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _footer(path: Path, size: int, mtime_ns: int) -> pq.FileMetaData:
+    """Return a file's footer, read once for all its partitions: it grows with the file, and a large
+    file has many partitions."""
+    with open_parquet(path) as reader:
+        return reader.metadata
