@@ -182,7 +182,7 @@ class _Direction:
         h2h: ``(H, G·H)``.
         h2o: ``(H, L)``.
         state_size: S, H or (lstm) 2·H.
-        ngrams: n-gram weights ``(buckets + 1, L)``, the last row 0; the forward direction's only.
+        ngrams: n-gram weights ``(buckets, L)``; the forward direction's only.
     """
 
     backward: bool
@@ -254,10 +254,12 @@ def _slices(count: int) -> Iterator[tuple[int, int]]:
 def _ngram_logits(trie: _Trie, weights: Tensor) -> Tensor:
     """Return the n-grams' logits of B names, ``(B, L)``, in the order of ``trie.names``."""
     parents = torch.from_numpy(trie.parents)
-    buckets = torch.from_numpy(trie.buckets(len(weights) - 1))
     # Of a step's own n-grams first, (M, L); then added up along the way, in double precision: a
     # running sum over a long name would lose digits.
-    sums = F.embedding_bag(buckets, weights, mode="sum").double()
+    sums = torch.cat([
+        F.embedding_bag(torch.from_numpy(buckets), weights, mode="sum")
+        for buckets in trie.buckets(len(weights))
+    ]).double()  # fmt: skip
     ends, edges = sum(trie.nodes), np.cumsum(trie.nodes).tolist()
     deeper = ends + trie.ending[0]  # the first last step with a node above
     for first, stop in [*pairwise(edges), (deeper, len(sums))]:
@@ -382,23 +384,26 @@ class _Trie:
         np.add(self.parents, levels, out=pairs[:, 1])
         return pairs
 
-    def buckets(self, count: int) -> Counts:
-        """Return the buckets of the n-grams that end with each step's symbol, int64 ``(M, O)``;
-        ``count``, which no n-gram has, for one that would begin before the name."""
-        longest, B = NgramTable.ORDERS[-1], len(self.lengths)
-        before = (longest - 1) * B
+    def buckets(self, count: int) -> Iterator[Counts]:
+        """Yield the buckets, of ``count``, of the n-grams that end with each step's symbol, int64
+        ``(m, n)``: for some steps after the other, n being as many as there are in a name by
+        then."""
+        orders, B = NgramTable.ORDERS, len(self.lengths)
+        before = (len(orders) - 1) * B
         flat = np.concatenate((np.zeros(before, np.uint8), self.ids.reshape(-1)))
-        found = np.empty((len(self.cells), len(NgramTable.ORDERS)), np.int64)
+        found = np.empty((len(self.cells), len(orders)), np.int64)
         code = np.zeros(len(self.cells), np.int64)
-        column = 0
-        for n in range(1, longest + 1):
+        for n in orders:
             code |= flat[self.cells + (before - (n - 1) * B)].astype(np.int64) << 8 * (n - 1)
-            if n in NgramTable.ORDERS:
-                found[:, column] = NgramTable.bucket(code, n, count)
-                for first, counts in ((0, self.nodes), (sum(self.nodes), self.ending)):
-                    found[first : first + sum(counts[: n - 1]), column] = count
-                column += 1
-        return found
+            found[:, n - 1] = NgramTable.bucket(code, n, count)
+        start = 0
+        for levels in (self.nodes, self.ending):
+            for t, steps in enumerate(levels[: before // B]):
+                yield np.ascontiguousarray(found[start : start + steps, : t + 1])
+                start += steps
+            deeper = sum(levels[before // B :])
+            yield found[start : start + deeper]
+            start += deeper
 
 
 def _agreeing(ids: Ids) -> Counts:
@@ -530,7 +535,7 @@ def _directions(network: CharRNN) -> list[_Direction]:
             weight = h2h.weight.T.contiguous()
             ngrams = None
             if network.ngrams is not None and i == 0:
-                ngrams = F.pad(network.ngrams.weight, (0, 0, 0, 1))
+                ngrams = network.ngrams.weight.detach()
         size = rnn.cell.states * H
         found.append(_Direction(bool(i), _STEPS[kind], table, weight, h2o, size, ngrams))
     return found

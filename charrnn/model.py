@@ -316,15 +316,18 @@ def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, 
     Raises:
         ValueError: the stored rows are not rows of the table.
     """
-    weights = {name: tensor.float() for name, tensor in stored.items() if name != "ngrams.rows"}
-    rows = stored.get("ngrams.rows")
+    stored = dict(stored)
+    rows = stored.pop("ngrams.rows", None)
     if rows is not None:
         B, L = config.ngram_buckets, config.label_count
-        kept = weights.get("ngrams.weight", torch.zeros(0))
+        kept = stored.get("ngrams.weight", torch.zeros(0))
         if kept.shape != (*rows.shape, L) or not ((rows >= 0) & (rows < B)).all():
             raise ValueError(f"ngrams.rows are not rows of a table of {B}")
-        weights["ngrams.weight"] = torch.zeros(B, L).index_copy(0, rows.long(), kept)
-    return weights
+        table = stored["ngrams.weight"] = torch.zeros(B, L)
+        for first in range(0, len(rows), 2**14):  # with many labels it is large: no second copy
+            some = slice(first, first + 2**14)
+            table[rows[some].long()] = kept[some].float()
+    return {name: tensor.float() for name, tensor in stored.items()}
 
 
 def blank_network(config: ModelConfig) -> CharRNN:
