@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flows.command import new_app, run, say
 from flows.score import score
-from flows.tracking import flow, note_table, run_named
+from flows.tracking import discreet, flow, note_table, run_named
 
 if TYPE_CHECKING:
     from charrnn.versions import ModelVersion
@@ -52,7 +52,7 @@ def inbox(
     Returns:
         The folders of the runs that this run published.
     """
-    from charrnn.errors import BusyError, CharrnnError, DataError
+    from charrnn.errors import BusyError, DataError
     from charrnn.tables import source_name
     from charrnn.versions import resolve
 
@@ -84,9 +84,8 @@ def inbox(
             outcomes[path] = f"scored: {published[-1]}"
         except BusyError:
             outcomes[path] = "being scored by another run"
-        except Exception as error:  # a message that is not ours may hold a cell
-            ours = isinstance(error, CharrnnError)
-            reason = str(error) if ours else f"unexpected {type(error).__name__}"
+        except Exception as error:
+            reason = discreet(error)
             outcomes[path] = f"failed: {reason}"
             failures.append(f"{path.name}: {reason}")
     show = [{"file": path.name, "outcome": outcome} for path, outcome in outcomes.items()]
