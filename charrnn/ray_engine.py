@@ -37,7 +37,7 @@ import torch
 
 import charrnn
 from charrnn.answers import ScoreOptions
-from charrnn.errors import CharrnnError, ConfigError, StorageError
+from charrnn.errors import CharrnnError, ConfigError, storage_error
 from charrnn.files import explained, make_folder, remove_tree, replace_file, write_bytes
 from charrnn.privacy import KEY_VARIABLE
 from charrnn.runs import (
@@ -278,8 +278,7 @@ def _cluster() -> Iterator[Any]:
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise StorageError(f"no Ray cluster can be reached or started: {reason}") from error
+            raise storage_error("no Ray cluster can be reached or started", error) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would change the exit code
         yield ray
