@@ -38,7 +38,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is to be done: everything a worker needs besides the model."""
+    """What is to be done: everything a worker needs besides the model. ``name_key`` is the secret
+    that names are hashed with (see ``privacy.name_key``); it is neither shown nor written."""
 
     destination: Path
     fingerprint: str
@@ -98,6 +99,7 @@ class RunPlan:
     partitions: tuple[Partition, ...]
     model: dict[str, str]
     options: dict[str, Any]
+    name_key: bytes = field(default=b"", repr=False)
 
     @property
     def staging(self) -> Path:

@@ -7,7 +7,7 @@ python flows/score.py verify outputs/predictions/people/latest
 import os
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -50,8 +50,10 @@ def fetch_input(source: str, destination: Path) -> "tuple[str, tuple[RemoteFile,
 def plan_run(order: "Order", destination: Path, added: list[str]) -> "RunPlan":
     """Prove the input, refuse what cannot be scored, and cut it into partitions."""
     from charrnn import planning
+    from charrnn.privacy import name_key
 
-    return planning.plan_run(order, destination, added)
+    plan = planning.plan_run(order, destination, added)
+    return replace(plan, name_key=name_key(order.options["names"]))
 
 
 @task(name="settle prior")

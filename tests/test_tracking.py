@@ -16,6 +16,7 @@ from prefect_server import ROOT, PrefectServer, until
 
 import flows.score
 from charrnn.errors import DataError
+from charrnn.privacy import KEY_VARIABLE
 from flows import tracking
 from flows.results import label_shares
 
@@ -216,10 +217,13 @@ def test_ingest_train_and_score_are_completed_flow_runs(
 
 
 @pytest.mark.server
-def test_no_name_reaches_the_server(server: PrefectServer, tmp_path: Path) -> None:
+def test_neither_names_nor_their_key_reach_the_server(
+    server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     people = tmp_path / "people.csv"
     people.write_text("id,name\n1,Canaryname\n2,Canaryother\n")
-    _command(server, tmp_path, "score.py", str(people))
+    monkeypatch.setitem(server.environment, KEY_VARIABLE, "CanaryKey0123456789")
+    _command(server, tmp_path, "score.py", str(people), "--names", "hash")
     assert server.files_with(b"Canary") == []
 
 
