@@ -34,6 +34,7 @@ __all__ = [
     "withdraw_folder",
     "write_bytes",
     "write_sums",
+    "writing_parquet",
     "writing_to",
 ]
 
@@ -48,6 +49,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from charrnn.errors import BusyError, CharrnnError, ModelError, OutputError, StorageError
 
@@ -115,6 +119,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically and durably."""
     with writing_to(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def writing_parquet(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of a Parquet file that takes the place of ``path`` as in ``writing_to``. Its
+    pages carry checksums; ``options`` of ``ParquetWriter`` come on top, zstd where none says
+    otherwise."""
+    chosen = {"compression": "zstd", **options, "write_page_checksum": True}
+    with writing_to(path) as temporary, pq.ParquetWriter(temporary, schema, **chosen) as writer:
+        yield writer
 
 
 def json_bytes(document: Any) -> bytes:

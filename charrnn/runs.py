@@ -59,6 +59,7 @@ from charrnn.files import (
     swap_link,
     write_bytes,
     write_sums,
+    writing_parquet,
     writing_to,
 )
 from charrnn.monitoring import CONFIDENCE_BINS, Profile, confidence_histogram, total
@@ -306,8 +307,8 @@ def publish(
     write_bytes(staging / "manifest.json", json_bytes(manifest))
     rejects = plan.source.rejects
     if rejects.num_rows:
-        with writing_to(staging / "rejects.parquet") as temporary:
-            pq.write_table(rejects, temporary, compression="zstd", write_page_checksum=True)
+        with writing_parquet(staging / "rejects.parquet", rejects.schema) as writer:
+            writer.write_table(rejects)
     parts = {part["name"]: part["sha256"] for part in manifest["parts"]}
     ours = {*parts, *files, "manifest.json", *(["rejects.parquet"] if rejects.num_rows else [])}
     sums = write_sums(staging, ours)

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from charrnn.errors import BusyError, DataError, ModelError, OutputError, StorageError
@@ -24,6 +26,7 @@ from charrnn.files import (
     sync_folder,
     write_bytes,
     write_sums,
+    writing_parquet,
     writing_to,
 )
 
@@ -55,6 +58,21 @@ def test_old_content_is_there_while_the_new_is_written(tmp_path: Path) -> None:
         assert temporary.name.endswith(TEMPORARY)
     assert path.read_bytes() == b"new"
     assert not temporary.exists()
+
+
+def test_parquet_appears_whole_and_its_pages_carry_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    table = pa.table({"name": ["Katoro", "Burghof"] * 500})
+    with writing_parquet(path, table.schema) as writer:
+        writer.write_table(table)
+        assert not path.exists()
+    assert pq.read_table(path, page_checksum_verification=True).equals(table)
+    assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)
 
 
 @pytest.mark.parametrize("problem", [ValueError("no"), KeyboardInterrupt(), MemoryError()])
