@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["check_exportable", "escape_formulas", "export"]
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
 
 @contextmanager
 def _writing_csv(path: Path, schema: pa.Schema) -> Iterator[pacsv.CSVWriter]:
-    with writing_to(path) as temporary, pacsv.CSVWriter(temporary, schema) as writer:
+    with writing_to(path) as temporary, closing(pacsv.CSVWriter(temporary, schema)) as writer:
         yield writer
 
 
