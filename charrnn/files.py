@@ -93,11 +93,18 @@ def _open_alone(temporary: Path) -> BinaryIO:
     while True:
         file = temporary.open("ab")
         fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
-                file.truncate(0)  # of what a killed writer left
-                return file
+        if _is_at(file, temporary):
+            file.truncate(0)  # of what a killed writer left
+            return file
         file.close()  # the other writer has renamed or removed it meanwhile
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether ``path`` still names the open ``file``."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def replace_file(temporary: Path, path: Path) -> None:
@@ -213,7 +220,8 @@ def remove_tree(folder: Path) -> None:
 
 @contextmanager
 def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock while the block runs; ``holder`` tells others who we are.
+    """Hold an exclusive lock while the block runs; ``holder`` tells others who we are. A folder
+    that was made for the lock goes again where the block fails and leaves nothing else in it.
 
     Args:
         wait: until it is free; for work of moments only.
@@ -221,26 +229,56 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
     Raises:
         BusyError: somebody else holds it; the message names them.
     """
-    make_folder(lock.parent)
-    with explained(lock):
-        file: BinaryIO = lock.open("ab+", buffering=0)
+    file, made = _take_lock(lock, wait=wait)
     with file:
+        try:
+            with explained(lock):
+                file.truncate(0)
+                file.write(holder.encode())
+            yield
+        except BaseException:
+            if made:
+                _remove_unused(lock)
+            raise
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
+
+
+def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
+    """Return the lock's file, locked, and whether its folder was not there before."""
+    made = False
+    while True:
+        made = made or not lock.parent.exists()
+        make_folder(lock.parent)
+        with explained(lock):
+            try:
+                file: BinaryIO = lock.open("ab+", buffering=0)
+            except FileNotFoundError:
+                if lock.is_symlink():
+                    raise
+                continue  # who made the folder has removed it meanwhile
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            other = _read_holder(file)
+            with file:
+                other = _read_holder(file)
             raise BusyError(
                 f"{lock.parent} is being written by {other or 'another process'}; "
                 "wait for it to end, then run this again"
             ) from None
-        with explained(lock):
-            file.truncate(0)
-            file.write(holder.encode())
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                file.truncate(0)
+        if _is_at(file, lock):
+            return file, made
+        file.close()
+
+
+def _remove_unused(lock: Path) -> None:
+    """Remove a lock that we hold, and its folder, if there is nothing else in it. Whoever waits for
+    the lock, or opens it in this moment, finds that it is not at its place and takes a new one."""
+    with suppress(OSError):
+        if [path.name for path in lock.parent.iterdir()] == [lock.name]:
+            lock.unlink()
+            lock.parent.rmdir()
 
 
 def _read_holder(file: BinaryIO) -> str:

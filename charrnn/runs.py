@@ -21,6 +21,7 @@ __all__ = [
     "count_values",
     "fingerprint",
     "finished_run",
+    "hold_destination",
     "newest_first",
     "parquet_options",
     "point_latest_at",
@@ -37,7 +38,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,11 @@ from charrnn.errors import CharrnnError, DataError, InputMissingError, StorageEr
 from charrnn.files import (
     SUMS,
     check_sums,
+    hold,
     json_bytes,
     publish_folder,
     remove_file,
+    remove_tree,
     sha256_of,
     swap_link,
     write_bytes,
@@ -143,6 +146,20 @@ def _is_finished(run: Path, digest: str) -> bool:
     except (CharrnnError, OSError, KeyError, TypeError):
         return False  # damaged: score again, beside it
     return manifest["fingerprint"] == digest and all(sizes)
+
+
+@contextmanager
+def hold_destination(destination: Path, holder: str) -> Iterator[None]:
+    """Hold a destination while a run is written to it (see ``files.hold``). Where that fails before
+    a part is finished, no copy of the input stays, and no destination that was not there before."""
+    with hold(destination / ".lock", holder):
+        try:
+            yield
+        except BaseException:
+            for staging in destination.glob(".staging-*"):
+                if not any(staging.glob("part-*.json")):
+                    remove_tree(staging)
+            raise
 
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:

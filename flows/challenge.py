@@ -95,9 +95,14 @@ def challenge(
     from charrnn.challenger import comparison_manifest
     from charrnn.comparison_report import comparison_markdown, comparison_report
     from charrnn.errors import ConfigError
-    from charrnn.files import hold
     from charrnn.privacy import private_files
-    from charrnn.runs import finished_run, point_latest_at, publish, read_manifest
+    from charrnn.runs import (
+        finished_run,
+        hold_destination,
+        point_latest_at,
+        publish,
+        read_manifest,
+    )
     from charrnn.scoring import ScoreOptions, Scorer
     from charrnn.tables import CsvFormat, discover, source_name
 
@@ -107,7 +112,7 @@ def challenge(
     discover(source)  # refused before a folder is made for it
     destination = Path(output or Path("outputs/comparisons") / source_name(source))
     holder = f"process {os.getpid()} on {platform.node()}"
-    with private_files(private), hold(destination / ".lock", holder):
+    with private_files(private), hold_destination(destination, holder):
         one = Scorer.load(model, models=models, device=device)
         other = Scorer.load(challenger, models=models, device=device)
         if one.version.digest == other.version.digest:

@@ -240,11 +240,11 @@ def score(
     """
     from charrnn.errors import ConfigError
     from charrnn.export import check_exportable, export
-    from charrnn.files import hold, remove_tree
+    from charrnn.files import remove_tree
     from charrnn.planning import destination_of, order_of
     from charrnn.priors import parse_prior
     from charrnn.privacy import private_files
-    from charrnn.runs import finished_run, point_latest_at, read_manifest
+    from charrnn.runs import finished_run, hold_destination, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
     from charrnn.tables import CsvFormat, is_remote, parse_budget
 
@@ -254,7 +254,7 @@ def score(
         raise ConfigError(f"{bucket} would be a folder of parts; give -o a prefix without a suffix")
     destination, single_file = destination_of(source, "" if bucket else output)
     holder = f"process {os.getpid()} on {platform.node()}"
-    with private_files(private), hold(destination / ".lock", holder):
+    with private_files(private), hold_destination(destination, holder):
         size = None if batch_size == "auto" else batch_size
         here = "cpu" if engine == "ray" else device  # then this process only plans and commits
         scorer = Scorer.load(model, models=models, device=here, batch_size=size)
