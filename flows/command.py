@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["new_app", "progress", "run", "say"]
+__all__ = ["new_app", "progress", "run", "say", "this_process"]
 
+import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +49,11 @@ def new_app(examples: str) -> App:
 def say(text: str = "") -> None:
     """Print a line of result to standard output."""
     sys.stdout.write(text + "\n")
+
+
+def this_process() -> str:
+    """Return what a lock that we hold says about us."""
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def run(app: App) -> NoReturn:

@@ -5,7 +5,6 @@ python flows/score.py verify outputs/predictions/people/latest
 """
 
 import os
-import platform
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.challenge import challenge
-from flows.command import new_app, progress, run, say
+from flows.command import new_app, progress, run, say, this_process
 from flows.results import report_drift, show_head, show_run, summarise
 from flows.tracking import (
     device_slot,
@@ -253,8 +252,7 @@ def score(
     if bucket.endswith((".parquet", ".csv")):
         raise ConfigError(f"{bucket} would be a folder of parts; give -o a prefix without a suffix")
     destination, single_file = destination_of(source, "" if bucket else output)
-    holder = f"process {os.getpid()} on {platform.node()}"
-    with private_files(private), hold_destination(destination, holder):
+    with private_files(private), hold_destination(destination, this_process()):
         size = None if batch_size == "auto" else batch_size
         here = "cpu" if engine == "ray" else device  # then this process only plans and commits
         scorer = Scorer.load(model, models=models, device=here, batch_size=size)

@@ -129,29 +129,6 @@ def warn(text: str) -> None:
         get_run_logger().warning(text)
 
 
-def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
-    """Return what a manifest says about how a run was made; ``seconds`` is its duration."""
-    import polars
-    import pyarrow
-    import torch
-
-    import charrnn
-
-    return {
-        "created": created.strftime("%Y%m%dT%H%M%SZ"),
-        "seconds": round(seconds, 3),
-        "device": device,
-        "tracked": TRACKED,
-        "libraries": {
-            "charrnn": charrnn.__version__,
-            "torch": torch.__version__,
-            "polars": polars.__version__,
-            "pyarrow": pyarrow.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
 def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
     """Attach a table artifact, one dict per row; as ``note``."""
     if TRACKED:
@@ -232,22 +209,6 @@ def device_slot(device: str) -> Iterator[None]:
         yield
 
 
-def _guarded(function: Function) -> Function:
-    """Let no message through that is not ours: it may hold a cell, and Prefect keeps messages."""
-
-    @functools.wraps(function)
-    def call(*arguments: Any, **named: Any) -> Any:
-        try:
-            return function(*arguments, **named)
-        except BaseException as error:
-            # pyo3's panics are no Exception; what else is none, such as Ctrl-C, is no fault.
-            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-                raise discreet(error) from None
-            raise
-
-    return cast("Function", call)
-
-
 def discreet(error: BaseException) -> CharrnnError:
     """Return an error that may be shown and recorded: one of ours as it is; of any other only its
     kind and its place, since its message may quote a cell. ``python -X dev`` prints that too."""
@@ -267,6 +228,45 @@ def discreet(error: BaseException) -> CharrnnError:
         f"unexpected {type(error).__name__} at {places[-1]}, please report this; what is finished "
         "is kept, nothing else was published"
     )
+
+
+def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
+    """Return what a manifest says about how a run was made; ``seconds`` is its duration."""
+    import polars
+    import pyarrow
+    import torch
+
+    import charrnn
+
+    return {
+        "created": created.strftime("%Y%m%dT%H%M%SZ"),
+        "seconds": round(seconds, 3),
+        "device": device,
+        "tracked": TRACKED,
+        "libraries": {
+            "charrnn": charrnn.__version__,
+            "torch": torch.__version__,
+            "polars": polars.__version__,
+            "pyarrow": pyarrow.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _guarded(function: Function) -> Function:
+    """Let no message through that is not ours: it may hold a cell, and Prefect keeps messages."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except BaseException as error:
+            # pyo3's panics are no Exception; what else is none, such as Ctrl-C, is no fault.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise discreet(error) from None
+            raise
+
+    return cast("Function", call)
 
 
 def _say_what_to_do(flow: Any, flow_run: Any, state: Any) -> None:
