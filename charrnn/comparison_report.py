@@ -9,18 +9,17 @@ from typing import Any
 
 from charrnn.plots import draw_class_shares, percent
 from charrnn.report import (
-    RESPONSIBLE_USE,
     Block,
     BulletList,
     Drawing,
     Heading,
     Table,
     Text,
-    html_of,
-    markdown_of,
-    page,
+    html_page,
+    markdown_page,
     signed,
 )
+from charrnn.run_report import making
 
 _TITLE = "Champion and challenger"
 _SHOWN_FLIPS = 40
@@ -28,13 +27,12 @@ _SHOWN_FLIPS = 40
 
 def comparison_report(manifest: Mapping[str, Any]) -> bytes:
     """Return the report as a self-contained HTML page."""
-    return page(_TITLE, map(html_of, _blocks(manifest)))
+    return html_page(_TITLE, _blocks(manifest))
 
 
 def comparison_markdown(manifest: Mapping[str, Any]) -> bytes:
     """Return what ``comparison_report`` says as Markdown."""
-    blocks = map(markdown_of, _blocks(manifest))
-    return ("\n\n".join([f"# {_TITLE}", *blocks]) + "\n").encode()
+    return markdown_page(_TITLE, _blocks(manifest)).encode()
 
 
 def _blocks(manifest: Mapping[str, Any]) -> list[Block]:
@@ -52,7 +50,6 @@ def _blocks(manifest: Mapping[str, Any]) -> list[Block]:
             f"Mean confidence is {ours:.3f} for {champion} and {theirs:.3f} for {challenger}.",
         ]
     return [
-        Text(RESPONSIBLE_USE, "note"),
         Heading("In short"),
         BulletList(said),
         Text(
@@ -62,7 +59,7 @@ def _blocks(manifest: Mapping[str, Any]) -> list[Block]:
         *_flips(manifest),
         *_shares(manifest, champion, challenger),
         *_confidence(manifest),
-        *_making(manifest),
+        *making(manifest, ("champion", "challenger")),
     ]
 
 
@@ -118,25 +115,3 @@ def _confidence(manifest: Mapping[str, Any]) -> list[Block]:
     ]
     caption = "Challenger's confidence minus champion's, rows with a language from both."
     return [Heading("Confidence"), Table(("difference", "rows", "share"), rows, caption)]
-
-
-def _making(manifest: Mapping[str, Any]) -> list[Block]:
-    models = (
-        (side, f"{manifest[side]['name']} ({manifest[side]['digest'][:12]})")
-        for side in ("champion", "challenger")
-    )
-    rows = [
-        ("created (UTC)", manifest["created"]),
-        *models,
-        ("seconds", f"{manifest['seconds']:.1f}"),
-        ("device", manifest["device"]),
-        ("fingerprint", manifest["fingerprint"]),
-        *((f"option {key}", str(value)) for key, value in manifest["options"].items()),
-    ]
-    inputs = [(f["name"], f["size"], f["sha256"]) for f in manifest["inputs"][:50]]
-    caption = f"{len(manifest['inputs'])} input files, the first 50 listed"
-    return [
-        Heading("Run"),
-        Table(("", "value"), rows),
-        Table(("input", "bytes", "SHA-256"), inputs, caption),
-    ]

@@ -52,7 +52,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError, InputMissingError
-from charrnn.files import writing_to
+from charrnn.files import writing_parquet
 from charrnn.text import LATIN, normalise
 
 _DAMAGED = (
@@ -220,8 +220,8 @@ def write_table(table: pa.Table, path: Path) -> bool:
                 return False
         except (pa.ArrowException, OSError):
             pass  # not a readable table: replace it
-    with writing_to(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    with writing_parquet(path, table.schema) as writer:
+        writer.write_table(table)
     return True
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from charrnn.errors import BusyError, ConfigError, DataError, StorageError
+from charrnn.errors import BusyError, ConfigError, DataError, storage_error
 from charrnn.runs import read_manifest
 from charrnn.tables import is_text
 
@@ -71,8 +71,7 @@ def append_run(run: Path, uri: str) -> bool:
                 raise rows.problem from None
             if _moved_on(uri, table):
                 continue
-            reason = str(error).splitlines()[0]
-            raise StorageError(f"the Delta table {uri} cannot be written: {reason}") from error
+            raise storage_error(f"the Delta table {uri} cannot be written", error) from error
         return True
     raise BusyError(f"others wrote to {uri} first {_ATTEMPTS} times; run this again")
 
@@ -84,8 +83,7 @@ def _open(uri: str) -> Any:
     try:
         return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise StorageError(f"the Delta table {uri} cannot be read: {reason}") from error
+        raise storage_error(f"the Delta table {uri} cannot be read", error) from error
 
 
 def _moved_on(uri: str, table: Any) -> bool:

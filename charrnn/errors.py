@@ -10,7 +10,7 @@
     ├── ModelError            78  a model version is missing, damaged or not ours to load
     └── DriftError            79  the run is published, but its names are not like those before
 
-0 is success, 2 a wrong command line (argparse), 130 Ctrl-C and 143 SIGTERM. Messages name the
+0 is success, 2 a wrong command line, 130 Ctrl-C and 143 SIGTERM. Messages name the
 object, what was expected, what was found and the fix; they never contain a name or a cell.
 """
 
@@ -27,6 +27,7 @@ __all__ = [
     "OutputError",
     "StorageError",
     "did_you_mean",
+    "storage_error",
 ]
 
 import difflib
@@ -93,3 +94,10 @@ def did_you_mean(wanted: str, existing: Iterable[str]) -> str:
     by_folded = {name.casefold(): name for name in existing}
     close = difflib.get_close_matches(wanted.casefold(), by_folded, n=1, cutoff=0.6)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def storage_error(what: str, error: Exception) -> StorageError:
+    """Return ``what`` (such as "s3://… cannot be reached") with the reason: the kind and the first
+    line of an error of a storage library, of which each has its own."""
+    lines = str(error).strip().splitlines()
+    return StorageError(": ".join([what, type(error).__name__, *lines[:1]]))

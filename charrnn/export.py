@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["check_exportable", "escape_formulas", "export"]
 
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
-from charrnn.files import writing_to
+from charrnn.files import writing_parquet, writing_to
 from charrnn.runs import read_manifest
 from charrnn.tables import as_large_string, is_text
 
@@ -47,28 +49,28 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
         DataError: the run is damaged, or has a column that does not fit into CSV.
     """
     rows = escaped = 0
-    with writing_to(path) as temporary:
+    csv = path.name.endswith(".csv")
+    start = _writing_csv if csv else writing_parquet
+    with ExitStack() as started:
         writer: Any = None
-        try:
-            for part in read_manifest(run)["parts"]:
-                table = _read_part(run / part["name"])
-                check_exportable(table.schema, path)
-                if path.name.endswith(".csv"):
-                    table = _plain(table)
-                    if not formulas:
-                        table, changed = escape_formulas(table)
-                        escaped += changed
-                    writer = writer or pacsv.CSVWriter(temporary, table.schema)
-                else:
-                    writer = writer or pq.ParquetWriter(
-                        temporary, table.schema, compression="zstd", write_page_checksum=True
-                    )
-                writer.write_table(table)
-                rows += table.num_rows
-        finally:
-            if writer is not None:
-                writer.close()
+        for part in read_manifest(run)["parts"]:
+            table = _read_part(run / part["name"])
+            check_exportable(table.schema, path)
+            if csv:
+                table = _plain(table)
+                if not formulas:
+                    table, changed = escape_formulas(table)
+                    escaped += changed
+            writer = writer or started.enter_context(start(path, table.schema))
+            writer.write_table(table)
+            rows += table.num_rows
     return rows, escaped
+
+
+@contextmanager
+def _writing_csv(path: Path, schema: pa.Schema) -> Iterator[pacsv.CSVWriter]:
+    with writing_to(path) as temporary, closing(pacsv.CSVWriter(temporary, schema)) as writer:
+        yield writer
 
 
 def escape_formulas(table: pa.Table) -> tuple[pa.Table, int]:

@@ -35,6 +35,7 @@ __all__ = [
     "withdraw_folder",
     "write_bytes",
     "write_sums",
+    "writing_parquet",
     "writing_to",
 ]
 
@@ -49,6 +50,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from charrnn.errors import BusyError, CharrnnError, ModelError, OutputError, StorageError
 
@@ -90,11 +94,18 @@ def _open_alone(temporary: Path) -> BinaryIO:
     while True:
         file = temporary.open("ab")
         fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
-                file.truncate(0)  # of what a killed writer left
-                return file
+        if _is_at(file, temporary):
+            file.truncate(0)  # of what a killed writer left
+            return file
         file.close()  # the other writer has renamed or removed it meanwhile
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether ``path`` still names the open ``file``."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def replace_file(temporary: Path, path: Path) -> None:
@@ -132,6 +143,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically and durably."""
     with writing_to(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def writing_parquet(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of a Parquet file that takes the place of ``path`` as in ``writing_to``. Its
+    pages carry checksums; ``options`` of ``ParquetWriter`` come on top, zstd where none says
+    otherwise."""
+    chosen = {"compression": "zstd", **options, "write_page_checksum": True}
+    with writing_to(path) as temporary, pq.ParquetWriter(temporary, schema, **chosen) as writer:
+        yield writer
 
 
 def json_bytes(document: Any) -> bytes:
@@ -216,7 +237,8 @@ def remove_tree(folder: Path) -> None:
 
 @contextmanager
 def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock while the block runs; ``holder`` tells others who we are.
+    """Hold an exclusive lock while the block runs; ``holder`` tells others who we are. A folder
+    that was made for the lock goes again where the block fails and leaves nothing else in it.
 
     Args:
         wait: until it is free; for work of moments only.
@@ -224,26 +246,56 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
     Raises:
         BusyError: somebody else holds it; the message names them.
     """
-    make_folder(lock.parent)
-    with explained(lock):
-        file: BinaryIO = lock.open("ab+", buffering=0)
+    file, made = _take_lock(lock, wait=wait)
     with file:
+        try:
+            with explained(lock):
+                file.truncate(0)
+                file.write(holder.encode())
+            yield
+        except BaseException:
+            if made:
+                _remove_unused(lock)
+            raise
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
+
+
+def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
+    """Return the lock's file, locked, and whether its folder was not there before."""
+    made = False
+    while True:
+        made = made or not lock.parent.exists()
+        make_folder(lock.parent)
+        with explained(lock):
+            try:
+                file: BinaryIO = lock.open("ab+", buffering=0)
+            except FileNotFoundError:
+                if lock.is_symlink():
+                    raise
+                continue  # who made the folder has removed it meanwhile
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            other = _read_holder(file)
+            with file:
+                other = _read_holder(file)
             raise BusyError(
                 f"{lock.parent} is being written by {other or 'another process'}; "
                 "wait for it to end, then run this again"
             ) from None
-        with explained(lock):
-            file.truncate(0)
-            file.write(holder.encode())
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                file.truncate(0)
+        if _is_at(file, lock):
+            return file, made
+        file.close()
+
+
+def _remove_unused(lock: Path) -> None:
+    """Remove a lock that we hold, and its folder, if there is nothing else in it. Whoever waits for
+    the lock, or opens it in this moment, finds that it is not at its place and takes a new one."""
+    with suppress(OSError):
+        if [path.name for path in lock.parent.iterdir()] == [lock.name]:
+            lock.unlink()
+            lock.parent.rmdir()
 
 
 def _read_holder(file: BinaryIO) -> str:

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from charrnn.errors import CharrnnError, ConfigError, StorageError
+from charrnn.errors import CharrnnError, ConfigError, storage_error
 from charrnn.versions import PRETRAINED, ModelVersion, aliases, resolve
 
 _AT_ONCE = 1000  # metrics that MLflow takes in one call
@@ -126,7 +126,4 @@ def _reaching(uri: str) -> Iterator[None]:
     except CharrnnError:
         raise
     except Exception as error:  # of MLflow, of requests, of SQLAlchemy
-        reason = (str(error).splitlines() or [""])[0]
-        raise StorageError(
-            f"MLflow at {uri} cannot be used: {type(error).__name__}: {reason}"
-        ) from error
+        raise storage_error(f"MLflow at {uri} cannot be used", error) from error

@@ -13,16 +13,14 @@ import numpy.typing as npt
 from charrnn.evaluation import wilson_interval
 from charrnn.plots import NUMBERED_LABELS, draw_confusion, draw_curve, draw_reliability, percent
 from charrnn.report import (
-    RESPONSIBLE_USE,
     Block,
     BulletList,
     Drawing,
     Heading,
     Table,
     Text,
-    html_of,
-    markdown_of,
-    page,
+    html_page,
+    markdown_page,
     signed,
 )
 from charrnn.versions import ModelVersion
@@ -37,13 +35,12 @@ def model_report(version: ModelVersion) -> bytes:
     (extra ``flows``); without the arrays they are left out, without matplotlib their tables stand
     in.
     """
-    return page(_title(version), [html_of(block) for block in _model_blocks(version)])
+    return html_page(_title(version), _model_blocks(version))
 
 
 def model_markdown(version: ModelVersion) -> bytes:
     """Return what ``model_report`` says as Markdown, with the figures' numbers as tables."""
-    blocks = [Text(f"# {_title(version)}", "raw"), *_model_blocks(version)]
-    return ("\n\n".join(markdown_of(block) for block in blocks) + "\n").encode()
+    return markdown_page(_title(version), _model_blocks(version)).encode()
 
 
 def _title(version: ModelVersion) -> str:
@@ -52,7 +49,6 @@ def _title(version: ModelVersion) -> str:
 
 def _model_blocks(version: ModelVersion) -> list[Block]:
     return [
-        Text(RESPONSIBLE_USE, "note"),
         *_summary(version.facts),
         *_quality(version.facts),
         *_labels(version),

@@ -14,16 +14,14 @@ from charrnn.errors import InputMissingError
 from charrnn.monitoring import LIMITS, alarms
 from charrnn.plots import draw_history, percent
 from charrnn.report import (
-    RESPONSIBLE_USE,
     Block,
     Drawing,
     Heading,
     Link,
     Table,
     Text,
-    html_of,
-    markdown_of,
-    page,
+    html_page,
+    markdown_page,
 )
 from charrnn.runs import newest_first
 
@@ -67,16 +65,16 @@ def _scored(destination: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 def history_page(histories: Sequence[History], folder: str) -> bytes:
     """Return a self-contained HTML page, to be written into ``folder``: its links to the runs'
     reports are relative to it."""
-    blocks: list[Block] = [Text(RESPONSIBLE_USE, "note"), Text(_HOW)]
+    blocks: list[Block] = [Text(_HOW)]
     for number, history in enumerate(histories):
         blocks += _blocks(history, folder, f"h{number}")
-    return page(_TITLE, map(html_of, blocks))
+    return html_page(_TITLE, blocks)
 
 
 def history_markdown(histories: Sequence[History], folder: str) -> str:
     """Return the tables of runs as Markdown."""
     blocks = [block for history in histories for block in _table(history, folder)]
-    return "\n\n".join([f"# {_TITLE}", *map(markdown_of, blocks)])
+    return markdown_page(_TITLE, blocks)
 
 
 _HOW = (

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["KEY_VARIABLE", "check_name_key", "hide_names", "old_runs", "private_files", "purge"]
+__all__ = [
+    "KEY_VARIABLE",
+    "check_name_key",
+    "hide_names",
+    "name_key",
+    "old_runs",
+    "private_files",
+    "purge",
+]
 
 import hashlib
 import os
@@ -33,24 +41,34 @@ def check_name_key(names: Names) -> str:
     """
     if names not in ("keep", "hash", "omit"):
         raise ConfigError(f"names are {names!r}; give keep, hash or omit")
-    if names != "hash":
-        return ""
-    return hashlib.blake2b(b"fingerprint", key=_key(), digest_size=8).hexdigest()
+    key = name_key(names)
+    return hashlib.blake2b(b"fingerprint", key=key, digest_size=8).hexdigest() if key else ""
 
 
-def hide_names(table: pa.Table, column: str, names: Names) -> pa.Table:
+def name_key(names: Names) -> bytes:
+    """Return the secret in ``CHARRNN_NAME_KEY`` where names are hashed, b"" where they are not.
+
+    Raises:
+        ConfigError: it is missing, too short or too long.
+    """
+    return _checked(os.environ.get(KEY_VARIABLE, "").encode()) if names == "hash" else b""
+
+
+def hide_names(table: pa.Table, column: str, names: Names, key: bytes = b"") -> pa.Table:
     """Return the table with its names kept, left out, or replaced by 32 hex digits each.
 
-    The digits are BLAKE2b keyed with ``CHARRNN_NAME_KEY`` (RFC 7693, a MAC): equal names stay
-    equal, also between runs with one key, and without the key nobody can try names out. Null
-    stays null.
+    The digits are BLAKE2b keyed with ``key`` (RFC 7693, a MAC): equal names stay equal, also
+    between runs with one key, and without the key nobody can try names out. Null stays null.
+
+    Args:
+        key: from ``name_key``; needed for ``hash`` only.
     """
     position = table.column_names.index(column)
     if names == "keep":
         return table
     if names == "omit":
         return table.remove_column(position)
-    key = _key()
+    _checked(key)  # without one, anybody could try names out
     coded = as_large_string(table.column(position)).combine_chunks().dictionary_encode()
     digests = [
         hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()
@@ -60,8 +78,7 @@ def hide_names(table: pa.Table, column: str, names: Names) -> pa.Table:
     return table.set_column(position, column, hashed)
 
 
-def _key() -> bytes:
-    key = os.environ.get(KEY_VARIABLE, "").encode()
+def _checked(key: bytes) -> bytes:
     if not 16 <= len(key) <= 64:
         raise ConfigError(
             f"hashing names needs a secret of 16 to 64 bytes in {KEY_VARIABLE}, such as "

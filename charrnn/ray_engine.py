@@ -37,9 +37,8 @@ import torch
 
 import charrnn
 from charrnn.answers import ScoreOptions
-from charrnn.errors import CharrnnError, ConfigError, StorageError
+from charrnn.errors import CharrnnError, ConfigError, storage_error
 from charrnn.files import explained, make_folder, remove_tree, replace_file, write_bytes
-from charrnn.privacy import KEY_VARIABLE
 from charrnn.runs import (
     Receipt,
     RunPlan,
@@ -73,7 +72,6 @@ class _Job:
     libraries: dict[str, str]
     inputs: dict[Path, tuple[int, int]]  # size and time of what the partitions are read from
     umask: int
-    name_key: str
 
 
 class _Worker:
@@ -91,7 +89,6 @@ class _Worker:
         if problem:
             return ConfigError(problem)
         os.umask(self.job.umask)
-        os.environ[KEY_VARIABLE] = self.job.name_key
         torch.set_num_threads(1)  # as in the local engine; it is part of what makes equal bytes
         self.plan = replace(self.job.plan, destination=self.job.folder)
         try:
@@ -163,7 +160,6 @@ def score_partitions_on_ray(
                 libraries=_libraries(),
                 inputs={path: _state(path) for path in {p.path for p in plan.partitions}},
                 umask=_umask(),
-                name_key=os.environ.get(KEY_VARIABLE, ""),
             )
             most = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
             for receipt in _receipts(ray, job, todo, min(workers or most, len(todo))):
@@ -278,8 +274,7 @@ def _cluster() -> Iterator[Any]:
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise StorageError(f"no Ray cluster can be reached or started: {reason}") from error
+            raise storage_error("no Ray cluster can be reached or started", error) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would change the exit code
         yield ray

@@ -1,7 +1,8 @@
 """Reports for people: self-contained HTML, without a name or an address in it.
 
 A page is written once, as blocks (text, tables, figures), and can be rendered twice: as HTML with
-figures, and as Markdown with the same numbers in tables.
+figures, and as Markdown with the same numbers in tables. Every page begins with what it must not be
+used for.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ __all__ = [
     "Link",
     "Table",
     "Text",
-    "heading",
     "html_of",
+    "html_page",
     "markdown_of",
-    "page",
-    "paragraph",
+    "markdown_page",
     "signed",
-    "table",
 ]
 
 import html
@@ -122,10 +121,12 @@ class Link:
 
 Block = Heading | Text | BulletList | Table | Drawing
 
+_USE = Text(RESPONSIBLE_USE, "note")
 
-def page(title: str, sections: Iterable[str]) -> bytes:
+
+def html_page(title: str, blocks: Iterable[Block]) -> bytes:
     """Return a whole HTML page."""
-    body = "\n".join(sections)
+    body = "\n".join(map(html_of, [_USE, *blocks]))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
@@ -134,11 +135,14 @@ def page(title: str, sections: Iterable[str]) -> bytes:
     ).encode()
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
+def markdown_page(title: str, blocks: Iterable[Block]) -> str:
+    """Return what ``html_page`` says as Markdown, the figures as tables."""
+    return "\n\n".join([f"# {_escaped(title)}", *map(markdown_of, [_USE, *blocks])]) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str) -> str:
     """Return an HTML table; numbers are aligned right, floats shown with three decimals."""
-    body = list(rows)
-    numeric = _numeric(head, body)
-    kind = ['class="n"' if n else "" for n in numeric]
+    kind = ['class="n"' if n else "" for n in _numeric(head, rows)]
     lines = [
         "<table>",
         f"<caption>{html.escape(caption)}</caption>" if caption else "",
@@ -146,35 +150,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "")
     ]
     lines += [f"<th {k}>{html.escape(h)}</th>" for h, k in zip(head, kind, strict=True)]
     lines.append("</tr></thead><tbody>")
-    for row in body:
+    for row in rows:
         cells = (f"<td {k}>{_cell(v)}</td>" for v, k in zip(row, kind, strict=True))
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</tbody></table>"])
-
-
-def paragraph(text: str, kind: str = "") -> str:
-    """Return an HTML paragraph of plain text."""
-    return f'<p class="{kind}">{html.escape(text)}</p>'
-
-
-def heading(text: str) -> str:
-    """Return a second-level heading."""
-    return f"<h2>{html.escape(text)}</h2>"
 
 
 def html_of(block: Block) -> str:
     """Return a block as HTML."""
     match block:
         case Heading(text):
-            return heading(text)
+            return f"<h2>{html.escape(text)}</h2>"
         case Text(text, kind):
-            return paragraph(_unbroken(text), kind)
+            return f'<p class="{kind}">{html.escape(_unbroken(text))}</p>'
         case BulletList(items):
             return (
                 f"<ul>{''.join(f'<li>{html.escape(_unbroken(item))}</li>' for item in items)}</ul>"
             )
         case Table(head, rows, caption):
-            return table(head, rows, caption)
+            return _table(head, rows, caption)
         case Drawing(title=title, numbers=numbers):
             caption, values = html.escape(_unbroken(title)), html_of(numbers)
             drawing = (
@@ -193,7 +187,7 @@ def markdown_of(block: Block) -> str:
         case Heading(text):
             return f"## {_escaped(text)}"
         case Text(text, kind):
-            return text if kind == "raw" else ("> " if kind == "note" else "") + _escaped(text)
+            return ("> " if kind == "note" else "") + _escaped(text)
         case BulletList(items):
             return "\n".join(f"- {_escaped(item)}" for item in items)
         case Table(head, rows, caption):

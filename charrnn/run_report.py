@@ -2,72 +2,60 @@
 
 from __future__ import annotations
 
-__all__ = ["drift_markdown", "run_report"]
+__all__ = ["drift_markdown", "making", "run_report"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from charrnn.plots import percent
-from charrnn.report import (
-    RESPONSIBLE_USE,
-    Block,
-    Heading,
-    Table,
-    Text,
-    heading,
-    html_of,
-    markdown_of,
-    page,
-    paragraph,
-    signed,
-    table,
-)
+from charrnn.report import Block, Heading, Table, Text, html_page, markdown_of, signed
 
 
 def run_report(manifest: Mapping[str, Any]) -> bytes:
     """Return the report of a scoring run: what came in, what went out, with which model."""
-    rows = manifest["rows"]
-    confidence = manifest["mean_confidence"]
+    rows, confidence = manifest["rows"], manifest["mean_confidence"]
 
-    def shares(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
-        return [(key, n, f"{n / max(1, rows):.2%}") for key, n in counts.items()]
+    def shares(what: str, counts: Mapping[str, int]) -> Table:
+        counted = [(key, n, f"{n / max(1, rows):.2%}") for key, n in counts.items()]
+        return Table((what, "rows", "share"), counted)
 
-    sections = [
-        paragraph(RESPONSIBLE_USE, "note"),
-        heading("Rows"),
-        table(("status", "rows", "share"), shares(manifest["statuses"])),
-        table(("reason", "rows", "share"), shares(manifest["reasons"]))
-        if manifest["reasons"]
-        else "",
-        heading("Languages"),
-        paragraph(
+    blocks = [
+        Heading("Rows"),
+        shares("status", manifest["statuses"]),
+        *([shares("reason", manifest["reasons"])] if manifest["reasons"] else []),
+        Heading("Languages"),
+        Text(
             "No row was scored."
             if confidence is None
             else f"Mean confidence of the scored rows: {confidence:.3f}."
         ),
-        table(("language", "rows", "share"), shares(manifest["labels"])),
-        *map(html_of, _drift_blocks(manifest)),
-        heading("Run"),
-        table(
-            ("", "value"),
-            [
-                ("created (UTC)", manifest["created"]),
-                ("rows", f"{rows:,}"),
-                ("seconds", f"{manifest['seconds']:.1f}"),
-                ("device", manifest["device"]),
-                ("model", f"{manifest['model']['name']} ({manifest['model']['digest'][:12]})"),
-                ("fingerprint", manifest["fingerprint"]),
-                *((f"option {k}", str(v)) for k, v in manifest["options"].items()),
-                *((k, v) for k, v in manifest["libraries"].items()),
-            ],
-        ),
-        table(
-            ("input", "bytes", "SHA-256"),
-            [(f["name"], f["size"], f["sha256"]) for f in manifest["inputs"][:50]],
-            f"{len(manifest['inputs'])} input files, the first 50 listed",
-        ),
+        shares("language", manifest["labels"]),
+        *_drift_blocks(manifest),
+        *making(manifest, ("model",)),
     ]
-    return page("Scoring run", sections)
+    return html_page("Scoring run", blocks)
+
+
+def making(manifest: Mapping[str, Any], models: Sequence[str]) -> list[Block]:
+    """Return the section on how a run, or a comparison, was made: when, by which ``models`` (keys
+    of the manifest), with which options and libraries, and from which files."""
+    rows = [
+        ("created (UTC)", manifest["created"]),
+        ("rows", f"{manifest['rows']:,}"),
+        ("seconds", f"{manifest['seconds']:.1f}"),
+        ("device", manifest["device"]),
+        *((key, f"{manifest[key]['name']} ({manifest[key]['digest'][:12]})") for key in models),
+        ("fingerprint", manifest["fingerprint"]),
+        *((f"option {key}", str(value)) for key, value in manifest["options"].items()),
+        *manifest["libraries"].items(),
+    ]
+    inputs = [(f["name"], f["size"], f["sha256"]) for f in manifest["inputs"][:50]]
+    caption = f"{len(manifest['inputs'])} input files, the first 50 listed"
+    return [
+        Heading("Run"),
+        Table(("", "value"), rows),
+        Table(("input", "bytes", "SHA-256"), inputs, caption),
+    ]
 
 
 def drift_markdown(manifest: Mapping[str, Any]) -> str:

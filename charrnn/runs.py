@@ -21,6 +21,7 @@ __all__ = [
     "count_values",
     "fingerprint",
     "finished_run",
+    "hold_destination",
     "newest_first",
     "parquet_options",
     "point_latest_at",
@@ -37,8 +38,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,16 @@ from charrnn.errors import CharrnnError, DataError, InputMissingError, StorageEr
 from charrnn.files import (
     SUMS,
     check_sums,
+    hold,
     json_bytes,
     publish_folder,
     remove_file,
+    remove_tree,
     sha256_of,
     swap_link,
     write_bytes,
     write_sums,
+    writing_parquet,
     writing_to,
 )
 from charrnn.monitoring import CONFIDENCE_BINS, Profile, confidence_histogram, total
@@ -90,7 +94,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is to be done: everything a worker needs besides the model."""
+    """What is to be done: everything a worker needs besides the model. ``name_key`` is the secret
+    that names are hashed with (see ``privacy.name_key``); it is neither shown nor written."""
 
     destination: Path
     fingerprint: str
@@ -98,6 +103,7 @@ class RunPlan:
     partitions: tuple[Partition, ...]
     model: dict[str, str]
     options: dict[str, Any]
+    name_key: bytes = field(default=b"", repr=False)
 
     @property
     def staging(self) -> Path:
@@ -140,6 +146,20 @@ def _is_finished(run: Path, digest: str) -> bool:
     except (CharrnnError, OSError, KeyError, TypeError):
         return False  # damaged: score again, beside it
     return manifest["fingerprint"] == digest and all(sizes)
+
+
+@contextmanager
+def hold_destination(destination: Path, holder: str) -> Iterator[None]:
+    """Hold a destination while a run is written to it (see ``files.hold``). Where that fails before
+    a part is finished, no copy of the input stays, and no destination that was not there before."""
+    with hold(destination / ".lock", holder):
+        try:
+            yield
+        except BaseException:
+            for staging in destination.glob(".staging-*"):
+                if not any(staging.glob("part-*.json")):
+                    remove_tree(staging)
+            raise
 
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
@@ -300,8 +320,8 @@ def publish(
     write_bytes(staging / "manifest.json", json_bytes(manifest))
     rejects = plan.source.rejects
     if rejects.num_rows:
-        with writing_to(staging / "rejects.parquet") as temporary:
-            pq.write_table(rejects, temporary, compression="zstd", write_page_checksum=True)
+        with writing_parquet(staging / "rejects.parquet", rejects.schema) as writer:
+            writer.write_table(rejects)
     parts = {part["name"]: part["sha256"] for part in manifest["parts"]}
     ours = {*parts, *files, "manifest.json", *(["rejects.parquet"] if rejects.num_rows else [])}
     sums = write_sums(staging, ours)

@@ -309,7 +309,7 @@ def score_partition(
     found, codes = scorer.answers(table[options.name_column], options)
     for name, column in answer_columns(found, codes, labels, options).items():
         table = table.append_column(name, column)
-    table = hide_names(table, options.name_column, plan.options["names"])
+    table = hide_names(table, options.name_column, plan.options["names"], plan.name_key)
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
     counts = {

@@ -31,7 +31,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from charrnn.errors import CharrnnError, ConfigError, DataError, InputMissingError, StorageError
+from charrnn.errors import (
+    CharrnnError,
+    ConfigError,
+    DataError,
+    InputMissingError,
+    StorageError,
+    storage_error,
+)
 from charrnn.files import SUMS, check_sums, json_bytes, remove_tree, writing_to
 from charrnn.tables import SUFFIXES
 
@@ -225,5 +232,4 @@ def _reaching(uri: str) -> Iterator[None]:
     except Exception as error:  # each library has its own
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise  # the disk here, not the store
-        reason = (str(error).splitlines() or [""])[0]
-        raise StorageError(f"{uri} cannot be reached: {type(error).__name__}: {reason}") from error
+        raise storage_error(f"{uri} cannot be reached", error) from error

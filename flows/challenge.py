@@ -4,7 +4,6 @@ python flows/score.py challenge people.parquet --model champion --challenger can
 """
 
 import os
-import platform
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.command import progress, say
+from flows.command import progress, say, this_process
 from flows.tracking import device_slot, flow, note, run_facts, task
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
@@ -95,9 +94,14 @@ def challenge(
     from charrnn.challenger import comparison_manifest
     from charrnn.comparison_report import comparison_markdown, comparison_report
     from charrnn.errors import ConfigError
-    from charrnn.files import hold
     from charrnn.privacy import private_files
-    from charrnn.runs import finished_run, point_latest_at, publish, read_manifest
+    from charrnn.runs import (
+        finished_run,
+        hold_destination,
+        point_latest_at,
+        publish,
+        read_manifest,
+    )
     from charrnn.scoring import ScoreOptions, Scorer
     from charrnn.tables import CsvFormat, discover, source_name
 
@@ -106,8 +110,7 @@ def challenge(
         raise ConfigError(f"the sample has {sample} rows; give 0 (all) or more")
     discover(source)  # refused before a folder is made for it
     destination = Path(output or Path("outputs/comparisons") / source_name(source))
-    holder = f"process {os.getpid()} on {platform.node()}"
-    with private_files(private), hold(destination / ".lock", holder):
+    with private_files(private), hold_destination(destination, this_process()):
         one = Scorer.load(model, models=models, device=device)
         other = Scorer.load(challenger, models=models, device=device)
         if one.version.digest == other.version.digest:
@@ -134,9 +137,9 @@ def challenge(
         else:
             plan = planning.plan_run(order, destination, [])
             every = max(1, -(-plan.source.rows // sample)) if sample else 1
-            workers = workers or min(8, os.cpu_count() or 1)
+            threads = workers or min(8, os.cpu_count() or 1)
             with device_slot(one.device.type):
-                found, parts = compare_parts(plan, one, other, options, every, flips, workers)
+                found, parts = compare_parts(plan, one, other, options, every, flips, threads)
             facts = {
                 **run_facts(created, time.monotonic() - started, one.device.type),
                 **{

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["new_app", "progress", "run", "say"]
+__all__ = ["new_app", "progress", "run", "say", "this_process"]
 
+import os
+import platform
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from charrnn.errors import CharrnnError, StorageError
-from flows.tracking import TRACKED
+from flows.tracking import TRACKED, discreet
 
 _EPILOGUE = """\
 --track records the run with Prefect, starting its ephemeral server if no API
@@ -52,6 +51,11 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+def this_process() -> str:
+    """Return what a lock that we hold says about us."""
+    return f"process {os.getpid()} on {platform.node()}"
+
+
 def run(app: App) -> NoReturn:
     """Run a command line; turn what goes wrong into one line on standard error and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -64,9 +68,6 @@ def run(app: App) -> NoReturn:
     except CycloptsError as error:
         _complain(f"{error}\nusage: see --help")
         sys.exit(2)
-    except CharrnnError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
     except _Terminated:
         _complain("terminated; finished work is kept, run the same command again to go on")
         sys.exit(143)
@@ -76,28 +77,13 @@ def run(app: App) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
-    except OSError as error:
-        _complain(f"{error.filename or 'the disk'}: {error.strerror or 'reading failed'}")
-        sys.exit(StorageError.exit_code)
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # also pyo3's PanicException, which is no Exception
-        _complain(f"{_unexpected(error)}; what is finished is kept, nothing else was published")
-        sys.exit(CharrnnError.exit_code)
+        shown = discreet(error)
+        _complain(str(shown))
+        sys.exit(shown.exit_code)
     sys.exit(0)
-
-
-def _unexpected(error: BaseException) -> str:
-    """Say what went wrong and where. The error's own text may quote a cell, so it is not shown;
-    ``python -X dev`` shows it."""
-    if sys.flags.dev_mode:
-        traceback.print_exception(error)
-    if isinstance(error, MemoryError):
-        return "out of memory; give fewer --workers or --partition-rows"
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if Path(f.filename).parent.name in ("charrnn", "flows")]
-    place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "an unknown place"
-    return f"unexpected {type(error).__name__} at {place}, please report this"
 
 
 @contextmanager

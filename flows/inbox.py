@@ -3,18 +3,24 @@
 python flows/inbox.py data/inbox
 """
 
+import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.command import new_app, run, say
 from flows.score import score
-from flows.tracking import flow, note_table, run_named
+from flows.tracking import discreet, flow, note_table, run_named
 
 if TYPE_CHECKING:
     from charrnn.versions import ModelVersion
 
 Names = Literal["keep", "hash", "omit"]
+Look = list[tuple[str, int, int, int, int]]  # of each table: path, size, two times in ns, inode
+
+# Seconds, many times what file systems round times to: a file that changed this long ago cannot
+# change once more without another time (that of its inode; nobody can set it back).
+_OLD_ENOUGH = 3.0
 
 
 @flow(name="inbox", flow_run_name=run_named("score what is new in", "folder"))
@@ -52,14 +58,19 @@ def inbox(
     Returns:
         The folders of the runs that this run published.
     """
-    from charrnn.errors import BusyError, CharrnnError, DataError
+    from charrnn.errors import BusyError, DataError
+    from charrnn.privacy import private_files
+    from charrnn.runs import finished_run
     from charrnn.tables import source_name
     from charrnn.versions import resolve
 
     version = resolve(model, Path(models))  # once: all files get the same one
     seen = entries(Path(folder))
     destinations = {path: Path(output) / source_name(str(path)) for path in seen}
-    new = [p for p in seen if not is_scored(p, destinations[p], version, name_column, names)]
+    with private_files(private):
+        memory = Path(output) / f".inbox-{source_name(folder)}.json"
+        wanted = fingerprints(seen, memory, version, name_column, names)
+    new = [p for p in seen if not (wanted[p] and finished_run(destinations[p], wanted[p]))]
     if new:
         time.sleep(settle_seconds)
     outcomes = dict.fromkeys(seen, "already scored")
@@ -84,9 +95,8 @@ def inbox(
             outcomes[path] = f"scored: {published[-1]}"
         except BusyError:
             outcomes[path] = "being scored by another run"
-        except Exception as error:  # a message that is not ours may hold a cell
-            ours = isinstance(error, CharrnnError)
-            reason = str(error) if ours else f"unexpected {type(error).__name__}"
+        except Exception as error:
+            reason = discreet(error)
             outcomes[path] = f"failed: {reason}"
             failures.append(f"{path.name}: {reason}")
     show = [{"file": path.name, "outcome": outcome} for path, outcome in outcomes.items()]
@@ -98,7 +108,7 @@ def inbox(
     return published
 
 
-def entries(folder: Path) -> dict[Path, list[tuple[Path, int, int]]]:
+def entries(folder: Path) -> dict[Path, Look]:
     """Return what in the folder can be scored, sorted, with how each looks now.
 
     Raises:
@@ -112,36 +122,72 @@ def entries(folder: Path) -> dict[Path, list[tuple[Path, int, int]]]:
     return {path: seen for path in shown if (seen := look(path))}
 
 
-def look(path: Path) -> list[tuple[Path, int, int]]:
-    """Return the tables that ``path`` is or holds, each with its size and its time in ns."""
+def look(path: Path) -> Look:
+    """Return how the tables look that ``path`` is or holds."""
     from charrnn.errors import CharrnnError
     from charrnn.tables import discover
 
     try:
-        return [(p, p.stat().st_size, p.stat().st_mtime_ns) for p in discover(str(path))]
+        found = [(table, table.stat()) for table in discover(str(path))]
+        return [(str(t), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for t, s in found]
     except (CharrnnError, FileNotFoundError):  # of another kind, or gone since
         return []
 
 
-def is_scored(
-    path: Path, destination: Path, version: "ModelVersion", name_column: str, names: Names
-) -> bool:
-    """Whether these bytes are published already, scored by this version with these options.
+def fingerprints(
+    seen: dict[Path, Look], memory: Path, version: "ModelVersion", name_column: str, names: Names
+) -> dict[Path, str]:
+    """Return the fingerprint of the run that each file asks for, "" where it cannot be told, such
+    as of a file that changes.
 
-    Where it cannot be told, such as of a file that changes, they count as new.
+    It takes all bytes of a file. So what was found is noted in ``memory``, and holds as long as the
+    file looks the same, and model, options and release are the same.
     """
+    from charrnn.files import json_bytes, write_bytes
+    from charrnn.privacy import check_name_key
+    from charrnn.runs import fingerprint
+
+    options = {"name_column": name_column, "names": names, "name_key": check_name_key(names)}
+    asked = fingerprint((), version.digest, options)
+    known = _read_memory(memory, asked)
+    found, noted = {}, {}
+    for path, looks in seen.items():
+        note = {"look": [list(table) for table in looks], "fingerprint": ""}
+        before = known.get(str(path), {})
+        if before.get("look") == note["look"]:
+            note = before
+        else:
+            note["fingerprint"] = _fingerprint(path, version, name_column, names)
+        found[path] = str(note["fingerprint"])
+        changed = max(max(table[2:4]) for table in looks)
+        if found[path] and changed < time.time_ns() - _OLD_ENOUGH * 1e9:
+            noted[str(path)] = note
+    if noted != known:
+        write_bytes(memory, json_bytes({"asked": asked, "files": noted}))
+    return found
+
+
+def _read_memory(memory: Path, asked: str) -> dict[str, dict[str, Any]]:
+    """Return what was noted for the same ``asked``; nothing where it cannot be read."""
+    try:
+        document = json.loads(memory.read_bytes())
+        return dict(document["files"]) if document["asked"] == asked else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _fingerprint(path: Path, version: "ModelVersion", name_column: str, names: Names) -> str:
     from charrnn.answers import ScoreOptions
     from charrnn.errors import CharrnnError
     from charrnn.planning import order_of
-    from charrnn.runs import finished_run
     from charrnn.tables import PARTITION_ROWS
 
     options = ScoreOptions(name_column=name_column)
     try:
         order = order_of(str(path), version, options, partition_rows=PARTITION_ROWS, names=names)
     except (CharrnnError, FileNotFoundError):
-        return False
-    return finished_run(destination, order.fingerprint) is not None
+        return ""
+    return order.fingerprint
 
 
 app = new_app(

@@ -4,13 +4,11 @@ python flows/ingest.py                    # downloads the tutorial's data.zip
 python flows/ingest.py my_languages/      # a folder of LABEL.txt files, or a zip of them
 """
 
-import os
-import platform
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from flows.command import new_app, progress, run, say
+from flows.command import new_app, progress, run, say, this_process
 from flows.tracking import flow, note, task
 
 TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
@@ -56,7 +54,7 @@ def _holding(folder: Path) -> AbstractContextManager[None]:
     """Hold ``folder``, so that two ingests do not write the same files at once."""
     from charrnn.files import hold
 
-    return hold(folder / ".lock", f"process {os.getpid()} on {platform.node()}")
+    return hold(folder / ".lock", this_process())
 
 
 @flow(name="ingest", flow_run_name="ingest")

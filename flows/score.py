@@ -5,9 +5,8 @@ python flows/score.py verify outputs/predictions/people/latest
 """
 
 import os
-import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.challenge import challenge
-from flows.command import new_app, progress, run, say
+from flows.command import new_app, progress, run, say, this_process
 from flows.results import report_drift, show_head, show_run, summarise
 from flows.tracking import (
     device_slot,
@@ -50,8 +49,10 @@ def fetch_input(source: str, destination: Path) -> "tuple[str, tuple[RemoteFile,
 def plan_run(order: "Order", destination: Path, added: list[str]) -> "RunPlan":
     """Prove the input, refuse what cannot be scored, and cut it into partitions."""
     from charrnn import planning
+    from charrnn.privacy import name_key
 
-    return planning.plan_run(order, destination, added)
+    plan = planning.plan_run(order, destination, added)
+    return replace(plan, name_key=name_key(order.options["names"]))
 
 
 @task(name="settle prior")
@@ -238,11 +239,11 @@ def score(
     """
     from charrnn.errors import ConfigError
     from charrnn.export import check_exportable, export
-    from charrnn.files import hold, remove_tree
+    from charrnn.files import remove_tree
     from charrnn.planning import destination_of, order_of
     from charrnn.priors import parse_prior
     from charrnn.privacy import private_files
-    from charrnn.runs import finished_run, point_latest_at, read_manifest
+    from charrnn.runs import finished_run, hold_destination, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
     from charrnn.tables import CsvFormat, is_remote, parse_budget
 
@@ -251,8 +252,7 @@ def score(
     if bucket.endswith((".parquet", ".csv")):
         raise ConfigError(f"{bucket} would be a folder of parts; give -o a prefix without a suffix")
     destination, single_file = destination_of(source, "" if bucket else output)
-    holder = f"process {os.getpid()} on {platform.node()}"
-    with private_files(private), hold(destination / ".lock", holder):
+    with private_files(private), hold_destination(destination, this_process()):
         size = None if batch_size == "auto" else batch_size
         here = "cpu" if engine == "ray" else device  # then this process only plans and commits
         scorer = Scorer.load(model, models=models, device=here, batch_size=size)

@@ -14,6 +14,7 @@ __all__ = [
     "GPU_LIMIT",
     "TRACKED",
     "device_slot",
+    "discreet",
     "flow",
     "note",
     "note_link",
@@ -38,7 +39,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, StorageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -81,7 +82,7 @@ def flow(**options: Any) -> Callable[[Function], Function]:
 
     hooks: Any = {"on_failure": [_say_what_to_do], "on_crashed": [_say_what_to_do]}
     decorate: Any = prefect.flow(persist_result=False, **hooks, **options)
-    return lambda function: decorate(_discreet(function))
+    return lambda function: decorate(_guarded(function))
 
 
 def task(**options: Any) -> Callable[[Function], Function]:
@@ -93,7 +94,7 @@ def task(**options: Any) -> Callable[[Function], Function]:
     from prefect.cache_policies import NO_CACHE
 
     decorate: Any = prefect.task(cache_policy=NO_CACHE, persist_result=False, **options)
-    return lambda function: decorate(_discreet(function))
+    return lambda function: decorate(_guarded(function))
 
 
 def run_named(verb: str, parameter: str) -> Callable[[], str]:
@@ -126,29 +127,6 @@ def warn(text: str) -> None:
         from prefect import get_run_logger
 
         get_run_logger().warning(text)
-
-
-def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
-    """Return what a manifest says about how a run was made; ``seconds`` is its duration."""
-    import polars
-    import pyarrow
-    import torch
-
-    import charrnn
-
-    return {
-        "created": created.strftime("%Y%m%dT%H%M%SZ"),
-        "seconds": round(seconds, 3),
-        "device": device,
-        "tracked": TRACKED,
-        "libraries": {
-            "charrnn": charrnn.__version__,
-            "torch": torch.__version__,
-            "polars": polars.__version__,
-            "pyarrow": pyarrow.__version__,
-            "python": platform.python_version(),
-        },
-    }
 
 
 def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
@@ -231,22 +209,62 @@ def device_slot(device: str) -> Iterator[None]:
         yield
 
 
-def _discreet(function: Function) -> Function:
+def discreet(error: BaseException) -> CharrnnError:
+    """Return an error that may be shown and recorded: one of ours as it is; of any other only its
+    kind and its place, since its message may quote a cell. ``python -X dev`` prints that too."""
+    if isinstance(error, CharrnnError):
+        return error
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        what = error.filename or "the disk"
+        return StorageError(f"{what}: {error.strerror or 'reading failed'}")
+    if isinstance(error, MemoryError):
+        return CharrnnError("out of memory; give fewer --workers or --partition-rows")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    ours = [f for f in frames if Path(f.filename).parent.name in ("charrnn", "flows")]
+    places = ["an unknown place", *(f"{Path(f.filename).name}:{f.lineno}" for f in ours or frames)]
+    return CharrnnError(
+        f"unexpected {type(error).__name__} at {places[-1]}, please report this; what is finished "
+        "is kept, nothing else was published"
+    )
+
+
+def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
+    """Return what a manifest says about how a run was made; ``seconds`` is its duration."""
+    import polars
+    import pyarrow
+    import torch
+
+    import charrnn
+
+    return {
+        "created": created.strftime("%Y%m%dT%H%M%SZ"),
+        "seconds": round(seconds, 3),
+        "device": device,
+        "tracked": TRACKED,
+        "libraries": {
+            "charrnn": charrnn.__version__,
+            "torch": torch.__version__,
+            "polars": polars.__version__,
+            "pyarrow": pyarrow.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _guarded(function: Function) -> Function:
     """Let no message through that is not ours: it may hold a cell, and Prefect keeps messages."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
         try:
             return function(*arguments, **named)
-        except CharrnnError:
+        except BaseException as error:
+            # pyo3's panics are no Exception; what else is none, such as Ctrl-C, is no fault.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise discreet(error) from None
             raise
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            raise CharrnnError(
-                f"unexpected {type(error).__name__} in {where}; its message is not recorded, since "
-                "it may hold a cell: run the same command without PREFECT_API_URL to see it"
-            ) from None
 
     return cast("Function", call)
 

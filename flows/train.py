@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from flows.command import new_app, progress, run, say
+from flows.command import new_app, progress, run, say, this_process
 from flows.models import COMMANDS, MODELS, promote_version
 from flows.tracking import device_slot, flow, note, task
 
@@ -142,7 +142,7 @@ def train(
     root, where = Path(models), str(pick_device(device))
     corpus = load_corpus(Path(data))
     checkpoints = root / ".training"
-    with hold(root / ".lock", f"training on {platform.node()}"):
+    with hold(root / ".lock", this_process()):
         honest = fit_protocol(corpus, chosen, "honest", where, checkpoints, resume)
         seed_runs = [
             fit_protocol(corpus, with_seed(chosen, s), "seed", where, checkpoints, resume)

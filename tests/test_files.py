@@ -1,13 +1,19 @@
 """The write seam: old content until the new is whole, locks, checksums and readable errors."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from charrnn.errors import BusyError, DataError, ModelError, OutputError, StorageError
@@ -25,6 +31,7 @@ from charrnn.files import (
     sync_folder,
     write_bytes,
     write_sums,
+    writing_parquet,
     writing_to,
 )
 
@@ -56,6 +63,21 @@ def test_old_content_is_there_while_the_new_is_written(tmp_path: Path) -> None:
         assert temporary.name.endswith(TEMPORARY)
     assert path.read_bytes() == b"new"
     assert not temporary.exists()
+
+
+def test_parquet_appears_whole_and_its_pages_carry_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    table = pa.table({"name": ["Katoro", "Burghof"] * 500})
+    with writing_parquet(path, table.schema) as writer:
+        writer.write_table(table)
+        assert not path.exists()
+    assert pq.read_table(path, page_checksum_verification=True).equals(table)
+    assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)
 
 
 @pytest.mark.parametrize("problem", [ValueError("no"), KeyboardInterrupt(), MemoryError()])
@@ -256,6 +278,71 @@ def test_a_lock_is_free_again_after_the_block_whatever_happened(tmp_path: Path) 
         raise AssertionError("one lock was held twice")
     with hold(lock, "you"):
         assert lock.read_text() == "you"
+
+
+def test_a_folder_made_for_a_lock_goes_when_nothing_came_of_it(tmp_path: Path) -> None:
+    lock = tmp_path / "out" / ".lock"
+    with pytest.raises(ValueError, match="refused"), hold(lock, "me"):
+        raise ValueError("refused")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="late"), hold(lock, "me"):  # noqa: PT012
+        write_bytes(lock.parent / "work", b"done")
+        raise ValueError("late")
+    assert sorted(p.name for p in lock.parent.iterdir()) == [".lock", "work"]
+    (tmp_path / "given").mkdir()
+    with pytest.raises(ValueError, match="refused"), hold(tmp_path / "given" / ".lock", "me"):
+        raise ValueError("refused")
+    assert (tmp_path / "given").is_dir(), "it was there before"
+
+
+def test_who_waits_for_a_lock_that_is_removed_takes_a_new_one(tmp_path: Path) -> None:
+    """The second opens the lock while the first holds it, and gets it when it is gone."""
+    lock = tmp_path / "out" / ".lock"
+    waiting, held, go_on = threading.Event(), threading.Event(), threading.Event()
+    flock = fcntl.flock
+
+    def noticed(file: Any, how: int) -> None:
+        if threading.current_thread() is second and not waiting.is_set():
+            waiting.set()
+        flock(file, how)
+
+    def take() -> None:
+        with hold(lock, "second", wait=True):
+            held.set()
+            assert go_on.wait(30)
+
+    second = threading.Thread(target=take)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", noticed)
+        with pytest.raises(ValueError, match="refused"), hold(lock, "first"):  # noqa: PT012
+            second.start()
+            assert waiting.wait(30)
+            raise ValueError("refused")
+        assert held.wait(30)
+    assert lock.read_text() == "second"
+    with pytest.raises(BusyError, match="by second; wait"), hold(lock, "third"):
+        raise AssertionError("two hold one lock")
+    go_on.set()
+    second.join(30)
+    assert lock.parent.is_dir()
+
+
+def test_failing_and_working_holders_of_one_new_folder_never_meet(tmp_path: Path) -> None:
+    lock = tmp_path / "out" / ".lock"
+    inside: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            with suppress(ValueError), hold(lock, str(number), wait=True):
+                inside.append(number)
+                assert inside == [number], "two are inside at once"
+                assert lock.is_file()
+                inside.clear()
+                raise ValueError("refused")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_below_a_file_is_an_output_error(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The inbox flow: which files it scores, which it leaves, and what it says of those that fail."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from commands import CANARY, Command, commands_of, complaint
 
 import flows.inbox
+from charrnn import planning
 from charrnn.files import hold
 from charrnn.runs import verify_run
 from charrnn.versions import ModelVersion, save_version, set_alias
@@ -87,6 +89,85 @@ def test_only_new_and_changed_files_are_scored_again(command: Command, scored: l
     assert scored == ["b.csv", "c.csv"]
     assert len(runs("b")) == 2
     assert [line.split()[0] for line in out.splitlines() if "already scored" in line] == ["a.csv"]
+
+
+@pytest.fixture
+def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose bytes are read; how old the files are does not count."""
+    read: list[str] = []
+    order_of = planning.order_of
+
+    def noted(source: str, *arguments: Any, **options: Any) -> Any:
+        read.append(Path(source).name)
+        return order_of(source, *arguments, **options)
+
+    monkeypatch.setattr(planning, "order_of", noted)
+    monkeypatch.setattr(flows.inbox, "_OLD_ENOUGH", 0.0)
+    return read
+
+
+def test_a_file_that_looks_the_same_is_not_read_again(
+    command: Command, digested: list[str]
+) -> None:
+    drop("a.csv")
+    drop("many/1.csv")
+    command()
+    digested.clear()
+    assert command()[0] == 0
+    assert digested == []
+    drop("many/2.csv")
+    command()
+    assert set(digested) == {"many"}
+
+
+def test_a_file_rewritten_with_its_time_put_back_is_read_again(
+    command: Command, digested: list[str]
+) -> None:
+    path = drop("a.csv", "name\nKatoro\n")
+    command()
+    before = path.stat()
+    with path.open("r+") as file:
+        file.write("name\nKatori\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_ino) == (before.st_size, before.st_ino)
+    command()
+    assert len(runs("a")) == 2
+
+
+def test_a_file_that_changed_just_now_is_read_again(command: Command, digested: list[str]) -> None:
+    flows.inbox._OLD_ENOUGH = 60.0  # the fixture puts it back
+    drop("a.csv")
+    command()
+    digested.clear()
+    command()
+    assert digested == ["a.csv"]
+
+
+@pytest.mark.parametrize("memory", ["", "{", "[]", '{"asked": 1, "files": 2}'])
+def test_other_options_and_a_damaged_memory_read_again(
+    command: Command, digested: list[str], scored: list[str], memory: str
+) -> None:
+    drop("a.csv")
+    command()
+    command("data/inbox", "--names", "omit")
+    assert scored == ["a.csv", "a.csv"]
+    command("data/inbox", "--names", "omit")
+    digested.clear()
+    [noted] = OUTPUT.glob(".inbox-*")
+    noted.write_text(memory)
+    assert command("data/inbox", "--names", "omit")[0] == 0
+    assert digested == ["a.csv"]
+    assert scored == ["a.csv", "a.csv"]
+
+
+def test_a_run_that_was_removed_is_made_again(
+    command: Command, digested: list[str], scored: list[str]
+) -> None:
+    drop("a.csv")
+    command()
+    shutil.rmtree(runs("a")[0])
+    command()
+    assert scored == ["a.csv", "a.csv"]
 
 
 def test_what_the_score_command_published_is_not_scored_again(

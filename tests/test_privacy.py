@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import flows.score
 from charrnn.errors import BusyError, ConfigError, InputMissingError
 from charrnn.files import hold
 from charrnn.privacy import KEY_VARIABLE, hide_names, old_runs, purge
-from charrnn.runs import read_manifest, verify_run
+from charrnn.runs import RunPlan, read_manifest, verify_run
 from flows.score import app, score
 
 KEY = "0123456789abcdef"
@@ -76,11 +77,31 @@ def test_hash_is_keyed_and_the_same_in_every_run(
     assert not ours & theirs
 
 
-def test_hash_is_blake2b_keyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
-    found = hide_names(pa.table({"n": ["Katoro"]}), "n", "hash")["n"].to_pylist()
+def test_hash_is_blake2b_keyed() -> None:
+    found = hide_names(pa.table({"n": ["Katoro"]}), "n", "hash", KEY.encode())["n"].to_pylist()
     # printf Katoro through Python's hashlib.blake2b(key=b"0123456789abcdef", digest_size=16)
     assert found == ["9e55dfc10b6b18e270194e641bc91633"]
+    with pytest.raises(ConfigError, match=KEY_VARIABLE):
+        hide_names(pa.table({"n": ["Katoro"]}), "n", "hash")
+
+
+def test_the_key_is_read_once_for_all_partitions_and_shown_nowhere(
+    run_score: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = []
+
+    def plan_then_forget(*arguments: Any) -> RunPlan:
+        plans.append(plan_run(*arguments))
+        monkeypatch.delenv(KEY_VARIABLE)
+        return plans[-1]
+
+    whole = output(run_score(names="hash"))
+    plan_run = flows.score.plan_run
+    monkeypatch.setattr(flows.score, "plan_run", plan_then_forget)
+    run = run_score(names="hash", partition_rows=1, force=True)
+    assert output(run).equals(whole)
+    assert KEY not in repr(plans)
+    assert KEY.encode() not in b"".join(p.read_bytes() for p in run.iterdir())
 
 
 @pytest.mark.parametrize("key", ["", "short", "x" * 65])
@@ -91,7 +112,7 @@ def test_hash_without_a_good_key_is_refused_before_any_work(
     with pytest.raises(ConfigError, match=KEY_VARIABLE) as refused:
         run_score(names="hash")
     assert not key or key not in str(refused.value)
-    assert [p.name for p in Path("outputs/predictions/people").iterdir()] == [".lock"]
+    assert not Path("outputs/predictions/people").exists()
 
 
 # --- private files ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 from charrnn import ray_engine
 from charrnn.errors import CharrnnError, ConfigError, DataError, StorageError
 from charrnn.planning import order_of, plan_run
+from charrnn.privacy import KEY_VARIABLE
 from charrnn.ray_engine import _Worker, score_partitions_on_ray
 from charrnn.runs import Receipt, RunPlan, part_path, verify_run
 from charrnn.scoring import ScoreOptions, Scorer, score_partitions
@@ -105,10 +106,13 @@ def workers_of(process: int) -> list[int]:
 
 
 def test_the_command_gives_the_run_that_the_local_engine_gives(
-    connected: Any, plan: RunPlan, models: Path, tmp_path: Path
+    connected: Any, plan: RunPlan, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "0123456789abcdef")  # here, but not where the workers are
     source = str(plan.source.files[0].path)
-    options: dict[str, Any] = {"model": "v0001", "models": str(models), "partition_rows": 12}
+    options: dict[str, Any] = {
+        "model": "v0001", "models": str(models), "partition_rows": 12, "names": "hash",
+    }  # fmt: skip
     local = Path(score(source, output=str(tmp_path / "a"), workers=1, **options))
     ray = Path(score(source, output=str(tmp_path / "b"), engine="ray", **options))
     names = [f"part-{i:05d}.parquet" for i in range(PARTITIONS)]

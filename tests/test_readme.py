@@ -1,8 +1,10 @@
 """What the README says exists: options, files, modules."""
 
 import ast
+import importlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,23 @@ def test_every_option_in_the_readme_is_an_option_of_a_flow() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - foreign
     assert named
     assert sorted(named - known) == []
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    """Return the flow and the arguments of every command that the documentation shows."""
+    pages = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
+    text = "\n".join(pages).replace("\\\n", " ")
+    return sorted(set(re.findall(r"python flows/(\w+)\.py *([^`\n#|;)&]*)", text)))
+
+
+@pytest.mark.parametrize(("flow", "arguments"), documented_commands())
+def test_every_command_in_the_documentation_can_be_given(flow: str, arguments: str) -> None:
+    module = importlib.import_module(f"flows.{flow}")
+    if flow == "deployments":
+        assert not arguments
+        return
+    without_head = re.sub(r"--head \d+", "", arguments)  # the one option that is not the flow's
+    module.app.parse_args(shlex.split(without_head), exit_on_error=False, print_error=False)
 
 
 def test_every_module_has_its_line_in_the_readme() -> None:

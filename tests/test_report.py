@@ -13,15 +13,16 @@ from charrnn.evaluation import evaluate
 from charrnn.model_report import model_report
 from charrnn.report import (
     RESPONSIBLE_USE,
+    BulletList,
+    Heading,
     Link,
     Table,
-    heading,
+    Text,
     html_of,
+    html_page,
     markdown_of,
-    page,
-    paragraph,
+    markdown_page,
     signed,
-    table,
 )
 from charrnn.run_report import run_report
 from charrnn.runs import read_manifest
@@ -225,14 +226,22 @@ def test_report_of_a_model_without_seed_runs_or_baselines_is_whole(
     checked(model_report(dataclasses.replace(measured_version, facts=facts)))
 
 
-def test_pieces_of_a_page_escape_their_text() -> None:
-    pieces = [paragraph(HOSTILE), heading(HOSTILE), table((HOSTILE,), [(HOSTILE,)], HOSTILE)]
-    text, _ = checked(page(HOSTILE, pieces))
-    assert text.count(HOSTILE) == 7
+def test_page_escapes_its_text_and_begins_with_what_it_is_not_for() -> None:
+    table = Table((HOSTILE,), [(HOSTILE,)], HOSTILE)
+    blocks = [Text(HOSTILE), Heading(HOSTILE), BulletList([HOSTILE]), table]
+    text, _ = checked(html_page(HOSTILE, blocks))
+    assert text.count(HOSTILE) == 8
+    assert text.index(RESPONSIBLE_USE) < text.rindex(HOSTILE)
+    title, use, *rest = markdown_page(HOSTILE, blocks).split("\n\n")
+    assert title.startswith("# ")
+    assert use == f"> {RESPONSIBLE_USE}"
+    assert len(rest) == 5
+    assert "<script" not in markdown_page(HOSTILE, blocks).replace("\\<", "")
 
 
 def test_table_aligns_numbers_and_rounds_floats() -> None:
-    html = table(("name", "rows", "share"), [("a", 1234567, 0.12345), ("b", 2, 1.0)])
+    rows = [("a", 1234567, 0.12345), ("b", 2, 1.0)]
+    html = html_of(Table(("name", "rows", "share"), rows))
     assert "<td >a</td>" in html
     assert '<td class="n">1,234,567</td>' in html
     assert '<td class="n">0.123</td>' in html
@@ -240,11 +249,11 @@ def test_table_aligns_numbers_and_rounds_floats() -> None:
 
 
 def test_table_without_rows_is_a_table() -> None:
-    text, tags = checked(page("x", [table(("name", "rows"), [])]))
+    text, tags = checked(html_page("x", [Table(("name", "rows"), [])]))
     assert tags.count("th") == 2
     assert "rows" in text
 
 
 def test_table_refuses_a_row_of_another_width() -> None:
     with pytest.raises(ValueError, match="zip"):
-        table(("name", "rows"), [("a", 1, 2)])
+        html_of(Table(("name", "rows"), [("a", 1, 2)]))

@@ -270,6 +270,40 @@ def test_wrong_command_line_exits_2(command: Command, arguments: tuple[str, ...]
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("content", "arguments", "expected"),
+    [
+        ("id,nom\n1,Katoro\n", V1, 65),  # no such column, found when it has been staged
+        ("name\nKatoro\n", (*V1, "--top-k", "0"), 64),
+        ("name\nKatoro\n", (*V1, "--prior", "none.csv"), 66),
+        ("name\nKatoro\n", ("--model", "v0009"), 78),
+        ("", V1, 65),
+        ('name\n"Katoro\n', V1, 65),
+    ],
+)
+def test_what_is_refused_leaves_no_folder(
+    command: Command, tmp_path: Path, content: str, arguments: tuple[str, ...], expected: int
+) -> None:
+    (tmp_path / "people.csv").write_text(content)
+    code, _, error = command("people.csv", *arguments)
+    complaint(code, expected, error)
+    assert list(Path("outputs/predictions").iterdir()) == []
+
+
+def test_what_is_refused_leaves_earlier_runs_and_finished_parts(
+    command: Command, people: Path, tmp_path: Path
+) -> None:
+    assert command(people, *V1)[0] == 0
+    destination = Path("outputs/predictions/people")
+    finished = destination / ".staging-0123456789abcdef"
+    finished.mkdir()
+    (finished / "part-00000.json").write_text("{}")
+    before = sorted(destination.iterdir())
+    code, _, error = command(people, *V1, "--top-k", "0")
+    complaint(code, 64, error)
+    assert sorted(destination.iterdir()) == before
+
+
 @pytest.mark.parametrize("output", ["taken", "taken/deeper", "taken/out.parquet", "folder.csv"])
 def test_destination_that_cannot_be_made_exits_73(
     command: Command, people: Path, output: str
@@ -318,7 +352,7 @@ def test_rejected_lines_are_counted_and_listed_without_their_text(command: Comma
     assert "--on-bad-line reject" in complaint(code, 65, error)
     code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "2")
     assert "3 of 5 rows would be rejected" in complaint(code, 65, error)
-    assert not [p for p in Path("outputs/predictions/p").iterdir() if p.name[0] != "."]
+    assert not Path("outputs/predictions/p").exists()
     code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "60%")
     assert code == 0, error
     assert "rejected    3 more (ragged_row 2, invalid_utf8 1), see rejects.parquet" in out

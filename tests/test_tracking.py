@@ -15,6 +15,8 @@ import yaml
 from prefect_server import ROOT, PrefectServer, until
 
 import flows.score
+from charrnn.errors import DataError
+from charrnn.privacy import KEY_VARIABLE
 from flows import tracking
 from flows.results import label_shares
 
@@ -53,6 +55,25 @@ def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.Mon
     with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
         advance(8)
     tracking.note("key", "text", "description")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("row 3 is damaged"), 65, "row 3 is damaged"),
+        (KeyError("Canaryfault"), 70, "unexpected KeyError at test_tracking.py:"),
+        (MemoryError("Canaryfault"), 70, "out of memory"),
+        (OSError("Canaryfault"), 74, "the disk: reading failed"),
+        (OSError(28, "No space left", "people.csv"), 74, "people.csv: No space left"),
+    ],
+)
+def test_only_our_own_messages_are_shown(error: Exception, code: int, words: str) -> None:
+    with pytest.raises(type(error)) as raised:
+        raise error
+    shown = tracking.discreet(raised.value)
+    assert shown.exit_code == code
+    assert words in str(shown)
+    assert "Canaryfault" not in str(shown)
 
 
 def test_an_untracked_run_needs_no_slot_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,10 +217,13 @@ def test_ingest_train_and_score_are_completed_flow_runs(
 
 
 @pytest.mark.server
-def test_no_name_reaches_the_server(server: PrefectServer, tmp_path: Path) -> None:
+def test_neither_names_nor_their_key_reach_the_server(
+    server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     people = tmp_path / "people.csv"
     people.write_text("id,name\n1,Canaryname\n2,Canaryother\n")
-    _command(server, tmp_path, "score.py", str(people))
+    monkeypatch.setitem(server.environment, KEY_VARIABLE, "CanaryKey0123456789")
+    _command(server, tmp_path, "score.py", str(people), "--names", "hash")
     assert server.files_with(b"Canary") == []
 
 
@@ -224,13 +248,17 @@ def test_a_failed_run_is_failed_on_the_server_and_says_why(
 
 
 @pytest.mark.server
-def test_the_message_of_a_fault_is_not_recorded(server: PrefectServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["KeyError", "PanicException"])
+def test_the_message_of_a_fault_is_not_recorded(
+    server: PrefectServer, tmp_path: Path, kind: str
+) -> None:
     script = tmp_path / "faulty.py"
     script.write_text(
         "from flows.tracking import flow, task\n"
+        "class PanicException(BaseException): pass\n"
         "@task(name='look up')\n"
-        "def look_up(name): return {}[name]\n"
-        "@flow(name='faulty', flow_run_name='faulty')\n"
+        f"def look_up(name): raise {kind}(name)\n"
+        f"@flow(name='faulty', flow_run_name='{kind}')\n"
         "def faulty(): look_up('Canary' + 'fault')\n"
         "faulty()\n"
     )
@@ -239,9 +267,9 @@ def test_the_message_of_a_fault_is_not_recorded(server: PrefectServer, tmp_path:
         cwd=tmp_path, env=server.environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert "Canaryfault" not in done.stdout + done.stderr
-    [run] = [run for run in server.runs() if run["name"] == "faulty"]
+    [run] = [run for run in server.runs() if run["name"] == kind]
     assert run["state"]["type"] == "FAILED"
-    assert "unexpected KeyError in faulty.py, line 3" in run["state"]["message"]
+    assert f"unexpected {kind} at faulty.py:4" in run["state"]["message"]
     assert server.files_with(b"Canaryfault") == []
 
 
