@@ -1,7 +1,9 @@
 """Versions: saved once, numbered once, verified on every load; aliases that point at them."""
 
 import hashlib
+import io
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -462,6 +464,31 @@ def test_a_pickle_is_never_opened(name: str, kind: str, folder: Path, tmp_path: 
     with pytest.raises(ModelError):
         load_version(folder)
     assert not canary.exists()
+
+
+def test_what_is_loaded_is_what_was_proven(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever replaces a file once it was opened changes nothing: no file is opened twice."""
+    evil = Path(shutil.copytree(folder, tmp_path / "evil"))
+    rewrite(evil, lambda document: document.update(temperature=9.0))
+    rewrite_weights(evil, lambda tensors: tensors.update({n: t + 1 for n, t in tensors.items()}))
+    honest, opened, real = load_version(folder), [], io.open
+
+    def replacing_open(path: Any, *arguments: Any, **options: Any) -> Any:
+        file = real(path, *arguments, **options)
+        if Path(path).parent == folder:
+            opened.append(Path(path).name)
+            os.replace(evil / Path(path).name, path)
+        return file
+
+    monkeypatch.setattr(io, "open", replacing_open)
+    loaded = load_version(folder)
+    monkeypatch.undo()
+    assert sorted(opened) == sorted(path.name for path in folder.iterdir())
+    assert loaded.temperature == honest.temperature
+    assert all(torch.equal(t, honest.weights[n]) for n, t in loaded.weights.items())
+    assert load_version(folder).temperature == 9.0
 
 
 def test_loading_leaves_the_global_generator_alone(models: Path) -> None:
