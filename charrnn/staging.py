@@ -8,7 +8,14 @@ are too large to work on one by one. Page checksums are verified wherever a file
 
 from __future__ import annotations
 
-__all__ = ["CsvFormat", "StagedCsv", "open_parquet", "stage_csv", "stage_parquet"]
+__all__ = [
+    "CsvFormat",
+    "StagedCsv",
+    "open_parquet",
+    "refuse_encrypted",
+    "stage_csv",
+    "stage_parquet",
+]
 
 import gzip
 import zlib
@@ -65,7 +72,14 @@ def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.Parque
     except (pa.ArrowException, OSError) as error:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a Parquet file") from None
+        refuse_encrypted(path, error)
         raise DataError(f"{path} is not a readable Parquet file; is it whole?") from error
+
+
+def refuse_encrypted(path: Path, error: Exception) -> None:
+    """Raise DataError if what Arrow lacked was a key."""
+    if "decryption" in str(error).lower():
+        raise DataError(f"{path} is encrypted; give a copy that is not") from error
 
 
 def stage_parquet(path: Path, staged: Path, largest: int) -> Path:

@@ -45,7 +45,14 @@ import pyarrow.parquet as pq
 from charrnn.csv_structure import REASONS
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
 from charrnn.files import sha256_of
-from charrnn.staging import CsvFormat, StagedCsv, open_parquet, stage_csv, stage_parquet
+from charrnn.staging import (
+    CsvFormat,
+    StagedCsv,
+    open_parquet,
+    refuse_encrypted,
+    stage_csv,
+    stage_parquet,
+)
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 PARTITION_ROWS = 2**20
@@ -343,6 +350,7 @@ def read_partition(partition: Partition) -> pa.Table:
             table = reader.read_row_groups(groups, use_threads=False)
             table.validate(full=True)
         except (pa.ArrowException, OSError) as error:
+            refuse_encrypted(partition.path, error)
             raise DataError(
                 f"{partition.path} is damaged between rows {partition.start} and "
                 f"{partition.stop}; restore it and run this again"

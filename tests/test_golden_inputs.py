@@ -54,7 +54,8 @@ REFUSED = {
     "delimiter_ambiguous.csv": (
         "line 1 may be delimited by ',' or by ';', and the lines below fit both; give --delimiter"
     ),
-    "footer_encrypted.parquet": "is not a readable Parquet file; is it whole?",
+    "encrypted.parquet": "is encrypted; give a copy that is not",
+    "encrypted_below_a_plain_footer.parquet": "is encrypted; give a copy that is not",
     "gzip_called_plain.csv": "is packed; name it gzip_called_plain.csv.gz",
     "line_over_8_mib.csv.gz": (
         "line 3 begins a record longer than 8,388,608 bytes; is a quote left open, or is "

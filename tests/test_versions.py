@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import pickle
 import shutil
 import subprocess
@@ -479,7 +478,7 @@ def test_what_is_loaded_is_what_was_proven(
         file = real(path, *arguments, **options)
         if Path(path).parent == folder:
             opened.append(Path(path).name)
-            os.replace(evil / Path(path).name, path)
+            (evil / Path(path).name).replace(path)
         return file
 
     monkeypatch.setattr(io, "open", replacing_open)
