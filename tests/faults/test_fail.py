@@ -13,7 +13,6 @@ from scenes import Scene
 from test_kill import chosen
 
 FAIL = "an operation of ingest, train and score fails (EIO, full disk, short write)"
-FAIL = "an operation of ingest, train and score fails (EIO, full disk, short write)"
 FAULTS = ("EIO", "ENOSPC", "short")
 STORAGE = (73, 74)
 TIDYING = ("unlink", "rmdir", "truncate")
