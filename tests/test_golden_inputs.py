@@ -6,12 +6,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from commands import CANARY, Command, commands_of, complaint
+from commands import CANARY, Command, complaint
 
-import flows.score
 from charrnn.runs import read_manifest, verify_run
-from charrnn.versions import ModelVersion, save_version
 
+pytestmark = pytest.mark.usefixtures("users_folder")
 INPUTS = Path(__file__).parent / "golden/inputs"
 
 # File → rows, and how many are unscored for which reason.
@@ -195,19 +194,6 @@ REFUSED = {
     "wrong_checksum.csv.zst": "is truncated or damaged; copy it again",
     "zero_bytes.csv": "is empty; expected a header line with a name column",
 }
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_version: ModelVersion
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    save_version(tmp_path / "outputs/models", tiny_version)
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.app.meta, monkeypatch, capsys)
 
 
 def test_every_golden_input_has_its_answer() -> None:

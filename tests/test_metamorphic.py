@@ -12,21 +12,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import Command, commands_of
-
-import flows.score
+from commands import Command
 
 ROWS = 400
 
 
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.app.meta, monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def people() -> pa.Table:

@@ -11,28 +11,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import CANARY, Command, commands_of, complaint
+from commands import CANARY, Command, complaint
 
 import flows.pipeline
 import flows.score
 from charrnn.runs import read_manifest, verify_run
-from charrnn.versions import ModelVersion, save_version, set_alias
+from charrnn.versions import set_alias
 
+pytestmark = pytest.mark.usefixtures("users_folder")
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_version: ModelVersion
-) -> None:
-    """A folder as users have it: models where the commands look for them."""
-    monkeypatch.chdir(tmp_path)
-    save_version(tmp_path / "outputs/models", tiny_version)
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.app.meta, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from commands import complaint
-from harness import Proof, Server
+from harness import Server
 from launcher import NEEDS_ROOM
+from recording import Proof
 from scenes import Scene
 from test_kill import chosen
 

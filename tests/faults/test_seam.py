@@ -4,7 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Proof
+from harness import ROOT
+from recording import Proof
 from scenes import Scene
 
 CHANGES = {"chmod", "fsync", "ftruncate", "hardlink_to", "link", "mkdir", "mkdtemp", "move",
