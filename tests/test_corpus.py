@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from real_data import real_names
+from recording import Proof
 
 from charrnn import corpus as corpus_module
 from charrnn.corpus import (
@@ -39,6 +40,7 @@ from charrnn.errors import DataError, InputMissingError, OutputError, StorageErr
 from charrnn.text import normalise
 from charrnn.vocabulary import LATIN_VOCABULARY
 
+HOSTILE_ARCHIVES = "hostile archives: refused whole, no file written, caps hold"
 GREEK, CZECH = "Nikos\nÉleni\n".encode(), "Novák\nDvořák\n".encode()
 GOOD = [("data/names/Greek.txt", GREEK), ("data/names/Czech.txt", CZECH)]
 FOLD_GOLDEN = {
@@ -209,7 +211,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_archive_is_refused(case: str, tmp_path: Path) -> None:
+def test_hostile_archive_is_refused(case: str, tmp_path: Path, proof: Proof) -> None:
     make, message = HOSTILE[case]
     source = tmp_path / "inside" / "names.zip"
     source.parent.mkdir()
@@ -217,17 +219,19 @@ def test_hostile_archive_is_refused(case: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         build_table(read_label_files(source))
     assert list(tmp_path.rglob("*")) == [source.parent, source]
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
-def test_duplicate_member_is_refused(tmp_path: Path) -> None:
+def test_duplicate_member_is_refused(tmp_path: Path, proof: Proof) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, GOOD[0]]))
     with pytest.raises(DataError, match=r"'data/names/Greek\.txt' appears twice"):
         read_label_files(tmp_path / "names.zip")
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
 def test_archive_with_too_many_members_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, ("README", b"")]))
     monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_MEMBERS", 3)
@@ -235,18 +239,22 @@ def test_archive_with_too_many_members_is_refused(
     monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_MEMBERS", 2)
     with pytest.raises(DataError, match="3 members; at most 2"):
         read_label_files(tmp_path / "names.zip")
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
 def test_archive_that_unpacks_to_too_much_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, ("other.bin", b"0" * 5000)]))
     monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_BYTES", 5000)
     with pytest.raises(DataError, match="at most 5,000 are read"):
         read_label_files(tmp_path / "names.zip")
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
-def test_archive_with_a_changed_byte_is_refused_or_reads_the_same(tmp_path: Path) -> None:
+def test_archive_with_a_changed_byte_is_refused_or_reads_the_same(
+    tmp_path: Path, proof: Proof
+) -> None:
     whole = zip_bytes([(f"names/{c}{c}.txt", c.encode() * 40 + b"\n") for c in "abc"])
     source = tmp_path / "names.zip"
     contents = {f"{c}{c}": c.encode() * 40 + b"\n" for c in "abc"}
@@ -263,6 +271,7 @@ def test_archive_with_a_changed_byte_is_refused_or_reads_the_same(tmp_path: Path
         else:
             assert all(file.content == contents[file.label] for file in files)
     assert refused > 150
+    proof("P11", "flipped bits of an archive: refused, or the same files", 400)
 
 
 def test_nothing_at_the_source_is_missing_input(tmp_path: Path) -> None:

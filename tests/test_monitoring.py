@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import Command
+from commands import CANARY, Command
 
 from charrnn.answers import REASONS
 from charrnn.calibration import softmax
@@ -40,7 +40,6 @@ from charrnn.runs import SCHEMA_VERSION, read_manifest, verify_run
 from charrnn.scoring import ScoreOptions, Scorer
 from charrnn.versions import ModelVersion, save_version
 
-CANARY = "Zanzibarova"
 LABELS = [f"L{i:02d}" for i in range(18)]
 
 

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from commands import CANARY
+from recording import Proof
 
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError
 from charrnn.export import export
@@ -38,7 +40,6 @@ from charrnn.staging import stage_csv
 from charrnn.tables import fingerprint_files
 from charrnn.versions import ModelVersion, save_version
 
-CANARY = "Zanzibarova"
 ADDED = ["language", "confidence", "language_2", "confidence_2", "language_3", "confidence_3",
          "status", "reason"]  # fmt: skip
 
@@ -627,11 +628,14 @@ def tampered(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
          "reasons", "labels", "part digest", "part size"],
 )  # fmt: skip
 def test_manifest_that_does_not_fit_its_parts_is_found(
-    published: Path, change: Callable[[dict[str, Any]], Any]
+    published: Path, change: Callable[[dict[str, Any]], Any], proof: Proof
 ) -> None:
     tampered(published, change)
     with pytest.raises(DataError):
         verify_run(published)
+    proof(
+        "P15", "manifests that do not fit their parts, digests made right again: found by verify", 1
+    )
 
 
 @pytest.mark.parametrize("key", ["parts", "options", "rows", "statuses"])

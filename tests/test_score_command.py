@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY, Command, complaint
+from nasty import BUDGETS
+from recording import Proof
 
 import flows.pipeline
 import flows.score
@@ -299,7 +301,9 @@ def test_earlier_output_inside_the_input_folder_is_no_input(
     assert "3: 2 scored" in out
 
 
-def test_rejected_lines_are_counted_and_listed_without_their_text(command: Command) -> None:
+def test_rejected_lines_are_counted_and_listed_without_their_text(
+    command: Command, proof: Proof
+) -> None:
     Path("p.csv").write_bytes(b"id,name\n1,Katoro\n2\n3,Kat\xff\n4,Zanzibarova,5\n5,Burgmann\n")
     code, _, error = command("p.csv", *V1)
     assert "--on-bad-line reject" in complaint(code, 65, error)
@@ -315,6 +319,7 @@ def test_rejected_lines_are_counted_and_listed_without_their_text(command: Comma
     rejects = pl.read_parquet(run / "rejects.parquet")
     assert rejects["line"].to_list() == [3, 4, 5]
     assert rejects["reason"].to_list() == ["ragged_row", "invalid_utf8", "ragged_row"]
+    proof("P8", BUDGETS, 3)
 
 
 # --- verify, help, the other commands -----------------------------------------------------------
@@ -425,6 +430,7 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
     number: int,
     expected: int,
     word: str,
+    proof: Proof,
 ) -> None:
     destination = tmp_path / "outputs/predictions/many"
     process = started(many_names, tmp_path)
@@ -455,3 +461,8 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
         assert (latest / f"{part}.parquet").stat().st_ino == inode, "finished work was done again"
     assert pl.read_parquet(latest / "part-*.parquet").equals(undisturbed)
     assert not list(destination.glob(".staging-*"))
+    proof(
+        "P1, P2",
+        "SIGTERM, Ctrl-C or SIGKILL to a process that scores; the rerun keeps its parts",
+        1,
+    )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect_server import ROOT, PrefectServer, until
+from recording import Proof
 
 import flows.score
 from flows import tracking
@@ -43,7 +44,9 @@ def test_progress_moves_and_ends_at_all_of_it(monkeypatch: pytest.MonkeyPatch) -
     assert sent == sorted(set(sent))
 
 
-def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_a_server_that_is_away_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
     def away(**_: Any) -> None:
         raise ConnectionError
 
@@ -53,6 +56,7 @@ def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.Mon
     with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
         advance(8)
     tracking.note("key", "text", "description")
+    proof("P13", "artifacts for a Prefect server that is away: the work goes on", 2)
 
 
 def test_an_untracked_run_needs_no_slot_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
