@@ -138,11 +138,12 @@ def kill_processes(server: Server, memory: Path, kills: int) -> Tried:
 
 
 def stop_processes(server: Server, memory: Path, signals: int) -> Tried:
-    """SIGTERM and Ctrl-C, in turn, to processes that score two million unlike names."""
+    """SIGTERM and Ctrl-C, in turn, to processes that score four million unlike names."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in background ignores
     draw, problems = random.Random(3), []
     folder = memory / "stopped"
     folder.mkdir()
-    letters = np.random.default_rng(3).integers(97, 123, (2_000_000, 9), np.uint8)
+    letters = np.random.default_rng(3).integers(97, 123, (4_000_000, 9), np.uint8)
     names = pa.array(letters.view("S9").ravel().astype("U9"))
     pq.write_table(pa.table({"name": names}), folder / "many.parquet", row_group_size=2**17)
     argv = ("score", "many.parquet", "--model", "pretrained-tiny", "-o", "scored")
