@@ -94,6 +94,11 @@ def _unexpected(error: BaseException) -> str:
         traceback.print_exception(error)
     if isinstance(error, MemoryError):
         return "out of memory; give fewer --workers or --partition-rows"
+    if isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API"):  # Prefect
+        return (
+            "the Prefect API does not answer; start it, or unset PREFECT_API_URL (or choose "
+            "another Prefect profile) to run without it"
+        )
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if Path(f.filename).parent.name in ("charrnn", "flows")]
     place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "an unknown place"

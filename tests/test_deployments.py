@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from prefect_server import ROOT, PrefectServer, kill, until
+from prefect_server import NO_NAME_IN_PREFECT, ROOT, PrefectServer, kill, until
 from recording import Proof
 
 from charrnn.runs import verify_run
@@ -301,5 +301,6 @@ def test_a_server_killed_in_the_middle_of_a_run_costs_nothing(site: Site, proof:
     proof("P13", KILLED, 1)
 
 
-def test_no_name_is_kept_by_the_server_or_the_worker(site: Site) -> None:
+def test_no_name_is_kept_by_the_server_or_the_worker(site: Site, proof: Proof) -> None:
     assert site.server.files_with(b"Canary") == []
+    proof("P12", NO_NAME_IN_PREFECT, len(site.server.files()))
