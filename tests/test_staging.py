@@ -10,6 +10,7 @@ import io
 import itertools
 import random
 from pathlib import Path
+from typing import Any
 
 import fuzz.csv
 import pyarrow as pa
@@ -19,6 +20,7 @@ from commands import CANARY
 from nasty import CSV_EXACT, DAMAGED, NASTY, mutant
 from recording import Proof
 
+from charrnn import staging
 from charrnn.csv_structure import LONGEST, Structure
 from charrnn.errors import DataError
 from charrnn.staging import CsvFormat, open_parquet, stage_csv, stage_parquet
@@ -272,6 +274,24 @@ def test_stray_quotes_never_lose_a_row(
     proof(
         "P3", "CSV files with stray quotes that pair up: every row, or refused", accepted + refused
     )
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_parser_of_another_count_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: int, proof: Proof
+) -> None:
+    """A parser that loses or invents a row in silence, where nothing is wrong with the file."""
+    write = staging._write_groups
+
+    def written(reader: Any, *more: Any) -> int:
+        return write(reader, *more) + extra
+
+    monkeypatch.setattr(staging, "_write_groups", written)
+    (tmp_path / "people.csv").write_text("name,id\nA,1\nB,2\n")
+    with pytest.raises(DataError, match=f"2 records of data parse to {2 + extra} rows"):
+        stage_csv(tmp_path / "people.csv", tmp_path / "staged.parquet")
+    assert not (tmp_path / "staged.parquet").exists()
+    proof("P3", "parsers that lose or invent a row: found by the second count", 1)
 
 
 def quoted_line(content: str) -> bytes:
