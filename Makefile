@@ -1,7 +1,7 @@
 PYTHON ?= .venv/bin/python
 SECONDS_EACH ?= 60
 
-.PHONY: fuzz bench faults lock audit
+.PHONY: fuzz bench faults mutations lock audit
 
 # Fuzz the readers of strangers' bytes: make fuzz SECONDS_EACH=600
 fuzz:
@@ -11,9 +11,13 @@ fuzz:
 bench:
 	$(PYTHON) tests/bench/csv_speed.py
 
-# All of what tests/faults does a part of; takes half an hour.
+# All of what tests/faults does a part of; takes a quarter of an hour.
 faults:
 	$(PYTHON) tests/faults/long.py --record outputs/faults.json
+
+# Break each promise on purpose, and see that a test fails; takes some minutes.
+mutations:
+	$(PYTHON) tests/faults/mutations.py
 
 # Hashes of everything that CI installs, of every platform; torch comes as its own build.
 lock:

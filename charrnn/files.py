@@ -25,6 +25,7 @@ __all__ = [
     "make_folder",
     "open_part",
     "publish_folder",
+    "read_proven",
     "remove_file",
     "remove_tree",
     "replace_file",
@@ -46,7 +47,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -331,6 +332,27 @@ def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
     Raises:
         ``error``: a file is missing, unlisted or changed; all of them are named.
     """
+    return _check(folder, error, sha256_of)
+
+
+def read_proven(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """Read the files of a folder that fits into memory, and prove what was read as ``check_sums``
+    does. Return the digest of all, and name → content: the very bytes that were proven, whatever
+    becomes of the files meanwhile.
+
+    Raises:
+        ModelError: a file is missing, unlisted or changed; all of them are named.
+    """
+    contents: dict[str, bytes] = {}
+
+    def digest_of(path: Path) -> str:
+        contents[path.name] = path.read_bytes()
+        return hashlib.sha256(contents[path.name]).hexdigest()
+
+    return _check(folder, ModelError, digest_of), contents
+
+
+def _check(folder: Path, error: type[CharrnnError], digest_of: Callable[[Path], str]) -> str:
     try:
         sums = (folder / SUMS).read_bytes()
     except OSError:
@@ -349,7 +371,7 @@ def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
     problems += [f"{n} is not listed" for n in sorted(present - listed.keys())]
     problems += [
         f"{n} has changed" for n in sorted(listed.keys() & present)
-        if not (folder / n).is_file() or sha256_of(folder / n) != listed[n]
+        if not (folder / n).is_file() or digest_of(folder / n) != listed[n]
     ]  # fmt: skip
     if problems:
         raise error(f"{folder} fails its {SUMS}: {'; '.join(problems)}")

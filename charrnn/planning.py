@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from charrnn.answers import ScoreOptions
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, DataError
 from charrnn.files import remove_tree
 from charrnn.privacy import Names, check_name_key
 from charrnn.row_groups import read_groups
@@ -134,7 +134,7 @@ def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
     """Stage the input, check its columns and cut it into partitions.
 
     Staging folders of other fingerprints are left-overs of runs that will not go on; the caller
-    holds the destination's lock, so they are removed.
+    holds the destination's lock, so they are removed; so is what was staged of a refused input.
 
     Args:
         added: the columns that scoring will add.
@@ -148,11 +148,15 @@ def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
         if left_over != staging:
             remove_tree(left_over)
     rows, allowed = order.options["partition_rows"], order.options["max_rejected"]
-    opened = open_source(
-        order.files, staging, partition_rows=rows, csv=order.csv, max_rejected=allowed
-    )
-    check_name_column(opened.schema, order.options["name_column"])
-    check_no_clash(opened.schema, added)
+    try:
+        opened = open_source(
+            order.files, staging, partition_rows=rows, csv=order.csv, max_rejected=allowed
+        )
+        check_name_column(opened.schema, order.options["name_column"])
+        check_no_clash(opened.schema, added)
+    except DataError:
+        remove_tree(staging)  # nobody will go on from it, and it holds names
+        raise
     return RunPlan(
         destination=destination,
         fingerprint=order.fingerprint,

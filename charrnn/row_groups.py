@@ -62,7 +62,14 @@ def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.Parque
     except (pa.ArrowException, OSError) as error:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a Parquet file") from None
+        _refuse_encrypted(path, error)
         raise DataError(f"{path} is not a readable Parquet file; is it whole?") from error
+
+
+def _refuse_encrypted(path: Path, error: Exception) -> None:
+    """Raise DataError if what Arrow lacked was a key."""
+    if "decryption" in str(error).lower():
+        raise DataError(f"{path} is encrypted; give a copy that is not") from error
 
 
 def parquet_file(path: Path) -> TableFile:
@@ -114,6 +121,7 @@ def read_groups(
         table = read(path, groups, columns)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
+        _refuse_encrypted(path, error)
         raise DataError(
             f"{path} is damaged between rows {first} and {first + promised}; "
             "restore it and run this again"

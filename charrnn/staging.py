@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from charrnn.csv_format import CsvFormat, Recoded, encoding_of, sniff
 from charrnn.csv_structure import LONGEST, REASONS, Structure
 from charrnn.errors import DataError
-from charrnn.files import remove_file, writing_to
+from charrnn.files import remove_file, writing_parquet
 from charrnn.row_groups import TableFile, open_parquet, parquet_file, write_groups
 
 _CHUNK = 4 * 2**20  # bytes of CSV read and parsed at once
@@ -66,10 +66,7 @@ def stage_parquet(path: Path, staged: Path, largest: int) -> TableFile:
         return found
     with (
         open_parquet(path) as reader,
-        writing_to(staged) as temporary,
-        pq.ParquetWriter(
-            temporary, reader.schema_arrow, compression="lz4", write_page_checksum=True
-        ) as writer,
+        writing_parquet(staged, reader.schema_arrow, compression="lz4") as writer,
     ):
         for batch in _batches(reader, path):
             writer.write_batch(batch, row_group_size=_GROUP_ROWS)

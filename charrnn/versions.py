@@ -49,10 +49,10 @@ from torch import Tensor
 from charrnn.errors import ConfigError, ModelError, did_you_mean
 from charrnn.familiarity import CharacterModel
 from charrnn.files import (
-    check_sums,
     hold,
     json_bytes,
     publish_folder,
+    read_proven,
     remove_tree,
     write_bytes,
     write_sums,
@@ -201,11 +201,11 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
         ModelError: a digest, a tensor name, a shape or a value is not as it must be, or the
             format is newer than this release.
     """
-    digest = check_sums(path)
+    digest, content = read_proven(path)
     try:
-        document = json.loads((path / "model.json").read_bytes())
+        document = json.loads(content["model.json"])
         found = document["format_version"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path / 'model.json'} is not a model description") from error
     if found not in range(1, FORMAT_VERSION + 1):
         raise ModelError(
@@ -213,17 +213,16 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
             "install a newer charrnn or train again"
         )
     try:
-        weights = (path / "weights.safetensors").read_bytes()
         config = ModelConfig(**document["config"])
         version = ModelVersion(
             config=config,
             vocabulary=Vocabulary.from_json(document["vocabulary"]),
-            weights=from_stored(load(weights), config),
+            weights=from_stored(load(content["weights.safetensors"]), config),
             labels=tuple(document["labels"]),
             temperature=float(document["temperature"]),
             priors=tuple(document["priors"]),
             calibration=(
-                Calibration.from_tensors(load((path / "calibration.safetensors").read_bytes()))
+                Calibration.from_tensors(load(content["calibration.safetensors"]))
                 if found > 1
                 else None
             ),
@@ -231,7 +230,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
             name=name or path.name,
             digest=digest,
         )
-    except (OSError, ValueError, TypeError, KeyError, ConfigError, SafetensorError) as error:
+    except (ValueError, TypeError, KeyError, ConfigError, SafetensorError) as error:
         raise ModelError(f"{path} is not a model version this release can read") from error
     _check_consistency(path, version)
     return version

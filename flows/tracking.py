@@ -221,6 +221,11 @@ def discreet(error: BaseException) -> CharrnnError:
         return StorageError(f"{what}: {error.strerror or 'reading failed'}")
     if isinstance(error, MemoryError):
         return CharrnnError("out of memory; give fewer --workers or --partition-rows")
+    if isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API"):  # Prefect
+        return CharrnnError(
+            "the Prefect API does not answer; start it, or unset PREFECT_API_URL (or choose "
+            "another Prefect profile) to run without it"
+        )
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
     ours = [f for f in frames if Path(f.filename).parent.name in ("charrnn", "flows")]
     places = ["an unknown place", *(f"{Path(f.filename).name}:{f.lineno}" for f in ours or frames)]

@@ -1,13 +1,18 @@
 """Fixtures: a small invented corpus, a tiny model trained on it, and a table of names."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from commands import Command, commands_of
 from recording import (  # noqa: F401
+    proof,
     pytest_addoption,
     pytest_runtest_logreport,
     pytest_sessionfinish,
@@ -19,6 +24,7 @@ from charrnn.inference import logits_of
 from charrnn.model import CharRNN
 from charrnn.training import PRESETS, with_overrides
 from charrnn.versions import Calibration, ModelVersion, save_version
+from flows import score as score_flow
 
 # Invented syllables, so that no real list of names is in the repository.
 SYLLABLES = {
@@ -103,3 +109,42 @@ def names_table() -> pa.Table:
             "born": pa.array([1990.5] * 12, pa.float32()),
         }
     )
+
+
+@pytest.fixture
+def people(names_table: pa.Table, tmp_path: Path) -> Path:
+    """A file of these rows, in three row groups."""
+    path = tmp_path / "people.parquet"
+    pq.write_table(names_table, path, row_group_size=4)
+    return path
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and this process in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def users_folder(working_folder: Path, tiny_version: ModelVersion) -> Path:
+    """A folder as users have it: models where the commands look for them."""
+    save_version(working_folder / "outputs/models", tiny_version)
+    return working_folder
+
+
+@pytest.fixture
+def run_score(models: Path) -> Callable[..., Path]:
+    """The score flow on the tiny model, with one worker."""
+
+    def run(source: Path | str, **options: Any) -> Path:
+        chosen = {"model": "v0001", "models": str(models), "device": "cpu", "workers": 1}
+        return Path(score_flow.score(str(source), **{**chosen, **options}))
+
+    return run
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The score command."""
+    return commands_of(score_flow.app.meta, monkeypatch, capsys)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+NO_NAME_IN_PREFECT = "files of a Prefect server and its worker (database, logs, results): no name"
 
 
 class PrefectServer:
@@ -102,11 +103,15 @@ class PrefectServer:
         wanted = {"artifacts": {"flow_run_id": {"any_": [run]}}}
         return {a["key"]: a["data"] for a in self.api("/artifacts/filter", wanted)}
 
-    def files_with(self, text: bytes) -> list[Path]:
-        """Return the files of the home (database, logs, results) that hold these bytes."""
+    def files(self) -> list[Path]:
+        """Return the files of the home: database, logs, results."""
         kept = [path for path in self.home.rglob("*") if path.is_file()]
         assert any(path.suffix == ".db" for path in kept)
-        return [path for path in kept if text in path.read_bytes()]
+        return kept
+
+    def files_with(self, text: bytes) -> list[Path]:
+        """Return the files of the home that hold these bytes."""
+        return [path for path in self.files() if text in path.read_bytes()]
 
 
 def descendants(process: int) -> list[int]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from commands import commands_of, complaint
+from commands import Command, complaint
 
 from charrnn.challenger import CHANGES, NONE
 from charrnn.errors import BusyError, ConfigError, DataError
@@ -22,7 +22,6 @@ from charrnn.model import CharRNN
 from charrnn.runs import read_manifest, verify_run
 from charrnn.training import PRESETS
 from charrnn.versions import ModelVersion, save_version
-from flows import score as score_module
 from flows.challenge import challenge
 from flows.score import score
 
@@ -30,9 +29,7 @@ NAMES = ["Katoro", "burgmann", None, "", "Катя", "Katoro", "  ", "é" * 300,
          "Aroevnko", "O’Kashi", "Hofstein", "Mitashi", "Nkoaro", "Acht"]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture(scope="module")
@@ -294,9 +291,8 @@ def test_two_comparisons_of_one_destination_exclude_each_other(
 
 
 def test_command_prints_a_summary_and_refuses_what_makes_no_sense(
-    source: str, two: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    source: str, two: Path, command: Command
 ) -> None:
-    command = commands_of(score_module.app.meta, monkeypatch, capsys)
     options = (source, "--models", two, "--name-column", "surname")
     models = ("--model", "v0001", "--challenger", "v0002")
     code, out, error = command("challenge", *options, *models)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import stat
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from real_data import real_names
+from recording import Proof
 
 from charrnn import corpus as corpus_module
 from charrnn.corpus import (
@@ -39,6 +41,7 @@ from charrnn.errors import DataError, InputMissingError, OutputError, StorageErr
 from charrnn.text import normalise
 from charrnn.vocabulary import LATIN_VOCABULARY
 
+HOSTILE_ARCHIVES = "hostile archives: refused whole, no file written, caps hold"
 GREEK, CZECH = "Nikos\nÉleni\n".encode(), "Novák\nDvořák\n".encode()
 GOOD = [("data/names/Greek.txt", GREEK), ("data/names/Czech.txt", CZECH)]
 FOLD_GOLDEN = {
@@ -177,8 +180,8 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "not a readable zip",
     ),
     "deflate stream damaged": (lambda: damaged(zipfile.ZIP_DEFLATED), "not a readable zip"),
-    "bzip2 stream damaged": (lambda: damaged(zipfile.ZIP_BZIP2), "not a readable zip"),
-    "lzma stream damaged": (lambda: damaged(zipfile.ZIP_LZMA), "not a readable zip"),
+    "bzip2": (lambda: zip_bytes(GOOD, zipfile.ZIP_BZIP2), "is packed in an unusual way"),
+    "lzma": (lambda: zip_bytes(GOOD, zipfile.ZIP_LZMA), "is packed in an unusual way"),
     "not a zip": (lambda: b"These are not the names you are looking for.", "not a readable zip"),
     "page instead of a zip": (lambda: b"<!DOCTYPE html><p>404</p>", "not a readable zip"),
     "no bytes": (lambda: b"", "not a readable zip"),
@@ -209,7 +212,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_archive_is_refused(case: str, tmp_path: Path) -> None:
+def test_hostile_archive_is_refused(case: str, tmp_path: Path, proof: Proof) -> None:
     make, message = HOSTILE[case]
     source = tmp_path / "inside" / "names.zip"
     source.parent.mkdir()
@@ -217,17 +220,19 @@ def test_hostile_archive_is_refused(case: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         build_table(read_label_files(source))
     assert list(tmp_path.rglob("*")) == [source.parent, source]
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
-def test_duplicate_member_is_refused(tmp_path: Path) -> None:
+def test_duplicate_member_is_refused(tmp_path: Path, proof: Proof) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, GOOD[0]]))
     with pytest.raises(DataError, match=r"'data/names/Greek\.txt' appears twice"):
         read_label_files(tmp_path / "names.zip")
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
 def test_archive_with_too_many_members_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, ("README", b"")]))
     monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_MEMBERS", 3)
@@ -235,18 +240,39 @@ def test_archive_with_too_many_members_is_refused(
     monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_MEMBERS", 2)
     with pytest.raises(DataError, match="3 members; at most 2"):
         read_label_files(tmp_path / "names.zip")
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
 def test_archive_that_unpacks_to_too_much_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, ("other.bin", b"0" * 5000)]))
     monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_BYTES", 5000)
     with pytest.raises(DataError, match="at most 5,000 are read"):
         read_label_files(tmp_path / "names.zip")
+    proof("P11", HOSTILE_ARCHIVES, 1)
 
 
-def test_archive_with_a_changed_byte_is_refused_or_reads_the_same(tmp_path: Path) -> None:
+def test_archive_that_lies_about_a_size_takes_no_more_memory_than_it_says(
+    tmp_path: Path, proof: Proof
+) -> None:
+    size = 100 * 2**20
+    honest = zip_bytes([*GOOD, ("data/names/Evil.txt", b"a" * size)])
+    lying = honest.replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    assert len(lying) < 2**20
+    (tmp_path / "names.zip").write_bytes(lying)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="not a readable zip"):
+        read_label_files(tmp_path / "names.zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
+    proof("P11", HOSTILE_ARCHIVES, 1)
+
+
+def test_archive_with_a_changed_byte_is_refused_or_reads_the_same(
+    tmp_path: Path, proof: Proof
+) -> None:
     whole = zip_bytes([(f"names/{c}{c}.txt", c.encode() * 40 + b"\n") for c in "abc"])
     source = tmp_path / "names.zip"
     contents = {f"{c}{c}": c.encode() * 40 + b"\n" for c in "abc"}
@@ -263,6 +289,7 @@ def test_archive_with_a_changed_byte_is_refused_or_reads_the_same(tmp_path: Path
         else:
             assert all(file.content == contents[file.label] for file in files)
     assert refused > 150
+    proof("P11", "flipped bits of an archive: refused, or the same files", 400)
 
 
 def test_nothing_at_the_source_is_missing_input(tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import CANARY
 from fuzz.csv import difference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nasty import BUDGETS, CSV_EXACT, DAMAGED, LINE_ENDS, NASTY, mutant
+from recording import Proof
 
 from charrnn import csv_structure, staging
 from charrnn.csv_format import CsvFormat
@@ -29,7 +32,6 @@ from charrnn.tables import (
     read_partition,
 )
 
-CANARY = "Zanzibarova"
 Rows = list[list[str | None]]
 
 
@@ -272,7 +274,9 @@ def test_nothing_is_rejected_from_a_sound_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("allowed", "passes"), [(2, False), (3, True), (0, False), (0.29, False), (0.3, True)]
 )
-def test_budget_is_over_all_files(tmp_path: Path, allowed: int | float, passes: bool) -> None:
+def test_budget_is_over_all_files(
+    tmp_path: Path, allowed: int | float, passes: bool, proof: Proof
+) -> None:
     for name, bad in (("a.csv", 1), ("b.csv", 2)):
         lines = ["1,K"] * (5 - bad) + [f"2,{CANARY},x"] * bad
         (tmp_path / name).write_text("id,name\n" + "\n".join(lines) + "\n")
@@ -294,6 +298,7 @@ def test_budget_is_over_all_files(tmp_path: Path, allowed: int | float, passes: 
         assert "3 of 10 rows would be rejected (ragged_row 3)" in message
         assert "first: a.csv line 6 ragged_row, b.csv line 5 ragged_row" in message
         assert CANARY not in message
+    proof("P8", BUDGETS, 1)
 
 
 @pytest.mark.parametrize(
@@ -338,9 +343,6 @@ def test_rejects_do_not_depend_on_where_the_stream_is_cut(
 
 # --- differential -------------------------------------------------------------------------------
 
-NASTY = ['"', '""', "'", "''", ",", ";", "\t", "|", " ", "é", "ß", "Ж", "王", "\u2028", "a", "bc",
-         "007", "NA", "\\", "=1", "😀", "\n", "\r\n"]  # fmt: skip
-
 
 def random_format(draw: random.Random) -> CsvFormat:
     return CsvFormat(
@@ -367,26 +369,6 @@ def written(rows: Rows, form: CsvFormat, delimiter: str, draw: random.Random) ->
     return text.getvalue().replace("\x02", "").encode(form.encoding, "replace")
 
 
-def mutant(draw: random.Random, content: bytes, first: int) -> bytes:
-    """``content`` with up to three places, from ``first`` on, changed, added to or cut."""
-    found = bytearray(content)
-    for _ in range(draw.randint(0, 3)):
-        at = draw.randint(min(first, len(found)), len(found))
-        new = draw.choice([b'"', b'"', b"'", b",", b";", b"\n", b"\r", b" ", b"\xe9", b"\0", b"x"])
-        kind = draw.choice(["insert", "insert", "replace", "delete", "copy", "cut"])
-        if kind == "insert":
-            found[at:at] = new
-        elif kind == "replace":
-            found[at : at + 1] = new
-        elif kind == "delete":
-            del found[at : at + draw.randint(1, 4)]
-        elif kind == "copy":
-            found[at:at] = found[at : at + draw.randint(1, 30)]
-        elif draw.random() < 0.2:
-            del found[at:]
-    return bytes(found)
-
-
 def differential(folder: Path, seeds: range) -> tuple[list[str], int, int, int]:
     """Return what went wrong, and how many files were accepted, accepted with rejects, refused."""
     wrong: list[str] = []
@@ -396,7 +378,7 @@ def differential(folder: Path, seeds: range) -> tuple[list[str], int, int, int]:
         form = random_format(draw)
         columns = draw.choice([1, 2, 3])
         delimiter = form.delimiter or ("," if columns == 1 else draw.choice(",;\t|"))
-        alphabet = NASTY if form.multiline else NASTY[:-2]
+        alphabet = [*NASTY, *LINE_ENDS] if form.multiline else NASTY
         rows: Rows = [
             [
                 "".join(draw.choices(alphabet, k=draw.choice([0, 1, 1, 2, 5])))
@@ -418,13 +400,19 @@ def differential(folder: Path, seeds: range) -> tuple[list[str], int, int, int]:
 
 
 def test_mutants_in_all_formats_are_read_as_the_oracle_reads_them_or_refused(
-    tmp_path: Path,
+    tmp_path: Path, proof: Proof
 ) -> None:
     wrong, accepted, with_rejects, refused = differential(tmp_path, range(420))
     assert wrong == []
     assert accepted > 100
     assert with_rejects > 20
     assert refused > 100
+    proof("P3", DAMAGED, accepted + refused)
+    proof(
+        "P8",
+        "damaged CSV files whose bad rows are left out: all other rows",
+        with_rejects,
+    )
 
 
 # --- round trips --------------------------------------------------------------------------------
@@ -442,7 +430,12 @@ CELLS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=
     encoding=st.sampled_from(["utf-8", "utf-16", "utf-32-be", "gb18030", "utf-7"]),
 )
 def test_any_cells_in_any_format_come_back_exactly(
-    tmp_path: Path, rows: list[tuple[str, str]], delimiter: str, quote: str, encoding: str
+    tmp_path: Path,
+    proof: Proof,
+    rows: list[tuple[str, str]],
+    delimiter: str,
+    quote: str,
+    encoding: str,
 ) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter, quotechar=quote, quoting=csv.QUOTE_ALL)
@@ -451,6 +444,7 @@ def test_any_cells_in_any_format_come_back_exactly(
     source = source_of(tmp_path, text.getvalue().encode(encoding), form)
     assert rows_of(source) == [list(row) for row in rows]
     assert source.counts["line_breaks_in_cells"] == sum(c.count("\n") for row in rows for c in row)
+    proof("P3", CSV_EXACT, 1)  # of every example that Hypothesis has thought of
 
 
 TEXT_TYPES = [
@@ -468,7 +462,7 @@ TEXT_TYPES = [
     group=st.sampled_from([1, 3, 100]),
 )
 def test_text_of_every_arrow_type_comes_through_parquet(
-    tmp_path: Path, names: list[str | None], kind: pa.DataType, group: int
+    tmp_path: Path, proof: Proof, names: list[str | None], kind: pa.DataType, group: int
 ) -> None:
     text = kind.value_type if pa.types.is_dictionary(kind) else kind
     column = pa.array(names, text)
@@ -478,3 +472,4 @@ def test_text_of_every_arrow_type_comes_through_parquet(
     source = open_source(fingerprint_files([path]), tmp_path / "staging", partition_rows=2)
     found = pa.concat_tables([read_partition(p) for p in cut(source, 2)])
     assert found["name"].to_pylist() == names
+    proof("P3", "Parquet files of nasty names in every text type: back exactly", 1)

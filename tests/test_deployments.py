@@ -18,7 +18,8 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from prefect_server import ROOT, PrefectServer, kill, until
+from prefect_server import NO_NAME_IN_PREFECT, ROOT, PrefectServer, kill, until
+from recording import Proof
 
 from charrnn.runs import verify_run
 from charrnn.versions import ModelVersion, save_version, set_alias
@@ -44,6 +45,7 @@ def _write_and_hold(folder, receipt):
 runs.write_receipt = _write_and_hold
 """
 
+KILLED = "worker or server killed while a tracked run works: published or gone on with, once"
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -259,7 +261,7 @@ def test_a_second_inbox_run_is_cancelled(site: Site) -> None:
     assert len(site.published("night")) == 1
 
 
-def test_after_a_killed_worker_the_same_run_goes_on(site: Site) -> None:
+def test_after_a_killed_worker_the_same_run_goes_on(site: Site, proof: Proof) -> None:
     source = str(site.table("killed.parquet"))
     hold = site.hold(2)
     first = site.start("score/on-demand", source=source, **PARTS)
@@ -278,9 +280,10 @@ def test_after_a_killed_worker_the_same_run_goes_on(site: Site) -> None:
     assert verify_run(published)["rows"] == 50
     assert parts.items() <= inodes(published).items()
     assert len(inodes(published)) == 5
+    proof("P13", KILLED, 1)
 
 
-def test_a_server_killed_in_the_middle_of_a_run_costs_nothing(site: Site) -> None:
+def test_a_server_killed_in_the_middle_of_a_run_costs_nothing(site: Site, proof: Proof) -> None:
     source = str(site.table("cut_off.parquet"))
     hold = site.hold(2)
     first = site.start("score/on-demand", source=source, **PARTS)
@@ -295,7 +298,9 @@ def test_a_server_killed_in_the_middle_of_a_run_costs_nothing(site: Site) -> Non
     again = site.start("score/on-demand", source=source, **PARTS)
     assert site.end_of(again) == "COMPLETED"
     assert site.published("cut_off") == published
+    proof("P13", KILLED, 1)
 
 
-def test_no_name_is_kept_by_the_server_or_the_worker(site: Site) -> None:
+def test_no_name_is_kept_by_the_server_or_the_worker(site: Site, proof: Proof) -> None:
     assert site.server.files_with(b"Canary") == []
+    proof("P12", NO_NAME_IN_PREFECT, len(site.server.files()))

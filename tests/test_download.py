@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from recording import Proof
 
 from charrnn.download import fetch
 from charrnn.errors import ConfigError, DataError, InputMissingError, OutputError, StorageError
@@ -210,10 +211,11 @@ def test_nobody_listening_is_missing_input(tmp_path: Path) -> None:
         "",
     ],
 )
-def test_an_address_that_is_not_https_is_refused(url: str, tmp_path: Path) -> None:
+def test_an_address_that_is_not_https_is_refused(url: str, tmp_path: Path, proof: Proof) -> None:
     with pytest.raises(ConfigError, match="not an https address"):
         fetch(url, tmp_path / "new" / "data.zip")
     assert list(tmp_path.iterdir()) == []
+    proof("P11", "addresses of downloads that are not https: refused", 1)
 
 
 def test_a_redirect_on_this_machine_is_followed(server: Behaviour, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from recording import Proof
 
 from charrnn import inference
 from charrnn.errors import StorageError
@@ -290,6 +291,17 @@ def _small_device(room: int) -> _SmallDevice:
     return network
 
 
+@pytest.mark.parametrize("room", [1, 2, 5, 31])
+def test_names_are_answered_alike_whatever_the_device_has_room_for(room: int, proof: Proof) -> None:
+    encoded = LATIN_VOCABULARY.encode(pa.array([a * n + "b" for a in "cdefg" for n in range(40)]))
+    small, roomy = _small_device(room), _small_device(1000)
+    found, expected = (logits_of(n, encoded, batch_size=32) for n in (small, roomy))
+    assert np.abs(found - expected).max() < 1e-6
+    assert sum(asked for asked in small.asked if asked <= room) == len(encoded)
+    assert sum(asked > room for asked in small.asked) <= 5
+    proof("P14", "devices with little memory: batches halved, the same answers", 1)
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_the_size_is_remembered() -> None:
     encoded = LATIN_VOCABULARY.encode(pa.array([a + b for a in "abcdef" for b in "ghijkl"]))
     network = _small_device(3)
@@ -300,7 +312,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_size_is_remembered() -> Non
     assert np.abs(found - logits_of(roomy, encoded)).max() < 1e-6
 
 
-def test_a_device_without_room_for_one_name_is_a_clear_error() -> None:
+def test_a_device_without_room_for_one_name_is_a_clear_error(proof: Proof) -> None:
     encoded = LATIN_VOCABULARY.encode(pa.array(["katoro", "burgof"]))
     with pytest.raises(StorageError, match="no memory for a single name"):
         logits_of(_small_device(0), encoded)
+    proof("P14", "a device without memory for one name: one line says so", 1)

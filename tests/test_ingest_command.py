@@ -13,10 +13,7 @@ import flows.ingest
 from charrnn.corpus import SCHEMA, content_digest, read_label_files
 from flows.ingest import ingest
 
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture

@@ -12,21 +12,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import Command, commands_of
-
-import flows.score
+from commands import Command
+from recording import Proof
 
 ROWS = 400
 
 
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.app.meta, monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def people() -> pa.Table:
@@ -75,7 +67,7 @@ def assert_same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
 
 
 def test_prediction_does_not_depend_on_file_kind_partitions_threads_or_order(
-    command: Command,
+    command: Command, proof: Proof
 ) -> None:
     table = people()
     expected = scored(command, table, "parquet", workers=1)
@@ -92,3 +84,6 @@ def test_prediction_does_not_depend_on_file_kind_partitions_threads_or_order(
     order = list(range(ROWS))
     random.Random(5).shuffle(order)
     assert_same(scored(command, table.take(order), "csv", partition_rows=97), expected)
+    proof(
+        "P2", "one table told in other ways (file kind, partitions, workers, order): one answer", 8
+    )

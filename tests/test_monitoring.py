@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import commands_of
+from commands import CANARY, Command
 
 from charrnn.answers import REASONS
 from charrnn.calibration import softmax
@@ -39,25 +39,11 @@ from charrnn.run_report import drift_markdown
 from charrnn.runs import SCHEMA_VERSION, read_manifest, verify_run
 from charrnn.scoring import ScoreOptions, Scorer
 from charrnn.versions import ModelVersion, save_version
-from flows import score as score_module
-from flows.score import score
 
-CANARY = "Zanzibarova"
 LABELS = [f"L{i:02d}" for i in range(18)]
 
 
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run_score(models: Path) -> Callable[..., Path]:
-    def run(source: Path | str, **options: Any) -> Path:
-        chosen = {"model": "v0001", "models": str(models), "device": "cpu", "workers": 1}
-        return Path(score(str(source), **{**chosen, **options}))
-
-    return run
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def people(path: str, names: list[str | None]) -> str:
@@ -508,9 +494,8 @@ def test_duplicates_are_compared_between_partitions_of_one_size_only(
 
 
 def test_fail_publishes_the_run_and_ends_with_a_code_of_its_own(
-    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    models: Path, command: Command
 ) -> None:
-    command = commands_of(score_module.app.meta, monkeypatch, capsys)
     options = ("--model", "v0001", "--models", models, "--device", "cpu", "--on-drift", "fail")
     command(people("people.parquet", short_names(400)), *options[:-2])
     code, _, error = command(people("people.parquet", short_names(400, seed=1)), *options)

@@ -25,10 +25,13 @@ from charrnn.errors import ConfigError, DataError, InputMissingError, StorageErr
 from charrnn.files import write_sums
 from charrnn.runs import verify_run
 from charrnn.storage import check_remote_unchanged, download_run, fetch, upload_run
-from flows.score import score, verify
+from flows.score import verify
 
 # The libraries below leave warnings of their own (sessions that are closed late).
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("working_folder"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,27 +64,6 @@ def memory() -> Iterator[str]:
     MemoryFileSystem.pseudo_dirs[:] = [""]
     yield "memory:///bucket"
     MemoryFileSystem.store.clear()
-
-
-@pytest.fixture
-def run_score(models: Path, tmp_path: Path) -> Callable[..., Path]:
-    def run(source: Path | str, **options: Any) -> Path:
-        chosen = {"model": "v0001", "models": str(models), "device": "cpu", "workers": 1}
-        return Path(score(str(source), **{**chosen, **options}))
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def people(names_table: pa.Table, tmp_path: Path) -> Path:
-    path = tmp_path / "people.parquet"
-    pq.write_table(names_table, path, row_group_size=4)
-    return path
 
 
 def store(uri: str) -> Any:

@@ -55,11 +55,12 @@ def test_every_module_has_its_line_in_the_readme() -> None:
 
 def test_the_table_of_guarantees_is_that_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tests/faults")
-    from table import RECORD, shown, table
+    from table import RECORD, missing, shown, table
 
     proofs = json.loads(RECORD.read_text())
     assert shown(README) == table(proofs)
     assert [proof for proof in proofs if proof["lost"]] == []
+    assert missing(proofs) == set()
 
 
 @pytest.mark.parametrize("command", ["score", "test"])

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from commands import CANARY
+from recording import Proof
 
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError
 from charrnn.export import export
@@ -38,34 +40,12 @@ from charrnn.scoring import ScoreOptions, Scorer, score_partitions
 from charrnn.staging import stage_csv
 from charrnn.tables import fingerprint_files
 from charrnn.versions import ModelVersion, save_version
-from flows.score import score
 
-CANARY = "Zanzibarova"
 ADDED = ["language", "confidence", "language_2", "confidence_2", "language_3", "confidence_3",
          "status", "reason"]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run_score(models: Path) -> Callable[..., Path]:
-    """The score flow on the tiny model, with one worker."""
-
-    def run(source: Path | str, **options: Any) -> Path:
-        chosen = {"model": "v0001", "models": str(models), "device": "cpu", "workers": 1}
-        return Path(score(str(source), **{**chosen, **options}))
-
-    return run
-
-
-@pytest.fixture
-def people(names_table: pa.Table, tmp_path: Path) -> Path:
-    path = tmp_path / "people.parquet"
-    pq.write_table(names_table, path, row_group_size=4)
-    return path
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 @pytest.fixture
@@ -649,11 +629,14 @@ def tampered(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
          "reasons", "labels", "part digest", "part size"],
 )  # fmt: skip
 def test_manifest_that_does_not_fit_its_parts_is_found(
-    published: Path, change: Callable[[dict[str, Any]], Any]
+    published: Path, change: Callable[[dict[str, Any]], Any], proof: Proof
 ) -> None:
     tampered(published, change)
     with pytest.raises(DataError):
         verify_run(published)
+    proof(
+        "P15", "manifests that do not fit their parts, digests made right again: found by verify", 1
+    )
 
 
 @pytest.mark.parametrize("key", ["parts", "options", "rows", "statuses"])

@@ -11,28 +11,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import CANARY, Command, commands_of, complaint
+from commands import CANARY, Command, complaint
+from nasty import BUDGETS
+from recording import Proof
 
 import flows.pipeline
 import flows.score
 from charrnn.runs import read_manifest, verify_run
-from charrnn.versions import ModelVersion, save_version, set_alias
+from charrnn.versions import set_alias
 
+pytestmark = pytest.mark.usefixtures("users_folder")
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_version: ModelVersion
-) -> None:
-    """A folder as users have it: models where the commands look for them."""
-    monkeypatch.chdir(tmp_path)
-    save_version(tmp_path / "outputs/models", tiny_version)
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return commands_of(flows.score.app.meta, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -346,7 +335,9 @@ def test_earlier_output_inside_the_input_folder_is_no_input(
     assert "3: 2 scored" in out
 
 
-def test_rejected_lines_are_counted_and_listed_without_their_text(command: Command) -> None:
+def test_rejected_lines_are_counted_and_listed_without_their_text(
+    command: Command, proof: Proof
+) -> None:
     Path("p.csv").write_bytes(b"id,name\n1,Katoro\n2\n3,Kat\xff\n4,Zanzibarova,5\n5,Burgmann\n")
     code, _, error = command("p.csv", *V1)
     assert "--on-bad-line reject" in complaint(code, 65, error)
@@ -362,6 +353,7 @@ def test_rejected_lines_are_counted_and_listed_without_their_text(command: Comma
     rejects = pl.read_parquet(run / "rejects.parquet")
     assert rejects["line"].to_list() == [3, 4, 5]
     assert rejects["reason"].to_list() == ["ragged_row", "invalid_utf8", "ragged_row"]
+    proof("P8", BUDGETS, 3)
 
 
 # --- verify, help, the other commands -----------------------------------------------------------
@@ -472,6 +464,7 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
     number: int,
     expected: int,
     word: str,
+    proof: Proof,
 ) -> None:
     destination = tmp_path / "outputs/predictions/many"
     process = started(many_names, tmp_path)
@@ -502,3 +495,8 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
         assert (latest / f"{part}.parquet").stat().st_ino == inode, "finished work was done again"
     assert pl.read_parquet(latest / "part-*.parquet").equals(undisturbed)
     assert not list(destination.glob(".staging-*"))
+    proof(
+        "P1, P2",
+        "SIGTERM, Ctrl-C or SIGKILL to a process that scores; the rerun keeps its parts",
+        1,
+    )

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from recording import Proof
 
 from charrnn.errors import ConfigError, DataError, ModelError
 from charrnn.model import CharRNN, ModelConfig
@@ -176,11 +177,14 @@ def test_name_of_a_megabyte_is_too_long_and_harms_nobody(scorer: Scorer) -> None
     ],
 )
 def test_what_cannot_be_scored_has_its_reason(
-    scorer: Scorer, name: str, reason: str | None
+    scorer: Scorer, name: str, reason: str | None, proof: Proof
 ) -> None:
     frame = scorer.score([name])
     assert frame["reason"][0] == reason
     assert frame["status"][0] == ("scored" if reason is None else "unscored")
+    proof(
+        "P8", "names that cannot be scored among those that can: status and reason, not an error", 1
+    )
 
 
 # --- invariances --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from recording import Proof
 
 from charrnn.errors import CharrnnError, ConfigError, DataError, InputMissingError
 from charrnn.tables import (
@@ -133,9 +134,10 @@ def test_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["https://example.org/x.csv", "s3://b/x.parquet", "gs://b/*"])
-def test_addresses_are_refused(source: str) -> None:
+def test_addresses_are_refused(source: str, proof: Proof) -> None:
     with pytest.raises(ConfigError, match="not supported; give a local path"):
         discover(source)
+    proof("P11", "addresses and empty paths as inputs: refused", 1)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +400,7 @@ def read_all(path: Path, staging: Path, partition_rows: int) -> pa.Table:
 
 @pytest.mark.parametrize("partition_rows", [2**20, 100], ids=["as it lies", "staged"])
 def test_flipped_bits_in_checksummed_parquet_never_change_a_row(
-    tmp_path: Path, partition_rows: int
+    tmp_path: Path, partition_rows: int, proof: Proof
 ) -> None:
     path = tmp_path / "people.parquet"
     table = pa.table({"name": [f"{CANARY}{i}" for i in range(1000)], "id": range(1000)})
@@ -423,6 +425,9 @@ def test_flipped_bits_in_checksummed_parquet_never_change_a_row(
             wrong.append(f"byte {at}: {type(error).__name__}, not DataError")
     assert wrong == []
     assert refused > 100
+    proof(
+        "P3", "flipped bits of Parquet inputs with page checksums: the same rows, or refused", 120
+    )
 
 
 def test_flipped_byte_in_a_page_is_refused_with_file_and_rows(tmp_path: Path) -> None:
@@ -497,7 +502,7 @@ def delete(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [append, truncate, replace, rewrite, delete])
-def test_any_change_of_an_input_is_noticed(tmp_path: Path, change: object) -> None:
+def test_any_change_of_an_input_is_noticed(tmp_path: Path, change: object, proof: Proof) -> None:
     kept, changed = tmp_path / "kept.csv", tmp_path / "changed.csv"
     for path in (kept, changed):
         path.write_text("name,id\nA,1\n")
@@ -508,6 +513,7 @@ def test_any_change_of_an_input_is_noticed(tmp_path: Path, change: object) -> No
     check_unchanged(files[:1])
     with pytest.raises(DataError, match=r"changed\.csv changed while it was being scored"):
         check_unchanged(files)
+    proof("P6", "changes of an input between two looks", 1)
 
 
 def test_file_that_grows_while_it_is_hashed_is_noticed(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect_server import ROOT, PrefectServer, until
+from commands import complaint
+from prefect_server import NO_NAME_IN_PREFECT, ROOT, PrefectServer, until
+from recording import Proof
 
 import flows.score
 from charrnn.errors import DataError
@@ -45,7 +47,9 @@ def test_progress_moves_and_ends_at_all_of_it(monkeypatch: pytest.MonkeyPatch) -
     assert sent == sorted(set(sent))
 
 
-def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_a_server_that_is_away_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
     def away(**_: Any) -> None:
         raise ConnectionError
 
@@ -55,6 +59,7 @@ def test_progress_of_a_server_that_is_away_stops_nothing(monkeypatch: pytest.Mon
     with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
         advance(8)
     tracking.note("key", "text", "description")
+    proof("P13", "artifacts for a Prefect server that is away: the work goes on", 2)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,21 @@ def test_what_is_served_is_what_prefect_yaml_says(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 
+def test_an_api_that_does_not_answer_is_said_and_nothing_is_written(
+    tmp_path: Path, proof: Proof
+) -> None:
+    (tmp_path / "people.csv").write_text("id,name\n1,Canaryname\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "flows/score.py"), "people.csv"], cwd=tmp_path, text=True,
+        env={**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api", "PYTHONPATH": str(ROOT),
+             "PREFECT_HOME": str(tmp_path / "home")}, capture_output=True, timeout=300,
+    )  # fmt: skip
+    line = complaint(done.returncode, 70, done.stderr)
+    assert "the Prefect API does not answer" in line
+    assert not (tmp_path / "outputs").exists()
+    proof("P13", "commands for a Prefect server that does not answer: one line says so", 1)
+
+
 # --- on a server --------------------------------------------------------------------------------
 
 
@@ -218,13 +238,35 @@ def test_ingest_train_and_score_are_completed_flow_runs(
 
 @pytest.mark.server
 def test_neither_names_nor_their_key_reach_the_server(
-    server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     people = tmp_path / "people.csv"
     people.write_text("id,name\n1,Canaryname\n2,Canaryother\n")
     monkeypatch.setitem(server.environment, KEY_VARIABLE, "CanaryKey0123456789")
     _command(server, tmp_path, "score.py", str(people), "--names", "hash")
     assert server.files_with(b"Canary") == []
+    proof("P12", NO_NAME_IN_PREFECT, len(server.files()))
+
+
+@pytest.mark.server
+def test_a_tracked_run_gives_the_same_bytes(
+    server: PrefectServer, tmp_path: Path, proof: Proof
+) -> None:
+    rows = "".join(f"{i},Canary{'abcdefg'[i % 7]}\n" for i in range(50))
+    (tmp_path / "people.csv").write_text(f"id,name\n{rows}")
+    options = ("people.csv", "--partition-rows", "10", "-o")
+    _command(server, tmp_path, "score.py", *options, "tracked")
+    bare = {k: v for k, v in server.environment.items() if not k.startswith("PREFECT_API")}
+    command = [sys.executable, str(ROOT / "flows/score.py"), *options, "bare"]
+    subprocess.run(command, cwd=tmp_path, env=bare, check=True, capture_output=True, timeout=300)
+    tracked, untracked = (
+        {path.name: path.read_bytes() for path in (tmp_path / run / "latest").glob("part-*")}
+        for run in ("tracked", "bare")
+    )
+    assert tracked == untracked
+    assert json.loads((tmp_path / "tracked/latest/manifest.json").read_bytes())["tracked"]
+    assert not json.loads((tmp_path / "bare/latest/manifest.json").read_bytes())["tracked"]
+    proof("P13", "parts of a run with and without Prefect: the same bytes", len(tracked))
 
 
 @pytest.mark.server

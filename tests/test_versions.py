@@ -1,6 +1,7 @@
 """Versions: saved once, numbered once, verified on every load; aliases that point at them."""
 
 import hashlib
+import io
 import json
 import pickle
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from recording import Proof
 from safetensors.torch import load, save
 
 from charrnn.errors import ConfigError, ModelError
@@ -36,6 +38,8 @@ from charrnn.versions import (
     write_version,
 )
 
+UNFIT = "models whose tensors or description do not fit, NaN, newer formats: refused"
+TRICKS = "paths as names of models and aliases: refused, nothing written"
 NAMES = pa.array(["Katoro", "burgmann", None, "Aroevnko", "O’Kashi", "x"])
 
 
@@ -219,13 +223,16 @@ def test_an_alias_remembers_and_goes_back(tiny_version: ModelVersion, tmp_path: 
 
 
 @pytest.mark.parametrize("alias", ["../outside", "nobody", ""])
-def test_only_an_alias_goes_back(alias: str, tiny_version: ModelVersion, tmp_path: Path) -> None:
+def test_only_an_alias_goes_back(
+    alias: str, tiny_version: ModelVersion, tmp_path: Path, proof: Proof
+) -> None:
     save_version(tmp_path / "root", tiny_version)
     set_alias(tmp_path / "root", "champion", "v0001")
     (tmp_path / "root" / "outside").write_text("v0002\nv0001\n")
     with pytest.raises((ModelError, ConfigError)):
         roll_back(tmp_path / "root", alias)
     assert (tmp_path / "root" / "outside").read_text() == "v0002\nv0001\n"
+    proof("P11", TRICKS, 1)
 
 
 @pytest.mark.parametrize(
@@ -235,11 +242,12 @@ def test_only_an_alias_goes_back(alias: str, tiny_version: ModelVersion, tmp_pat
         "x\n", "x\0", "v0001", "v123456", "pretrained", "pretrained-tiny", "a" * 65,
     ],
 )  # fmt: skip
-def test_a_bad_alias_is_refused(alias: str, models: Path) -> None:
+def test_a_bad_alias_is_refused(alias: str, models: Path, proof: Proof) -> None:
     before = sorted(models.rglob("*"))
     with pytest.raises(ConfigError, match="cannot be an alias; use up to 64"):
         set_alias(models, alias, "v0001")
     assert sorted(models.rglob("*")) == before
+    proof("P11", TRICKS, 1)
 
 
 @pytest.mark.parametrize("alias", ["a", "a" * 64, "v1", "v", "latest.2", "x.json", "x.tmp", "a..b"])
@@ -257,10 +265,11 @@ def test_every_alias_that_can_be_set_can_be_used(
 
 
 @pytest.mark.parametrize("version", ["v0002", "champion", "../v0001", "", "v1", "pretrained"])
-def test_an_alias_of_no_version_is_refused(version: str, models: Path) -> None:
+def test_an_alias_of_no_version_is_refused(version: str, models: Path, proof: Proof) -> None:
     with pytest.raises(ModelError, match="there is no version"):
         set_alias(models, "challenger", version)
     assert "challenger" not in aliases(models)
+    proof("P11", TRICKS, 1)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +296,10 @@ def test_an_unknown_model_is_answered_with_a_guess_and_a_list(
 @pytest.mark.parametrize(
     "reference", ["../v0001", "/etc", "", ".", "v0001/", "v0001/../v0001", "x\0"]
 )
-def test_a_path_is_no_reference(reference: str, models: Path) -> None:
+def test_a_path_is_no_reference(reference: str, models: Path, proof: Proof) -> None:
     with pytest.raises(ModelError, match="there is no model"):
         resolve(reference, models)
+    proof("P11", TRICKS, 1)
 
 
 def test_an_alias_of_a_removed_version_names_the_version(
@@ -305,7 +315,7 @@ def test_an_alias_of_a_removed_version_names_the_version(
 
 
 def test_an_alias_that_leads_out_of_the_folder_is_refused(
-    tiny_version: ModelVersion, tmp_path: Path
+    tiny_version: ModelVersion, tmp_path: Path, proof: Proof
 ) -> None:
     save_version(tmp_path / "outside", tiny_version)
     save_version(tmp_path / "root", tiny_version)
@@ -313,6 +323,7 @@ def test_an_alias_that_leads_out_of_the_folder_is_refused(
     (tmp_path / "root" / "aliases" / "sly").write_text("../outside/v0001\n")
     with pytest.raises(ModelError, match=r"there is no model 'sly'|outside"):
         resolve("sly", tmp_path / "root")
+    proof("P11", TRICKS, 1)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", None], ids=["not text", "a folder"])
@@ -347,10 +358,11 @@ def test_a_file_too_many_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite_are_refused(value: float, folder: Path) -> None:
+def test_weights_that_are_not_finite_are_refused(value: float, folder: Path, proof: Proof) -> None:
     rewrite_weights(folder, lambda tensors: tensors["h2o.weight"].view(-1)[7:8].fill_(value))
     with pytest.raises(ModelError, match=r"h2o\.weight has values that are not finite"):
         load_version(folder)
+    proof("P10", UNFIT, 1)
 
 
 @pytest.mark.parametrize(
@@ -371,11 +383,12 @@ def test_weights_that_are_not_finite_are_refused(value: float, folder: Path) -> 
     ids=["missing", "extra", "shape", "transposed", "none"],
 )
 def test_tensors_that_do_not_fit_are_refused(
-    change: Callable[[dict[str, torch.Tensor]], object], message: str, folder: Path
+    change: Callable[[dict[str, torch.Tensor]], object], message: str, folder: Path, proof: Proof
 ) -> None:
     rewrite_weights(folder, change)
     with pytest.raises(ModelError, match=message):
         load_version(folder)
+    proof("P10", UNFIT, 1)
 
 
 def test_all_tensor_problems_are_told_together(folder: Path) -> None:
@@ -424,19 +437,23 @@ def test_all_tensor_problems_are_told_together(folder: Path) -> None:
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(
-    change: Callable[[dict[str, Any]], object], message: str, folder: Path
+    change: Callable[[dict[str, Any]], object], message: str, folder: Path, proof: Proof
 ) -> None:
     rewrite(folder, change)
     with pytest.raises(ModelError, match=message):
         load_version(folder)
+    proof("P10", UNFIT, 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{", b"\xff\xfe", b"1"])
-def test_a_description_that_is_no_json_object_is_refused(content: bytes, folder: Path) -> None:
+def test_a_description_that_is_no_json_object_is_refused(
+    content: bytes, folder: Path, proof: Proof
+) -> None:
     (folder / "model.json").write_bytes(content)
     write_sums(folder)
     with pytest.raises(ModelError, match="not a model description"):
         load_version(folder)
+    proof("P10", UNFIT, 1)
 
 
 class Canary:
@@ -451,7 +468,9 @@ class Canary:
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])
 @pytest.mark.parametrize("kind", ["pickle", "torch"])
-def test_a_pickle_is_never_opened(name: str, kind: str, folder: Path, tmp_path: Path) -> None:
+def test_a_pickle_is_never_opened(
+    name: str, kind: str, folder: Path, tmp_path: Path, proof: Proof
+) -> None:
     canary = tmp_path / "canary"
     if kind == "pickle":
         (folder / name).write_bytes(pickle.dumps(Canary(canary)))
@@ -462,6 +481,37 @@ def test_a_pickle_is_never_opened(name: str, kind: str, folder: Path, tmp_path: 
     with pytest.raises(ModelError):
         load_version(folder)
     assert not canary.exists()
+    proof("P10, P11", "pickles in place of a file of a model: refused, not run", 1)
+
+
+def test_what_is_loaded_is_what_was_proven(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    """Whoever replaces a file once it was opened changes nothing: no file is opened twice."""
+    evil = Path(shutil.copytree(folder, tmp_path / "evil"))
+    rewrite(evil, lambda document: document.update(temperature=9.0))
+    rewrite_weights(evil, lambda tensors: tensors.update({n: t + 1 for n, t in tensors.items()}))
+    honest, opened, real = load_version(folder), [], io.open
+
+    def replacing_open(path: Any, *arguments: Any, **options: Any) -> Any:
+        file = real(path, *arguments, **options)
+        if Path(path).parent == folder:
+            opened.append(Path(path).name)
+            (evil / Path(path).name).replace(path)
+        return file
+
+    monkeypatch.setattr(io, "open", replacing_open)
+    loaded = load_version(folder)
+    monkeypatch.undo()
+    assert sorted(opened) == sorted(path.name for path in folder.iterdir())
+    assert loaded.temperature == honest.temperature
+    assert all(torch.equal(t, honest.weights[n]) for n, t in loaded.weights.items())
+    assert load_version(folder).temperature == 9.0
+    proof(
+        "P10",
+        "files of a model replaced once they were opened: what was proven is loaded",
+        len(opened),
+    )
 
 
 def test_loading_leaves_the_global_generator_alone(models: Path) -> None:

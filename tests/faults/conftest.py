@@ -1,10 +1,10 @@
 """The server and the scenes, made once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Proof, Server, scratch
+from harness import Server, scratch
 from scenes import Scene, build
 
 _SCENES: dict[tuple[str, bool], Scene] = {}
@@ -48,9 +48,3 @@ def scene(name: str, prior: bool, server: Server, memory: Path) -> Scene:
 def disturbed(memory: Path) -> Path:
     """Where a copy of a scene is disturbed."""
     return memory / "disturbed"
-
-
-@pytest.fixture
-def proof(record_property: Callable[[str, object], None]) -> Proof:
-    """Called at the end of a test, once everything held: for the table of guarantees."""
-    return lambda promise, what, tried: record_property("proof", (promise, what, tried))

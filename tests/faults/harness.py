@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-Proof = Callable[[str, str, int], None]  # promise, what was tried, how often
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
 

@@ -1,18 +1,25 @@
 """All of it: every operation killed and failed in every way, and kills of real processes.
 
-python tests/faults/long.py [--kills 200] [--starts 30] [--flips 1000] [--rounds 20] [--record PATH]
+python tests/faults/long.py [--kills 200] [--starts 30] [--signals 12] [--flips 1000] [--rounds 20]
+                            [--only WORDS] [--record PATH]
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
@@ -28,6 +35,7 @@ from charrnn.runs import verify_run
 from charrnn.versions import load_version
 
 Tried = tuple[int, list[str]]  # how often, and what was lost
+STOPPED = "SIGTERM or Ctrl-C to a process that scores: over within 10 s of work, nothing visible"
 STARTED_KILL = f"{RANDOM_KILL}; processes started from zero"
 
 
@@ -37,8 +45,10 @@ def main() -> None:
     add = parser.add_argument
     add("--kills", type=int, default=200, help="kills of forked processes at random times (200)")
     add("--starts", type=int, default=30, help="and of processes that start from zero (30)")
+    add("--signals", type=int, default=12, help="SIGTERM and Ctrl-C to processes that score (12)")
     add("--flips", type=int, default=1000, help="single bits flipped in a run, in a version (1000)")
     add("--rounds", type=int, default=20, help="rounds of eight processes (20)")
+    add("--only", default="", metavar="WORDS", help="what is tried only if it says WORDS")
     add("--record", type=Path, metavar="PATH", help="write what was proven as JSON")
     options = parser.parse_args()
     proofs: list[dict[str, object]] = []
@@ -47,6 +57,8 @@ def main() -> None:
     def prove(
         promise: str, what: str, work: Callable[..., tuple[int, list[str]]], *on: Any
     ) -> None:
+        if options.only not in what:
+            return
         started = time.monotonic()
         tried, problems = work(server, *on)
         seconds = round(time.monotonic() - started, 1)
@@ -74,6 +86,7 @@ def main() -> None:
             prove("P1, P2", KILL, kill_everywhere, scene, folder)
             prove("P7", FAIL, fail_everywhere, scene, folder)
         prove("P1, P2", STARTED_KILL, kill_processes, memory, options.starts)
+        prove("P1, P2", STOPPED, stop_processes, memory, options.signals)
     server.close()
     sys.exit(any(proof["lost"] for proof in proofs))
 
@@ -124,8 +137,53 @@ def kill_processes(server: Server, memory: Path, kills: int) -> Tried:
     return tried, problems
 
 
+def stop_processes(server: Server, memory: Path, signals: int) -> Tried:
+    """SIGTERM and Ctrl-C, in turn, to processes that score four million unlike names. What they
+    still do is counted in seconds of the processor, which others may be using, too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in background ignores
+    draw, problems = random.Random(3), []
+    folder = memory / "stopped"
+    folder.mkdir()
+    letters = np.random.default_rng(3).integers(97, 123, (4_000_000, 9), np.uint8)
+    names = pa.array(letters.view("S9").ravel().astype("U9"))
+    pq.write_table(pa.table({"name": names}), folder / "many.parquet", row_group_size=2**17)
+    argv = ("score", "many.parquet", "--model", "pretrained-tiny", "-o", "scored")
+    for number in range(signals):
+        shutil.rmtree(folder / "scored", ignore_errors=True)
+        process = start_process(argv, folder)
+        while not list(folder.glob("scored/.staging-*")) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 3))  # somewhere in the seconds that it takes
+        sent, code = ((signal.SIGTERM, 143), (signal.SIGINT, 130))[number % 2]
+        process.send_signal(sent)
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        before = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")  # user, system
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = used.ru_utime + used.ru_stime - before
+        process.returncode = found = os.waitstatus_to_exitcode(status)
+        if found != code or seconds > 10:
+            problems.append(f"{sent.name} {number}: exit code {found} after {seconds:.1f} s")
+        print(f"       {sent.name}: {seconds:.1f} s of work", flush=True)
+        problems += [f"{p.name} is visible" for p in folder.glob("scored/[!.]*")]
+    run_process(argv, folder, 600)
+    if verify_run(folder / "scored/latest")["rows"] != len(names):
+        problems.append("the run that went on has other rows")
+    return signals, problems
+
+
 def run_process(argv: tuple[str, ...], folder: Path, kill_after: float) -> float:
     """Run a command as people do, kill it after some seconds; return how long it took."""
+    started = time.monotonic()
+    with start_process(argv, folder) as process:
+        try:
+            process.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return time.monotonic() - started
+
+
+def start_process(argv: tuple[str, ...], folder: Path) -> subprocess.Popen[bytes]:
+    """Start a command as people do."""
     command = [sys.executable, str(ROOT / f"flows/{argv[0]}.py"), *argv[1:]]
     environment = {
         "PYTHONPATH": str(ROOT),
@@ -134,15 +192,9 @@ def run_process(argv: tuple[str, ...], folder: Path, kill_after: float) -> float
         "MPLCONFIGDIR": str(ROOT / ".pytest_cache"),
         "OMP_NUM_THREADS": "1",
     }
-    started = time.monotonic()
-    with subprocess.Popen(
+    return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            process.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return time.monotonic() - started
+    )
 
 
 def run_eight(server: Server, folder: Path, rounds: int) -> Tried:

@@ -1,6 +1,9 @@
-"""Puts what fault tests have proven into README's Guarantees, from their records.
+"""Puts what tests have proven into README's Guarantees, from their records.
 
-python -m pytest tests/faults --record ci.json
+Every test may prove something (the fixture ``proof``, see ``recording``), so the first record is
+that of the whole suite; every one of the 15 promises has to have a row.
+
+python -m pytest --record ci.json
 python tests/faults/long.py --record long.json
 python tests/faults/table.py ci.json long.json   # rewrites docs/faults.json and README.md
 """
@@ -12,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs/faults.json"
+PROMISES = [f"P{number}" for number in range(1, 16)]
 MARKERS = "<!-- guarantees:start -->\n", "<!-- guarantees:end -->\n"
 
 
@@ -19,24 +23,30 @@ def table(proofs: list[dict[str, object]]) -> str:
     """Return Markdown, one row for each thing that was tried: how often and in how many seconds,
     by pytest and by long.py, and how often something was lost."""
     rows: dict[tuple[str, str], dict[str, list[float]]] = {}
-    tests: dict[tuple[str, str], str] = {}
+    tests: dict[tuple[str, str], dict[str, None]] = {}
     for proof in proofs:
         key = str(proof["promise"]), str(proof["what"])
         by = "long" if proof["test"] == "long.py" else "ci"
         sums = rows.setdefault(key, {"ci": [0, 0, 0], "long": [0, 0, 0]})[by]
         for i, name in enumerate(("tried", "lost", "seconds")):
             sums[i] += float(str(proof[name]))
-        if by == "ci" or key not in tests:
-            tests[key] = re.sub(r"^tests/faults/|::.*", "", str(proof["test"]))
+        test = re.sub(r"^tests/|::.*", "", str(proof["test"]))
+        if by == "ci" or not rows[key]["ci"][0]:
+            tests.setdefault(key, {})[f"`{test}`"] = None
     lines = ["| promise | what was tried | test | tests: times | s | long.py: times | s | lost |",
              "|---|---|---|--:|--:|--:|--:|--:|"]  # fmt: skip
     for (promise, what), sums in sorted(rows.items(), key=lambda row: _number(row[0][0])):
         cells = [f"{sums[by][0]:,.0f} | {sums[by][2]:,.0f}" if sums[by][0] else " | "
                  for by in ("ci", "long")]  # fmt: skip
         lost = sums["ci"][1] + sums["long"][1]
-        test = tests[promise, what]
-        lines.append(f"| {promise} | {what} | `{test}` | {' | '.join(cells)} | {lost:.0f} |")
+        names = ", ".join(tests[promise, what])
+        lines.append(f"| {promise} | {what} | {names} | {' | '.join(cells)} | {lost:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def missing(proofs: list[dict[str, object]]) -> set[str]:
+    """Return the promises for which nothing was tried."""
+    return set(PROMISES) - {p for proof in proofs for p in str(proof["promise"]).split(", ")}
 
 
 def _number(promise: str) -> int:
@@ -51,6 +61,8 @@ def shown(readme: str) -> str:
 def main() -> None:
     """The command line."""
     proofs = [proof for path in sys.argv[1:] for proof in json.loads(Path(path).read_text())]
+    if missing(proofs):
+        sys.exit(f"nothing was tried for {', '.join(sorted(missing(proofs), key=_number))}")
     RECORD.write_text(json.dumps(proofs, indent=1) + "\n")
     path = ROOT / "README.md"
     readme = path.read_text()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from commands import complaint
-from harness import Proof, Server
+from harness import Server
 from launcher import NEEDS_ROOM
+from recording import Proof
 from scenes import Scene
 from test_kill import chosen
 
-FAIL = "an operation of ingest, train and score fails (EIO, full disk, short write)"
 FAIL = "an operation of ingest, train and score fails (EIO, full disk, short write)"
 FAULTS = ("EIO", "ENOSPC", "short")
 STORAGE = (73, 74)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import Proof, Server
+from harness import Server
+from recording import Proof
 from scenes import Scene
 
 from charrnn.corpus import Corpus, load_corpus

@@ -3,8 +3,9 @@
 import random
 from pathlib import Path
 
-from harness import Proof, Server
+from harness import Server
 from launcher import kind
+from recording import Proof
 from scenes import Scene
 
 KILL = "SIGKILL at an operation of ingest, train and score, then once more"

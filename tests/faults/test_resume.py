@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import complaint
-from harness import Proof, Server
+from harness import Server
 from launcher import MUTATIONS
+from recording import Proof
 
 from charrnn.files import write_sums
 from charrnn.runs import verify_run

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from commands import CANARY, complaint
-from harness import Proof, Server
+from harness import Server
+from recording import Proof
 from scenes import Scene
 
 WORK = {  # where the work is done, and the call that fails

@@ -7,6 +7,7 @@ a file that exists is left alone. Every refused file holds the canary, to show t
 repeats a cell.
 """
 
+import base64
 import gzip
 import subprocess
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 
 HERE = Path(__file__).parent
 CANARY = "Zanzibarova"
@@ -169,9 +171,29 @@ def shorten(content: bytearray) -> None:
     del content[-1:]
 
 
-def encrypt(content: bytearray) -> None:
-    """Give it the marks of a file whose footer is encrypted."""
-    content[:4] = content[-4:] = b"PARE"
+class _Keys(encryption.KmsClient):
+    """A key service that keeps its keys in the file."""
+
+    def wrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64encode(key)
+
+
+def encrypted(*, plaintext_footer: bool) -> Callable[[Path], None]:
+    """A writer of the names, encrypted, with a footer that says so or hides all."""
+
+    def write(path: Path) -> None:
+        properties = encryption.CryptoFactory(lambda _: _Keys()).file_encryption_properties(
+            encryption.KmsConnectionConfig(),
+            encryption.EncryptionConfiguration(
+                footer_key="footer",
+                column_keys={"names": ["name"]},
+                plaintext_footer=plaintext_footer,
+            ),
+        )
+        with pq.ParquetWriter(path, NAMES.schema, encryption_properties=properties) as writer:
+            writer.write_table(NAMES)
+
+    return write
 
 
 def swapped(name: str, kind: pa.DataType, values: list[object]) -> pa.Table:
@@ -187,7 +209,8 @@ PARQUET: dict[str, Callable[[Path], None]] = {
     "s17_invalid_utf8.parquet": parquet(NAMES, invalid, write_statistics=False),
     "truncated.parquet": parquet(NAMES, halve),
     "truncated_by_a_byte.parquet": parquet(NAMES, shorten),
-    "footer_encrypted.parquet": parquet(NAMES, encrypt),
+    "encrypted.parquet": encrypted(plaintext_footer=False),
+    "encrypted_below_a_plain_footer.parquet": encrypted(plaintext_footer=True),
     "repeated_column.parquet": parquet(pa.table([NAMES["name"]] * 2, names=["name", "name"])),
     "names_are_numbers.parquet": parquet(swapped("name", pa.int64(), [1, 2])),
     "names_are_truths.parquet": parquet(swapped("name", pa.bool_(), [True, False])),

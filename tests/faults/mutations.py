@@ -1,0 +1,411 @@
+"""Breaks each promise on purpose and sees that a named test fails: the tests of the tests.
+
+    python tests/faults/mutations.py [WORDS]     # only mutations whose promise or text says WORDS
+
+In a copy of the project, each mutation replaces one piece of the code; the tests named for it must
+fail then, having passed without it. Exit code 1 if a mutation survives.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Mutation(NamedTuple):
+    """What is broken, where, and the pytest arguments that must notice."""
+
+    promise: str
+    what: str
+    path: str
+    old: str
+    new: str
+    test: str
+
+
+KILL, SEAM, FAIL = (f"tests/faults/test_{name}.py" for name in ("kill", "seam", "fail"))
+RESUME, FLIPS = (f"tests/faults/test_{name}.py" for name in ("resume", "flips"))
+POWER_CUT = f"{SEAM} -k power_cut"
+MUTATIONS = [
+    Mutation(
+        "P1", "a file is renamed before it is durable", "charrnn/files.py",
+        "                os.fsync(file.fileno())\n                temporary.replace(path)",
+        "                temporary.replace(path)", POWER_CUT,
+    ),
+    Mutation(
+        "P1", "a name is not made durable", "charrnn/files.py",
+        "                raise\n        sync_folder(path.parent)", "                raise",
+        POWER_CUT,
+    ),
+    Mutation(
+        "P1", "a run is published before its folder is durable", "charrnn/files.py",
+        "            sync_folder(staging)\n            staging.rename(final)",
+        "            staging.rename(final)", POWER_CUT,
+    ),
+    Mutation(
+        "P1", "a file is written in its place", "charrnn/files.py",
+        "    temporary = _temporary_of(path)\n    with explained(path):\n        make_folder",
+        "    temporary = path\n    with explained(path):\n        make_folder",
+        "tests/test_files.py -k old_content_is_there",
+    ),
+    Mutation(
+        "P1", "latest points at a run that is not there yet", "charrnn/runs.py",
+        "    attempt = 1\n", "    point_latest_at(run)\n    attempt = 1\n",
+        f"{KILL} -k every_operation",
+    ),
+    Mutation(
+        "P1", "a module writes by itself", "charrnn/export.py",
+        "    with writing_to(path) as temporary:",
+        "    path.write_bytes(b'')\n    with writing_to(path) as temporary:",
+        f"{SEAM} -k no_module",
+    ),
+    Mutation(
+        "P2", "a run whose rows do not add up is published", "charrnn/runs.py",
+        "    if not plan.source.rows == rows_out == statuses.total():", "    if False:",
+        "tests/test_runs.py -k account_for_every_row",
+    ),
+    Mutation(
+        "P2", "a partition loses its last row", "charrnn/tables.py",
+        "    return table\n\n\n@lru_cache", "    return table[:-1]\n\n\n@lru_cache",
+        "tests/test_golden_inputs.py -k sound_input_gives",
+    ),
+    Mutation(
+        "P2", "rows come back in another order", "charrnn/tables.py",
+        "    return table\n\n\n@lru_cache",
+        "    return table.take(list(range(len(table)))[::-1])\n\n\n@lru_cache",
+        "tests/test_metamorphic.py",
+    ),
+    Mutation(
+        "P3", "a count that differs from the parser's is passed over", "charrnn/staging.py",
+        "    elif rows != expected and not problem:", "    elif False:",
+        "tests/test_staging.py -k another_count",
+    ),
+    Mutation(
+        "P3", "line breaks in quoted cells are taken as meant", "charrnn/csv_structure.py",
+        "            if not self._multiline and broken.any():", "            if False:",
+        "tests/test_staging.py -k 'swallow or stray'",
+    ),
+    Mutation(
+        "P3", "text behind a closing quote is read", "charrnn/csv_structure.py",
+        '                self._complain(piece, closing, "has text behind a closing quote")\n'
+        "                return None\n", "                pass\n",
+        "tests/test_staging.py -k 'damaged_tables or after_a_closing'",
+    ),
+    Mutation(
+        "P3", "pages of Parquet are not checked", "charrnn/staging.py",
+        "page_checksum_verification=True", "page_checksum_verification=False",
+        "tests/test_tables.py -k flipped_bits",
+    ),
+    Mutation(
+        "P3", "text of Parquet is not validated", "charrnn/tables.py",
+        "            table.validate(full=True)\n", "", "tests/test_tables.py -k invalid_utf8",
+    ),
+    Mutation(
+        "P3", "a quoted empty cell is null", "charrnn/staging.py",
+        "quoted_strings_can_be_null=False", "quoted_strings_can_be_null=True",
+        "tests/test_staging.py -k valid_tables",
+    ),
+    Mutation(
+        "P4", "a changed part is reused", "charrnn/runs.py",
+        " and sha256_of(part) == receipt.sha256\n", "\n", "tests/test_runs.py -k damaged_part",
+    ),
+    Mutation(
+        "P4", "parts of another input are reused", "charrnn/runs.py",
+        "[file.path.name, file.size, file.sha256]", "[file.path.name, file.size]",
+        "tests/test_runs.py -k one_changed_byte",
+    ),
+    Mutation(
+        "P4", "parts of another model are reused", "charrnn/runs.py",
+        '"model": model_digest', '"model": ""', f"{RESUME} -k change_model",
+    ),
+    Mutation(
+        "P4", "parts under other options are reused", "charrnn/runs.py",
+        '"options": dict(sorted(options.items()))', '"options": {}', f"{RESUME} -k change_option",
+    ),
+    Mutation(
+        "P4", "finished parts are done again", "charrnn/scoring.py",
+        "    if done is not None:\n        return done\n", "", f"{RESUME} -k has_no_receipt",
+    ),
+    Mutation(
+        "P4", "what was left of other work stays", "charrnn/planning.py",
+        "        if left_over != staging:", "        if False:", f"{RESUME} -k difference",
+    ),
+    Mutation(
+        "P5", "nobody takes the lock", "charrnn/files.py",
+        "            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))",
+        "            pass", f"{RESUME} -k eight",
+    ),
+    Mutation(
+        "P6", "an input is not looked at again", "charrnn/runs.py",
+        "    check_unchanged(plan.source.files)\n", "", f"{RESUME} -k meanwhile",
+    ),
+    Mutation(
+        "P6", "the time of a change is not looked at", "charrnn/tables.py",
+        "status.st_ctime_ns", "0", f"{RESUME} -k rewrite",
+    ),
+    Mutation(
+        "P7", "a full disk is not explained", "charrnn/files.py",
+        "        if error.errno in (errno.ENOSPC, errno.EDQUOT):", "        if False:",
+        f"{FAIL} -k 'once or real'",
+    ),
+    Mutation(
+        "P7", "a failed write leaves its temporary file", "charrnn/files.py",
+        "                    temporary.unlink(missing_ok=True)\n                raise",
+        "                    pass\n                raise", "tests/test_files.py -k failed_write",
+    ),
+    Mutation(
+        "P7", "a failed training leaves its folder", "charrnn/versions.py",
+        "        finally:\n            remove_tree(staging)",
+        "        finally:\n            pass", "tests/test_versions.py -k failed_save",
+    ),
+    Mutation(
+        "P8", "the budget of rejects is not kept", "charrnn/tables.py",
+        "    if count <= most:", "    if True:", "tests/test_csv_format.py -k budget_is_over",
+    ),
+    Mutation(
+        "P8", "a budget counts for each file alone", "charrnn/tables.py",
+        "    most = allowed if isinstance(allowed, int) else allowed * (rows + count)",
+        "    most = 2 * (allowed if isinstance(allowed, int) else allowed * (rows + count))",
+        "tests/test_csv_format.py -k budget_is_over",
+    ),
+    Mutation(
+        "P8", "a row too short is read", "charrnn/csv_structure.py",
+        "        ragged = (fields != self._columns) & ~blank",
+        "        ragged = (fields > self._columns) & ~blank",
+        "tests/test_csv_format.py -k left_out_with",
+    ),
+    Mutation(
+        "P8", "a good row beside a bad one is left out", "charrnn/csv_structure.py",
+        "stops = np.append(edges[1::2], len(piece))",
+        "stops = np.append(edges[1::2] - 1, len(piece))",
+        "tests/test_csv_format.py -k 'left_out_with or mutants'",
+    ),
+    Mutation(
+        "P9", "a bug shows its message, which may hold a cell", "flows/command.py",
+        "unexpected {type(error).__name__} at", "unexpected {error} at",
+        "tests/faults/test_unexpected.py -k 'RuntimeError and score'",
+    ),
+    Mutation(
+        "P9", "a panic is not caught", "flows/command.py",
+        "    except BaseException as error:  # also", "    except Exception as error:  # also",
+        "tests/faults/test_unexpected.py -k 'PanicException and score'",
+    ),
+    Mutation(
+        "P9", "the parser's message is shown, which quotes cells", "charrnn/staging.py",
+        "    except pa.ArrowInvalid:  # its message quotes cells\n        return None",
+        "    except pa.ArrowInvalid as error:\n        structure.problem = str(error)\n"
+        "        return None", "tests/test_staging.py tests/test_csv_format.py",
+    ),
+    Mutation(
+        "P10", "digests of a model are not compared", "charrnn/files.py",
+        "digest_of(folder / n) != listed[n]", "not digest_of(folder / n)",
+        f"{FLIPS} -k of_a_version",
+    ),
+    Mutation(
+        "P10", "a model is read once more after it was proven", "charrnn/versions.py",
+        'load(content["weights.safetensors"])',
+        'load((path / "weights.safetensors").read_bytes())',
+        "tests/test_versions.py -k what_was_proven",
+    ),
+    Mutation(
+        "P10", "weights may be no numbers", "charrnn/versions.py",
+        "        elif not torch.isfinite(tensor).all():", "        elif False:",
+        "tests/test_versions.py -k not_finite",
+    ),
+    Mutation(
+        "P10", "weights may have another shape", "charrnn/versions.py",
+        "        if tensor.shape != expected[name]:", "        if False:",
+        "tests/test_versions.py -k do_not_fit",
+    ),
+    Mutation(
+        "P10", "newer formats are tried", "charrnn/versions.py",
+        "    if found not in range(1, FORMAT_VERSION + 1):", "    if found == 0:",
+        "tests/test_versions.py -k description",
+    ),
+    Mutation(
+        "P10", "a pickle is opened", "charrnn/versions.py",
+        '        document = json.loads(content["model.json"])',
+        "        torch.load(path / 'weights.safetensors', weights_only=False)\n"
+        '        document = json.loads(content["model.json"])',
+        "tests/test_versions.py -k pickle",
+    ),
+    Mutation(
+        "P11", "an alias may be a path", "charrnn/versions.py",
+        '_ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")', '_ALIAS = re.compile(r"(?s).+")',
+        "tests/test_versions.py -k bad_alias",
+    ),
+    Mutation(
+        "P11", "a model may be a path", "charrnn/versions.py",
+        "    if target in list_versions(root):", "    if (root / target).is_dir():",
+        "tests/test_versions.py -k 'is_no_reference or leads_out'",
+    ),
+    Mutation(
+        "P11", "a member of an archive may lead out of it", "charrnn/corpus.py",
+        'if name.startswith("/") or ".." in parts', "if False",
+        "tests/test_corpus.py -k hostile",
+    ),
+    Mutation(
+        "P11", "a member of an archive may be a link", "charrnn/corpus.py",
+        "if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)", "if False",
+        "tests/test_corpus.py -k hostile",
+    ),
+    Mutation(
+        "P11", "an archive may unpack to any size", "charrnn/corpus.py",
+        "    if total > MAX_ARCHIVE_BYTES:", "    if False:",
+        "tests/test_corpus.py -k unpacks_to_too_much",
+    ),
+    Mutation(
+        "P11", "an archive may lie about its sizes", "charrnn/corpus.py",
+        "        return file.read(member.file_size)", "        return file.read()",
+        "tests/test_corpus.py -k lies",
+    ),
+    Mutation(
+        "P11", "a download may be redirected to any address", "charrnn/download.py",
+        "        _check_address(newurl)\n", "", "tests/test_download.py -k redirect",
+    ),
+    Mutation(
+        "P12", "a name is logged", "charrnn/scoring.py",
+        "    table = read_partition(partition)\n",
+        "    table = read_partition(partition)\n"
+        "    __import__('logging').getLogger('charrnn').info(table[options.name_column][0])\n",
+        "tests/test_canary.py",
+    ),
+    Mutation(
+        "P12", "a name is in the manifest", "charrnn/runs.py",
+        '        "rows": plan.source.rows,\n',
+        '        "rows": plan.source.rows,\n'
+        '        "first": pq.read_table(plan.source.parquet[0])["name"][:1].to_pylist(),\n',
+        "tests/test_canary.py",
+    ),
+    Mutation(
+        "P12", "a refused input leaves its copy behind", "charrnn/planning.py",
+        "        remove_tree(staging)  # nobody will go on", "        pass  # nobody will go on",
+        "tests/test_canary.py",
+    ),
+    Mutation(
+        "P12", "names that shall be left out stay", "charrnn/privacy.py",
+        '    if names == "keep":', '    if names != "hash":',
+        "tests/test_privacy.py -k omitted",
+    ),
+    Mutation(
+        "P12", "names are hashed without the key", "charrnn/privacy.py",
+        "hashlib.blake2b(name.encode(), key=key, digest_size=16)",
+        "hashlib.blake2b(name.encode(), digest_size=16)", "tests/test_privacy.py -k hash",
+    ),
+    Mutation(
+        "P12", "others can read private files", "charrnn/privacy.py",
+        "os.umask(0o077)", "os.umask(0o022)", "tests/test_privacy.py -k private",
+    ),
+    Mutation(
+        "P12", "a formula reaches the spreadsheet", "charrnn/export.py",
+        "                    if not formulas:", "                    if False:",
+        "tests/test_export.py",
+    ),
+    Mutation(
+        "P12", "a bug's message reaches Prefect", "flows/tracking.py",
+        'f"unexpected {type(error).__name__} in', 'f"unexpected {error} in',
+        "tests/test_tracking.py -k message_of_a_fault",
+    ),
+    Mutation(
+        "P13", "the library needs Prefect", "charrnn/runs.py",
+        "import charrnn\n", "import charrnn\nimport prefect\n",
+        "tests/test_layering.py",
+    ),
+    Mutation(
+        "P13", "a server that is away stops the work", "flows/tracking.py",
+        "        return create(**arguments)\n    except Exception",
+        "        return create(**arguments)\n    except ZeroDivisionError",
+        "tests/test_tracking.py -k away",
+    ),
+    Mutation(
+        "P13", "an API that does not answer is taken for a bug", "flows/command.py",
+        'startswith("Failed to reach API")', 'startswith("no such thing")',
+        "tests/test_tracking.py -k does_not_answer",
+    ),
+    Mutation(
+        "P14", "a batch without room is not halved", "charrnn/inference.py",
+        "            except torch.OutOfMemoryError:", "            except ZeroDivisionError:",
+        "tests/test_engine.py -k room",
+    ),
+    Mutation(
+        "P14", "a name is lost when the batch is halved", "charrnn/inference.py",
+        "                step //= 2\n", "                step //= 2\n                first += 1\n",
+        "tests/test_engine.py -k room",
+    ),
+    Mutation(
+        "P14", "the size that fits is forgotten", "charrnn/inference.py",
+        "                self._plain_size = step * longer\n", "",
+        "tests/test_engine.py -k remembered",
+    ),
+    Mutation(
+        "P15", "verify does not look at the digests", "charrnn/runs.py",
+        "    check_sums(run, DataError)\n", "", f"{FLIPS} -k of_a_run",
+    ),
+    Mutation(
+        "P15", "verify does not count", "charrnn/runs.py",
+        "    wrong = [key for key, value in expected.items() if found[key] != value]",
+        "    wrong = []", "tests/test_runs.py -k does_not_fit_its_parts",
+    ),
+    Mutation(
+        "P1", "SIGTERM is ignored", "flows/command.py",
+        "    signal.signal(signal.SIGTERM, _terminate)",
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+        "tests/faults/test_unexpected.py -k 'sigterm and score'",
+    ),
+]  # fmt: skip
+
+
+def failing(copy: Path, test: str) -> bool:
+    """Run tests in the copy; return whether one failed.
+
+    Raises:
+        SystemExit: there is no such test, or it could not be run.
+    """
+    path = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", test)]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [*path, *words], cwd=copy, env=environment, capture_output=True, text=True
+    )
+    if done.returncode not in (0, 1):
+        sys.exit(f"pytest {test}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.returncode == 1
+
+
+def main() -> None:
+    """The command line."""
+    wanted = " ".join(sys.argv[1:])
+    chosen = [m for m in MUTATIONS if wanted in (m.promise, "") or wanted in m.what]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "charrnn"
+        left_out = shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__", ".*_cache")
+        shutil.copytree(ROOT, copy, ignore=left_out)
+        for test in dict.fromkeys(mutation.test for mutation in chosen):
+            if failing(copy, test):
+                sys.exit(f"pytest {test} fails without any mutation")
+        for mutation in chosen:
+            path = copy / mutation.path
+            whole = path.read_text()
+            if whole.count(mutation.old) != 1:
+                sys.exit(f"{mutation.path} does not hold this once: {mutation.old}")
+            path.write_text(whole.replace(mutation.old, mutation.new))
+            caught = failing(copy, mutation.test)
+            path.write_text(whole)
+            survivors += not caught
+            verdict = "caught  " if caught else "SURVIVES"
+            line = f"{verdict} {mutation.promise:3} {mutation.what}: {mutation.test}\n"
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    sys.stdout.write(f"{len(chosen)} mutations, {survivors} survive\n")
+    sys.exit(survivors > 0)
+
+
+if __name__ == "__main__":
+    main()
