@@ -139,7 +139,7 @@ MUTATIONS = [
     Mutation(
         "P5", "nobody takes the lock", "charrnn/files.py",
         "            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))",
-        "            pass", f"{RESUME} -k eight",
+        "            pass", "tests/test_files.py -k second_process",
     ),
     Mutation(
         "P6", "an input is not looked at again", "charrnn/runs.py",
