@@ -319,6 +319,18 @@ def test_parser_of_another_count_is_found(
     proof("P3", "parsers that lose or invent a row: found by the second count", 1)
 
 
+def test_what_the_parser_says_of_a_cell_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], proof: Proof
+) -> None:
+    def parse(*_: object, **__: object) -> None:
+        raise pa.ArrowInvalid(f"CSV parse error: {CANARY}")
+
+    monkeypatch.setattr(staging.pacsv, "open_csv", parse)
+    message = refusal(tmp_path, capfd, f"name,id\n{CANARY},1\n".encode())
+    assert "is not a CSV file that can be read" in message
+    proof("P9", "errors of the CSV parser, which quote cells: not repeated", 1)
+
+
 def quoted_line(content: str) -> bytes:
     return f"name,note\n{CANARY}1,a\n{content}".encode()
 

@@ -139,7 +139,7 @@ MUTATIONS = [
     Mutation(
         "P5", "nobody takes the lock", "charrnn/files.py",
         "            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))",
-        "            pass", f"{RESUME} -k eight",
+        "            pass", "tests/test_files.py -k second_process",
     ),
     Mutation(
         "P6", "an input is not looked at again", "charrnn/runs.py",
@@ -200,7 +200,7 @@ MUTATIONS = [
         "P9", "the parser's message is shown, which quotes cells", "charrnn/staging.py",
         "    except pa.ArrowInvalid:  # its message quotes cells\n        return None",
         "    except pa.ArrowInvalid as error:\n        structure.problem = str(error)\n"
-        "        return None", "tests/test_staging.py tests/test_csv_format.py",
+        "        return None", "tests/test_staging.py -k what_the_parser_says",
     ),
     Mutation(
         "P10", "digests of a model are not compared", "charrnn/files.py",
