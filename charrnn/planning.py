@@ -175,7 +175,7 @@ def sample_names(source: Source, column: str, limit: int = 200_000) -> pa.Chunke
     skip = 0  # rows before the next one that is taken
     for table in source.tables:
         for group in table.groups:
-            names = read_groups(table.path, [group], [column])[column]
+            names = read_groups([group], [column])[column]
             chunks.append(as_large_string(names).take(pa.array(np.arange(skip, group.rows, step))))
             skip = (skip - group.rows) % step
     return pa.chunked_array([c for names in chunks for c in names.chunks], pa.large_string())

@@ -100,8 +100,9 @@ class _Worker:
     def score(self, index: int) -> Receipt | CharrnnError:
         """Score a partition into the workers' folder."""
         partition = self.plan.partitions[index]
-        if _state(partition.path) != self.job.inputs[partition.path]:
-            return ConfigError(_not_shared(partition.path, self.job.driver))
+        for path in {group.path for group in partition.groups}:
+            if _state(path) != self.job.inputs[path]:
+                return ConfigError(_not_shared(path, self.job.driver))
         try:
             return score_partition(partition, self.plan, self.scorer, self.job.options)
         except CharrnnError as error:
@@ -158,7 +159,10 @@ def score_partitions_on_ray(
                 token=token,
                 driver=platform.node(),
                 libraries=_libraries(),
-                inputs={path: _state(path) for path in {p.path for p in plan.partitions}},
+                inputs={
+                    path: _state(path)
+                    for path in {group.path for p in plan.partitions for group in p.groups}
+                },
                 umask=_umask(),
             )
             most = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
@@ -353,5 +357,8 @@ def _absolute(plan: RunPlan) -> RunPlan:
     return replace(
         plan,
         destination=plan.destination.absolute(),
-        partitions=tuple(replace(p, path=p.path.absolute()) for p in plan.partitions),
+        partitions=tuple(
+            replace(p, groups=tuple(replace(g, path=g.path.absolute()) for g in p.groups))
+            for p in plan.partitions
+        ),
     )

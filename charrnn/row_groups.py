@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["Group", "TableFile", "open_parquet", "parquet_file", "read_groups", "write_groups"]
 
+import itertools
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError
 from charrnn.files import scratch_file
 
+_NOWHERE = -1  # place of the rows of a Parquet file that has none
+
 
 @dataclass(frozen=True)
 class Group:
     """Some rows that are read together.
 
     Attributes:
+        path: the file they are in.
         rows: their number.
         size: their bytes, uncompressed.
         first_row: number of rows before them in the file.
@@ -34,6 +38,7 @@ class Group:
         crc32: of its bytes in a staged copy; None in Parquet, whose pages have their own.
     """
 
+    path: Path
     rows: int
     size: int
     first_row: int
@@ -43,7 +48,8 @@ class Group:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table on disk; its groups are all of its rows, in order."""
+    """A table on disk. Its groups are all of its rows, in order; a table without rows has one group
+    of none."""
 
     path: Path
     schema: pa.Schema
@@ -78,9 +84,10 @@ def parquet_file(path: Path) -> TableFile:
     groups, first_row = [], 0
     for g in range(footer.num_row_groups):
         found = footer.row_group(g)
-        groups.append(Group(found.num_rows, found.total_byte_size, first_row, g))
+        groups.append(Group(path, found.num_rows, found.total_byte_size, first_row, g))
         first_row += found.num_rows
-    return TableFile(path, footer.schema.to_arrow_schema(), tuple(groups))
+    schema = footer.schema.to_arrow_schema()
+    return TableFile(path, schema, tuple(groups or [Group(path, 0, 0, 0, _NOWHERE)]))
 
 
 def write_groups(
@@ -97,25 +104,30 @@ def write_groups(
                 part = batch.slice(first, most_rows)
                 content = part.serialize()
                 size, checksum = head.size + content.size, zlib.crc32(content, known)
-                groups.append(Group(part.num_rows, size, first_row, place, checksum))
+                groups.append(Group(path, part.num_rows, size, first_row, place, checksum))
                 file.write(head)
                 file.write(content)
                 place, first_row = place + size, first_row + part.num_rows
         if not groups:
-            file.write(head)
+            groups.append(Group(path, 0, file.write(head), 0, 0, known))
     return TableFile(path, schema, tuple(groups))
 
 
-def read_groups(
-    path: Path, groups: Sequence[Group], columns: Sequence[str] | None = None
-) -> pa.Table:
-    """Read groups of a file that lie side by side, all columns or some, checksums verified.
+def read_groups(groups: Iterable[Group], columns: Sequence[str] | None = None) -> pa.Table:
+    """Read groups of rows, at least one, of one file or of several with the same schema; all
+    columns or some, checksums verified.
 
     Raises:
-        DataError: the file is damaged, or gives another number of rows than it promised.
+        DataError: a file is damaged, or gives another number of rows than it promised.
     """
-    first = groups[0].first_row if groups else 0
+    of_file = itertools.groupby(groups, lambda group: group.path)
+    return pa.concat_tables([_read_some(path, list(some), columns) for path, some in of_file])
+
+
+def _read_some(path: Path, groups: list[Group], columns: Sequence[str] | None) -> pa.Table:
+    """Read groups of one file that lie side by side."""
     promised = sum(group.rows for group in groups)
+    first = groups[0].first_row
     try:
         read = _read_parquet if path.suffix == ".parquet" else _read_staged
         table = read(path, groups, columns)
@@ -134,13 +146,13 @@ def read_groups(
     return table
 
 
-def _read_parquet(path: Path, groups: Sequence[Group], columns: Sequence[str] | None) -> pa.Table:
+def _read_parquet(path: Path, groups: list[Group], columns: Sequence[str] | None) -> pa.Table:
     with open_parquet(path, _footer_of(path)) as reader:
-        places = [group.place for group in groups]
+        places = [group.place for group in groups if group.place != _NOWHERE]
         return reader.read_row_groups(places, columns=columns, use_threads=False)
 
 
-def _read_staged(path: Path, groups: Sequence[Group], columns: Sequence[str] | None) -> pa.Table:
+def _read_staged(path: Path, groups: list[Group], columns: Sequence[str] | None) -> pa.Table:
     tables = []
     with path.open("rb") as file:
         for group in groups:
@@ -149,9 +161,6 @@ def _read_staged(path: Path, groups: Sequence[Group], columns: Sequence[str] | N
             if zlib.crc32(content) != group.crc32:
                 raise OSError("checksum differs")
             tables.append(pa.ipc.open_stream(content).read_all())
-    if not tables:
-        with pa.ipc.open_stream(path.read_bytes()) as stream:
-            tables.append(stream.schema.empty_table())
     table = pa.concat_tables(tables)
     return table if columns is None else table.select(columns)
 

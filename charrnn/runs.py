@@ -276,7 +276,8 @@ def manifest_of(
         "model": plan.model,
         "options": plan.options,
         "inputs": [
-            {"name": f.path.name, "size": f.size, "sha256": f.sha256} for f in plan.source.files
+            {"name": f.path.name, "size": f.size, "sha256": f.sha256, "rows": table.rows}
+            for f, table in zip(plan.source.files, plan.source.tables, strict=True)
         ],
         "input_counts": plan.source.counts,
         "rows": plan.source.rows,

@@ -77,11 +77,10 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Partition:
-    """Some groups of rows of one file (an input or its staged copy); ``index`` is its place in the
-    output, ``first_row`` the number of rows before it in the whole input."""
+    """Some groups of rows, side by side, of one file or of several small ones; ``index`` is its
+    place in the output, ``first_row`` the number of rows before it in the whole input."""
 
     index: int
-    path: Path
     groups: tuple[Group, ...]
     first_row: int
 
@@ -309,37 +308,38 @@ def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedA
 def cut(source: Source, partition_rows: int) -> list[Partition]:
     """Cut the input into partitions of at most about ``partition_rows`` rows and
     ``PARTITION_BYTES``, along row groups; at least one, so that an empty input has a part too.
+    Small files make one partition together.
 
     A few million rows are cut smaller, so that there is a share for every worker; the cut depends
     on the input alone, so that a rerun finds its parts whatever the machine."""
     partition_rows = min(partition_rows, max(_SMALL_PARTITION, -(-source.rows // _SHARES)))
+    every = [group for table in source.tables for group in table.groups]
     partitions: list[Partition] = []
     first_row = 0
-    for table in source.tables:
-        for groups in _together(table.groups, partition_rows):
-            partitions.append(Partition(len(partitions), table.path, groups, first_row))
-            first_row += partitions[-1].rows
-    return partitions or [Partition(0, source.tables[0].path, (), 0)]
+    for groups in _together((group for group in every if group.rows), partition_rows):
+        partitions.append(Partition(len(partitions), groups, first_row))
+        first_row += partitions[-1].rows
+    return partitions or [Partition(0, (every[0],), 0)]
 
 
 def _together(groups: Iterable[Group], most_rows: int) -> Iterator[tuple[Group, ...]]:
-    """Yield groups of a file that make one partition, so that none of them is empty."""
+    """Yield groups that make one partition."""
     taken: list[Group] = []
     rows = size = 0
     for group in groups:
-        if rows and (rows + group.rows > most_rows or size + group.size > PARTITION_BYTES):
+        if taken and (rows + group.rows > most_rows or size + group.size > PARTITION_BYTES):
             yield tuple(taken)
             taken, rows, size = [], 0, 0
         taken.append(group)
         rows, size = rows + group.rows, size + group.size
-    if rows:
+    if taken:
         yield tuple(taken)
 
 
 def read_partition(partition: Partition) -> pa.Table:
     """Read the rows of a partition, all columns, checksums verified where there are any; raises as
     ``row_groups.read_groups`` does."""
-    return read_groups(partition.path, partition.groups)
+    return read_groups(partition.groups)
 
 
 def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:

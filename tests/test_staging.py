@@ -36,7 +36,7 @@ def staged(
     source = tmp_path / f"people{suffix}"
     source.write_bytes(content)
     found = stage_csv(source, tmp_path / "staged.arrows", csv=CsvFormat(multiline=multiline))
-    return read_groups(found.table.path, found.table.groups), found.counts
+    return read_groups(found.table.groups), found.counts
 
 
 def rows_of(table: pa.Table) -> list[list[str | None]]:
@@ -227,7 +227,7 @@ def test_staged_file_has_bounded_groups(tmp_path: Path) -> None:
     )
     for first, last in ((0, len(table.groups)), (1, 3), (len(table.groups) - 1, len(table.groups))):
         groups = table.groups[first:last]
-        found = read_groups(table.path, groups)["id"].to_pylist()
+        found = read_groups(groups)["id"].to_pylist()
         start = groups[0].first_row
         assert found == [str(i) for i in range(start, start + sum(g.rows for g in groups))]
 
@@ -237,19 +237,19 @@ def test_any_flipped_bit_of_a_staged_copy_is_noticed(tmp_path: Path) -> None:
     source.write_bytes(b"name,id\n" + b"".join(b"Katoro,%d\n" % i for i in range(50)))
     table = stage_csv(source, tmp_path / "staged.arrows", group_rows=20).table
     whole = table.path.read_bytes()
-    expected = read_groups(table.path, table.groups)
+    expected = read_groups(table.groups)
     draw = random.Random(0)
     for bit in draw.sample(range(len(whole) * 8), 400):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         table.path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"staged\.arrows is damaged between rows 0 and 50"):
-            read_groups(table.path, table.groups)
+            read_groups(table.groups)
     table.path.write_bytes(whole[:-1])
     with pytest.raises(DataError, match="is damaged"):
-        read_groups(table.path, table.groups)
+        read_groups(table.groups)
     table.path.write_bytes(whole)
-    assert read_groups(table.path, table.groups).equals(expected)
+    assert read_groups(table.groups).equals(expected)
 
 
 def test_staging_again_replaces_what_was_staged(tmp_path: Path) -> None:
