@@ -490,7 +490,7 @@ def test_damaged_part_is_done_again_and_the_others_are_not(
 def test_left_over_temporary_files_are_not_published(half_done: tuple[RunPlan, Scorer]) -> None:
     plan, scorer = half_done
     (plan.staging / "part-00001.parquet.999.tmp").write_bytes(b"half a part")
-    (plan.staging / "input-00000.parquet").write_bytes(b"a staged input")
+    (plan.staging / "input-00000.arrows").write_bytes(b"a staged input")
     run = finish(plan, scorer, ScoreOptions())
     names = {p.name for p in run.iterdir()}
     assert names == {f"part-0000{i}.parquet" for i in range(3)} | {"manifest.json", "SHA256SUMS"}

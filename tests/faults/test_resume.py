@@ -161,7 +161,7 @@ def rounds_of_eight(server: Server, folder: Path, rounds: int) -> list[str]:
 
 MOMENTS = (  # the operation before which the input changes
     ("mkdir", "staging"),  # after its digest was taken
-    ("replace", "input-00000.parquet"),  # after it was copied
+    ("replace", "part-00000.parquet"),  # after it was copied
     ("replace", "manifest.json"),  # after it was scored
     ("replace", "SHA256SUMS"),  # before the last look
 )
