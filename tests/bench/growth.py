@@ -384,6 +384,9 @@ def main() -> None:
         print("\n".join(lines))
         return common.write_section(Path(arguments.plan_page), "plan", lines)
     found = [m for m in found if arguments.only and m.dimension != arguments.only]
+    made = {k: how for k, how in known.get("made", {}).items() if k in {m.dimension for m in found}}
+    here = common.circumstances("torch", "polars", "pyarrow")
+    given = common.command("growth.py", parser, arguments)
     skipped, started = [], time.monotonic()
     for point in points(arguments.base_rows, arguments.max_rows):
         if arguments.only and point.dimension != arguments.only:
@@ -399,15 +402,15 @@ def main() -> None:
                 found.append(measure(point, Path(work), repeat))
             m = found[-1]
             print(f"{where}: {m.per_million:.2f} s per million, {m.memory:,.0f} MB", flush=True)
-            here = common.circumstances("torch", "polars", "pyarrow")
-            facts = {"circumstances": here, "cores": common.cores()}
+            made[m.dimension] = f"`{given}`: {here}"
+            facts = {"circumstances": here, "cores": common.cores(), "made": made}
             record.write_text(json.dumps({**facts, "points": [asdict(m) for m in found]}, indent=1))
     found.sort(key=lambda m: (list(TITLES).index(m.dimension), m.value))
-    given = common.command("growth.py", parser, arguments)
-    lines = [
-        "## Growth",
+    lines = ["## Growth", ""]
+    for how in dict.fromkeys(made.values()):
+        lines.append(f"- {', '.join(d for d in made if made[d] == how)}: {how}.")
+    lines += [
         "",
-        f"`{given}`: {common.circumstances('torch', 'polars', 'pyarrow')}. "
         f"Tables of {arguments.base_rows:,} rows where rows are not what varies.",
         "",
         *table(found),
