@@ -134,6 +134,8 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
         "people",
         "--model",
         "pretrained-tiny",
+        "--partition-rows",
+        "31",  # a part for each file
         "--workers",
         "1",
         "--device",
