@@ -15,7 +15,7 @@ bench:
 faults:
 	$(PYTHON) tests/faults/long.py --record outputs/faults.json
 
-# Break each promise on purpose, and see that a test fails; takes some minutes.
+# Break each promise on purpose, and see that a test fails; takes a quarter of an hour.
 mutations:
 	$(PYTHON) tests/faults/mutations.py
 
