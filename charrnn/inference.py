@@ -59,11 +59,18 @@ class Engine:
     Args:
         network: used as it stands (call ``eval()`` first), on the device where it is.
         batch_size: names in one pass, at most; on a CPU there may be fewer.
+        check: called before every pass; what it raises ends the work.
     """
 
-    def __init__(self, network: CharRNN, batch_size: int = _CHUNK_NAMES) -> None:
+    def __init__(
+        self,
+        network: CharRNN,
+        batch_size: int = _CHUNK_NAMES,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.network = network
         self.batch_size = batch_size
+        self.check = check
         on_cpu = network.h2o.weight.device.type == "cpu"
         self._plain_size = min(batch_size, _PLAIN_NAMES) if on_cpu else batch_size
         plain = type(network) is not CharRNN or network.config.pooling != "last"
@@ -87,7 +94,7 @@ class Engine:
             block = chosen[start : start + size]
             logits: Tensor = self.network.h2o.bias.repeat(len(block), 1)
             for direction, reading in zip(self._directions, readings, strict=True):
-                direction.add_logits(logits, reading, block, self.batch_size)
+                direction.add_logits(logits, reading, block, self.batch_size, self.check)
             for first in range(0, len(block), _ANSWER_ROWS):
                 some = slice(first, first + _ANSWER_ROWS)
                 yield block[some], logits[some]
@@ -99,6 +106,7 @@ class Engine:
         step, first = max(1, min(self._plain_size // longer, len(rows))), 0
         while first < len(rows):
             some = rows[first : first + step]
+            self.check()
             try:
                 logits = self.network(self._ids(encoded, some))
             except torch.OutOfMemoryError:
@@ -198,7 +206,14 @@ class _Direction:
         """Whether a step needs the parent's state itself, and not its product alone."""
         return self.step is not _rnn_step
 
-    def add_logits(self, logits: Tensor, reading: _Reading, rows: Counts, batch_size: int) -> None:
+    def add_logits(
+        self,
+        logits: Tensor,
+        reading: _Reading,
+        rows: Counts,
+        batch_size: int,
+        check: Callable[[], None],
+    ) -> None:
         """Add to the logits of N names, ``(N, L)``, what this direction has to say."""
         order = reading.sorted(rows)
         mean = 2 + int(reading.lengths[rows].mean())  # symbols in a name
@@ -207,6 +222,7 @@ class _Direction:
         size = min(max(1, min(limits)), len(rows))
         space = _Space.of(self, size)
         for first in range(0, len(rows), size):
+            check()
             chunk = order[first : first + size]
             trie = _Trie.of(*reading.columns(rows[chunk]))
             found = self._walk(trie, space)

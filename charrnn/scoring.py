@@ -73,8 +73,8 @@ class Scorer:
         self.device = pick_device(device)
         self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
-        self.engine = Engine(self.network, self.batch_size)
-        self.stopping = threading.Event()  # set: whoever is scoring gives up at the next batch
+        self.engine = Engine(self.network, self.batch_size, self._check_stopping)
+        self.stopping = threading.Event()  # set: whoever is scoring gives up at the next pass
 
     def replicas(self) -> list[Scorer]:
         """Return this scorer and, where it is on ``cuda`` without a number, one more for each
@@ -226,8 +226,6 @@ class Scorer:
         answer = self._answer(options, found.ranked.shape[1])
         batches = []
         for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0)):
-            if self.stopping.is_set():
-                raise CharrnnError("scoring was stopped")
             batches.append((rows, answer(logits)))
         if batches:
             chosen, answers = zip(*batches, strict=True)
@@ -243,6 +241,10 @@ class Scorer:
             found.unfamiliarity = known.characters.unfamiliarity(encoded)
         found.abstain_below(options.min_confidence)
         return found
+
+    def _check_stopping(self) -> None:
+        if self.stopping.is_set():
+            raise CharrnnError("scoring was stopped")
 
     def _answer(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
         """Return what turns logits, ``(B, L)``, into the first four arrays of ``Predictions`` and,
@@ -348,7 +350,7 @@ def score_partitions(
     writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. Workers take turns
     in getting a GPU of their own, where there are several. ``on_part`` is called as parts finish.
     The first failure, or an interrupt, stops the run: parts in work are dropped at their next
-    batch, finished ones stay for a rerun.
+    pass, finished ones stay for a rerun.
     """
     if workers < 1:
         raise ConfigError(f"workers are {workers}; there must be at least 1")

@@ -213,6 +213,22 @@ def test_threads_share_an_engine() -> None:
         assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("pooling", ["last", "last_mean_max"])  # with the trie and without
+def test_work_ends_at_the_next_pass_when_the_check_says_so(pooling: str) -> None:
+    checks = []
+
+    def check() -> None:
+        checks.append(1)
+        if len(checks) == 3:
+            raise KeyboardInterrupt
+
+    network = make_network(LATIN_VOCABULARY, pooling=pooling)
+    engine = Engine(network, 100, check)
+    with pytest.raises(KeyboardInterrupt):
+        list(engine.logits(encode(LATIN_VOCABULARY, many_names(3000))))
+    assert len(checks) == 3
+
+
 def test_answers_of_two_calls_may_be_taken_in_turn() -> None:
     engine = Engine(make_network(BARE), 3)
     encoded = encode(BARE, NASTY)
