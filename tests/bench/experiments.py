@@ -52,8 +52,8 @@ validation folds 8, 7 and 6 and as many seeds as its second column says, and mea
 {names} names of these folds; one temperature a fit. Δ: minus the default of the same seeds, name \
 by name, ± its standard error; that leaves out what another seed does (two seeds of the default \
 differ by 0.3 points and 0.006 nats). KB: what a file holds of the network. Names/s: different \
-names in a second of processor time, encoded beforehand; empty for networks that the engine does not \
-know. Training is in seconds of processor time, with the fits of a teacher.
+names in a second of processor time, encoded beforehand; empty for networks that the engine does \
+not know. Training is in seconds of processor time, with the fits of a teacher.
 """
 
 
