@@ -1,13 +1,14 @@
 """What was tried for the default and tiny presets, measured on validation names, as a table.
 
-    python tests/bench/experiments.py                    # all; about half an hour on one core
+    python tests/bench/experiments.py                    # all; 1.5 hours on one core for each seed
     python tests/bench/experiments.py --only cell tiny   # those whose name contains one of these
 
-Every variant is fitted without fold 9 (the test fold, never looked at here) for validation folds 8
-and 7, the slow ones for fold 8 alone, and measured on all their names: one standard error of the
-accuracy is 0.6 points, on one fold 0.8. Compared name by name with the default (seed 0) a
-difference says more; but another seed alone moves it, too: see the default's own. Writes
-docs/experiments.md.
+Every variant is fitted without fold 9 (the test fold, never looked at here) for validation folds
+8, 7 and 6, once for every seed, and measured on all names of these folds, calibrated by one
+temperature a fit. What the fits answer is kept in ``--results``, so that an interrupted run goes
+on, and the page, docs/experiments.md, always has every variant with results. A variant is compared
+name by name with the default of the same folds and seeds; the standard error of that says what
+other names would have given, not what other seeds would.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import pyarrow as pa
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from charrnn.calibration import fit_temperature, softmax
 from charrnn.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
@@ -37,8 +39,22 @@ from charrnn.synthetic import synthetic_names
 from charrnn.text import normalise
 from charrnn.training import PRESETS, Preset, Taught, fit
 
-BOTH_FOLDS = (8, 7)
-ONE_FOLD = (8,)
+FOLDS = (8, 7, 6)
+NGRAMS = "char 1-5-grams + logistic regression"
+WORDS = "## What it says"  # from here on the page is written by hand, and kept
+HEAD = """# What was tried
+
+Made by `python tests/bench/experiments.py --seeds {seeds}` on {date}, {machine}, {cores} cores \
+(shared), one thread, torch {torch}.
+
+Every variant is the default with the one change named, fitted without the test fold for \
+validation folds 8, 7 and 6 and as many seeds as its second column says, and measured on all \
+{names} names of these folds; one temperature a fit. Δ: minus the default of the same seeds, name \
+by name, ± its standard error; that leaves out what another seed does (two seeds of the default \
+differ by 0.3 points and 0.006 nats). KB: what a file holds of the network. Names/s: different \
+names in a second of processor time, encoded beforehand; empty for networks that the engine does \
+not know. Training is in seconds of processor time, with the fits of a teacher.
+"""
 
 
 # --- networks that the library does not have ------------------------------------------------------
@@ -96,6 +112,60 @@ class FiveGrams(CharRNN):
         self.ngrams = self.Table(config.ngram_buckets, config.label_count, config.ngram_dropout)
 
 
+class _Beside(torch.autograd.Function):
+    """Passes logits on as they are, and on the way back adds a loss of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, loss: Tensor) -> Tensor:
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return gradient, gradient.new_ones(())
+
+
+class Foretelling(CharRNN):
+    """Also learns to foretell the next character from every state (Dai & Le 2015); scored without
+    that output layer, at the cost of a network that never had it."""
+
+    weight = 0.3
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.h2next = nn.Linear(config.hidden_size, config.vocabulary_size + 1)
+
+    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if not self.training or lengths is None:
+            return super().forward(ids, lengths)
+        ids, own = ids.long(), lengths.clamp(min=1)
+        hidden = self.forward_rnn(self._inputs(self.forward_rnn, ids), own, True)  # (B, T, H)
+        following = self.h2next(self.dropout(hidden[:, :-1]))
+        loss = F.cross_entropy(following.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=0)
+        logits = self.h2o(self.dropout(hidden[:, -1]))
+        if self.ngrams is not None:
+            logits = logits + self.ngrams(ids, own)
+        found: Tensor = _Beside.apply(logits, self.weight * loss)  # type: ignore[no-untyped-call]
+        return found
+
+
+class ForetellingLess(Foretelling):
+    weight = 0.1
+
+
+class ForetellingMore(Foretelling):
+    weight = 1.0
+
+
+class ForetellingFiveGrams(Foretelling):
+    """... and the wide part sees 5-grams."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.ngrams = FiveGrams.Table(
+            config.ngram_buckets, config.label_count, config.ngram_dropout
+        )
+
+
 class NgramsOnly(CharRNN):
     """The wide part alone: a linear model of hashed n-grams."""
 
@@ -116,10 +186,10 @@ class NgramsOnly(CharRNN):
 class Variant:
     """One line of the table: a preset with changes, a network, a way to change the examples.
 
-    With several ``seeds`` the probabilities are averaged (an ensemble), or with ``pick`` the seed
-    best on every second validation name is taken and measured on the others. ``average_last``
-    averages the weights of that many last epochs. ``taught`` adds names with the default's answers:
-    made-up ones, or the training names, answered by one that did not see them.
+    With several ``members`` the probabilities of as many seeds are averaged (an ensemble), or with
+    ``pick`` the seed best on one half of the validation names answers for the other.
+    ``average_last`` averages the weights of that many last epochs. ``taught`` adds names with the
+    default's answers: made-up ones, or the training names, answered by one that did not see them.
     """
 
     name: str
@@ -128,16 +198,26 @@ class Variant:
     train: dict[str, Any] = field(default_factory=dict)
     build: Callable[[ModelConfig], CharRNN] = CharRNN
     examples: Callable[[Corpus, Examples], Examples] = lambda corpus, examples: examples
-    seeds: Sequence[int] = (0,)
+    members: int = 1
     pick: bool = False
     average_last: int = 0
     taught: Literal["", "made-up", "out-of-fold"] = ""
-    folds: Sequence[int] = BOTH_FOLDS
 
     @property
-    def is_default(self) -> bool:
-        """Whether it fits the preset as it is, whatever is done with the answers."""
-        return replace(self, seeds=(0,), pick=False, folds=BOTH_FOLDS) == Variant(self.name)
+    def fitted_as(self) -> str:
+        """The name of its fits: variants that only differ in what is done with the answers share
+        them."""
+        plain = replace(self, members=1, pick=False)
+        return "default" if plain == Variant(self.name) else self.name
+
+    def of_seed(self, seed: int) -> Preset:
+        """Return the preset with this variant's changes."""
+        base = PRESETS[self.preset]
+        return replace(
+            base,
+            model={**base.model, **self.model},
+            train=replace(base.train, seed=seed, **self.train),
+        )
 
 
 def with_typos(corpus: Corpus, examples: Examples) -> Examples:
@@ -180,204 +260,237 @@ def backwards(corpus: Corpus, examples: Examples) -> Examples:
 
 
 BOTH = {"cell": "gru", "bidirectional": True}
+WIDE, TABLE_18 = {"hidden_size": 192}, {"ngram_buckets": 2**18}
 VARIANTS = [
     Variant("default"),
-    Variant("default, seed 1", seeds=(1,)),
-    Variant("default, seed 2", seeds=(2,)),
+    Variant("one direction, 64 hidden", model={"hidden_size": 64}),
+    Variant("160 hidden", model={"hidden_size": 160}),
+    Variant("192 hidden", model=WIDE),
+    Variant("256 hidden", model={"hidden_size": 256}),
+    Variant("embedding of 96", model={"embedding_size": 96}),
     Variant("two directions", model={"bidirectional": True}),
     Variant("two directions of 64", model={"bidirectional": True, "hidden_size": 64}),
-    Variant("narrower: 64 hidden", model={"hidden_size": 64}),
-    Variant("wider: 256 hidden", model={"hidden_size": 256}, folds=ONE_FOLD),
     Variant("pooling: last, mean and maximum", model={"pooling": "last_mean_max"}),
+    Variant("next character too, weight 0.1", build=ForetellingLess),
+    Variant("next character too", build=Foretelling),
+    Variant("next character too, weight 1", build=ForetellingMore),
+    Variant("next character too, 160 hidden", model={"hidden_size": 160}, build=Foretelling),
+    Variant("next character too, 192 hidden", model=WIDE, build=Foretelling),
+    Variant("next character too, 2^18 rows", model=TABLE_18, build=Foretelling),
+    Variant("next character too, 5-grams in 2^18 rows", model=TABLE_18, build=ForetellingFiveGrams),
+    Variant(
+        "next character too, 192 hidden, 5-grams in 2^18 rows",
+        model=WIDE | TABLE_18,
+        build=ForetellingFiveGrams,
+    ),
     Variant("no n-grams", model={"ngram_buckets": 0}),
     Variant("n-grams alone, no recurrence", build=NgramsOnly),
-    Variant("n-grams in 2^13 buckets", model={"ngram_buckets": 2**13}),
-    Variant("n-grams in 2^15 buckets", model={"ngram_buckets": 2**15}),
-    Variant("n-grams in 2^18 buckets", model={"ngram_buckets": 2**18}),
-    Variant("1- to 5-grams in 2^18 buckets", model={"ngram_buckets": 2**18}, build=FiveGrams),
+    Variant("n-grams in 2^13 rows", model={"ngram_buckets": 2**13}),
+    Variant("n-grams in 2^15 rows", model={"ngram_buckets": 2**15}),
+    Variant("n-grams in 2^16 rows", model={"ngram_buckets": 2**16}),
+    Variant("n-grams in 2^18 rows", model=TABLE_18),
+    Variant("1- to 5-grams in 2^16 rows", model={"ngram_buckets": 2**16}, build=FiveGrams),
+    Variant("1- to 5-grams in 2^18 rows", model=TABLE_18, build=FiveGrams),
+    Variant("n-gram dropout 0.2", model={"ngram_dropout": 0.2}),
     Variant("n-gram dropout 0.3", model={"ngram_dropout": 0.3}),
+    Variant("dropout 0.35", model={"dropout": 0.35}),
+    Variant("weight decay 0.06", train={"weight_decay": 0.06}),
+    Variant("weight decay 0.1", train={"weight_decay": 0.1}),
+    Variant("weight decay 0.3", train={"weight_decay": 0.3}),
+    Variant("learning rate 6e-3", train={"learning_rate": 6e-3}),
+    Variant("batches of 64", train={"batch_size": 64}),
+    Variant("16 epochs", train={"epochs": 16}),
     Variant("logit adjustment 0", train={"logit_adjustment": 0.0}),
-    Variant("logit adjustment 0.5", train={"logit_adjustment": 0.5}, folds=ONE_FOLD),
-    Variant("logit adjustment 1 (balanced)", train={"logit_adjustment": 1.0}, folds=ONE_FOLD),
+    Variant("logit adjustment 0.1", train={"logit_adjustment": 0.1}),
+    Variant("logit adjustment 0.5", train={"logit_adjustment": 0.5}),
+    Variant("logit adjustment 1 (balanced)", train={"logit_adjustment": 1.0}),
     Variant("label smoothing 0.05", train={"label_smoothing": 0.05}),
-    Variant("doubtful labels dropped", examples=without_doubtful, folds=ONE_FOLD),
-    Variant("out-of-fold answers beside the labels", taught="out-of-fold", folds=ONE_FOLD),
-    Variant("character noise", examples=with_typos, folds=ONE_FOLD),
+    Variant("doubtful labels dropped", examples=without_doubtful),
+    Variant("out-of-fold answers beside the labels", taught="out-of-fold"),
+    Variant("character noise", examples=with_typos),
     Variant("weights of the last 4 epochs averaged", average_last=4),
-    Variant("best of 3 seeds", seeds=(0, 1, 2), pick=True),
-    Variant("ensemble of 3", seeds=(0, 1, 2)),
-    Variant("taught by itself on made-up names", taught="made-up", folds=ONE_FOLD),
-    Variant("tiny", preset="tiny", taught="made-up", folds=ONE_FOLD),
-    Variant("tiny, not taught", preset="tiny", folds=ONE_FOLD),
-    Variant("tiny, not taught, right to left", preset="tiny", examples=backwards, folds=ONE_FOLD),
-    Variant("seed", preset="seed", folds=ONE_FOLD),
-    Variant("cell: GRU", model={"cell": "gru"}, folds=ONE_FOLD),
-    Variant("cell: LSTM", model={"cell": "lstm"}, folds=ONE_FOLD),
-    Variant("cell: GRU, two directions", model=BOTH, folds=ONE_FOLD),
-    Variant("cell: GRU, two directions, seed 1", model=BOTH, seeds=(1,), folds=ONE_FOLD),
-    Variant("cell: GRU, two directions, 2 layers", model=BOTH, build=PackedGRU, folds=ONE_FOLD),
-    Variant(
-        "cell: GRU, two directions, attention pooling", model=BOTH, build=Attention, folds=ONE_FOLD
-    ),
-    Variant(
-        "cell: GRU, two directions, no n-grams", model={**BOTH, "ngram_buckets": 0}, folds=ONE_FOLD
-    ),
+    Variant("best of 3 seeds", members=3, pick=True),
+    Variant("ensemble of 3", members=3),
+    Variant("taught by itself on made-up names", taught="made-up"),
+    Variant("cell: GRU", model={"cell": "gru"}),
+    Variant("cell: LSTM", model={"cell": "lstm"}),
+    Variant("cell: GRU, two directions", model=BOTH),
+    Variant("cell: GRU, two directions, no n-grams", model={**BOTH, "ngram_buckets": 0}),
+    Variant("cell: GRU, two directions, 2 layers", model=BOTH, build=PackedGRU),
+    Variant("cell: GRU, two directions, attention pooling", model=BOTH, build=Attention),
+    Variant("tiny", preset="tiny", taught="made-up"),
+    Variant("tiny, not taught", preset="tiny"),
+    Variant("tiny, not taught, right to left", preset="tiny", examples=backwards),
+    Variant("seed", preset="seed"),
 ]
 
 
 # --- measuring ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """One fit: validation logits ``(M, L)``, the network, and what it took."""
-
-    logits: Any
-    network: CharRNN
-    seconds: float
-
-
 class Experiments:
-    """Fits variants on one corpus; fits the plain default once for each fold and seed."""
+    """Fits variants on one corpus and keeps what the fits answer, one file for each in
+    ``results``: logits ``(M, L)`` of a fold's names, seconds of processor time, bytes stored."""
 
-    def __init__(self, corpus: Corpus, folder: Path) -> None:
+    def __init__(self, corpus: Corpus, results: Path) -> None:
         self.corpus = corpus
-        self.folder = folder
-        self._defaults: dict[tuple[int, int], Fitted] = {}
+        self.results = results
+        self.splits = {f: honest_split(corpus, test_fold=9, validation_fold=f) for f in FOLDS}
+        self.truth = np.concatenate([s.validation.label_ids for s in self.splits.values()])
+        results.mkdir(parents=True, exist_ok=True)
 
-    def fit(self, variant: Variant, fold: int, seed: int) -> Fitted:
-        """Fit a variant once."""
-        if not variant.is_default:
-            return self._fit(variant, fold, seed)
-        if (fold, seed) not in self._defaults:
-            self._defaults[fold, seed] = self._fit(variant, fold, seed)
-        return self._defaults[fold, seed]
+    def path(self, name: str, fold: int, seed: int) -> Path:
+        return self.results / f"{name.replace('/', ' ')} fold {fold} seed {seed}.npz"
 
-    def _fit(self, variant: Variant, fold: int, seed: int) -> Fitted:
-        split, base = self.split(fold), PRESETS[variant.preset]
-        preset = replace(
-            base,
-            model={**base.model, **variant.model},
-            train=replace(base.train, seed=seed, **variant.train),
-        )
-        checkpoint = self.folder / "last"
-        states: list[dict[str, Tensor]] = []
+    def ensure(self, variant: Variant, seed: int) -> None:
+        """Fit a variant for all folds where that was not done before."""
+        for member in range(variant.members):
+            for fold, split in self.splits.items():
+                path = self.path(variant.fitted_as, fold, seed + member)
+                if not path.exists():
+                    np.savez(path, **self._fitted(variant, split, seed + member))
 
-        def keep(_: Any) -> None:
-            tensors = load(checkpoint.read_bytes()[32:])
-            network = {k: v for k, v in tensors.items() if k.startswith("network.")}
-            states.append({k.removeprefix("network."): v for k, v in network.items()})
+    def ensure_ngrams(self) -> None:
+        """Fit the n-gram baseline likewise; it has no seed."""
+        for fold, split in self.splits.items():
+            path = self.path(NGRAMS, fold, 0)
+            if path.exists():
+                continue
+            started, labels = time.process_time(), len(self.corpus.labels)
+            parts = [[normalise(n) for n in p.names] for p in (split.train, split.validation)]
+            found = ngram_probabilities(parts[0], split.train.label_ids, parts[1], labels)
+            np.savez(path, logits=np.log(found), seconds=time.process_time() - started, bytes=0)
 
-        started = time.process_time()
-        taught = self.taught(variant, fold, split)
-        fitted = fit(
-            preset.model_config(len(self.corpus.labels)),
-            preset.train,
-            preset.vocabulary,
-            variant.examples(self.corpus, split.train),
-            taught=taught,
-            build=variant.build,
-            checkpoint=checkpoint if variant.average_last else None,
-            on_epoch=keep if variant.average_last else lambda record: None,
-        )
-        network = fitted.network
-        if variant.average_last:
-            last = states[-variant.average_last :]
-            mean = {name: torch.stack([s[name] for s in last]).mean(dim=0) for name in last[0]}
-            network.load_state_dict(mean)
+    def _fitted(self, variant: Variant, split: Split, seed: int) -> dict[str, Any]:
+        preset, started = variant.of_seed(seed), time.process_time()
+        network = self._network(variant, split, seed)
         seconds = time.process_time() - started
         names = split.validation.names
         if variant.examples is backwards:
             names = backwards(self.corpus, split.validation).names
-        return Fitted(_logits(network, preset, names), network, seconds)
+        kept = {k: v for k, v in network.state_dict().items() if not k.startswith("h2next")}
+        stored = sum(t.numel() * t.element_size() for t in to_stored(kept).values())
+        return {"logits": _logits(network, preset, names), "seconds": seconds, "bytes": stored}
 
-    def split(self, fold: int) -> Split:
-        """Return the split without the test fold, validated on ``fold``."""
-        return honest_split(self.corpus, test_fold=9, validation_fold=fold)
+    def _network(self, variant: Variant, split: Split, seed: int) -> CharRNN:
+        preset = variant.of_seed(seed)
+        states: list[dict[str, Tensor]] = []
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Path(folder) / "last"
 
-    def taught(self, variant: Variant, fold: int, split: Split) -> Taught | None:
+            def keep(_: Any) -> None:
+                tensors = load(checkpoint.read_bytes()[32:])
+                network = {k: v for k, v in tensors.items() if k.startswith("network.")}
+                states.append({k.removeprefix("network."): v for k, v in network.items()})
+
+            network = fit(
+                preset.model_config(len(self.corpus.labels)),
+                preset.train,
+                preset.vocabulary,
+                variant.examples(self.corpus, split.train),
+                taught=self._taught(variant, split, seed),
+                build=variant.build,
+                checkpoint=checkpoint if variant.average_last else None,
+                on_epoch=keep if variant.average_last else lambda record: None,
+            ).network
+        if variant.average_last:
+            last = states[-variant.average_last :]
+            mean = {name: torch.stack([s[name] for s in last]).mean(dim=0) for name in last[0]}
+            network.load_state_dict(mean)
+        return network
+
+    def _taught(self, variant: Variant, split: Split, seed: int) -> Taught | None:
         """Return further names with the plain default's calibrated probabilities."""
         if variant.taught == "out-of-fold":
             names = split.train.names
             return Taught(names, out_of_fold(self.corpus, split.train), len(names) // 2)
         if not variant.taught:
             return None
-        preset, tiny = PRESETS["default"], PRESETS["tiny"]
-        teacher = self.fit(VARIANTS[0], fold, 0)
-        temperature = fit_temperature(teacher.logits, split.validation.label_ids)
+        default, tiny = PRESETS["default"], PRESETS["tiny"]
+        teacher = self._network(VARIANTS[0], split, seed)
+        held_out = _logits(teacher, default, split.validation.names)
+        temperature = fit_temperature(held_out, split.validation.label_ids)
         names = synthetic_names(
             [normalise(n) for n in split.train.names],
             split.train.label_ids.tolist(),
             tiny.synthetic,
-            0,
+            seed,
         )
-        probabilities = softmax(_logits(teacher.network, preset, names), temperature)
+        probabilities = softmax(_logits(teacher, default, names), temperature)
         return Taught(names, probabilities.astype(np.float32), tiny.synthetic_per_epoch)
 
-    def answers(self, variant: Variant, fold: int) -> tuple[Any, list[Fitted]]:
-        """Return a variant's calibrated probabilities for a fold's names, and its fits."""
-        labels = self.split(fold).validation.label_ids
-        fits = [self.fit(variant, fold, seed) for seed in variant.seeds]
-        candidates = [softmax(f.logits, fit_temperature(f.logits, labels)) for f in fits]
-        if not variant.pick:
-            return np.mean(candidates, axis=0), fits
-        right = [(p[::2].argmax(axis=1) == labels[::2]).mean() for p in candidates]
-        return candidates[int(np.argmax(right))], fits
+    # --- the table --------------------------------------------------------------------------------
 
-    def measure(self, variant: Variant) -> str:
-        """Fit a variant for all validation folds; return its line of the table."""
-        found, seconds, fits = [], 0.0, []
-        for fold in variant.folds:
-            probabilities, fits = self.answers(variant, fold)
-            found.append(probabilities)
-            seconds += sum(f.seconds for f in fits) / len(variant.folds)
-        networks = 1 if variant.pick else len(fits)
-        stored = to_stored(fits[0].network.state_dict()).values()
-        size = networks * sum(t.numel() * t.element_size() for t in stored)
-        speed = names_per_second(fits[0].network, variant) / networks
-        cells = f"{size / 1000:,.0f} | {speed:,.0f} | {seconds:.0f}"
-        rows = slice(1, None, 2) if variant.pick else slice(None)
-        return self.line(variant.name, variant.folds, found, cells, rows)
+    def answers(self, variant: Variant, seed: int) -> Any:
+        """Return a variant's calibrated probabilities for all names of all folds, or None where
+        fits are missing."""
+        found = []
+        for fold, split in self.splits.items():
+            labels, candidates = split.validation.label_ids, []
+            for member in range(variant.members):
+                path = self.path(variant.fitted_as, fold, seed + member)
+                if not path.exists():
+                    return None
+                logits = np.load(path)["logits"]
+                candidates.append(softmax(logits, fit_temperature(logits, labels)))
+            if variant.pick:
+                right = np.array([p.argmax(axis=1) == labels for p in candidates])
+                halves = [right[:, 1::2].mean(axis=1), right[:, ::2].mean(axis=1)]
+                best = np.array([int(np.argmax(h)) for h in halves])  # for even, for odd names
+                rows = np.arange(len(labels))
+                found.append(np.array(candidates)[best[rows % 2], rows])
+            else:
+                found.append(np.mean(candidates, axis=0))
+        return np.concatenate(found)
 
-    def ngrams(self) -> str:
-        """Measure the n-gram baseline the same way."""
-        found, started = [], time.process_time()
-        for fold in BOTH_FOLDS:
-            split = self.split(fold)
-            train, held_out = (
-                [normalise(n) for n in part.names] for part in (split.train, split.validation)
-            )
-            found.append(
-                ngram_probabilities(train, split.train.label_ids, held_out, len(self.corpus.labels))
-            )
-        seconds = (time.process_time() - started) / len(BOTH_FOLDS)
-        name, cells = "char 1-5-grams + logistic regression", f" | | {seconds:.0f}"
-        return self.line(name, BOTH_FOLDS, found, cells)
-
-    def line(
-        self,
-        name: str,
-        folds: Sequence[int],
-        found: list[Any],
-        cells: str,
-        rows: slice = slice(None),
-    ) -> str:
-        """Return a line of the table for probabilities of each fold, of which ``rows`` count."""
-        truth = np.concatenate([self.split(f).validation.label_ids[rows] for f in folds])
-        ours = np.concatenate([p[rows] for p in found])
-        plain = [self.answers(VARIANTS[0], fold)[0][rows] for fold in folds]
-        theirs = np.concatenate(plain)
-        m, every = evaluate(ours, truth, self.corpus.labels), np.arange(len(truth))
-        nll = np.log(theirs[every, truth]) - np.log(np.maximum(ours[every, truth], 1e-12))
-        right = 100.0 * ((ours.argmax(axis=1) == truth) * 1 - (theirs.argmax(axis=1) == truth))
-        paired = [
-            f"{d.mean():{form}} ± {d.std() / np.sqrt(len(d)):{form[1:]}}"
-            for d, form in ((right, "+.2f"), (nll, "+.4f"))
+    def line(self, variant: Variant, seeds: Sequence[int], speed: str = "") -> str:
+        """Return a variant's line of the table, or "" without results for any of the seeds."""
+        ours = {s: p for s in seeds if (p := self.answers(variant, s)) is not None}
+        if not ours:
+            return ""
+        metrics = [evaluate(p, self.truth, self.corpus.labels) for p in ours.values()]
+        mean = {
+            name: float(np.mean([getattr(m, name) for m in metrics]))
+            for name in ("accuracy", "macro_f1", "nll", "ece", "top3")
+        }
+        differences = [
+            per_name(p, self.truth) - per_name(self.answers(VARIANTS[0], s), self.truth)
+            for s, p in ours.items()
         ]
-        return (
-            f"| {name} | {m.count:,} | {m.accuracy:.2%} | {paired[0]} | {m.macro_f1:.3f} | "
-            f"{m.nll:.3f} | {paired[1]} | {m.ece:.3f} | {m.top3:.2%} | {cells} |"
-        )
+        gap = np.mean(differences, axis=0)  # (3, N)
+        error = gap.std(axis=1) / np.sqrt(gap.shape[1])
+        paired = [
+            f"{d:{form}} ± {e:{form[1:]}}" if variant.name != "default" else ""
+            for d, e, form in zip(gap.mean(axis=1), error, ("+.2f", "+.4f", "+.2f"), strict=True)
+        ]
+        fits = [np.load(self.path(variant.fitted_as, fold, s)) for s in ours for fold in FOLDS]
+        size = variant.members * np.mean([f["bytes"] for f in fits]) / 1000
+        if variant.pick:
+            size /= variant.members
+        seconds = variant.members * np.mean([f["seconds"] for f in fits])
+        cells = (
+            variant.name, str(len(ours)), f"{mean['accuracy']:.2%}", paired[0],
+            f"{mean['macro_f1']:.3f}", f"{mean['nll']:.4f}", paired[1], f"{mean['top3']:.2%}",
+            paired[2], f"{mean['ece']:.3f}", f"{size:,.0f}" if size else "", speed,
+            f"{seconds:.0f}",
+        )  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+    def speed(self, variant: Variant) -> str:
+        """Return the names per second, "" for a network that the engine cannot share work in."""
+        if variant.build not in (CharRNN, Foretelling, ForetellingLess, ForetellingMore):
+            return ""
+        config = variant.of_seed(0).model_config(len(self.corpus.labels))
+        members = 1 if variant.pick else variant.members
+        return f"{names_per_second(CharRNN(config).eval(), variant) / members:,.0f}"
+
+
+def per_name(probabilities: Any, truth: Any) -> Any:
+    """Return for every name, ``(3, N)``: right (100 or 0), NLL, and right among the first three."""
+    rows = np.arange(len(truth))
+    among = (np.argsort(-probabilities, axis=1)[:, :3] == truth[:, None]).any(axis=1)
+    nll = -np.log(np.maximum(probabilities[rows, truth], 1e-12))
+    return np.stack((100.0 * (probabilities.argmax(axis=1) == truth), nll, 100.0 * among))
 
 
 def names_per_second(network: CharRNN, variant: Variant, count: int = 20_000) -> float:
@@ -398,41 +511,56 @@ def _logits(network: CharRNN, preset: Preset, names: list[str]) -> Any:
     return logits_of(network, preset.vocabulary.encode(pa.array(names)))
 
 
+def page(experiments: Experiments, seeds: Sequence[int], speeds: dict[str, str]) -> str:
+    """Return the page's table of every variant with results."""
+    lines = [
+        "| variant | seeds | accuracy | Δ, points | macro-F1 | NLL | Δ | top-3 | Δ, points | ECE "
+        "| KB | names/s | training s |",
+        "|---|" + "---:|" * 12,
+    ]
+    for variant in VARIANTS:
+        line = experiments.line(variant, seeds, speeds.get(variant.name, ""))
+        lines += [line] if line else []
+    baseline = experiments.line(Variant(NGRAMS, build=NgramsOnly), [0])
+    return "\n".join([*lines, *([baseline] if baseline else [])])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data/names.parquet"))
-    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", help="variants whose name contains one of these")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=Path("outputs/experiments"))
     parser.add_argument("--output", type=Path, default=Path("docs/experiments.md"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    corpus = load_corpus(arguments.data)
-    lines = [
-        "# What was tried",
-        "",
-        f"Made by `python tests/bench/experiments.py` on {datetime.now(UTC):%Y-%m-%d}, "
-        f"{platform.machine()}, {os.cpu_count()} cores (shared), one thread, torch "
-        f"{torch.__version__}. Validation folds 8 and 7 together, slow variants fold 8 alone; the "
-        "test fold is unseen; one temperature per fit. Every variant is the default with the one "
-        "change named. One standard error of an accuracy is 0.6 points, on one fold 0.8; a "
-        "difference to the default is taken name by name, ± its standard error, which leaves out "
-        "what another seed does (see the default's other seeds). KB: what a file holds of the "
-        "network. Names/s and training are in seconds of processor time; a fit on made-up names "
-        "comes on top of its teacher's.",
-        "",
-        "| variant | names | accuracy | − default | macro-F1 | NLL | − default | ECE | top-3 | "
-        "KB | names/s | training s |",
-        "|---|" + "---:|" * 11,
-    ]
-    chosen = [v for v in VARIANTS if not arguments.only or any(w in v.name for w in arguments.only)]
-    with tempfile.TemporaryDirectory() as folder:
-        experiments = Experiments(corpus, Path(folder))
-        for variant in chosen:
-            lines.append(experiments.measure(variant))
-            print(lines[-1], flush=True)
-            arguments.output.parent.mkdir(exist_ok=True)
-            arguments.output.write_text("\n".join(lines) + "\n")
-        lines.append(experiments.ngrams())
-    arguments.output.write_text("\n".join(lines) + "\n")
+    seeds = range(arguments.seeds)
+    experiments = Experiments(load_corpus(arguments.data), arguments.results)
+    chosen = VARIANTS
+    if arguments.only is not None:
+        chosen = [v for v in VARIANTS if any(w in v.name for w in arguments.only)]
+    for seed in seeds:
+        for variant in (VARIANTS[0], *chosen):
+            experiments.ensure(variant, seed)
+            print(experiments.line(variant, seeds), flush=True)
+    if arguments.only is None:
+        experiments.ensure_ngrams()
+    speeds = {
+        v.name: experiments.speed(v) for v in VARIANTS if experiments.answers(v, 0) is not None
+    }
+    text = HEAD.format(
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        machine=platform.machine(),
+        cores=os.cpu_count(),
+        torch=torch.__version__,
+        names=f"{len(experiments.truth):,}",
+        seeds=arguments.seeds,
+    )
+    table = page(experiments, seeds, speeds)
+    old = arguments.output.read_text() if arguments.output.exists() else ""
+    words = old[old.index(WORDS) :] if WORDS in old else WORDS + "\n"
+    arguments.output.parent.mkdir(exist_ok=True)
+    arguments.output.write_text(f"{text}\n{table}\n\n{words}")
 
 
 if __name__ == "__main__":
