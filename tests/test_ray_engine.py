@@ -167,7 +167,7 @@ def test_a_worker_that_sees_another_file_in_the_input_s_place_says_so(
 def test_what_a_worker_meets_arrives_as_it_is_and_finished_parts_are_kept(
     connected: Any, plan: RunPlan, scorer: Scorer, tmp_path: Path
 ) -> None:
-    path = plan.partitions[0].path
+    path = plan.partitions[0].groups[0].path
     whole = path.read_bytes()
     path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])  # in the first row groups
     with pytest.raises(DataError, match=r"people.parquet is damaged between rows"):
