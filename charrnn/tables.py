@@ -49,7 +49,7 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 PARTITION_ROWS = 2**20
 PARTITION_BYTES = 2**28  # of uncompressed Parquet: bounds the memory that wide tables take
 _SHARES = 8  # an input is cut in so many partitions at least,
-_SMALL_PARTITION = 2**18  # unless they had fewer rows: smaller ones find fewer equal names
+_SMALL_PARTITION = 2**19  # unless they had fewer rows: smaller ones find fewer equal names
 # Rows left out of the input: which file (its place among the inputs and its name), its line, which
 # row of the file it would have been (from 0), and why; never what it says.
 REJECTS = pa.schema(

@@ -310,7 +310,7 @@ def test_partitions_cover_every_row_once_in_order_along_row_groups(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("rows", "sizes"),
-    [(2**18, [2**18]), (2**18 + 2, [2**18, 2]), (2**19, [2**18] * 2), (2**22, [2**19] * 8),
+    [(2**19, [2**19]), (2**19 + 2, [2**19, 2]), (2**20, [2**19] * 2), (2**22, [2**19] * 8),
      (2**23 + 2**18, [2**20] * 8 + [2**18])],
 )  # fmt: skip
 def test_a_small_input_is_cut_smaller_so_that_workers_share_it(
