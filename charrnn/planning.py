@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from charrnn.answers import ScoreOptions
 from charrnn.errors import ConfigError, DataError
-from charrnn.files import remove_tree
+from charrnn.files import remove_tree, writing_parquet
 from charrnn.privacy import Names, check_name_key
 from charrnn.row_groups import read_groups
 from charrnn.runs import RunPlan, fingerprint, staging_folder
 from charrnn.tables import (
     CsvFormat,
     InputFile,
+    OverBudgetError,
     Source,
     as_large_string,
     check_name_column,
@@ -141,7 +142,8 @@ def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
 
     Raises:
         CharrnnError: the input is damaged, or has no usable name column; an added column would
-            overwrite an input column.
+            overwrite an input column; more rows would be rejected than may be, which leaves a
+            table of them (file, line and reason) in ``destination``.
     """
     staging = staging_folder(destination, order.fingerprint)
     for left_over in destination.glob(".staging-*"):
@@ -154,8 +156,13 @@ def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
         )
         check_name_column(opened.schema, order.options["name_column"])
         check_no_clash(opened.schema, added)
-    except DataError:
+    except DataError as error:
         remove_tree(staging)  # nobody will go on from it, and it holds names
+        if isinstance(error, OverBudgetError):
+            report = destination / f"_rejects-{order.fingerprint[:8]}.parquet"
+            with writing_parquet(report, error.rejects.schema) as writer:
+                writer.write_table(error.rejects)
+            raise DataError(f"{error}; {report} lists all of them") from None
         raise
     return RunPlan(
         destination=destination,

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from charrnn.answers import REASONS, Predictions, ScoreOptions, answer_columns
 from charrnn.calibration import conformal_threshold, softmax
-from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError
+from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError, StorageError
 from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
 from charrnn.monitoring import profile_of_rows
@@ -308,7 +308,11 @@ def score_partition(
         return done
     table = read_partition(partition)
     labels = scorer.version.labels
-    found, codes = scorer.answers(table[options.name_column], options)
+    try:
+        found, codes = scorer.answers(table[options.name_column], options)
+    except StorageError as error:  # of a device without memory
+        last = partition.first_row + partition.rows - 1
+        raise StorageError(f"rows {partition.first_row:,} to {last:,}: {error}") from error
     for name, column in answer_columns(found, codes, labels, options).items():
         table = table.append_column(name, column)
     table = hide_names(table, options.name_column, plan.options["names"], plan.name_key)

@@ -11,6 +11,7 @@ __all__ = [
     "REJECTS",
     "CsvFormat",
     "InputFile",
+    "OverBudgetError",
     "Partition",
     "Source",
     "as_large_string",
@@ -61,6 +62,14 @@ REJECTS = pa.schema(
         ("reason", pa.dictionary(pa.int8(), pa.string())),
     ]
 )
+
+
+class OverBudgetError(DataError):
+    """More rows would be rejected than may be; ``rejects`` are all of them."""
+
+    def __init__(self, message: str, rejects: pa.Table) -> None:
+        super().__init__(message)
+        self.rejects = rejects
 
 
 @dataclass(frozen=True)
@@ -240,19 +249,20 @@ def parse_budget(text: str) -> int | float:
 
 
 def check_budget(rejects: pa.Table, rows: int, allowed: int | float) -> None:
-    """Raise DataError when more rows are rejected than ``allowed``: a number of rows (int), or a
-    share (float) of them and the ``rows`` that are left."""
+    """Raise OverBudgetError when more rows are rejected than ``allowed``: a number of rows (int),
+    or a share (float) of them and the ``rows`` that are left."""
     count = len(rejects)
     most = allowed if isinstance(allowed, int) else allowed * (rows + count)
     if count <= most:
         return
     reasons = Counter(rejects["reason"].to_pylist())
     first = [f"{r['file']} line {r['line']} {r['reason']}" for r in rejects[:5].to_pylist()]
-    raise DataError(
+    raise OverBudgetError(
         f"{count:,} of {rows + count:,} rows would be rejected ("
         f"{', '.join(f'{reason} {n:,}' for reason, n in sorted(reasons.items()))}), more than "
         f"{allowed if isinstance(allowed, int) else f'{allowed:.4%}'}; first: {', '.join(first)}; "
-        "mend them or raise --max-rejected"
+        "mend them or raise --max-rejected",
+        rejects,
     )
 
 

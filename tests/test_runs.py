@@ -21,7 +21,7 @@ import pytest
 from commands import CANARY
 from recording import Proof
 
-from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError
+from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError, StorageError
 from charrnn.export import export
 from charrnn.files import hold, write_sums
 from charrnn.planning import order_of, plan_run
@@ -36,7 +36,7 @@ from charrnn.runs import (
     read_receipt,
     verify_run,
 )
-from charrnn.scoring import ScoreOptions, Scorer, score_partitions
+from charrnn.scoring import ScoreOptions, Scorer, score_partition, score_partitions
 from charrnn.staging import stage_csv
 from charrnn.tables import fingerprint_files
 from charrnn.versions import ModelVersion, save_version
@@ -408,6 +408,20 @@ def test_finished_parts_are_reused(half_done: tuple[RunPlan, Scorer]) -> None:
     assert all(read_receipt(plan, partition) for partition in plan.partitions)
     score_partitions(plan, scorer, ScoreOptions(), workers=2)
     assert inodes(plan) == before
+
+
+def test_a_device_without_memory_is_told_with_the_rows(
+    people: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    def without_memory(self: Scorer, *arguments: Any) -> Any:
+        raise StorageError("the device has no memory for a single name")
+
+    monkeypatch.setattr(Scorer, "answers", without_memory)
+    order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
+    plan = plan_run(order, tmp_path / "out", [])
+    with pytest.raises(StorageError, match=r"^rows 4 to 7: the device has no memory"):
+        score_partition(plan.partitions[1], plan, scorer, ScoreOptions())
+    proof("P14", "a device without memory for one name: one line says so", 1)
 
 
 def test_workers_take_turns_with_the_devices(

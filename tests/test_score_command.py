@@ -343,7 +343,10 @@ def test_rejected_lines_are_counted_and_listed_without_their_text(
     assert "--on-bad-line reject" in complaint(code, 65, error)
     code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "2")
     assert "3 of 5 rows would be rejected" in complaint(code, 65, error)
-    assert not Path("outputs/predictions/p").exists()
+    (report,) = Path("outputs/predictions/p").glob("[!.]*")
+    assert f"; {report} lists all of them" in error
+    assert pl.read_parquet(report)["line"].to_list() == [3, 4, 5]
+    assert pl.read_parquet(report).columns == ["input", "file", "line", "record", "reason"]
     code, out, error = command("p.csv", *V1, "--on-bad-line", "reject", "--max-rejected", "60%")
     assert code == 0, error
     assert "rejected    3 more (ragged_row 2, invalid_utf8 1), see rejects.parquet" in out
