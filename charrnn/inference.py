@@ -404,8 +404,9 @@ class _Trie:
         """Yield the buckets, of ``count``, of the n-grams that end with each step's symbol, int64
         ``(m, n)``: for some steps after the other, n being as many as there are in a name by
         then."""
-        orders, B = NgramTable.ORDERS, len(self.lengths)
-        before = (len(orders) - 1) * B
+        orders, B = NgramTable.ORDERS, len(self.lengths)  # 1, 2, … up to the longest
+        first_levels = len(orders) - 1  # where some n-grams would begin before the name
+        before = first_levels * B
         flat = np.concatenate((np.zeros(before, np.uint8), self.ids.reshape(-1)))
         found = np.empty((len(self.cells), len(orders)), np.int64)
         code = np.zeros(len(self.cells), np.int64)
@@ -414,10 +415,10 @@ class _Trie:
             found[:, n - 1] = NgramTable.bucket(code, n, count)
         start = 0
         for levels in (self.nodes, self.ending):
-            for t, steps in enumerate(levels[: before // B]):
+            for t, steps in enumerate(levels[:first_levels]):
                 yield np.ascontiguousarray(found[start : start + steps, : t + 1])
                 start += steps
-            deeper = sum(levels[before // B :])
+            deeper = sum(levels[first_levels:])
             yield found[start : start + deeper]
             start += deeper
 

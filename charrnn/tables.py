@@ -1,8 +1,8 @@
 """Tables in: find the input, fingerprint it, make it readable, cut it into partitions.
 
 Input is Parquet or CSV (``.csv``, ``.csv.gz``, ``.csv.zst``): one file, a folder or a glob. CSV,
-and Parquet with huge row groups, is staged as Parquet first (see ``staging``). From then on
-everything is a *partition*: a contiguous row range of one Parquet file, the unit of work.
+and Parquet with huge row groups, is copied first (see ``staging``). From then on everything is a
+*partition*: groups of rows side by side (see ``row_groups``), the unit of work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CSV to Parquet: every row once, every cell as it is written, and a refusal for anything else.
+"""CSV to a staged copy: every row once, every cell as it is written, a refusal for all else.
 
 The oracle is Python's csv module in strict mode. A canary in every cell of a refused file shows
 that no cell ends up in a message.
