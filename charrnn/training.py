@@ -32,7 +32,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charrnn.calibration import negative_log_likelihood, softmax
@@ -41,7 +41,7 @@ from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.files import write_bytes
 from charrnn.inference import logits_of
 from charrnn.model import CharRNN, ModelConfig, from_stored, to_stored
-from charrnn.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded, Vocabulary
+from charrnn.vocabulary import LATIN_VOCABULARY, PAD, SEED_VOCABULARY, Encoded, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ class TrainConfig:
         logit_adjustment: adds this times the log of the training label shares to the logits in the
             loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
         label_smoothing: share of every target that is spread over all labels.
+        next_character: weight of a second task: from every state of the forward direction, foretell
+            the character that follows (Dai & Le 2015). It keeps the recurrence from learning the
+            names by heart; its output layer is no part of the network.
         by_length: put names of like length into one batch, in a random order of batches; the same
             loss for less padding.
         keep_best: end with the epoch of lowest validation NLL instead of the last one.
@@ -78,6 +81,7 @@ class TrainConfig:
     beta2: float = 0.999
     logit_adjustment: float = 0.0
     label_smoothing: float = 0.0
+    next_character: float = 0.0
     by_length: bool = False
     keep_best: bool = False
     seed: int = 0
@@ -91,9 +95,11 @@ class TrainConfig:
             raise ConfigError("schedule must be constant or one_cycle, beta2 in [0, 1)")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label smoothing is {self.label_smoothing}; it must be in [0, 1)")
-        if min(self.weight_decay, self.clip_norm, self.seed, self.logit_adjustment) < 0:
+        weights = (self.weight_decay, self.logit_adjustment, self.next_character)
+        if min(*weights, self.clip_norm, self.seed) < 0:
             raise ConfigError(
-                "weight decay, clip norm, logit adjustment and seed must not be negative"
+                "weight decay, logit adjustment, next character, clip norm and seed must not be "
+                "negative"
             )
 
 
@@ -173,8 +179,8 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch gave: mean training loss in nats, and the validation figures (None without
-    validation examples)."""
+    """What one epoch gave: mean training loss of the labels in nats, and the validation figures
+    (None without validation examples)."""
 
     epoch: int
     loss: float
@@ -202,6 +208,41 @@ class Fit:
     best_epoch: int
 
 
+class _Learner(nn.Module):
+    """What is fitted: the network and, with ``next_character``, that task's output layer."""
+
+    def __init__(self, network: CharRNN, train: TrainConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.train_config = train
+        H, V = network.config.hidden_size, network.config.vocabulary_size
+        self.h2next = nn.Linear(H, V + 1) if train.next_character else None
+
+    def losses(
+        self, ids: Tensor, lengths: Tensor, targets: Tensor, adjust: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss to minimise and its share of the labels, each a mean in nats."""
+        network, train = self.network, self.train_config
+        second = ids.new_zeros((), dtype=torch.float32)
+        if self.h2next is None:
+            logits = network(ids, lengths)
+        else:
+            hidden = network.states(ids, lengths)
+            logits = network.logits(hidden, ids, lengths)
+            forward = network.dropout(hidden[:, :-1, : network.config.hidden_size])
+            following = ids[:, 1:].long()
+            second = F.cross_entropy(
+                self.h2next(forward).transpose(1, 2),  # (B, V + 1, T - 1)
+                following,
+                ignore_index=PAD,
+                reduction="sum",
+            ) / (following != PAD).sum().clamp(min=1)
+        labels = F.cross_entropy(
+            logits + train.logit_adjustment * adjust, targets, label_smoothing=train.label_smoothing
+        )
+        return labels + train.next_character * second, labels
+
+
 class _Run:
     """The state of a fit between two epochs: all that a checkpoint has to hold."""
 
@@ -214,8 +255,9 @@ class _Run:
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_epoch_seed(train.seed, 0))
-            self.network = build(config).to(device)
-        parameters = list(self.network.parameters())
+            self.learner = _Learner(build(config), train).to(device)
+        self.network = self.learner.network
+        parameters = list(self.learner.parameters())
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": train.weight_decay},
             {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},  # biases
@@ -229,9 +271,9 @@ class _Run:
 
     def save(self, path: Path, identity: str) -> None:
         """Write everything as one file, atomically: a SHA-256 (32 bytes), then safetensors."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors = {f"learner.{k}": v for k, v in self.learner.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self.learner.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
         state = {
@@ -256,9 +298,9 @@ class _Run:
                 f"{path} belongs to other data, another preset or another seed; "
                 "train without --resume, or with the options it was started with"
             )
-        self.network.load_state_dict(_under("network.", tensors))
+        self.learner.load_state_dict(_under("learner.", tensors))
         self.best = _under("best.", tensors)
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self.learner.named_parameters():
             self.optimizer.state[parameter] = dict(_under(f"optimizer.{name}.", tensors))
         self.best_epoch = state["best_epoch"]
         self.history = [EpochRecord(**record) for record in state["history"]]
@@ -389,10 +431,11 @@ class _Data:
 
 
 def _one_epoch(run: _Run, train: TrainConfig, epoch: int, data: _Data) -> float:
-    """Train for one epoch and return the mean loss; the global generator is left as it was."""
+    """Train for one epoch and return the mean loss of the labels; the global generator is left as
+    it was."""
     device = data.ids.device
     total, seen = 0.0, 0
-    run.network.train()
+    run.learner.train()
     with torch.random.fork_rng(devices=[device] if data.ids.is_cuda else []):
         torch.manual_seed(_epoch_seed(train.seed, epoch))
         batches = data.batches(train)
@@ -404,15 +447,12 @@ def _one_epoch(run: _Run, train: TrainConfig, epoch: int, data: _Data) -> float:
                 )
             rows = chosen.to(device)
             lengths = data.lengths[rows]
-            logits = run.network(data.ids[rows, : int(lengths.max())], lengths)
-            adjusted = logits + train.logit_adjustment * data.adjust
-            loss = F.cross_entropy(
-                adjusted, data.targets[rows], label_smoothing=train.label_smoothing
-            )
+            ids = data.ids[rows, : int(lengths.max())]
+            objective, loss = run.learner.losses(ids, lengths, data.targets[rows], data.adjust)
             run.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            objective.backward()  # type: ignore[no-untyped-call]
             if train.clip_norm:
-                torch.nn.utils.clip_grad_norm_(run.network.parameters(), train.clip_norm)
+                nn.utils.clip_grad_norm_(run.learner.parameters(), train.clip_norm)
             run.optimizer.step()
             total += loss.item() * len(rows)
             seen += len(rows)

@@ -114,11 +114,11 @@ def test_the_global_generator_does_not_change_the_fit() -> None:
 
 
 @pytest.mark.parametrize("stopped", [1, 3, 4])
-@pytest.mark.parametrize("keep_best", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"keep_best": True}, {"next_character": 1.0}], ids=str)
 def test_a_resumed_fit_ends_with_the_same_bits(
-    stopped: int, keep_best: bool, tmp_path: Path
+    stopped: int, changes: dict[str, object], tmp_path: Path
 ) -> None:
-    train = replace(TRAIN, keep_best=keep_best)
+    train = replace(TRAIN, **changes)
     options = {"validation": HELD_OUT, "identity": "this run"}
     expected = fit_small(train, **options)
     options["checkpoint"] = tmp_path / "checkpoint"
@@ -259,7 +259,8 @@ def test_examples_without_a_character_can_be_fitted(vocabulary: object, pooling:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"by_length": True}, {"logit_adjustment": 0.5}, {"beta2": 0.9}]
+    "changes",
+    [{"by_length": True}, {"logit_adjustment": 0.5}, {"beta2": 0.9}, {"next_character": 0.5}],
 )
 def test_every_option_of_a_recipe_changes_the_fit(changes: dict[str, object]) -> None:
     found = fit_small(replace(TRAIN, **changes))
@@ -280,6 +281,38 @@ def test_logit_adjustment_favours_the_rare_label() -> None:
         logits = logits_of(network, LATIN_VOCABULARY.encode(pa.array(["Lee"])))
         shares.append(float(softmax(logits)[0, 1]))
     assert shares == pytest.approx([0.2, 0.5], abs=0.02)
+
+
+def test_foretelling_the_next_character_shapes_the_states_and_leaves_nothing_behind() -> None:
+    config = replace(CONFIG, ngram_buckets=0, dropout=0.0, input_dropout=0.0)
+    networks = []
+    for weight in (0.0, 3.0):
+        train = replace(TRAIN, epochs=40, learning_rate=1e-2, next_character=weight)
+        networks.append(fit(config, train, LATIN_VOCABULARY, EXAMPLES).network)
+    assert networks[0].state_dict().keys() == networks[1].state_dict().keys()
+    # How much of the next character a linear model can read off the states.
+    ids, lengths = LATIN_VOCABULARY.encode(pa.array(NAMES)).padded()
+    inside = torch.arange(1, ids.shape[1]) < torch.from_numpy(lengths)[:, None]
+    following = torch.nn.functional.one_hot(torch.from_numpy(ids).long()[:, 1:][inside]).double()
+    left = []
+    for network in networks:
+        with torch.no_grad():
+            states = network.states(torch.from_numpy(ids), torch.from_numpy(lengths))
+        own = states[:, :-1, : config.hidden_size][inside].double()
+        inputs = torch.cat((own, torch.ones(len(own), 1, dtype=torch.double)), dim=1)
+        found = torch.linalg.lstsq(inputs, following).solution
+        left.append(float((inputs @ found - following).square().mean()))
+    assert left[1] < 0.9 * left[0]
+
+
+def test_names_of_one_symbol_have_no_next_character() -> None:
+    config = ModelConfig(SEED_VOCABULARY.size, 2, hidden_size=4)
+    examples = Examples(["", "K", "a"], np.array([0, 1, 0], np.int64))
+    train = TrainConfig(epochs=2, next_character=1.0)
+    found = fit(config, train, SEED_VOCABULARY, examples)
+    assert all(math.isfinite(record.loss) for record in found.history)
+    plain = fit(config, replace(train, next_character=0.0), SEED_VOCABULARY, examples)
+    assert [r.loss for r in found.history] == [r.loss for r in plain.history]
 
 
 def test_a_teachers_probabilities_are_learned_beside_the_labels() -> None:
@@ -359,6 +392,7 @@ def test_weights_go_into_a_network_that_scores() -> None:
         {"beta2": 1.0},
         {"beta2": -0.1},
         {"logit_adjustment": -0.1},
+        {"next_character": -0.1},
     ],
     ids=str,
 )
