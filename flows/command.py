@@ -90,6 +90,9 @@ def run(app: App) -> NoReturn:
 def progress(description: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar on standard error, on a terminal only; yield ``advance(steps, remark="")``. A
     total of None is one that nobody knows."""
+    if not sys.stderr.isatty():
+        yield lambda steps, remark="": None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -101,8 +104,7 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Callabl
         TimeElapsedColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, remark="")
 
         def advance(steps: int, remark: str = "") -> None:
