@@ -28,9 +28,11 @@ __all__ = [
     "StorageError",
     "did_you_mean",
     "storage_error",
+    "without_password",
 ]
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -100,4 +102,9 @@ def storage_error(what: str, error: Exception) -> StorageError:
     """Return ``what`` (such as "s3://… cannot be reached") with the reason: the kind and the first
     line of an error of a storage library, of which each has its own."""
     lines = str(error).strip().splitlines()
-    return StorageError(": ".join([what, type(error).__name__, *lines[:1]]))
+    return StorageError(without_password(": ".join([what, type(error).__name__, *lines[:1]])))
+
+
+def without_password(text: str) -> str:
+    """Return ``text`` without the ``user:password@`` of the addresses in it."""
+    return re.sub(r"://[^/@\s]*@", "://", text)

@@ -179,10 +179,11 @@ def register(
         models: folder of the model versions.
         name: of the experiment and of the registered model.
     """
+    from charrnn.errors import without_password
     from charrnn.mlflow_registry import register_version
 
     number = register_version(models, version, mlflow, name=name)
-    say(f"registered  {version} as version {number} of {name} at {mlflow}")
+    say(f"registered  {version} as version {number} of {name} at {without_password(mlflow)}")
 
 
 def describe(version: "ModelVersion", seed_losses: list[float]) -> list[str]:

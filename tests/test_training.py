@@ -17,13 +17,14 @@ from charrnn.calibration import softmax
 from charrnn.corpus import Examples
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.inference import logits_of
-from charrnn.model import ModelConfig
+from charrnn.model import CharRNN, ModelConfig
 from charrnn.training import (
     PRESETS,
     EpochRecord,
     Fit,
     Taught,
     TrainConfig,
+    _Learner,
     _learning_rate,
     fit,
     fitted_network,
@@ -303,6 +304,33 @@ def test_foretelling_the_next_character_shapes_the_states_and_leaves_nothing_beh
         found = torch.linalg.lstsq(inputs, following).solution
         left.append(float((inputs @ found - following).square().mean()))
     assert left[1] < 0.9 * left[0]
+
+
+@pytest.mark.parametrize("pooling", ["last", "last_mean_max"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_second_task_is_the_mean_loss_of_the_characters_that_follow(
+    bidirectional: bool, pooling: str
+) -> None:
+    config = replace(
+        CONFIG, dropout=0.0, input_dropout=0.0, ngram_dropout=0.0,
+        bidirectional=bidirectional, pooling=pooling,
+    )  # fmt: skip
+    learner = _Learner(CharRNN(config), replace(TRAIN, next_character=0.3))
+    names = ["Katoro", "Li", "K"]
+    ids, lengths = (torch.from_numpy(a) for a in LATIN_VOCABULARY.encode(pa.array(names)).padded())
+    targets = torch.tensor([1, 2, 0])
+    objective, labels = learner.losses(ids, lengths, targets, torch.zeros(config.label_count))
+
+    torch.testing.assert_close(
+        labels, torch.nn.functional.cross_entropy(learner.network(ids, lengths), targets)
+    )
+    surprises = []
+    for name in names:
+        own = torch.from_numpy(LATIN_VOCABULARY.encode(pa.array([name])).padded()[0]).long()
+        states = learner.network.states(own)[0, :, : config.hidden_size]
+        for t in range(own.shape[1] - 1):
+            surprises.append(-learner.h2next(states[t]).log_softmax(dim=0)[own[0, t + 1]])
+    torch.testing.assert_close(objective, labels + 0.3 * torch.stack(surprises).mean())
 
 
 def test_names_of_one_symbol_have_no_next_character() -> None:
