@@ -145,6 +145,7 @@ PRESETS = {
                 clip_norm=1.0,
                 beta2=0.99,
                 logit_adjustment=0.2,
+                next_character=0.3,
                 by_length=True,
             ),
             {

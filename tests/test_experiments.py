@@ -5,60 +5,15 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pyarrow as pa
 import pytest
-import torch
-from torch.nn import functional as F
 
 from charrnn.corpus import Corpus
-from charrnn.model import CharRNN, ModelConfig
-from charrnn.vocabulary import LATIN_VOCABULARY
-
-CONFIG = ModelConfig(
-    LATIN_VOCABULARY.size, 3, hidden_size=6, embedding_size=4, ngram_buckets=64, dropout=0.0
-)
 
 
 @pytest.fixture
 def experiments(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(Path(__file__).parent / "bench")
     return importlib.import_module("experiments")
-
-
-def test_a_loss_beside_the_logits_adds_its_gradient_and_nothing_else(
-    experiments: ModuleType,
-) -> None:
-    torch.manual_seed(0)
-    network = experiments.Foretelling(CONFIG)
-    ids, lengths = (
-        torch.from_numpy(a) for a in LATIN_VOCABULARY.encode(pa.array(["Katoro", "Li"])).padded()
-    )
-    labels = torch.tensor([1, 2])
-    logits = network(ids, lengths)
-    F.cross_entropy(logits, labels).backward()
-    found = {name: p.grad.clone() for name, p in network.named_parameters()}
-    network.zero_grad()
-
-    hidden = network.forward_rnn(network._inputs(network.forward_rnn, ids.long()), lengths, True)
-    plain = network.h2o(hidden[:, -1]) + network.ngrams(ids.long(), lengths)
-    assert torch.equal(logits, plain)
-    inside = torch.arange(1, ids.shape[1]) < lengths[:, None]
-    foretold = network.h2next(hidden[:, :-1])[inside]
-    second = F.cross_entropy(foretold, ids.long()[:, 1:][inside])
-    (F.cross_entropy(plain, labels) + 0.3 * second).backward()
-    for name, parameter in network.named_parameters():
-        torch.testing.assert_close(found[name], parameter.grad, msg=name)
-    assert found["h2next.weight"].abs().sum() > 0
-
-
-def test_what_foretells_is_scored_like_a_network_that_never_did(experiments: ModuleType) -> None:
-    network = experiments.Foretelling(CONFIG).eval()
-    plain = CharRNN(CONFIG).eval()
-    plain.load_state_dict(network.state_dict(), strict=False)
-    ids, lengths = (
-        torch.from_numpy(a) for a in LATIN_VOCABULARY.encode(pa.array(["Katoro", "Li"])).padded()
-    )
-    assert torch.equal(network(ids, lengths), plain(ids, lengths))
 
 
 def answer(bench: object, name: str, seed: int, wrong: int) -> None:

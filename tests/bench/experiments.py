@@ -28,7 +28,6 @@ import pyarrow as pa
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from charrnn.calibration import fit_temperature, softmax
 from charrnn.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
@@ -110,60 +109,6 @@ class FiveGrams(CharRNN):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.ngrams = self.Table(config.ngram_buckets, config.label_count, config.ngram_dropout)
-
-
-class _Beside(torch.autograd.Function):
-    """Passes logits on as they are, and on the way back adds a loss of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, loss: Tensor) -> Tensor:
-        return logits.view_as(logits)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return gradient, gradient.new_ones(())
-
-
-class Foretelling(CharRNN):
-    """Also learns to foretell the next character from every state (Dai & Le 2015); scored without
-    that output layer, at the cost of a network that never had it."""
-
-    weight = 0.3
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.h2next = nn.Linear(config.hidden_size, config.vocabulary_size + 1)
-
-    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
-        if not self.training or lengths is None:
-            return super().forward(ids, lengths)
-        ids, own = ids.long(), lengths.clamp(min=1)
-        hidden = self.forward_rnn(self._inputs(self.forward_rnn, ids), own, True)  # (B, T, H)
-        following = self.h2next(self.dropout(hidden[:, :-1]))
-        loss = F.cross_entropy(following.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=0)
-        logits = self.h2o(self.dropout(hidden[:, -1]))
-        if self.ngrams is not None:
-            logits = logits + self.ngrams(ids, own)
-        found: Tensor = _Beside.apply(logits, self.weight * loss)  # type: ignore[no-untyped-call]
-        return found
-
-
-class ForetellingLess(Foretelling):
-    weight = 0.1
-
-
-class ForetellingMore(Foretelling):
-    weight = 1.0
-
-
-class ForetellingFiveGrams(Foretelling):
-    """... and the wide part sees 5-grams."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.ngrams = FiveGrams.Table(
-            config.ngram_buckets, config.label_count, config.ngram_dropout
-        )
 
 
 class NgramsOnly(CharRNN):
@@ -261,42 +206,51 @@ def backwards(corpus: Corpus, examples: Examples) -> Examples:
 
 BOTH = {"cell": "gru", "bidirectional": True}
 WIDE, TABLE_18 = {"hidden_size": 192}, {"ngram_buckets": 2**18}
+LABELS_ONLY = {"next_character": 0.0}
 VARIANTS = [
     Variant("default"),
-    Variant("one direction, 64 hidden", model={"hidden_size": 64}),
+    Variant("no second task", train=LABELS_ONLY),
+    Variant("second task, weight 0.1", train={"next_character": 0.1}),
+    Variant("second task, weight 1", train={"next_character": 1.0}),
+    Variant("64 hidden", model={"hidden_size": 64}),
     Variant("160 hidden", model={"hidden_size": 160}),
     Variant("192 hidden", model=WIDE),
+    Variant("192 hidden, no second task", model=WIDE, train=LABELS_ONLY),
     Variant("256 hidden", model={"hidden_size": 256}),
     Variant("embedding of 96", model={"embedding_size": 96}),
     Variant("two directions", model={"bidirectional": True}),
     Variant("two directions of 64", model={"bidirectional": True, "hidden_size": 64}),
     Variant("pooling: last, mean and maximum", model={"pooling": "last_mean_max"}),
-    Variant("next character too, weight 0.1", build=ForetellingLess),
-    Variant("next character too", build=Foretelling),
-    Variant("next character too, weight 1", build=ForetellingMore),
-    Variant("next character too, 160 hidden", model={"hidden_size": 160}, build=Foretelling),
-    Variant("next character too, 192 hidden", model=WIDE, build=Foretelling),
-    Variant("next character too, 2^18 rows", model=TABLE_18, build=Foretelling),
-    Variant("next character too, 5-grams in 2^18 rows", model=TABLE_18, build=ForetellingFiveGrams),
+    Variant("cell: GRU", model={"cell": "gru"}),
+    Variant("cell: LSTM", model={"cell": "lstm"}),
+    Variant("cell: GRU, two directions", model=BOTH),
+    Variant("cell: GRU, two directions, no n-grams", model={**BOTH, "ngram_buckets": 0}),
     Variant(
-        "next character too, 192 hidden, 5-grams in 2^18 rows",
-        model=WIDE | TABLE_18,
-        build=ForetellingFiveGrams,
+        "cell: GRU, two directions, 2 layers, no second task",
+        model=BOTH,
+        train=LABELS_ONLY,
+        build=PackedGRU,
+    ),
+    Variant(
+        "cell: GRU, two directions, attention pooling, no second task",
+        model=BOTH,
+        train=LABELS_ONLY,
+        build=Attention,
     ),
     Variant("no n-grams", model={"ngram_buckets": 0}),
-    Variant("n-grams alone, no recurrence", build=NgramsOnly),
+    Variant("n-grams alone, no recurrence", train=LABELS_ONLY, build=NgramsOnly),
     Variant("n-grams in 2^13 rows", model={"ngram_buckets": 2**13}),
     Variant("n-grams in 2^15 rows", model={"ngram_buckets": 2**15}),
     Variant("n-grams in 2^16 rows", model={"ngram_buckets": 2**16}),
     Variant("n-grams in 2^18 rows", model=TABLE_18),
-    Variant("1- to 5-grams in 2^16 rows", model={"ngram_buckets": 2**16}, build=FiveGrams),
     Variant("1- to 5-grams in 2^18 rows", model=TABLE_18, build=FiveGrams),
-    Variant("n-gram dropout 0.2", model={"ngram_dropout": 0.2}),
+    Variant("192 hidden, 1- to 5-grams in 2^18 rows", model=WIDE | TABLE_18, build=FiveGrams),
     Variant("n-gram dropout 0.3", model={"ngram_dropout": 0.3}),
     Variant("dropout 0.35", model={"dropout": 0.35}),
-    Variant("weight decay 0.06", train={"weight_decay": 0.06}),
+    Variant("dropout 0.6", model={"dropout": 0.6}),
+    Variant("input dropout 0.3", model={"input_dropout": 0.3}),
     Variant("weight decay 0.1", train={"weight_decay": 0.1}),
-    Variant("weight decay 0.3", train={"weight_decay": 0.3}),
+    Variant("learning rate 3e-3", train={"learning_rate": 3e-3}),
     Variant("learning rate 6e-3", train={"learning_rate": 6e-3}),
     Variant("batches of 64", train={"batch_size": 64}),
     Variant("16 epochs", train={"epochs": 16}),
@@ -312,14 +266,9 @@ VARIANTS = [
     Variant("best of 3 seeds", members=3, pick=True),
     Variant("ensemble of 3", members=3),
     Variant("taught by itself on made-up names", taught="made-up"),
-    Variant("cell: GRU", model={"cell": "gru"}),
-    Variant("cell: LSTM", model={"cell": "lstm"}),
-    Variant("cell: GRU, two directions", model=BOTH),
-    Variant("cell: GRU, two directions, no n-grams", model={**BOTH, "ngram_buckets": 0}),
-    Variant("cell: GRU, two directions, 2 layers", model=BOTH, build=PackedGRU),
-    Variant("cell: GRU, two directions, attention pooling", model=BOTH, build=Attention),
     Variant("tiny", preset="tiny", taught="made-up"),
     Variant("tiny, not taught", preset="tiny"),
+    Variant("tiny, not taught, second task", preset="tiny", train={"next_character": 0.3}),
     Variant("tiny, not taught, right to left", preset="tiny", examples=backwards),
     Variant("seed", preset="seed"),
 ]
@@ -368,8 +317,8 @@ class Experiments:
         names = split.validation.names
         if variant.examples is backwards:
             names = backwards(self.corpus, split.validation).names
-        kept = {k: v for k, v in network.state_dict().items() if not k.startswith("h2next")}
-        stored = sum(t.numel() * t.element_size() for t in to_stored(kept).values())
+        kept = to_stored(network.state_dict()).values()
+        stored = sum(t.numel() * t.element_size() for t in kept)
         return {"logits": _logits(network, preset, names), "seconds": seconds, "bytes": stored}
 
     def _network(self, variant: Variant, split: Split, seed: int) -> CharRNN:
@@ -380,8 +329,9 @@ class Experiments:
 
             def keep(_: Any) -> None:
                 tensors = load(checkpoint.read_bytes()[32:])
-                network = {k: v for k, v in tensors.items() if k.startswith("network.")}
-                states.append({k.removeprefix("network."): v for k, v in network.items()})
+                prefix = "learner.network."
+                network = {k: v for k, v in tensors.items() if k.startswith(prefix)}
+                states.append({k.removeprefix(prefix): v for k, v in network.items()})
 
             network = fit(
                 preset.model_config(len(self.corpus.labels)),
@@ -478,7 +428,7 @@ class Experiments:
 
     def speed(self, variant: Variant) -> str:
         """Return the names per second, "" for a network that the engine cannot share work in."""
-        if variant.build not in (CharRNN, Foretelling, ForetellingLess, ForetellingMore):
+        if variant.build is not CharRNN:
             return ""
         config = variant.of_seed(0).model_config(len(self.corpus.labels))
         members = 1 if variant.pick else variant.members
