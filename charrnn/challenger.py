@@ -26,9 +26,11 @@ import pyarrow as pa
 import torch
 
 from charrnn.answers import SCORED, Predictions, ScoreOptions
+from charrnn.partitions import Partition
+from charrnn.row_groups import read_groups
 from charrnn.runs import SCHEMA_VERSION, RunPlan, part_path, write_part
 from charrnn.scoring import Scorer
-from charrnn.tables import Partition, as_large_string, read_partition
+from charrnn.tables import as_large_string
 
 CHANGES = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.01, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # edges of bins
 NONE = "(no language)"
@@ -159,7 +161,7 @@ def _compare_partition(
     labels: Sequence[str],
     every: int,
 ) -> tuple[Comparison, pa.Table]:
-    names = as_large_string(read_partition(partition)[options.name_column])
+    names = as_large_string(read_groups(partition.groups)[options.name_column])
     rows = np.arange(-partition.first_row % every, len(names), every)
     coded = names.take(pa.array(rows)).combine_chunks().dictionary_encode()
     codes, distinct = coded.indices, coded.dictionary

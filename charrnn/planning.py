@@ -13,20 +13,20 @@ import numpy as np
 import pyarrow as pa
 
 from charrnn.answers import ScoreOptions
+from charrnn.csv_format import CsvFormat
 from charrnn.errors import ConfigError, DataError
 from charrnn.files import remove_tree, writing_parquet
+from charrnn.partitions import cut
 from charrnn.privacy import Names, check_name_key
+from charrnn.rejects import OverBudgetError
 from charrnn.row_groups import read_groups
 from charrnn.runs import RunPlan, fingerprint, staging_folder
 from charrnn.tables import (
-    CsvFormat,
     InputFile,
-    OverBudgetError,
     Source,
     as_large_string,
     check_name_column,
     check_no_clash,
-    cut,
     discover,
     fingerprint_files,
     is_remote,
@@ -168,7 +168,7 @@ def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
         destination=destination,
         fingerprint=order.fingerprint,
         source=opened,
-        partitions=tuple(cut(opened, rows)),
+        partitions=tuple(cut(opened.tables, rows)),
         model=order.model,
         options=order.options,
     )

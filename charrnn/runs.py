@@ -66,7 +66,8 @@ from charrnn.files import (
     writing_to,
 )
 from charrnn.monitoring import CONFIDENCE_BINS, Profile, confidence_histogram, total
-from charrnn.tables import InputFile, Partition, Source, as_large_string, check_unchanged
+from charrnn.partitions import Partition
+from charrnn.tables import InputFile, Source, as_large_string, check_unchanged
 
 SCHEMA_VERSION = 2  # of the output columns and of the manifest; 1 had no profile, and is read
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")

@@ -35,8 +35,10 @@ from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError, Sto
 from charrnn.familiarity import name_hashes
 from charrnn.inference import Engine
 from charrnn.monitoring import profile_of_rows
+from charrnn.partitions import Partition
 from charrnn.priors import PriorEstimate, corrected, correction, estimate_prior
 from charrnn.privacy import hide_names
+from charrnn.row_groups import read_groups
 from charrnn.runs import (
     Receipt,
     RunPlan,
@@ -47,12 +49,10 @@ from charrnn.runs import (
     write_receipt,
 )
 from charrnn.tables import (
-    Partition,
     as_large_string,
     check_name_column,
     check_no_clash,
     is_text,
-    read_partition,
 )
 from charrnn.versions import Calibration, ModelVersion, resolve
 from charrnn.vocabulary import Encoded
@@ -306,7 +306,7 @@ def score_partition(
     done = read_receipt(plan, partition)
     if done is not None:
         return done
-    table = read_partition(partition)
+    table = read_groups(partition.groups)
     labels = scorer.version.labels
     try:
         found, codes = scorer.answers(table[options.name_column], options)

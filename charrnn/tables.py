@@ -1,75 +1,43 @@
-"""Tables in: find the input, fingerprint it, make it readable, cut it into partitions.
+"""Tables in: find the input, fingerprint it, make it readable.
 
 Input is Parquet or CSV (``.csv``, ``.csv.gz``, ``.csv.zst``): one file, a folder or a glob. CSV,
-and Parquet with huge row groups, is copied first (see ``staging``). From then on everything is a
-*partition*: groups of rows side by side (see ``row_groups``), the unit of work.
+and Parquet with huge row groups, is copied first (see ``staging``). From then on everything is
+groups of rows (see ``row_groups``), which ``partitions`` makes units of work of.
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "REJECTS",
-    "CsvFormat",
     "InputFile",
-    "OverBudgetError",
-    "Partition",
     "Source",
     "as_large_string",
-    "check_budget",
     "check_name_column",
     "check_no_clash",
     "check_unchanged",
-    "cut",
     "discover",
     "fingerprint_files",
     "is_remote",
     "is_text",
     "open_source",
-    "parse_budget",
-    "read_partition",
     "source_name",
 ]
 
 import glob
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from charrnn.csv_structure import REASONS
+from charrnn.csv_format import CsvFormat
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
 from charrnn.files import sha256_of
-from charrnn.row_groups import Group, TableFile, read_groups
-from charrnn.staging import CsvFormat, StagedCsv, stage_csv, stage_parquet
+from charrnn.rejects import REJECTS, check_budget, rejects_table
+from charrnn.row_groups import TableFile
+from charrnn.staging import stage_csv, stage_parquet
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
-PARTITION_ROWS = 2**20
-PARTITION_BYTES = 2**28  # of uncompressed Parquet: bounds the memory that wide tables take
-_SHARES = 8  # an input is cut in so many partitions at least,
-_SMALL_PARTITION = 2**19  # unless they had fewer rows: smaller ones find fewer equal names
-# Rows left out of the input: which file (its place among the inputs and its name), its line, which
-# row of the file it would have been (from 0), and why; never what it says.
-REJECTS = pa.schema(
-    [
-        ("input", pa.int32()),
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("record", pa.int64()),
-        ("reason", pa.dictionary(pa.int8(), pa.string())),
-    ]
-)
-
-
-class OverBudgetError(DataError):
-    """More rows would be rejected than may be; ``rejects`` are all of them."""
-
-    def __init__(self, message: str, rejects: pa.Table) -> None:
-        super().__init__(message)
-        self.rejects = rejects
 
 
 @dataclass(frozen=True)
@@ -82,20 +50,6 @@ class InputFile:
     ctime_ns: int
     inode: int
     sha256: str
-
-
-@dataclass(frozen=True)
-class Partition:
-    """Some groups of rows, side by side, of one file or of several small ones; ``index`` is its
-    place in the output, ``first_row`` the number of rows before it in the whole input."""
-
-    index: int
-    groups: tuple[Group, ...]
-    first_row: int
-
-    @property
-    def rows(self) -> int:
-        return sum(group.rows for group in self.groups)
 
 
 @dataclass(frozen=True)
@@ -222,7 +176,7 @@ def open_source(
             found = stage_csv(file.path, staged.with_suffix(".arrows"), csv=form, group_rows=most)
             for key, count in found.counts.items():
                 counts[key] = counts.get(key, 0) + count
-            rejects.append(_rejects_table(number, file.path, found))
+            rejects.append(rejects_table(number, file.path, found))
             table = found.table
         schema = _same_schema(schema, table.schema, files[0].path, file.path)
         rows += table.rows
@@ -231,46 +185,6 @@ def open_source(
     rejected = pa.concat_tables(rejects)
     check_budget(rejected, rows, max_rejected)
     return Source(tuple(files), tuple(tables), schema, rows, counts, rejected)
-
-
-def parse_budget(text: str) -> int | float:
-    """Return how many rows may be rejected: ``"20"`` → 20 rows, ``"0.1%"`` → 0.001 of the rows.
-
-    Raises:
-        ConfigError: it is neither a number nor a share from 0% to 100%.
-    """
-    try:
-        allowed = float(text[:-1]) / 100 if text.endswith("%") else int(text)
-    except ValueError:
-        allowed = -1
-    if allowed < 0 or (isinstance(allowed, float) and not allowed <= 1):
-        raise ConfigError(f"max rejected is {text!r}; expected a number of rows or a share like 1%")
-    return allowed
-
-
-def check_budget(rejects: pa.Table, rows: int, allowed: int | float) -> None:
-    """Raise OverBudgetError when more rows are rejected than ``allowed``: a number of rows (int),
-    or a share (float) of them and the ``rows`` that are left."""
-    count = len(rejects)
-    most = allowed if isinstance(allowed, int) else allowed * (rows + count)
-    if count <= most:
-        return
-    reasons = Counter(rejects["reason"].to_pylist())
-    first = [f"{r['file']} line {r['line']} {r['reason']}" for r in rejects[:5].to_pylist()]
-    raise OverBudgetError(
-        f"{count:,} of {rows + count:,} rows would be rejected ("
-        f"{', '.join(f'{reason} {n:,}' for reason, n in sorted(reasons.items()))}), more than "
-        f"{allowed if isinstance(allowed, int) else f'{allowed:.4%}'}; first: {', '.join(first)}; "
-        "mend them or raise --max-rejected",
-        rejects,
-    )
-
-
-def _rejects_table(number: int, path: Path, staged: StagedCsv) -> pa.Table:
-    reasons = pa.DictionaryArray.from_arrays(pa.array(staged.reasons.view("i1")), list(REASONS))
-    count = len(staged.lines)
-    columns = [np.full(count, number, np.int32), pa.array([path.name] * count, pa.string())]
-    return pa.table([*columns, staged.lines, staged.records, reasons], REJECTS)
 
 
 def check_name_column(schema: pa.Schema, column: str) -> None:
@@ -313,43 +227,6 @@ def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedA
     follows, and 2 GB of names overflow a string array."""
     plain = names.cast(names.type.value_type) if pa.types.is_dictionary(names.type) else names
     return plain.cast(pa.large_string())
-
-
-def cut(source: Source, partition_rows: int) -> list[Partition]:
-    """Cut the input into partitions of at most about ``partition_rows`` rows and
-    ``PARTITION_BYTES``, along row groups; at least one, so that an empty input has a part too.
-    Small files make one partition together.
-
-    A few million rows are cut smaller, so that there is a share for every worker; the cut depends
-    on the input alone, so that a rerun finds its parts whatever the machine."""
-    partition_rows = min(partition_rows, max(_SMALL_PARTITION, -(-source.rows // _SHARES)))
-    every = [group for table in source.tables for group in table.groups]
-    partitions: list[Partition] = []
-    first_row = 0
-    for groups in _together((group for group in every if group.rows), partition_rows):
-        partitions.append(Partition(len(partitions), groups, first_row))
-        first_row += partitions[-1].rows
-    return partitions or [Partition(0, (every[0],), 0)]
-
-
-def _together(groups: Iterable[Group], most_rows: int) -> Iterator[tuple[Group, ...]]:
-    """Yield groups that make one partition."""
-    taken: list[Group] = []
-    rows = size = 0
-    for group in groups:
-        if taken and (rows + group.rows > most_rows or size + group.size > PARTITION_BYTES):
-            yield tuple(taken)
-            taken, rows, size = [], 0, 0
-        taken.append(group)
-        rows, size = rows + group.rows, size + group.size
-    if taken:
-        yield tuple(taken)
-
-
-def read_partition(partition: Partition) -> pa.Table:
-    """Read the rows of a partition, all columns, checksums verified where there are any; raises as
-    ``row_groups.read_groups`` does."""
-    return read_groups(partition.groups)
 
 
 def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:

@@ -93,6 +93,7 @@ def challenge(
     from charrnn import planning
     from charrnn.challenger import comparison_manifest
     from charrnn.comparison_report import comparison_markdown, comparison_report
+    from charrnn.csv_format import CsvFormat
     from charrnn.errors import ConfigError
     from charrnn.privacy import private_files
     from charrnn.runs import (
@@ -103,7 +104,7 @@ def challenge(
         read_manifest,
     )
     from charrnn.scoring import ScoreOptions, Scorer
-    from charrnn.tables import CsvFormat, discover, source_name
+    from charrnn.tables import discover, source_name
 
     started, created = time.monotonic(), datetime.now(UTC)
     if sample < 0:

@@ -179,8 +179,8 @@ def _read_memory(memory: Path, asked: str) -> dict[str, dict[str, Any]]:
 def _fingerprint(path: Path, version: "ModelVersion", name_column: str, names: Names) -> str:
     from charrnn.answers import ScoreOptions
     from charrnn.errors import CharrnnError
+    from charrnn.partitions import PARTITION_ROWS
     from charrnn.planning import order_of
-    from charrnn.tables import PARTITION_ROWS
 
     options = ScoreOptions(name_column=name_column)
     try:

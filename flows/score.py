@@ -237,15 +237,17 @@ def score(
     Returns:
         The run's folder.
     """
+    from charrnn.csv_format import CsvFormat
     from charrnn.errors import ConfigError
     from charrnn.export import check_exportable, export
     from charrnn.files import remove_tree
     from charrnn.planning import destination_of, order_of
     from charrnn.priors import parse_prior
     from charrnn.privacy import private_files
+    from charrnn.rejects import parse_budget
     from charrnn.runs import finished_run, hold_destination, point_latest_at, read_manifest
     from charrnn.scoring import ScoreOptions, Scorer
-    from charrnn.tables import CsvFormat, is_remote, parse_budget
+    from charrnn.tables import is_remote
 
     started, created = time.monotonic(), datetime.now(UTC)
     bucket = output if is_remote(output) else ""

@@ -19,6 +19,7 @@ from charrnn.challenger import CHANGES, NONE
 from charrnn.errors import BusyError, ConfigError, DataError
 from charrnn.files import hold
 from charrnn.model import CharRNN
+from charrnn.row_groups import Group
 from charrnn.runs import read_manifest, verify_run
 from charrnn.training import PRESETS
 from charrnn.versions import ModelVersion, save_version
@@ -223,16 +224,16 @@ def test_every_partition_is_read_once(
 ) -> None:
     import charrnn.challenger as module
 
-    read: list[int] = []
-    original = module.read_partition
+    read: list[tuple[Group, ...]] = []
+    original = module.read_groups
 
-    def counted(partition: Any) -> pa.Table:
-        read.append(partition.index)
-        return original(partition)
+    def counted(groups: tuple[Group, ...]) -> pa.Table:
+        read.append(groups)
+        return original(groups)
 
-    monkeypatch.setattr(module, "read_partition", counted)
+    monkeypatch.setattr(module, "read_groups", counted)
     compare(source)
-    assert sorted(read) == list(range(10))
+    assert len(read) == len(set(read)) == 10
 
 
 def test_no_name_is_in_a_comparison(source: str, compare: Callable[..., Path]) -> None:

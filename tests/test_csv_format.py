@@ -22,15 +22,10 @@ from recording import Proof
 from charrnn import csv_structure, staging
 from charrnn.csv_format import CsvFormat
 from charrnn.errors import ConfigError, DataError
-from charrnn.tables import (
-    REJECTS,
-    Source,
-    cut,
-    fingerprint_files,
-    open_source,
-    parse_budget,
-    read_partition,
-)
+from charrnn.partitions import cut
+from charrnn.rejects import REJECTS, parse_budget
+from charrnn.row_groups import read_groups
+from charrnn.tables import Source, fingerprint_files, open_source
 
 Rows = list[list[str | None]]
 
@@ -50,7 +45,7 @@ def source_of(
 
 
 def rows_of(source: Source) -> Rows:
-    table = pa.concat_tables([read_partition(p) for p in cut(source, 2**20)])
+    table = pa.concat_tables([read_groups(p.groups) for p in cut(source.tables, 2**20)])
     assert table.num_rows == source.rows
     return [list(row) for row in zip(*table.to_pydict().values(), strict=True)]
 
@@ -470,6 +465,6 @@ def test_text_of_every_arrow_type_comes_through_parquet(
     path = tmp_path / "people.parquet"
     pq.write_table(table, path, row_group_size=group)
     source = open_source(fingerprint_files([path]), tmp_path / "staging", partition_rows=2)
-    found = pa.concat_tables([read_partition(p) for p in cut(source, 2)])
+    found = pa.concat_tables([read_groups(p.groups) for p in cut(source.tables, 2)])
     assert found["name"].to_pylist() == names
     proof("P3", "Parquet files of nasty names in every text type: back exactly", 1)

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from charrnn import row_groups, tables
+from charrnn.partitions import cut
 from charrnn.planning import order_of, plan_run
+from charrnn.row_groups import read_groups
 from charrnn.runs import manifest_of, publish, verify_run
 from charrnn.scoring import ScoreOptions, Scorer, score_partitions
 from charrnn.versions import ModelVersion
@@ -45,8 +47,8 @@ def test_a_footer_is_read_once_for_all_partitions_of_its_file(
     monkeypatch.setattr(row_groups, "open_parquet", counting)
     files = tables.fingerprint_files([source])
     opened = tables.open_source(files, tmp_path / "staging", partition_rows=2)
-    partitions = tables.cut(opened, 2)
-    read = pa.concat_tables(map(tables.read_partition, partitions))
+    partitions = cut(opened.tables, 2)
+    read = pa.concat_tables([read_groups(p.groups) for p in partitions])
     assert read["name"].to_pylist() == [f"Name{i}" for i in range(40)]
     assert len(partitions) == 20
     assert footers.count(None) == 1

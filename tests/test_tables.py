@@ -15,16 +15,16 @@ import pytest
 from recording import Proof
 
 from charrnn.errors import CharrnnError, ConfigError, DataError, InputMissingError
+from charrnn.partitions import cut
+from charrnn.row_groups import read_groups
 from charrnn.tables import (
     Source,
     check_name_column,
     check_unchanged,
-    cut,
     discover,
     fingerprint_files,
     is_text,
     open_source,
-    read_partition,
     source_name,
 )
 
@@ -36,7 +36,7 @@ def opened(paths: list[Path], staging: Path, partition_rows: int = 2**20) -> Sou
 
 
 def every_row(source: Source, partition_rows: int) -> pa.Table:
-    return pa.concat_tables([read_partition(p) for p in cut(source, partition_rows)])
+    return pa.concat_tables([read_groups(p.groups) for p in cut(source.tables, partition_rows)])
 
 
 def wide_table(rows: int) -> pa.Table:
@@ -298,7 +298,7 @@ def test_partitions_cover_every_row_once_in_order_along_row_groups(tmp_path: Pat
             pq.write_table(table, paths[-1], row_group_size=draw.choice([1, 5, 64, 1000]))
             tables.append(table)
         source = opened(paths, tmp_path / f"staging{seed}", partition_rows)
-        partitions = cut(source, partition_rows)
+        partitions = cut(source.tables, partition_rows)
         assert [p.index for p in partitions] == list(range(len(partitions)))
         next_row = 0
         for partition in partitions:
@@ -319,14 +319,14 @@ def test_a_small_input_is_cut_smaller_so_that_workers_share_it(
     path = tmp_path / "people.parquet"
     names = pa.array(["A"]).take(pa.array(np.zeros(rows, np.int8)))
     pq.write_table(pa.table({"name": names}), path, row_group_size=2**16)
-    partitions = cut(opened([path], tmp_path / "staging"), 2**20)
+    partitions = cut(opened([path], tmp_path / "staging").tables, 2**20)
     assert [p.rows for p in partitions] == sizes
 
 
 def test_partitions_hold_about_as_many_rows_as_asked(tmp_path: Path) -> None:
     path = tmp_path / "people.parquet"
     pq.write_table(pa.table({"name": ["A"] * 1000}), path, row_group_size=30)
-    sizes = [p.rows for p in cut(opened([path], tmp_path / "staging", 100), 100)]
+    sizes = [p.rows for p in cut(opened([path], tmp_path / "staging", 100).tables, 100)]
     assert sum(sizes) == 1000
     assert max(sizes) <= 100
     assert len(sizes) == 11
@@ -346,10 +346,10 @@ def test_many_tiny_files_make_partitions_together(tmp_path: Path, suffix: str) -
     source = opened(paths, tmp_path / "staging")
     expected = [x for i in range(60) for x in [str(i), "x"][: i % 3]]
     for rows, first_rows in ((2**20, [0]), (25, [0, 25, 49])):
-        partitions = cut(source, rows)
+        partitions = cut(source.tables, rows)
         assert [p.first_row for p in partitions] == first_rows
         assert every_row(source, rows)["id"].to_pylist() == expected
-        assert all(read_partition(p).num_rows == p.rows for p in partitions)
+        assert all(read_groups(p.groups).num_rows == p.rows for p in partitions)
     names = [x for i in range(60) for x in ["A", f"B{i}"][: i % 3]]
     assert every_row(source, 25)["name"].to_pylist() == names
 
@@ -358,10 +358,10 @@ def test_partition_equals_the_slice_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "people.parquet"
     pq.write_table(wide_table(300), path, row_group_size=32)
     whole = pq.read_table(path)
-    partitions = cut(opened([path], tmp_path / "staging", 64), 64)
+    partitions = cut(opened([path], tmp_path / "staging", 64).tables, 64)
     assert len(partitions) > 3
     for p in partitions:
-        part = read_partition(p)
+        part = read_groups(p.groups)
         assert part.schema.equals(whole.schema)
         assert part.equals(whole.slice(p.groups[0].first_row, p.rows))
 
@@ -387,10 +387,10 @@ def test_empty_parquet_has_one_empty_partition_of_its_schema(tmp_path: Path, gro
         for _ in range(groups):
             writer.write_table(empty)
     source = opened([path], tmp_path / "staging")
-    partitions = cut(source, 10)
+    partitions = cut(source.tables, 10)
     assert source.rows == 0
     assert [(p.index, p.rows, p.first_row) for p in partitions] == [(0, 0, 0)]
-    part = read_partition(partitions[0])
+    part = read_groups(partitions[0].groups)
     assert part.num_rows == 0
     assert part.schema.equals(pq.read_table(path).schema)
 
@@ -398,7 +398,7 @@ def test_empty_parquet_has_one_empty_partition_of_its_schema(tmp_path: Path, gro
 def test_empty_csv_has_one_empty_partition_of_text_columns(tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text("name,id\n")
     source = opened([tmp_path / "people.csv"], tmp_path / "staging")
-    part = read_partition(cut(source, 10)[0])
+    part = read_groups(cut(source.tables, 10)[0].groups)
     assert part.schema.equals(pa.schema([("name", pa.string()), ("id", pa.string())]))
     assert part.num_rows == source.rows == 0
 
@@ -449,10 +449,10 @@ def test_flipped_byte_in_a_page_is_refused_with_file_and_rows(tmp_path: Path) ->
     damaged = bytearray(path.read_bytes())
     damaged[pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset + 100] ^= 16
     path.write_bytes(damaged)
-    first, second = cut(opened([path], tmp_path / "staging", 500), 500)
-    assert read_partition(first).num_rows == 500
+    first, second = cut(opened([path], tmp_path / "staging", 500).tables, 500)
+    assert read_groups(first.groups).num_rows == 500
     with pytest.raises(DataError, match=r"people\.parquet is damaged between rows 500 and 1000"):
-        read_partition(second)
+        read_groups(second.groups)
 
 
 def test_truncated_parquet_is_refused(tmp_path: Path) -> None:

@@ -277,8 +277,8 @@ MUTATIONS = [
     ),
     Mutation(
         "P12", "a name is logged", "charrnn/scoring.py",
-        "    table = read_partition(partition)\n",
-        "    table = read_partition(partition)\n"
+        "    table = read_groups(partition.groups)\n",
+        "    table = read_groups(partition.groups)\n"
         "    __import__('logging').getLogger('charrnn').info(table[options.name_column][0])\n",
         "tests/test_canary.py",
     ),

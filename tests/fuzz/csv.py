@@ -16,7 +16,9 @@ import pyarrow as pa
 from charrnn import csv_format, csv_structure, staging
 from charrnn.csv_format import CsvFormat
 from charrnn.errors import DataError
-from charrnn.tables import Source, cut, fingerprint_files, open_source, read_partition
+from charrnn.partitions import cut
+from charrnn.row_groups import read_groups
+from charrnn.tables import Source, fingerprint_files, open_source
 
 FORMATS = [
     CsvFormat(delimiter, encoding, quote, multiline, on_bad_line)  # type: ignore[arg-type]
@@ -69,7 +71,7 @@ def read(path: Path, form: CsvFormat) -> tuple[Source, list[list[str]]]:
         csv=form,
         max_rejected=10**9,
     )
-    table = pa.concat_tables([read_partition(part) for part in cut(source, 2**20)])
+    table = pa.concat_tables([read_groups(part.groups) for part in cut(source.tables, 2**20)])
     columns = table.to_pydict().values()
     return source, [[cell or "" for cell in row] for row in zip(*columns, strict=True)]
 
