@@ -204,36 +204,45 @@ def backwards(corpus: Corpus, examples: Examples) -> Examples:
     return Examples([normalise(name)[::-1] for name in examples.names], examples.label_ids)
 
 
+NARROW, TABLE_18 = {"hidden_size": 128}, {"ngram_buckets": 2**18}
 BOTH = {"cell": "gru", "bidirectional": True}
-WIDE, TABLE_18 = {"hidden_size": 192}, {"ngram_buckets": 2**18}
 LABELS_ONLY = {"next_character": 0.0}
 VARIANTS = [
     Variant("default"),
     Variant("no second task", train=LABELS_ONLY),
     Variant("second task, weight 0.1", train={"next_character": 0.1}),
+    Variant("second task, weight 0.5", train={"next_character": 0.5}),
     Variant("second task, weight 1", train={"next_character": 1.0}),
     Variant("64 hidden", model={"hidden_size": 64}),
+    Variant("128 hidden", model=NARROW),
+    Variant("128 hidden, no second task", model=NARROW, train=LABELS_ONLY),
     Variant("160 hidden", model={"hidden_size": 160}),
-    Variant("192 hidden", model=WIDE),
-    Variant("192 hidden, no second task", model=WIDE, train=LABELS_ONLY),
-    Variant("256 hidden", model={"hidden_size": 256}),
-    Variant("embedding of 96", model={"embedding_size": 96}),
-    Variant("two directions", model={"bidirectional": True}),
+    Variant("192 hidden", model={"hidden_size": 192}),
+    Variant("192 hidden, no second task", model={"hidden_size": 192}, train=LABELS_ONLY),
+    Variant("320 hidden", model={"hidden_size": 320}),
+    Variant("384 hidden", model={"hidden_size": 384}),
+    Variant("128 hidden, embedding of 96", model={**NARROW, "embedding_size": 96}),
     Variant("two directions of 64", model={"bidirectional": True, "hidden_size": 64}),
-    Variant("pooling: last, mean and maximum", model={"pooling": "last_mean_max"}),
-    Variant("cell: GRU", model={"cell": "gru"}),
-    Variant("cell: LSTM", model={"cell": "lstm"}),
-    Variant("cell: GRU, two directions", model=BOTH),
-    Variant("cell: GRU, two directions, no n-grams", model={**BOTH, "ngram_buckets": 0}),
+    Variant("two directions of 128", model={"bidirectional": True, **NARROW}),
     Variant(
-        "cell: GRU, two directions, 2 layers, no second task",
-        model=BOTH,
+        "128 hidden, pooling: last, mean and maximum", model={**NARROW, "pooling": "last_mean_max"}
+    ),
+    Variant(
+        "192 hidden, pooling: last, mean and maximum",
+        model={"hidden_size": 192, "pooling": "last_mean_max"},
+    ),
+    Variant("128 hidden, cell: GRU", model={**NARROW, "cell": "gru"}),
+    Variant("128 hidden, cell: LSTM", model={**NARROW, "cell": "lstm"}),
+    Variant("128 hidden, cell: GRU, two directions", model=NARROW | BOTH),
+    Variant(
+        "128 hidden, cell: GRU, two directions, 2 layers, no second task",
+        model=NARROW | BOTH,
         train=LABELS_ONLY,
         build=PackedGRU,
     ),
     Variant(
-        "cell: GRU, two directions, attention pooling, no second task",
-        model=BOTH,
+        "128 hidden, cell: GRU, two directions, attention pooling, no second task",
+        model=NARROW | BOTH,
         train=LABELS_ONLY,
         build=Attention,
     ),
@@ -244,7 +253,6 @@ VARIANTS = [
     Variant("n-grams in 2^16 rows", model={"ngram_buckets": 2**16}),
     Variant("n-grams in 2^18 rows", model=TABLE_18),
     Variant("1- to 5-grams in 2^18 rows", model=TABLE_18, build=FiveGrams),
-    Variant("192 hidden, 1- to 5-grams in 2^18 rows", model=WIDE | TABLE_18, build=FiveGrams),
     Variant("n-gram dropout 0.3", model={"ngram_dropout": 0.3}),
     Variant("dropout 0.35", model={"dropout": 0.35}),
     Variant("dropout 0.6", model={"dropout": 0.6}),
