@@ -134,8 +134,9 @@ def comparison_order(
 def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
     """Stage the input, check its columns and cut it into partitions.
 
-    Staging folders of other fingerprints are left-overs of runs that will not go on; the caller
-    holds the destination's lock, so they are removed; so is what was staged of a refused input.
+    The caller holds the destination (``runs.hold_destination``, which also removes what was staged
+    of a refused input). Staging folders of other fingerprints are left-overs of runs that will not
+    go on, so they are removed.
 
     Args:
         added: the columns that scoring will add.
@@ -156,14 +157,11 @@ def plan_run(order: Order, destination: Path, added: Sequence[str]) -> RunPlan:
         )
         check_name_column(opened.schema, order.options["name_column"])
         check_no_clash(opened.schema, added)
-    except DataError as error:
-        remove_tree(staging)  # nobody will go on from it, and it holds names
-        if isinstance(error, OverBudgetError):
-            report = destination / f"_rejects-{order.fingerprint[:8]}.parquet"
-            with writing_parquet(report, error.rejects.schema) as writer:
-                writer.write_table(error.rejects)
-            raise DataError(f"{error}; {report} lists all of them") from None
-        raise
+    except OverBudgetError as error:
+        report = destination / f"_rejects-{order.fingerprint[:8]}.parquet"
+        with writing_parquet(report, error.rejects.schema) as writer:
+            writer.write_table(error.rejects)
+        raise DataError(f"{error}; {report} lists all of them") from None
     return RunPlan(
         destination=destination,
         fingerprint=order.fingerprint,

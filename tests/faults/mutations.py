@@ -291,8 +291,9 @@ MUTATIONS = [
         "tests/test_canary.py",
     ),
     Mutation(
-        "P12", "a refused input leaves its copy behind", "charrnn/planning.py",
-        "        remove_tree(staging)  # nobody will go on", "        pass  # nobody will go on",
+        "P12", "a refused input leaves its copy behind", "charrnn/runs.py",
+        "                    remove_tree(staging)\n            raise",
+        "                    pass\n            raise",
         "tests/test_canary.py",
     ),
     Mutation(
