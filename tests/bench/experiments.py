@@ -49,10 +49,11 @@ Made by `python tests/bench/experiments.py --seeds {seeds}` on {date}, {machine}
 Every variant is the default with the one change named, fitted without the test fold for \
 validation folds 8, 7 and 6 and as many seeds as its second column says, and measured on all \
 {names} names of these folds; one temperature a fit. Δ: minus the default of the same seeds, name \
-by name, ± its standard error; that leaves out what another seed does (two seeds of the default \
-differ by 0.3 points and 0.006 nats). KB: what a file holds of the network. Names/s: different \
-names in a second of processor time, encoded beforehand; empty for networks that the engine does \
-not know. Training is in seconds of processor time, with the fits of a teacher.
+by name, ± its standard error; that leaves out what another seed does (two seeds of `128 \
+hidden, no second task` differ by 0.3 points and 0.006 nats). KB: what a file holds of the \
+network. Names/s: different names in a second of processor time, encoded beforehand; empty for \
+networks that the engine does not know. Training is in seconds of processor time, with the fits of \
+a teacher.
 """
 
 
