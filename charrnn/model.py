@@ -269,28 +269,28 @@ class CharRNN(nn.Module):
             lengths: int64 ``(B,)``, each at most T; None when all are exactly T. An empty name
                 counts as one step of padding.
         """
-        hidden = self.states(ids, lengths, every_state=self.config.pooling != "last")
-        return self.logits(hidden, ids, lengths)
+        every_state = self.config.pooling != "last"
+        return self.states_and_logits(ids, lengths, every_state=every_state)[1]
 
-    def states(
+    def states_and_logits(
         self, ids: Tensor, lengths: Tensor | None = None, *, every_state: bool = True
-    ) -> Tensor:
-        """Return h_1 … h_T of each direction, side by side, ``(B, T, H or 2·H)``, where a finished
-        name repeats its last state; without ``every_state`` only the last, ``(B, 1, H or 2·H)``."""
-        own = None if lengths is None else lengths.clamp(min=1)
-        h = [self.forward_rnn(self._inputs(self.forward_rnn, ids.long()), own, every_state)]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states h_1 … h_T of each direction, side by side, ``(B, T, H or 2·H)``, where
+        a finished name repeats its last, and the logits, ``(B, L)``. Without ``every_state``, which
+        only pooling ``last`` can do without, the states are the last alone, ``(B, 1, H or 2·H)``.
+        """
+        lengths = None if lengths is None else lengths.clamp(min=1)
+        ids = ids.long()
+        h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
         if self.backward_rnn is not None:
-            turned = _reverse(ids.long(), own)
-            h.append(self.backward_rnn(self._inputs(self.backward_rnn, turned), own, every_state))
-        return torch.cat(h, dim=2)
-
-    def logits(self, hidden: Tensor, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the logits, ``(B, L)``, of names whose ``states`` are known; pooling ``last``
-        needs no more than the last of them."""
-        own = None if lengths is None else lengths.clamp(min=1)
-        pooled = hidden[:, -1] if self.config.pooling == "last" else _pool(hidden, own)
+            turned = _reverse(ids, lengths)
+            h.append(
+                self.backward_rnn(self._inputs(self.backward_rnn, turned), lengths, every_state)
+            )
+        hidden = torch.cat(h, dim=2)
+        pooled = hidden[:, -1] if self.config.pooling == "last" else _pool(hidden, lengths)
         logits: Tensor = self.h2o(self.dropout(pooled))
-        return logits if self.ngrams is None else logits + self.ngrams(ids.long(), own)
+        return hidden, logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
 
     def _inputs(self, rnn: RNN, ids: Tensor) -> Tensor:
         """Return x2h(x_t) for every character, ``(B, T, G·H)``."""

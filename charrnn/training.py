@@ -225,23 +225,24 @@ class _Learner(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the loss to minimise and its share of the labels, each a mean in nats."""
         network, train = self.network, self.train_config
-        second = ids.new_zeros((), dtype=torch.float32)
+
+        def of_labels(logits: Tensor) -> Tensor:
+            adjusted = logits + train.logit_adjustment * adjust
+            return F.cross_entropy(adjusted, targets, label_smoothing=train.label_smoothing)
+
         if self.h2next is None:
-            logits = network(ids, lengths)
-        else:
-            hidden = network.states(ids, lengths)
-            logits = network.logits(hidden, ids, lengths)
-            forward = network.dropout(hidden[:, :-1, : network.config.hidden_size])
-            following = ids[:, 1:].long()
-            second = F.cross_entropy(
-                self.h2next(forward).transpose(1, 2),  # (B, V + 1, T - 1)
-                following,
-                ignore_index=PAD,
-                reduction="sum",
-            ) / (following != PAD).sum().clamp(min=1)
-        labels = F.cross_entropy(
-            logits + train.logit_adjustment * adjust, targets, label_smoothing=train.label_smoothing
-        )
+            labels = of_labels(network(ids, lengths))
+            return labels, labels
+        hidden, logits = network.states_and_logits(ids, lengths)
+        labels = of_labels(logits)
+        forward = network.dropout(hidden[:, :-1, : network.config.hidden_size])
+        following = ids[:, 1:].long()
+        second = F.cross_entropy(
+            self.h2next(forward).transpose(1, 2),  # (B, V + 1, T - 1)
+            following,
+            ignore_index=PAD,
+            reduction="sum",
+        ) / (following != PAD).sum().clamp(min=1)
         return labels + train.next_character * second, labels
 
 

@@ -298,7 +298,7 @@ def test_foretelling_the_next_character_shapes_the_states_and_leaves_nothing_beh
     left = []
     for network in networks:
         with torch.no_grad():
-            states = network.states(torch.from_numpy(ids), torch.from_numpy(lengths))
+            states, _ = network.states_and_logits(torch.from_numpy(ids), torch.from_numpy(lengths))
         own = states[:, :-1, : config.hidden_size][inside].double()
         inputs = torch.cat((own, torch.ones(len(own), 1, dtype=torch.double)), dim=1)
         found = torch.linalg.lstsq(inputs, following).solution
@@ -327,7 +327,7 @@ def test_the_second_task_is_the_mean_loss_of_the_characters_that_follow(
     surprises = []
     for name in names:
         own = torch.from_numpy(LATIN_VOCABULARY.encode(pa.array([name])).padded()[0]).long()
-        states = learner.network.states(own)[0, :, : config.hidden_size]
+        states = learner.network.states_and_logits(own)[0][0, :, : config.hidden_size]
         for t in range(own.shape[1] - 1):
             surprises.append(-learner.h2next(states[t]).log_softmax(dim=0)[own[0, t + 1]])
     torch.testing.assert_close(objective, labels + 0.3 * torch.stack(surprises).mean())
