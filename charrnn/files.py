@@ -24,6 +24,7 @@ __all__ = [
     "json_bytes",
     "make_folder",
     "open_part",
+    "private_files",
     "publish_folder",
     "read_proven",
     "remove_file",
@@ -406,3 +407,17 @@ def explained(path: Path) -> Iterator[None]:
 
 def _nearest(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
+
+
+@contextmanager
+def private_files(private: bool) -> Iterator[None]:
+    """Let files that are made in the block be readable by their owner only (0600, folders 0700);
+    holds for the whole process."""
+    if not private:
+        yield
+        return
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -15,9 +15,10 @@ from flows.command import progress, say, this_process
 from flows.tracking import device_slot, flow, note, run_facts, task
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
-    from charrnn.challenger import Comparison, Part
-    from charrnn.runs import RunPlan
-    from charrnn.scoring import ScoreOptions, Scorer
+    from charrnn.runs.comparison import Comparison, Part
+    from charrnn.runs.plan import RunPlan
+    from charrnn.scoring.options import ScoreOptions
+    from charrnn.scoring.scorer import Scorer
 
 
 @task(name="compare partitions")
@@ -31,7 +32,7 @@ def compare_parts(
     workers: int,
 ) -> "tuple[Comparison, list[Part]]":
     """Let both models answer the distinct names of every partition."""
-    from charrnn.challenger import compare_partitions
+    from charrnn.runs.comparison import compare_partitions
 
     with progress("comparing", plan.source.rows, "rows") as advance:
         return compare_partitions(
@@ -90,21 +91,17 @@ def challenge(
     Returns:
         The comparison's folder.
     """
-    from charrnn import planning
-    from charrnn.challenger import comparison_manifest
-    from charrnn.comparison_report import comparison_markdown, comparison_report
-    from charrnn.csv_format import CsvFormat
     from charrnn.errors import ConfigError
-    from charrnn.privacy import private_files
-    from charrnn.runs import (
-        finished_run,
-        hold_destination,
-        point_latest_at,
-        publish,
-        read_manifest,
-    )
-    from charrnn.scoring import ScoreOptions, Scorer
-    from charrnn.tables import discover, source_name
+    from charrnn.files import private_files
+    from charrnn.reports.comparison import comparison_markdown, comparison_report
+    from charrnn.runs import plan as planning
+    from charrnn.runs.comparison import comparison_manifest
+    from charrnn.runs.manifest import read_manifest
+    from charrnn.runs.publish import finished_run, hold_destination, point_latest_at, publish
+    from charrnn.scoring.options import ScoreOptions
+    from charrnn.scoring.scorer import Scorer
+    from charrnn.tables.csv_format import CsvFormat
+    from charrnn.tables.source import discover, source_name
 
     started, created = time.monotonic(), datetime.now(UTC)
     if sample < 0:

@@ -13,7 +13,7 @@ from flows.score import score
 from flows.tracking import discreet, flow, note_table, run_named
 
 if TYPE_CHECKING:
-    from charrnn.versions import ModelVersion
+    from charrnn.model.version import ModelVersion
 
 Names = Literal["keep", "hash", "omit"]
 Look = list[tuple[str, int, int, int, int]]  # of each table: path, size, two times in ns, inode
@@ -59,10 +59,10 @@ def inbox(
         The folders of the runs that this run published.
     """
     from charrnn.errors import BusyError, DataError
-    from charrnn.privacy import private_files
-    from charrnn.runs import finished_run
-    from charrnn.tables import source_name
-    from charrnn.versions import resolve
+    from charrnn.files import private_files
+    from charrnn.model.version import resolve
+    from charrnn.runs.publish import finished_run
+    from charrnn.tables.source import source_name
 
     version = resolve(model, Path(models))  # once: all files get the same one
     seen = entries(Path(folder))
@@ -125,7 +125,7 @@ def entries(folder: Path) -> dict[Path, Look]:
 def look(path: Path) -> Look:
     """Return how the tables look that ``path`` is or holds."""
     from charrnn.errors import CharrnnError
-    from charrnn.tables import discover
+    from charrnn.tables.source import discover
 
     try:
         found = [(table, table.stat()) for table in discover(str(path))]
@@ -144,8 +144,8 @@ def fingerprints(
     file looks the same, and model, options and release are the same.
     """
     from charrnn.files import json_bytes, write_bytes
-    from charrnn.privacy import check_name_key
-    from charrnn.runs import fingerprint
+    from charrnn.runs.plan import fingerprint
+    from charrnn.scoring.names import check_name_key
 
     options = {"name_column": name_column, "names": names, "name_key": check_name_key(names)}
     asked = fingerprint((), version.digest, options)
@@ -177,10 +177,10 @@ def _read_memory(memory: Path, asked: str) -> dict[str, dict[str, Any]]:
 
 
 def _fingerprint(path: Path, version: "ModelVersion", name_column: str, names: Names) -> str:
-    from charrnn.answers import ScoreOptions
     from charrnn.errors import CharrnnError
-    from charrnn.partitions import PARTITION_ROWS
-    from charrnn.planning import order_of
+    from charrnn.runs.plan import order_of
+    from charrnn.scoring.options import ScoreOptions
+    from charrnn.tables.row_groups import PARTITION_ROWS
 
     options = ScoreOptions(name_column=name_column)
     try:

@@ -17,7 +17,7 @@ TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 @task(name="download", retries=2, retry_delay_seconds=[2, 10])
 def download(url: str, archive: Path) -> Path:
     """Fetch the archive, going on with a partial download."""
-    from charrnn.download import fetch
+    from charrnn.training.archive import fetch
 
     with _holding(archive.parent), progress("download", None, "bytes") as advance:
         return fetch(url, archive, on_bytes=advance)
@@ -26,7 +26,9 @@ def download(url: str, archive: Path) -> Path:
 @task(name="build table")
 def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
     """Read the language files, write the table atomically, and return the data report."""
-    from charrnn.corpus import (
+    from charrnn.files import json_bytes, write_bytes
+    from charrnn.model.vocabulary import LATIN_VOCABULARY
+    from charrnn.training.corpus import (
         build_table,
         check_digest,
         data_report,
@@ -34,8 +36,6 @@ def build(source: Path, target: Path, expected_digest: str) -> dict[str, Any]:
         report_markdown,
         write_table,
     )
-    from charrnn.files import json_bytes, write_bytes
-    from charrnn.vocabulary import LATIN_VOCABULARY
 
     files = read_label_files(source)
     check_digest(files, expected_digest)
@@ -79,7 +79,7 @@ def ingest(
     Returns:
         The table's path.
     """
-    from charrnn.corpus import TUTORIAL_DIGEST
+    from charrnn.training.corpus import TUTORIAL_DIGEST
 
     path, expected = Path(source), digest
     if not source:

@@ -17,8 +17,8 @@ from flows.command import say
 from flows.tracking import flow
 
 if TYPE_CHECKING:
-    from charrnn.corpus import Examples
-    from charrnn.versions import ModelVersion
+    from charrnn.model.version import ModelVersion
+    from charrnn.training.corpus import Examples
 
 MODELS = Path("outputs/models")
 DATA = Path("data/names.parquet")
@@ -38,8 +38,8 @@ def promote_version(
     Returns:
         Whether it is the champion now.
     """
-    from charrnn.protocols import promotion_problems
-    from charrnn.versions import aliases, resolve, set_alias
+    from charrnn.model.version import aliases, resolve, set_alias
+    from charrnn.training.release import promotion_problems
 
     root = Path(models)
     candidate = resolve(version, root)
@@ -60,7 +60,7 @@ def list_models(*, models: Path = MODELS) -> None:
     Args:
         models: folder of the model versions.
     """
-    from charrnn.versions import PRETRAINED, aliases, list_versions, resolve
+    from charrnn.model.version import PRETRAINED, aliases, list_versions, resolve
 
     known = aliases(models)
     say(f"{'version':16} {'preset':8} {'accuracy':>8} {'macro-F1':>8} {'ECE':>6}  aliases")
@@ -85,8 +85,8 @@ def evaluate_model(
         data: the training table, whose honest folds are used where ``on`` is not given.
         models: folder of the model versions.
     """
-    from charrnn.corpus import honest_split, load_corpus
-    from charrnn.versions import resolve
+    from charrnn.model.version import resolve
+    from charrnn.training.corpus import honest_split, load_corpus
 
     loaded = resolve(version, models)
     if on is not None:
@@ -115,9 +115,9 @@ def compare_models(
         data: the training table, whose honest test fold is used where ``on`` is not given.
         models: folder of the model versions.
     """
-    from charrnn.corpus import honest_split, load_corpus
-    from charrnn.evaluation import flips, paired_bootstrap
-    from charrnn.versions import resolve
+    from charrnn.model.version import resolve
+    from charrnn.training.corpus import honest_split, load_corpus
+    from charrnn.training.paired import flips, paired_bootstrap
 
     a, b = resolve(one, models), resolve(other, models)
     examples = _labelled(on, a.labels) if on else honest_split(load_corpus(data)).test
@@ -140,7 +140,7 @@ def compare_models(
 
 
 def _evaluation_lines(version: ModelVersion, name: str, examples: Examples) -> list[str]:
-    from charrnn.evaluation import evaluate
+    from charrnn.training.metrics import evaluate
 
     found = _probabilities(version, examples)
     metrics = evaluate(found, examples.label_ids, version.labels)
@@ -165,7 +165,7 @@ def _evaluation_lines(version: ModelVersion, name: str, examples: Examples) -> l
 
 
 def _figures(name: str, version: ModelVersion, probabilities: Any, examples: Examples) -> str:
-    from charrnn.evaluation import evaluate
+    from charrnn.training.metrics import evaluate
 
     m = evaluate(probabilities, examples.label_ids, version.labels)
     return (
@@ -178,8 +178,8 @@ def _probabilities(version: ModelVersion, examples: Examples) -> Any:
     """Return the calibrated probabilities of the examples, ``(N, L)``."""
     import pyarrow as pa
 
-    from charrnn.calibration import softmax
-    from charrnn.inference import logits_of
+    from charrnn.model.calibration import softmax
+    from charrnn.model.engine import logits_of
 
     encoded = version.vocabulary.encode(pa.array(examples.names))
     return softmax(logits_of(version.network(), encoded), version.temperature)
@@ -190,8 +190,8 @@ def _labelled(path: Path, labels: tuple[str, ...]) -> Examples:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from charrnn.corpus import Examples
     from charrnn.errors import DataError, InputMissingError
+    from charrnn.training.corpus import Examples
 
     if not path.exists():
         raise InputMissingError(f"{path} does not exist")
@@ -218,7 +218,7 @@ def roll_back_alias(alias: str = "champion", *, models: Path = MODELS) -> None:
         alias: champion, or another alias.
         models: folder of the model versions.
     """
-    from charrnn.versions import roll_back
+    from charrnn.model.version import roll_back
 
     before, now = roll_back(models, alias)
     say(f"{alias:11} {now} (was {before})")

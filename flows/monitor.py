@@ -25,8 +25,8 @@ def monitor(folder: str = "outputs/predictions", *, last: int = 100) -> str:
     """
     from charrnn.errors import ConfigError
     from charrnn.files import write_bytes
-    from charrnn.monitor_report import history_markdown, history_page, read_histories
-    from charrnn.monitoring import alarms
+    from charrnn.monitoring.drift import alarms
+    from charrnn.reports.history import history_markdown, history_page, read_histories
 
     if last < 1:
         raise ConfigError(f"the last {last} runs cannot be shown; give 1 or more")

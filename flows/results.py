@@ -13,8 +13,8 @@ from flows.tracking import note, note_link, note_table, warn
 def report_drift(published: Path, manifest: dict[str, Any], *, fail: bool) -> None:
     """Say what drifted, if anything did; with ``fail``, raise DriftError."""
     from charrnn.errors import DriftError
-    from charrnn.monitoring import alarms
-    from charrnn.run_report import drift_markdown
+    from charrnn.monitoring.drift import alarms
+    from charrnn.reports.run import drift_markdown
 
     found = alarms(manifest.get("drift", {}))
     if not found:
@@ -109,7 +109,7 @@ def show_head(published: Path, rows: int) -> None:
     import polars as pl
 
     from charrnn.errors import ConfigError
-    from charrnn.runs import read_manifest
+    from charrnn.runs.manifest import read_manifest
 
     manifest = read_manifest(published)
     if manifest.get("kind") == "comparison":

@@ -26,18 +26,19 @@ from flows.tracking import (
 )
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
-    from charrnn.planning import Order
-    from charrnn.runs import Receipt, RunPlan
-    from charrnn.scoring import ScoreOptions, Scorer
-    from charrnn.storage import RemoteFile
-    from charrnn.versions import ModelVersion
+    from charrnn.integrations.object_storage import RemoteFile
+    from charrnn.model.version import ModelVersion
+    from charrnn.runs.parts import Receipt
+    from charrnn.runs.plan import Order, RunPlan
+    from charrnn.scoring.options import ScoreOptions
+    from charrnn.scoring.scorer import Scorer
 
 
 @task(name="fetch", retries=2, retry_delay_seconds=[2, 10])
 def fetch_input(source: str, destination: Path) -> "tuple[str, tuple[RemoteFile, ...]]":
     """Copy an input from object storage beside the run; leave a local one where it is."""
-    from charrnn.storage import fetch
-    from charrnn.tables import is_remote
+    from charrnn.integrations.object_storage import fetch
+    from charrnn.tables.source import is_remote
 
     if not is_remote(source):
         return source, ()
@@ -48,8 +49,8 @@ def fetch_input(source: str, destination: Path) -> "tuple[str, tuple[RemoteFile,
 @task(name="plan")
 def plan_run(order: "Order", destination: Path, added: list[str]) -> "RunPlan":
     """Prove the input, refuse what cannot be scored, and cut it into partitions."""
-    from charrnn import planning
-    from charrnn.privacy import name_key
+    from charrnn.runs import plan as planning
+    from charrnn.scoring.names import name_key
 
     plan = planning.plan_run(order, destination, added)
     return replace(plan, name_key=name_key(order.options["names"]))
@@ -62,7 +63,7 @@ def settle_prior(
     """Turn the prior asked for into label shares, estimating them from the input if need be."""
     import pyarrow as pa
 
-    from charrnn.planning import sample_names
+    from charrnn.runs.plan import sample_names
 
     names = pa.array([], pa.string())
     if options.prior == "estimate":
@@ -76,7 +77,7 @@ def score_parts(
     plan: "RunPlan", scorer: "Scorer", options: "ScoreOptions", workers: int
 ) -> "list[Receipt]":
     """Score all partitions that are not finished yet."""
-    from charrnn.scoring import score_partitions
+    from charrnn.runs.execute import score_partitions
 
     rows = plan.source.rows
     with (
@@ -101,7 +102,7 @@ def score_parts_on_ray(
     batch_size: int | None,
 ) -> "list[Receipt]":
     """Score all partitions that are not finished yet on the machines of a Ray cluster."""
-    from charrnn.ray_engine import score_partitions_on_ray
+    from charrnn.integrations.ray import score_partitions_on_ray
 
     with progress("scoring on Ray", plan.source.rows, "rows") as advance:
         return score_partitions_on_ray(
@@ -125,10 +126,10 @@ def publish_run(
 ) -> Path:
     """Compare the run with those before, write manifest and report, and make the run visible by one
     rename."""
-    from charrnn.history import drift_of
-    from charrnn.run_report import run_report
-    from charrnn.runs import manifest_of, publish
-    from charrnn.storage import check_remote_unchanged
+    from charrnn.integrations.object_storage import check_remote_unchanged
+    from charrnn.reports.run import run_report
+    from charrnn.runs.history import drift_of
+    from charrnn.runs.publish import manifest_of, publish
 
     check_remote_unchanged(remote)
     fetched = {"fetched": [asdict(file) for file in remote]} if remote else {}
@@ -140,7 +141,7 @@ def publish_run(
 @task(name="upload", retries=2, retry_delay_seconds=[2, 10])
 def upload(published: Path, uri: str) -> str:
     """Copy the run to object storage, its manifest last; return the URI of the copy."""
-    from charrnn.storage import upload_run
+    from charrnn.integrations.object_storage import upload_run
 
     return upload_run(published, uri)
 
@@ -148,7 +149,7 @@ def upload(published: Path, uri: str) -> str:
 @task(name="append to Delta table")
 def append_to_table(published: Path, table: str) -> bool:
     """Append the run's rows to a Delta table, unless it has them already."""
-    from charrnn.delta import append_run
+    from charrnn.integrations.delta import append_run
 
     return append_run(published, table)
 
@@ -237,17 +238,18 @@ def score(
     Returns:
         The run's folder.
     """
-    from charrnn.csv_format import CsvFormat
     from charrnn.errors import ConfigError
-    from charrnn.export import check_exportable, export
-    from charrnn.files import remove_tree
-    from charrnn.planning import destination_of, order_of
-    from charrnn.priors import parse_prior
-    from charrnn.privacy import private_files
-    from charrnn.rejects import parse_budget
-    from charrnn.runs import finished_run, hold_destination, point_latest_at, read_manifest
-    from charrnn.scoring import ScoreOptions, Scorer
-    from charrnn.tables import is_remote
+    from charrnn.files import private_files, remove_tree
+    from charrnn.model.priors import parse_prior
+    from charrnn.runs.export import check_exportable, export
+    from charrnn.runs.manifest import read_manifest
+    from charrnn.runs.plan import destination_of, order_of
+    from charrnn.runs.publish import finished_run, hold_destination, point_latest_at
+    from charrnn.scoring.options import ScoreOptions
+    from charrnn.scoring.scorer import Scorer
+    from charrnn.tables.csv_format import CsvFormat
+    from charrnn.tables.csv_staging import parse_budget
+    from charrnn.tables.source import is_remote
 
     started, created = time.monotonic(), datetime.now(UTC)
     bucket = output if is_remote(output) else ""
@@ -349,9 +351,9 @@ def verify(run: str) -> None:
     """
     from tempfile import TemporaryDirectory
 
-    from charrnn.runs import verify_run
-    from charrnn.storage import download_run
-    from charrnn.tables import is_remote
+    from charrnn.integrations.object_storage import download_run
+    from charrnn.runs.verify import verify_run
+    from charrnn.tables.source import is_remote
 
     if is_remote(run):
         with TemporaryDirectory() as folder:
@@ -376,8 +378,8 @@ def purge(
         keep_latest: leave the runs that a latest link points to.
         yes: remove them; without it they are only listed.
     """
-    from charrnn.privacy import old_runs
-    from charrnn.privacy import purge as remove
+    from charrnn.runs.retention import old_runs
+    from charrnn.runs.retention import purge as remove
 
     found = old_runs(folder, older_than, keep_latest=keep_latest)
     for old in found:

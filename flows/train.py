@@ -17,10 +17,11 @@ from flows.models import COMMANDS, MODELS, promote_version
 from flows.tracking import device_slot, flow, note, task
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
-    from charrnn.corpus import Corpus
-    from charrnn.protocols import Baseline, ProtocolResult
-    from charrnn.training import Preset
-    from charrnn.versions import ModelVersion
+    from charrnn.model.version import ModelVersion
+    from charrnn.training.baselines import Baseline
+    from charrnn.training.corpus import Corpus
+    from charrnn.training.presets import Preset
+    from charrnn.training.protocol import ProtocolResult
 
 
 @task(name="fit")
@@ -33,8 +34,8 @@ def fit_protocol(
     resume: bool,
 ) -> "ProtocolResult":
     """Fit one network, keeping a checkpoint per epoch, and measure it."""
-    from charrnn.protocols import run_protocol
-    from charrnn.training import PRESETS
+    from charrnn.training.presets import PRESETS
+    from charrnn.training.protocol import run_protocol
 
     epochs = preset.train.epochs
     if preset.teacher:
@@ -57,7 +58,7 @@ def fit_protocol(
 @task(name="baselines")
 def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Baseline]]":
     """Measure the baselines under both protocols."""
-    from charrnn.protocols import baselines
+    from charrnn.training.baselines import baselines
 
     return {p: baselines(corpus, p, seed) for p in ("honest", "seed")}
 
@@ -65,8 +66,8 @@ def measure_baselines(corpus: "Corpus", seed: int) -> "dict[str, dict[str, Basel
 @task(name="publish version")
 def publish_version(version: "ModelVersion", models: Path) -> "ModelVersion":
     """Save the version with its report, and call it the candidate."""
-    from charrnn.model_report import model_markdown, model_report
-    from charrnn.versions import save_version, set_alias
+    from charrnn.model.version import save_version, set_alias
+    from charrnn.reports.model import model_markdown, model_report
 
     saved = save_version(
         models,
@@ -120,13 +121,13 @@ def train(
     """
     import torch
 
-    from charrnn.corpus import load_corpus
     from charrnn.errors import ConfigError
     from charrnn.files import hold, remove_tree
-    from charrnn.model_report import model_markdown
-    from charrnn.protocols import make_version, with_seed
-    from charrnn.scoring import pick_device
-    from charrnn.training import PRESETS, with_overrides
+    from charrnn.reports.model import model_markdown
+    from charrnn.scoring.scorer import pick_device
+    from charrnn.training.corpus import load_corpus
+    from charrnn.training.presets import PRESETS, with_overrides, with_seed
+    from charrnn.training.release import make_version
 
     if seeds < 0:
         raise ConfigError(f"seeds are {seeds}; give 0 or more")
@@ -180,7 +181,7 @@ def register(
         name: of the experiment and of the registered model.
     """
     from charrnn.errors import without_password
-    from charrnn.mlflow_registry import register_version
+    from charrnn.integrations.mlflow import register_version
 
     number = register_version(models, version, mlflow, name=name)
     say(f"registered  {version} as version {number} of {name} at {without_password(mlflow)}")

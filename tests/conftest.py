@@ -19,12 +19,12 @@ from recording import (  # noqa: F401
     pytest_sessionfinish,
 )
 
-from charrnn.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
-from charrnn.familiarity import CharacterModel, name_hashes
-from charrnn.inference import logits_of
-from charrnn.model import CharRNN
-from charrnn.training import PRESETS, with_overrides
-from charrnn.versions import Calibration, ModelVersion, save_version
+from charrnn.model.engine import logits_of
+from charrnn.model.network import CharRNN
+from charrnn.model.novelty import CharacterModel, name_hashes
+from charrnn.model.version import Calibration, ModelVersion, save_version
+from charrnn.training.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
+from charrnn.training.presets import PRESETS, with_overrides
 from flows import score as score_flow
 
 # Invented syllables, so that no real list of names is in the repository.

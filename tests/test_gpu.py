@@ -4,11 +4,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from charrnn.corpus import Corpus
-from charrnn.protocols import run_protocol
-from charrnn.scoring import Scorer
-from charrnn.training import PRESETS, with_overrides
-from charrnn.versions import ModelVersion
+from charrnn.model.version import ModelVersion
+from charrnn.scoring.scorer import Scorer
+from charrnn.training.corpus import Corpus
+from charrnn.training.presets import PRESETS, with_overrides
+from charrnn.training.protocol import run_protocol
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,4 +1,4 @@
-from charrnn.scoring import Scorer
+from charrnn.scoring.scorer import Scorer
 
 scores = Scorer.load("pretrained").score(["Nguyễn", "O'Brien", None])
 assert scores["status"].to_list() == ["scored", "scored", "unscored"], scores

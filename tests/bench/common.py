@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from charrnn.versions import resolve
+from charrnn.model.version import resolve
 
 ROOT = Path(__file__).parent.parent.parent
 CHUNK = 2**20  # rows made at a time

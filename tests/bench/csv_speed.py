@@ -25,7 +25,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from end_to_end import invented_names
 
-from charrnn.staging import stage_csv
+from charrnn.tables.csv_staging import stage_csv
 
 
 def tables(rows: int) -> dict[str, tuple[pl.DataFrame, str]]:

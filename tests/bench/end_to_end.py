@@ -34,7 +34,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from charrnn.runs import parquet_options
+from charrnn.runs.parts import parquet_options
 
 ROOT = Path(__file__).parent.parent.parent
 SYLLABLES = [

@@ -29,14 +29,16 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from charrnn.calibration import fit_temperature, softmax
-from charrnn.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
-from charrnn.evaluation import evaluate, ngram_probabilities
-from charrnn.inference import logits_of
-from charrnn.model import CharRNN, ModelConfig, NgramTable, to_stored
-from charrnn.synthetic import synthetic_names
-from charrnn.text import normalise
-from charrnn.training import PRESETS, Preset, Taught, fit
+from charrnn.model.calibration import fit_temperature, softmax
+from charrnn.model.engine import logits_of
+from charrnn.model.network import CharRNN, ModelConfig, NgramTable, to_stored
+from charrnn.model.normalise import normalise
+from charrnn.training.baselines import ngram_probabilities
+from charrnn.training.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
+from charrnn.training.fit import Taught, fit
+from charrnn.training.metrics import evaluate
+from charrnn.training.presets import PRESETS, Preset
+from charrnn.training.synthetic import synthetic_names
 
 FOLDS = (8, 7, 6)
 NGRAMS = "char 1-5-grams + logistic regression"

@@ -29,9 +29,9 @@ import polars as pl
 import torch
 from torch import nn
 
-from charrnn.model import CharRNN
-from charrnn.training import PRESETS
-from charrnn.versions import ModelVersion, save_version
+from charrnn.model.network import CharRNN
+from charrnn.model.version import ModelVersion, save_version
+from charrnn.training.presets import PRESETS
 
 MEMORY_BAR = 1500  # MB above the imported libraries
 FLAT = 0.1  # largest difference in rows/s that counts as flat

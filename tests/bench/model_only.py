@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charrnn.errors import ModelError
-from charrnn.inference import batches, logits_of
-from charrnn.model import CharRNN
-from charrnn.training import PRESETS
-from charrnn.versions import resolve
-from charrnn.vocabulary import Encoded, Vocabulary
+from charrnn.model.engine import logits_of
+from charrnn.model.network import CharRNN
+from charrnn.model.version import resolve
+from charrnn.model.vocabulary import Encoded, Vocabulary, batches
+from charrnn.training.presets import PRESETS
 
 ONE_BY_ONE = 500  # names
 BARS = {  # times packed, for the engine

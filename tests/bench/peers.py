@@ -38,16 +38,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
-import charrnn.scoring
-from charrnn.answers import Predictions, ScoreOptions, answer_columns
-from charrnn.corpus import honest_split, load_corpus
-from charrnn.inference import Engine
-from charrnn.model import CharRNN, NgramTable
-from charrnn.planning import order_of, plan_run
-from charrnn.runs import manifest_of, publish
-from charrnn.tables import as_large_string
-from charrnn.versions import ModelVersion, resolve
-from charrnn.vocabulary import Counts, Encoded
+import charrnn.scoring.scorer
+from charrnn.model.engine import Engine
+from charrnn.model.network import CharRNN, NgramTable
+from charrnn.model.version import ModelVersion, resolve
+from charrnn.model.vocabulary import Counts, Encoded
+from charrnn.runs.plan import order_of, plan_run
+from charrnn.runs.publish import manifest_of, publish
+from charrnn.scoring.columns import Predictions, answer_columns
+from charrnn.scoring.options import ScoreOptions
+from charrnn.tables.columns import as_large_string
+from charrnn.training.corpus import honest_split, load_corpus
 
 BATCH = 1024
 TINY, DEFAULT = "pretrained-tiny", "pretrained"

@@ -21,20 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from charrnn.calibration import Floats, calibration_noise
-from charrnn.corpus import FOLDS, Split, load_corpus
-from charrnn.evaluation import Metrics, PairedDifference, evaluate, paired_bootstrap
-from charrnn.model import to_stored
-from charrnn.protocols import (
-    Protocol,
-    ProtocolResult,
-    baselines,
-    rotation,
-    run_protocol,
-    split_of,
-    with_seed,
-)
-from charrnn.training import PRESETS
+from charrnn.model.calibration import Floats, calibration_noise
+from charrnn.model.network import to_stored
+from charrnn.training.baselines import baselines
+from charrnn.training.corpus import FOLDS, Split, load_corpus
+from charrnn.training.metrics import Metrics, evaluate
+from charrnn.training.paired import PairedDifference, paired_bootstrap
+from charrnn.training.presets import PRESETS, with_seed
+from charrnn.training.protocol import Protocol, ProtocolResult, rotation, run_protocol, split_of
 
 NGRAMS = "char 1-5-grams + logistic regression"
 LOOKED_AT = (8, 7, 6)  # validation folds that the presets were chosen on (experiments.py)

@@ -22,10 +22,12 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parent))
 from end_to_end import invented_names
 
-from charrnn.planning import order_of, plan_run
-from charrnn.ray_engine import score_partitions_on_ray
-from charrnn.runs import Receipt, RunPlan
-from charrnn.scoring import ScoreOptions, Scorer, score_partitions
+from charrnn.integrations.ray import score_partitions_on_ray
+from charrnn.runs.execute import score_partitions
+from charrnn.runs.parts import Receipt
+from charrnn.runs.plan import RunPlan, order_of, plan_run
+from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.scorer import Scorer
 
 OPTIONS = ScoreOptions()
 

@@ -31,8 +31,8 @@ from test_kill import KILL, RANDOM_KILL, problems_of_killing, problems_of_random
 from test_resume import EIGHT, make_folder, rounds_of_eight
 
 from charrnn.errors import DataError, ModelError
-from charrnn.runs import verify_run
-from charrnn.versions import load_version
+from charrnn.model.version import load_version
+from charrnn.runs.verify import verify_run
 
 Tried = tuple[int, list[str]]  # how often, and what was lost
 STOPPED = "SIGTERM or Ctrl-C to a process that scores: over within 10 s of work, nothing visible"

@@ -17,8 +17,9 @@ from typing import Any
 from harness import Server
 
 from charrnn.files import check_sums
-from charrnn.runs import read_manifest, verify_run
-from charrnn.versions import aliases, list_versions, load_version
+from charrnn.model.version import aliases, list_versions, load_version
+from charrnn.runs.manifest import read_manifest
+from charrnn.runs.verify import verify_run
 
 State = dict[str, str]  # what a reader sees: name → digest of its content
 _SYLLABLES = {"Alpha": "ka ro mi ta shi", "Beta": "stein burg mann hof acht"}
@@ -88,7 +89,7 @@ def build(server: Server, name: str, prior: bool, folder: Path, *, real: bool = 
     if name == "train" and not real:
         # Drawing takes seconds; what counts here is how the pages are written.
         pages = {"model_report": "<p>report</p>", "model_markdown": "# report"}
-        more = {"patch": {f"charrnn.model_report:{k}": {"return": v} for k, v in pages.items()}}
+        more = {"patch": {f"charrnn.reports.model:{k}": {"return": v} for k, v in pages.items()}}
     start = folder / "start"
     _fill(start, "")
     if name == "train":

@@ -11,10 +11,10 @@ from harness import Server
 from recording import Proof
 from scenes import Scene
 
-from charrnn.corpus import Corpus, load_corpus
 from charrnn.errors import DataError, ModelError
-from charrnn.runs import verify_run
-from charrnn.versions import load_version
+from charrnn.model.version import load_version
+from charrnn.runs.verify import verify_run
+from charrnn.training.corpus import Corpus, load_corpus
 
 RUN_BITS = "flipped bits of a run, found by verify"
 VERSION_BITS = "flipped bits of a model version, refused"

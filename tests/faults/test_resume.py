@@ -15,8 +15,8 @@ from launcher import MUTATIONS
 from recording import Proof
 
 from charrnn.files import write_sums
-from charrnn.runs import verify_run
-from charrnn.versions import PRETRAINED
+from charrnn.model.version import PRETRAINED
+from charrnn.runs.verify import verify_run
 
 EIGHT = "rounds of 8 processes on one destination: one winner each"
 PARTS = 20
@@ -52,7 +52,9 @@ def make_folder(memory: Path) -> Path:
     names = ["".join(draw.choices("abcdefgh", k=6)) for _ in range(10 * PARTS)]
     folder.mkdir()
     pq.write_table(pa.table({"name": names}), folder / "people.parquet", row_group_size=10)
-    packaged = Path(__file__).parents[2] / "charrnn/pretrained" / PRETRAINED["pretrained-tiny"]
+    packaged = (
+        Path(__file__).parents[2] / "charrnn/model/pretrained" / PRETRAINED["pretrained-tiny"]
+    )
     shutil.copytree(packaged, folder / "models/v0001")
     return folder
 

@@ -10,9 +10,9 @@ from recording import Proof
 from scenes import Scene
 
 WORK = {  # where the work is done, and the call that fails
-    "ingest": ("charrnn.corpus:_lines", 1),
-    "train": ("charrnn.training:_one_epoch", 2),
-    "score": ("charrnn.scoring:Scorer.answers", 1),
+    "ingest": ("charrnn.training.corpus:_lines", 1),
+    "train": ("charrnn.training.fit:_one_epoch", 2),
+    "score": ("charrnn.scoring.scorer:Scorer.answers", 1),
 }
 
 

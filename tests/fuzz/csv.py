@@ -13,12 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from charrnn import csv_format, csv_structure, staging
-from charrnn.csv_format import CsvFormat
 from charrnn.errors import DataError
-from charrnn.partitions import cut
-from charrnn.row_groups import read_groups
-from charrnn.tables import Source, fingerprint_files, open_source
+from charrnn.tables import csv_format, csv_structure
+from charrnn.tables import csv_staging as staging
+from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.row_groups import cut, read_groups
+from charrnn.tables.source import Source, fingerprint_files, open_source
 
 FORMATS = [
     CsvFormat(delimiter, encoding, quote, multiline, on_bad_line)  # type: ignore[arg-type]

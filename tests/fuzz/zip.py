@@ -3,9 +3,10 @@
 import tempfile
 from pathlib import Path
 
-from charrnn import corpus
-from charrnn.corpus import MAX_ARCHIVE_BYTES, build_table, read_label_files
 from charrnn.errors import DataError
+from charrnn.training import corpus
+from charrnn.training.archive import MAX_ARCHIVE_BYTES
+from charrnn.training.corpus import build_table, read_label_files
 
 MODULES = [corpus]
 TOKENS = [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"../", b"/", b"\\", b".txt",

@@ -1,0 +1,129 @@
+"""MLflow: log a model version as a run, and register it under the aliases that it has here.
+
+The folder of versions stays what scoring reads; MLflow gets a copy of the version's files, its
+recipe as parameters and its figures as metrics. Registering is the last step, and a version whose
+digest is registered already is not logged again: after a kill, do it again.
+"""
+
+from __future__ import annotations
+
+__all__ = ["register_version"]
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from charrnn.errors import CharrnnError, ConfigError, storage_error
+from charrnn.model.version import PRETRAINED, ModelVersion, aliases, resolve
+
+_AT_ONCE = 1000  # metrics that MLflow takes in one call
+
+
+def register_version(root: Path, reference: str, uri: str, *, name: str = "charrnn") -> str:
+    """Log and register a version at the tracking server ``uri``, unless it is there, and point the
+    aliases there that point at it here; return its number there.
+
+    Args:
+        root: folder of the versions.
+        reference: a version or an alias in it.
+        uri: such as ``http://127.0.0.1:5000`` or ``sqlite:///mlflow.db``.
+        name: of the experiment and of the registered model.
+
+    Raises:
+        ConfigError: MLflow is missing, or the version is one that ships with the package.
+        ModelError: there is no such version, or it does not verify.
+        StorageError: the server cannot be reached, or refuses.
+    """
+    if reference in PRETRAINED:
+        raise ConfigError(
+            f"{reference!r} ships with charrnn; only versions in {root} are registered"
+        )
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported to anybody
+    try:
+        from mlflow import MlflowClient
+    except ImportError:
+        raise ConfigError("MLflow is not installed; pip install 'charrnn[mlflow]'") from None
+    version = resolve(reference, root)
+    with _reaching(uri):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        known = client.search_model_versions(f"name='{name}' and tags.digest='{version.digest}'")
+        if known:
+            number = str(known[0].version)
+        else:
+            run = _log_run(client, root / version.name, version, name)
+            registered = client.create_model_version(
+                name,
+                source=f"{run.info.artifact_uri}/version",
+                run_id=run.info.run_id,
+                tags={"digest": version.digest, "version": version.name},
+            )
+            number = str(registered.version)
+        for alias, target in aliases(root).items():
+            if target == version.name:
+                client.set_registered_model_alias(name, alias, number)
+    return number
+
+
+def _log_run(client: Any, folder: Path, version: ModelVersion, name: str) -> Any:
+    """Log parameters, metrics and files as a finished run, and return it."""
+    from mlflow.entities import Metric, Param
+
+    facts = version.facts
+    made = facts.get("made", {})
+    moment = 0
+    if "created" in made:
+        moment = int(datetime.fromisoformat(made["created"]).timestamp() * 1000)
+    experiment = client.get_experiment_by_name(name)
+    run = client.create_run(
+        experiment.experiment_id if experiment else client.create_experiment(name),
+        run_name=version.name,
+        start_time=moment or None,
+        tags={"digest": version.digest, **{key: str(value) for key, value in made.items()}},
+    )
+    recipe = {
+        **{key: facts[key] for key in ("preset", "data_digest", "examples") if key in facts},
+        **facts.get("train", {}),
+        **{f"model.{key}": value for key, value in version.config.to_json().items()},
+        "temperature": version.temperature,
+        "labels": len(version.labels),
+    }
+    metrics = [
+        *((key, value, 0) for key, value in _numbers(facts.get("metrics", {}))),
+        *(
+            (f"epoch.{key}", value, epoch["epoch"])
+            for epoch in facts.get("history", [])
+            for key, value in _numbers(epoch)
+            if key != "epoch"
+        ),
+    ]
+    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in recipe.items()])
+    for start in range(0, len(metrics), _AT_ONCE):
+        some = [Metric(k, v, moment, step) for k, v, step in metrics[start : start + _AT_ONCE]]
+        client.log_batch(run.info.run_id, metrics=some)
+    client.log_artifacts(run.info.run_id, str(folder), "version")
+    client.set_terminated(run.info.run_id)
+    return run
+
+
+def _numbers(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of nested dictionaries by dotted name; lists are passed over."""
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", float(value)
+
+
+@contextmanager
+def _reaching(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except CharrnnError:
+        raise
+    except Exception as error:  # of MLflow, of requests, of SQLAlchemy
+        raise storage_error(f"MLflow at {uri} cannot be used", error) from error

@@ -1,0 +1,359 @@
+"""Scale-out: score the partitions of a plan on the machines of a Ray cluster.
+
+A pool of actors, each with the model in it, is given the numbers of partitions and answers with
+receipts; the rows never travel through Ray, but from shared storage through one worker and back.
+(Not Ray Data: its retries are either unlimited, so that a partition which kills its worker is tried
+for ever, or used up within a second while a killed actor is still starting again.)
+
+Workers never touch the run itself. They write into a folder of this driver's own
+(``.staging-FINGERPRINT-TOKEN`` in the destination), and the driver, which holds the destination's
+lock, renames every finished part from there into the run's staging folder. So a worker that was
+given up for lost but is still alive somewhere cannot change what is published. The same folder
+proves that storage is shared: every worker has to find the driver's token in it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["score_partitions_on_ray"]
+
+import logging
+import os
+import platform
+import signal
+import threading
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pyarrow as pa
+import torch
+
+import charrnn
+from charrnn.errors import CharrnnError, ConfigError, storage_error
+from charrnn.files import explained, make_folder, remove_tree, replace_file, write_bytes
+from charrnn.model.version import ModelVersion
+from charrnn.runs.execute import score_partition
+from charrnn.runs.parts import Receipt, part_path, read_receipt, write_receipt
+from charrnn.runs.plan import RunPlan, staging_folder
+from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.scorer import Scorer
+
+RETRIES = 3  # times that a partition is scored again after its worker was lost
+_TOKEN = "token"
+_START = -1  # in place of a partition: the worker is starting
+_LOST = object()
+_PATIENCE = 300  # seconds in which the first worker has to start
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a worker needs; pickled once per actor. Paths are absolute."""
+
+    plan: RunPlan
+    version: ModelVersion
+    options: ScoreOptions
+    device: str
+    batch_size: int | None
+    folder: Path  # where workers write; holds the token
+    token: str
+    driver: str
+    libraries: dict[str, str]
+    inputs: dict[Path, tuple[int, int]]  # size and time of what the partitions are read from
+    umask: int
+
+
+class _Worker:
+    """An actor: loads the model once, then scores one partition per call.
+
+    Errors of ours are returned: raised here, they would arrive as Ray's, with a traceback.
+    """
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+
+    def start(self) -> CharrnnError | None:
+        """Check that this machine can do the job, and get ready."""
+        problem = _cannot_work(self.job)
+        if problem:
+            return ConfigError(problem)
+        os.umask(self.job.umask)
+        torch.set_num_threads(1)  # as in the local engine; it is part of what makes equal bytes
+        self.plan = replace(self.job.plan, destination=self.job.folder)
+        try:
+            self.scorer = Scorer(self.job.version, self.job.device, self.job.batch_size)
+        except CharrnnError as error:
+            return error
+        return None
+
+    def score(self, index: int) -> Receipt | CharrnnError:
+        """Score a partition into the workers' folder."""
+        partition = self.plan.partitions[index]
+        for path in {group.path for group in partition.groups}:
+            if _state(path) != self.job.inputs[path]:
+                return ConfigError(_not_shared(path, self.job.driver))
+        try:
+            return score_partition(partition, self.plan, self.scorer, self.job.options)
+        except CharrnnError as error:
+            return error
+
+
+def score_partitions_on_ray(
+    plan: RunPlan,
+    version: ModelVersion,
+    options: ScoreOptions,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    on_part: Callable[[Receipt], None] = lambda receipt: None,
+) -> list[Receipt]:
+    """Score every partition of a plan on a Ray cluster; return the receipts in order.
+
+    Joins the cluster that ``RAY_ADDRESS`` names, or one that runs on this machine; starts one of
+    this machine's processors where there is none. The parts are the same bytes that the local
+    engine writes. The partition of a lost worker is given to another, three times at most.
+
+    Args:
+        workers: actors; by default one per GPU of the cluster, or per processor without GPUs.
+        device: ``auto`` (GPUs where the cluster has any), ``cpu`` or ``cuda``: one GPU per actor.
+        on_part: called with each receipt as it arrives.
+
+    Raises:
+        ConfigError: Ray is missing, the cluster has no GPU, or a worker does not see the storage
+            that the driver sees, or runs other versions of the libraries.
+        StorageError: no cluster can be reached or started.
+        CharrnnError: what a worker met; or workers were lost again and again.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers are {workers}; there must be at least 1")
+    plan = _absolute(plan)
+    done = {p.index: receipt for p in plan.partitions if (receipt := read_receipt(plan, p))}
+    for receipt in done.values():
+        on_part(receipt)
+    todo = [p.index for p in plan.partitions if p.index not in done]
+    if todo:
+        with _cluster() as ray, _work_folder(plan) as (folder, token):
+            gpus = int(ray.cluster_resources().get("GPU", 0))
+            if device == "cuda" and not gpus:
+                raise ConfigError("the Ray cluster has no GPU; use --device cpu")
+            on_gpu = device == "cuda" or (device == "auto" and gpus > 0)
+            job = _Job(
+                plan=plan,
+                version=version,
+                options=options,
+                device="cuda" if on_gpu else "cpu",
+                batch_size=batch_size,
+                folder=folder,
+                token=token,
+                driver=platform.node(),
+                libraries=_libraries(),
+                inputs={
+                    path: _state(path)
+                    for path in {group.path for p in plan.partitions for group in p.groups}
+                },
+                umask=_umask(),
+            )
+            most = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
+            for receipt in _receipts(ray, job, todo, min(workers or most, len(todo))):
+                _take(plan, folder, receipt)
+                done[receipt.index] = receipt
+                on_part(receipt)
+    return [done[partition.index] for partition in plan.partitions]
+
+
+def _receipts(ray: Any, job: _Job, todo: Sequence[int], workers: int) -> Iterator[Receipt]:
+    """Yield receipts as parts are finished, in whatever order that is.
+
+    A worker gets a partition when it has started and is free, so that no partition waits for a
+    worker that the cluster has no room for. The partition of a lost worker goes to the next free
+    one, and another worker is asked for.
+    """
+    shared = ray.put(job)
+    actor_class = ray.remote(_Worker).options(
+        num_cpus=1, num_gpus=1 if job.device == "cuda" else 0, max_restarts=0
+    )
+    waiting, attempts, left = deque(todo), Counter[int](), len(todo)
+    free: list[Any] = []
+    busy: dict[Future[Any], tuple[Any, int]] = {}  # answer: its worker, the partition or _START
+
+    def ask_for_worker() -> None:
+        actor = actor_class.remote(shared)
+        busy[actor.start.remote().future()] = actor, _START
+
+    try:
+        for _ in range(workers):
+            ask_for_worker()
+        while left:
+            while waiting and free:
+                actor, index = free.pop(), waiting.popleft()
+                busy[actor.score.remote(index).future()] = actor, index
+            answered = _first_answered(busy)
+            actor, index = busy.pop(answered)
+            answer = _answer(ray, answered)
+            if answer is _LOST:
+                if index != _START:  # one that cannot even start is not asked for again
+                    attempts[index] += 1
+                    if attempts[index] > RETRIES:
+                        raise CharrnnError(
+                            f"part {index} lost its Ray worker {attempts[index]} times; is memory "
+                            "short? finished parts are kept, try a smaller --partition-rows"
+                        )
+                    waiting.appendleft(index)
+                    ask_for_worker()
+                continue
+            free.append(actor)
+            if index != _START:
+                left -= 1
+                yield answer
+    finally:
+        for actor in [*free, *(actor for actor, _ in busy.values())]:
+            ray.kill(actor)
+
+
+def _first_answered(busy: dict[Future[Any], tuple[Any, int]]) -> Future[Any]:
+    """Wait for an answer, for ever where a partition is being scored. (In Python, not in
+    ``ray.wait``, which would turn the exit code of a signal handler into 1.)"""
+    only_starting = all(index == _START for _, index in busy.values())
+    timeout = _PATIENCE if only_starting else None
+    answered = wait(busy, timeout=timeout, return_when=FIRST_COMPLETED).done
+    if not answered:
+        raise CharrnnError(
+            f"no worker of the Ray cluster could start within {_PATIENCE} s; has it a free "
+            "processor, or GPU, and charrnn installed? Finished parts are kept"
+        )
+    return answered.pop()
+
+
+def _answer(ray: Any, answered: Future[Any]) -> Any:
+    """Return a worker's answer, or ``_LOST``; raise what it met."""
+    try:
+        answer = answered.result()
+    except ray.exceptions.RayTaskError as error:
+        raise CharrnnError(  # not its message: that could quote a cell
+            f"a Ray worker failed with {type(error.cause).__name__}, which should not happen; "
+            "its log says more, please report this"
+        ) from None
+    except ray.exceptions.RayError:
+        return _LOST
+    if isinstance(answer, CharrnnError):
+        raise answer
+    return answer
+
+
+def _take(plan: RunPlan, folder: Path, receipt: Receipt) -> None:
+    """Move a part that a worker has finished into the run, and record it."""
+    part = part_path(staging_folder(folder, plan.fingerprint), receipt.index)
+    taken = part_path(plan.staging, receipt.index)
+    with explained(taken):
+        make_folder(plan.staging)
+        replace_file(part, taken)
+    write_receipt(plan.staging, receipt)
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """Yield the ``ray`` module, connected; a cluster that was started here is stopped again."""
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("Ray is not installed; pip install 'charrnn[ray]'") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
+            raise storage_error("no Ray cluster can be reached or started", error) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would change the exit code
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _work_folder(plan: RunPlan) -> Iterator[tuple[Path, str]]:
+    """Yield the folder that the workers write into, and the token that lies in it; what is left in
+    it by a kill goes with the destination's other left-overs."""
+    token = uuid.uuid4().hex[:12]
+    folder = plan.destination / f"{plan.staging.name}-{token}"
+    write_bytes(folder / _TOKEN, token.encode())
+    try:
+        yield folder, token
+    finally:
+        remove_tree(folder)
+
+
+def _cannot_work(job: _Job) -> str:
+    """Return why the machine that this is called on cannot do the job, or ""."""
+    try:
+        found = (job.folder / _TOKEN).read_text()
+    except OSError:
+        found = ""
+    if found != job.token:
+        return _not_shared(job.folder, job.driver)
+    if _libraries() != job.libraries:
+        ours = ", ".join(f"{k} {v}" for k, v in _libraries().items() if v != job.libraries[k])
+        return (
+            f"the Ray worker on {platform.node()} has {ours}, but {job.driver} has others; results "
+            "would differ, install the same versions on every machine"
+        )
+    return ""
+
+
+def _not_shared(path: Path, driver: str) -> str:
+    return (
+        f"the Ray worker on {platform.node()} does not see {path}, which {driver} sees; put input "
+        "and output on a file system that every machine mounts at the same place"
+    )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time (whole seconds: all that some file systems keep) of a file, so that two
+    machines can tell whether they see the same one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, int(found.st_mtime)
+
+
+def _libraries() -> dict[str, str]:
+    """Return the versions on which the bytes of a part depend."""
+    return {
+        "python": platform.python_version(),
+        "charrnn": charrnn.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "polars": polars.__version__,
+        "pyarrow": pa.__version__,
+    }
+
+
+def _umask() -> int:
+    """Return the process's umask; it can be read only by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _absolute(plan: RunPlan) -> RunPlan:
+    """Return the plan with absolute paths: workers have other working folders."""
+    return replace(
+        plan,
+        destination=plan.destination.absolute(),
+        partitions=tuple(
+            replace(p, groups=tuple(replace(g, path=g.path.absolute()) for g in p.groups))
+            for p in plan.partitions
+        ),
+    )

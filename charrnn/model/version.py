@@ -1,0 +1,360 @@
+"""Immutable model versions and the aliases that point at them.
+
+A version is a folder, published by one rename and never modified::
+
+    outputs/models/v0007/weights.safetensors   the network
+                        /calibration.safetensors  what held-out names say about it
+                        /model.json            everything else that scoring and people need
+                        /report.html           (where training wrote one)
+                        /SHA256SUMS            digests of all of them, for sha256sum -c
+    outputs/models/aliases/champion            v0007, and below it what it was before
+
+Versions that ship inside the package are addressed ``pretrained`` and ``pretrained-tiny``. Only
+safetensors and JSON are read; a pickle is never opened.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "FORMAT_VERSION",
+    "PRETRAINED",
+    "Calibration",
+    "ModelVersion",
+    "alias_history",
+    "aliases",
+    "list_versions",
+    "load_version",
+    "resolve",
+    "roll_back",
+    "save_version",
+    "set_alias",
+    "write_version",
+]
+
+import json
+import math
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from charrnn.errors import ConfigError, ModelError, did_you_mean
+from charrnn.files import (
+    hold,
+    json_bytes,
+    publish_folder,
+    read_proven,
+    remove_tree,
+    write_bytes,
+    write_sums,
+)
+from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
+from charrnn.model.novelty import CharacterModel
+from charrnn.model.vocabulary import Vocabulary
+
+# 1 had no calibration.safetensors, 2 held n-gram tables whole; both are still read.
+FORMAT_VERSION = 3
+PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
+
+_PACKAGED = Path(__file__).with_name("pretrained")
+_VERSION = re.compile(r"v\d{4,}")
+_ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out names say about a network: M validation names, without the names.
+
+    Attributes:
+        logits: float32 ``(M, L)``, uncalibrated.
+        label_ids: int64 ``(M,)``, the true labels.
+        characters: how surprising a name is, and held-out names on that scale.
+        ambiguous: int64, sorted: hashes of the names found under several labels in training.
+    """
+
+    logits: npt.NDArray[np.float32]
+    label_ids: npt.NDArray[np.int64]
+    characters: CharacterModel
+    ambiguous: npt.NDArray[np.int64]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields as tensors by name."""
+        arrays = {
+            "logits": self.logits,
+            "label_ids": self.label_ids,
+            "characters.surprise": self.characters.surprise,
+            "characters.quantiles": self.characters.quantiles,
+            "ambiguous": self.ambiguous,
+        }
+        return {name: torch.from_numpy(array).contiguous() for name, array in arrays.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Calibration:
+        """Rebuild what ``tensors`` returned."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return cls(
+            logits=arrays["logits"],
+            label_ids=arrays["label_ids"],
+            characters=CharacterModel(
+                arrays["characters.surprise"], arrays["characters.quantiles"]
+            ),
+            ambiguous=arrays["ambiguous"],
+        )
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A model, whole: network, text rules, labels, calibration and provenance.
+
+    Args:
+        config: architecture.
+        vocabulary: symbols and text rules the network was trained with.
+        weights: the network's state dict, on the CPU.
+        labels: L label names, in the order of the logits.
+        temperature: divides the logits before the softmax; above 0.
+        priors: L label shares of the training examples.
+        calibration: None only in versions of format 1.
+        facts: plain JSON about how it was made: preset, seed, data digest, metrics, libraries.
+        name: ``v0007``, or ``pretrained``; empty before it is saved.
+        digest: SHA-256 that stands for every byte of the version; empty before it is saved.
+    """
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    weights: dict[str, Tensor] = field(repr=False)
+    labels: tuple[str, ...]
+    temperature: float
+    priors: tuple[float, ...]
+    calibration: Calibration | None = field(default=None, repr=False)
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    name: str = ""
+    digest: str = ""
+
+    def network(self, device: torch.device | str = "cpu") -> CharRNN:
+        """Return the network with its weights, in ``eval`` mode, on ``device``."""
+        network = blank_network(self.config)
+        network.load_state_dict({n: t.clone() for n, t in self.weights.items()}, assign=True)
+        return network.eval().to(device)
+
+
+def save_version(
+    root: Path, version: ModelVersion, extra_files: dict[str, bytes] | None = None
+) -> ModelVersion:
+    """Publish ``version`` under the next free number in ``root`` and return it as loaded back.
+
+    ``extra_files`` (such as ``report.html``) become part of the version. Processes that save at
+    once take turns; what a killed one left behind is removed by the next.
+    """
+    staging = root / ".staging"
+    with _changing(root):
+        try:
+            write_version(staging, version, extra_files)
+            number = max((int(name[1:]) for name in list_versions(root)), default=0)
+            while True:
+                number += 1
+                final = root / f"v{number:04d}"
+                try:
+                    publish_folder(staging, final)
+                except FileExistsError:  # such as a file of that name
+                    continue
+                return load_version(final)
+        finally:
+            remove_tree(staging)
+
+
+def write_version(
+    folder: Path, version: ModelVersion, extra_files: dict[str, bytes] | None = None
+) -> Path:
+    """Write the files of ``version`` into ``folder``, replacing what was there; return it."""
+    document = {
+        "format_version": FORMAT_VERSION if version.calibration is not None else 1,
+        "config": version.config.to_json(),
+        "vocabulary": version.vocabulary.to_json(),
+        "labels": list(version.labels),
+        "temperature": version.temperature,
+        "priors": list(version.priors),
+        "facts": version.facts,
+    }
+    remove_tree(folder)
+    write_bytes(folder / "weights.safetensors", save(to_stored(version.weights)))
+    if version.calibration is not None:
+        write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
+    write_bytes(folder / "model.json", json_bytes(document))
+    for name, content in (extra_files or {}).items():
+        write_bytes(folder / name, content)
+    write_sums(folder)
+    return folder
+
+
+def load_version(path: Path, name: str | None = None) -> ModelVersion:
+    """Load and verify the version in the folder ``path``.
+
+    Raises:
+        ModelError: a digest, a tensor name, a shape or a value is not as it must be, or the
+            format is newer than this release.
+    """
+    digest, content = read_proven(path)
+    try:
+        document = json.loads(content["model.json"])
+        found = document["format_version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path / 'model.json'} is not a model description") from error
+    if found not in range(1, FORMAT_VERSION + 1):
+        raise ModelError(
+            f"{path} has model format {found}, this release reads formats 1 to {FORMAT_VERSION}; "
+            "install a newer charrnn or train again"
+        )
+    try:
+        config = ModelConfig(**document["config"])
+        version = ModelVersion(
+            config=config,
+            vocabulary=Vocabulary.from_json(document["vocabulary"]),
+            weights=from_stored(load(content["weights.safetensors"]), config),
+            labels=tuple(document["labels"]),
+            temperature=float(document["temperature"]),
+            priors=tuple(document["priors"]),
+            calibration=(
+                Calibration.from_tensors(load(content["calibration.safetensors"]))
+                if found > 1
+                else None
+            ),
+            facts=document["facts"],
+            name=name or path.name,
+            digest=digest,
+        )
+    except (ValueError, TypeError, KeyError, ConfigError, SafetensorError) as error:
+        raise ModelError(f"{path} is not a model version this release can read") from error
+    _check_consistency(path, version)
+    return version
+
+
+def resolve(reference: str, root: Path) -> ModelVersion:
+    """Load what ``reference`` names: ``pretrained``, ``pretrained-tiny``, an alias or a version.
+
+    Raises:
+        ModelError: it names nothing (the message lists what exists), or what it names is damaged.
+    """
+    if reference in PRETRAINED:
+        return load_version(_PACKAGED / PRETRAINED[reference], reference)
+    known = aliases(root)
+    target = known.get(reference, reference)
+    if target in list_versions(root):
+        return load_version(root / target)
+    existing = [*PRETRAINED, *known, *list_versions(root)]
+    if reference in known:
+        raise ModelError(f"alias {reference!r} points at {target!r}, which is not in {root}")
+    raise ModelError(
+        f"there is no model {reference!r} in {root}{did_you_mean(reference, existing)}; "
+        f"existing: {', '.join(existing)}"
+    )
+
+
+def list_versions(root: Path) -> list[str]:
+    """Return the names of the published versions in ``root``, oldest first."""
+    if not root.is_dir():
+        return []
+    names = (p.name for p in root.iterdir() if p.is_dir())
+    return sorted((n for n in names if _VERSION.fullmatch(n)), key=lambda n: int(n[1:]))
+
+
+def aliases(root: Path) -> dict[str, str]:
+    """Return alias → version name, sorted by alias."""
+    folder = root / "aliases"
+    if not folder.is_dir():
+        return {}
+    names = sorted(p.name for p in folder.iterdir() if _is_alias(p.name))
+    return {name: history[0] for name in names if (history := alias_history(root, name))}
+
+
+def alias_history(root: Path, alias: str) -> list[str]:
+    """Return what ``alias`` points at and, behind it, what it pointed at before, newest first."""
+    path = root / "aliases" / alias
+    return path.read_text(errors="replace").split() if path.is_file() else []
+
+
+def set_alias(root: Path, alias: str, version: str) -> None:
+    """Point ``alias`` at ``version``, atomically, remembering what it pointed at before.
+
+    Raises:
+        ConfigError: the alias is not a plain lower-case word, or would hide a version.
+        ModelError: there is no such version.
+    """
+    if not _is_alias(alias) or _VERSION.fullmatch(alias) or alias in PRETRAINED:
+        raise ConfigError(
+            f"{alias!r} cannot be an alias; use up to 64 of a-z 0-9 . _ - and start with a letter"
+        )
+    if version not in list_versions(root):
+        raise ModelError(f"there is no version {version!r} in {root} to point {alias!r} at")
+    with _changing(root):
+        history = alias_history(root, alias)
+        if history[:1] != [version]:
+            _write_alias(root, alias, [version, *history])
+
+
+def roll_back(root: Path, alias: str) -> tuple[str, str]:
+    """Point ``alias`` at what it pointed at before, atomically; return (before, now).
+
+    Raises:
+        ModelError: there is nothing to go back to.
+    """
+    if not _is_alias(alias):
+        raise ConfigError(f"{alias!r} is not the name of an alias")
+    nothing = ModelError(f"{alias!r} has no earlier version in {root} to go back to")
+    if not alias_history(root, alias)[1:]:
+        raise nothing
+    with _changing(root):
+        before, *earlier = alias_history(root, alias)
+        if not earlier:  # somebody was faster
+            raise nothing
+        _write_alias(root, alias, earlier)
+    return before, earlier[0]
+
+
+def _changing(root: Path) -> AbstractContextManager[None]:
+    """Hold what whoever adds a version or moves an alias holds, for that moment."""
+    return hold(root / ".versions.lock", "another change", wait=True)
+
+
+def _is_alias(name: str) -> bool:
+    return bool(_ALIAS.fullmatch(name))
+
+
+def _write_alias(root: Path, alias: str, history: list[str]) -> None:
+    write_bytes(root / "aliases" / alias, "".join(f"{v}\n" for v in history).encode())
+
+
+def _check_consistency(path: Path, version: ModelVersion) -> None:
+    """Refuse tensors of the wrong name, shape or value, reporting all of them at once."""
+    expected = {n: t.shape for n, t in blank_network(version.config).state_dict().items()}
+    problems = [f"tensor {n} is missing" for n in sorted(expected.keys() - version.weights.keys())]
+    problems += [f"tensor {n} is unknown" for n in sorted(version.weights.keys() - expected.keys())]
+    for name in sorted(expected.keys() & version.weights.keys()):
+        tensor = version.weights[name]
+        if tensor.shape != expected[name]:
+            problems.append(f"{name} has shape {tuple(tensor.shape)}, not {tuple(expected[name])}")
+        elif tensor.numel() and not torch.isfinite(torch.stack(tensor.aminmax())).all():
+            problems.append(f"{name} has values that are not finite")
+    L = version.config.label_count
+    if len(version.labels) != L or len(set(version.labels)) != L or len(version.priors) != L:
+        problems.append(f"labels and priors do not match the {L} outputs")
+    if version.vocabulary.size != version.config.vocabulary_size:
+        problems.append("the vocabulary does not match the network's input")
+    if not (math.isfinite(version.temperature) and version.temperature > 0):
+        problems.append("the temperature is not a positive number")
+    found = version.calibration
+    if found is not None and found.logits.shape != (len(found.label_ids), L):
+        problems.append(f"calibration logits have shape {found.logits.shape}")
+    if found is not None and not np.isin(found.label_ids, np.arange(L)).all():
+        problems.append("calibration labels are not labels of the model")
+    if found is not None and not np.isfinite(found.logits).all():
+        problems.append("calibration logits are not finite")
+    if problems:
+        raise ModelError(f"{path}: {'; '.join(problems)}")

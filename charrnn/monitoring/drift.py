@@ -1,0 +1,264 @@
+"""Compare two profiles: is a table still like the names the model was made for?"""
+
+from __future__ import annotations
+
+__all__ = [
+    "LIMITS",
+    "Measure",
+    "Stability",
+    "alarms",
+    "compare",
+    "drift",
+    "large_measures",
+    "population_stability",
+]
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.monitoring.profile import Profile
+from charrnn.scoring.options import REASONS
+
+_FEWEST = 5  # names expected in a bin; bins with fewer are compared as one
+_RARE = 3.2905  # standard deviations that chance exceeds once in a thousand, on either side
+
+# Where a difference is called moderate and where large: PSI of distributions, absolute
+# differences of rates.
+LIMITS = {
+    "languages": (0.1, 0.25),
+    "confidence": (0.1, 0.25),
+    "length": (0.1, 0.25),
+    "mean confidence": (0.02, 0.05),
+    "unknown characters": (0.01, 0.03),
+    "unscored": (0.02, 0.05),
+    "duplicates": (0.05, 0.10),
+}
+
+
+# --- Comparing two profiles -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stability:
+    """A PSI, what two samples of one population show on average, and what they exceed once in a
+    thousand times."""
+
+    value: float
+    chance: float
+    chance_high: float
+
+
+def population_stability(
+    now: npt.ArrayLike, before: npt.ArrayLike, names_now: int, names_before: int
+) -> Stability:
+    """Return the population stability index of two histograms over the same bins.
+
+    Bins in which fewer than 5 names are expected in either are compared as one, and half a name is
+    added to every bin, so that an empty one does not make the index infinite.
+
+    Args:
+        now, before: counts ``(B,)`` of any weight, not all 0.
+        names_now, names_before: the independent observations behind them, above 0.
+    """
+    n, m = names_now, names_before
+    p, q = (np.asarray(counts, np.float64) / np.sum(counts) for counts in (now, before))
+    rare = (p * n + q * m) / (n + m) * min(n, m) < _FEWEST
+    p, q = (np.append(share[~rare], share[rare].sum()) for share in (p, q))
+    used = p + q > 0
+    p, q = p[used], q[used]
+    B = len(p)
+    p, q = (p * n + 0.5) / (n + 0.5 * B), (q * m + 0.5) / (m + 0.5 * B)
+    noise = 1 / n + 1 / m
+    value = float(np.sum((p - q) * np.log(p / q)))
+    return Stability(value, noise * (B - 1), noise * _rare_chi_square(B - 1))
+
+
+def _rare_chi_square(freedom: int) -> float:
+    """Return what χ² exceeds once in a thousand times (Wilson and Hilferty 1931)."""
+    if not freedom:
+        return 0.0
+    spread = 2 / (9 * freedom)
+    return float(freedom * (1 - spread + 3.0902 * spread**0.5) ** 3)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One comparison. ``value`` is a PSI, or the difference of the rates ``now`` and ``before``.
+    ``chance_high`` is what chance alone exceeds once in a thousand times, ``chance`` what it shows
+    on average; ``moderate`` and ``large`` are the limits."""
+
+    name: str
+    kind: Literal["psi", "difference"]
+    value: float
+    now: float | None
+    before: float | None
+    chance: float
+    chance_high: float
+    moderate: float
+    large: float
+
+    @property
+    def level(self) -> Literal["steady", "moderate", "large"]:
+        """Steady wherever chance alone may have done it."""
+        size = abs(self.value)
+        if size <= self.chance_high or size < self.moderate:
+            return "steady"
+        return "large" if size >= self.large else "moderate"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and the level as plain JSON values."""
+        return {**asdict(self), "level": self.level}
+
+
+def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list[Measure]:
+    """Compare two profiles; a measure that either lacks is left out.
+
+    Args:
+        answers: also compare what depends on the model and its text rules: labels, confidences,
+            unknown characters, unreadable names.
+        gaps: also compare missing names and duplicates.
+    """
+    names = (now.answered_distinct, before.answered_distinct)
+    texts = (now.distinct, before.distinct)
+    found: list[Measure | None] = [_distribution("length", now.lengths, before.lengths, texts)]
+    if answers:
+        labels = sorted({*now.labels, *before.labels})
+        by_label = [[p.labels.get(label, 0) for label in labels] for p in (now, before)]
+        found[:0] = [
+            _distribution("languages", by_label[0], by_label[1], names),
+            _distribution("confidence", now.confidences, before.confidences, names),
+            _rate(
+                "mean confidence", [(p.confidence_sum, p.answered) for p in (now, before)], names
+            ),
+        ]
+        found.append(
+            _rate(
+                "unknown characters",
+                [(p.unknown, p.characters) for p in (now, before)],
+                (now.distinct, before.distinct),
+            )
+        )
+    reasons = [r for r in REASONS[1:] if r in now.unscored or r in before.unscored]
+    for reason in reasons:
+        if gaps if reason in ("null_name", "empty_name") else answers:
+            parts = [(p.unscored.get(reason, 0), p.rows) for p in (now, before)]
+            evidence = [p.distinct + p.rows - p.names for p in (now, before)]
+            found.append(_rate(f"unscored: {reason}", parts, (evidence[0], evidence[1])))
+    if gaps:
+        parts = [(p.names - p.distinct, p.names) for p in (now, before)]
+        found.append(_rate("duplicates", parts, (now.distinct, before.distinct)))
+    return [measure for measure in found if measure is not None]
+
+
+def _distribution(
+    name: str, now: Sequence[int], before: Sequence[int], names: tuple[int, int]
+) -> Measure | None:
+    if not (all(names) and any(now) and any(before)):
+        return None
+    found = population_stability(now, before, *names)
+    limits = LIMITS[name]
+    return Measure(name, "psi", found.value, None, None, found.chance, found.chance_high, *limits)
+
+
+def _rate(
+    name: str, parts: Sequence[tuple[float, float]], names: tuple[int, int]
+) -> Measure | None:
+    """Compare two rates, given as numerator and denominator; a name is one observation, and a rate
+    varies no more than one of yes and no does."""
+    if not (all(names) and all(whole for _, whole in parts)):
+        return None
+    now, before = (min(1.0, part / whole) for part, whole in parts)  # a mean of ones may exceed 1
+    n, m = names
+    pooled = (now * n + before * m) / (n + m)
+    # Of rare events in few names the pooled rate knows too little, of none at all the other.
+    together = pooled * (1 - pooled) * (1 / n + 1 / m)
+    error = max(together, now * (1 - now) / n + before * (1 - before) / m) ** 0.5
+    average = error * (2 / math.pi) ** 0.5  # of the absolute value of a normal deviate
+    limits = LIMITS[name.split(":")[0]]
+    return Measure(name, "difference", now - before, now, before, average, _RARE * error, *limits)
+
+
+def drift(
+    now: Profile,
+    reference: tuple[str, Profile] | None,
+    previous: tuple[str, Profile] | None,
+    *,
+    same_rules: bool,
+    same_cut: bool,
+    standing: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compare a run with the model's validation names and with the run before.
+
+    Args:
+        reference: the model's name and profile; None where it has none.
+        previous: the run's name and profile; None where there is none.
+        same_rules: whether that run had the same model and text options; without them only the
+            names are compared, not the answers.
+        same_cut: whether its partitions had about as many rows; without, duplicates, which are
+            counted within partitions, are not compared.
+        standing: measures in which that run already differed from the model: reported, but no
+            alarm again.
+
+    Returns:
+        Plain JSON: ``model`` and ``previous``, each null or with ``against``, its ``class_shares``,
+        ``measures``, ``skipped`` (what could not be compared, and why) and ``standing``.
+    """
+    document: dict[str, Any] = {"model": None, "previous": None}
+    if reference is not None:
+        name, before = reference
+        skipped = [] if before.rows else ["length and characters: the model has no profile of them"]
+        measures = compare(now, before, answers=True, gaps=False)
+        document["model"] = _document(name, before, measures, skipped, standing)
+    if previous is not None:
+        name, before = previous
+        measures = compare(now, before, answers=same_rules, gaps=True)
+        skipped = [] if same_rules else ["answers: that run had another model or text options"]
+        if not same_cut:
+            measures = [m for m in measures if m.name != "duplicates"]
+            skipped.append("duplicates: that run's partitions had another size")
+        document["previous"] = _document(name, before, measures, skipped)
+    return document
+
+
+def _document(
+    against: str,
+    before: Profile,
+    measures: Iterable[Measure],
+    skipped: list[str],
+    standing: Sequence[str] = (),
+) -> dict[str, Any]:
+    return {
+        "against": against,
+        "class_shares": before.to_json()["class_shares"],
+        "measures": [measure.to_json() for measure in measures],
+        "skipped": skipped,
+        "standing": list(standing),
+    }
+
+
+def large_measures(side: Mapping[str, Any] | None) -> list[str]:
+    """Return the measures beyond their large limit on one side of what ``drift`` returned."""
+    return [m["name"] for m in side["measures"] if m["level"] == "large"] if side else []
+
+
+def alarms(document: Mapping[str, Any]) -> list[str]:
+    """Return what drifted beyond its large limit, from what ``drift`` returned, standing
+    differences left out: a sentence for each side; empty when nothing did."""
+    sentences = []
+    for name, what in (("model", "the model's validation names"), ("previous", "the run before")):
+        side = document.get(name)
+        if side and (large := set(large_measures(side)) - set(side["standing"])):
+            said = (_said(m) for m in side["measures"] if m["name"] in large)
+            sentences.append(f"{', '.join(said)} against {what} ({side['against']})")
+    return sentences
+
+
+def _said(measure: Mapping[str, Any]) -> str:
+    if measure["kind"] == "psi":
+        return f"{measure['name']} PSI {measure['value']:.2f}"
+    return f"{measure['name']} {measure['before']:.1%} → {measure['now']:.1%}"

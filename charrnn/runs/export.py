@@ -1,0 +1,112 @@
+"""Export: all rows of a run as one Parquet or CSV file, for people and programs that want that."""
+
+from __future__ import annotations
+
+__all__ = ["check_exportable", "escape_formulas", "export"]
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from charrnn.errors import DataError
+from charrnn.files import writing_parquet, writing_to
+from charrnn.runs.manifest import read_manifest
+from charrnn.tables.columns import as_large_string, is_text
+
+# What a spreadsheet may run as a formula: a cell, or a line inside one, that starts with one of
+# these characters (also in full width), spaces before it or not (OWASP, "CSV Injection").
+_LEAD = r"(?m)^([\s\x{00a0}]*[=+\-@\t\r\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}])"
+_HARMLESS = r"^([+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?|-)$"  # a number, a dash
+
+
+def check_exportable(schema: pa.Schema, path: Path) -> None:
+    """Raise DataError when ``path`` is CSV and a column cannot be written as CSV."""
+    nested = [f.name for f in schema if pa.types.is_nested(f.type)]
+    if path.name.endswith(".csv") and nested:
+        raise DataError(
+            f"column {', '.join(map(repr, nested))} is nested and does not fit into CSV; "
+            "give a .parquet file to -o"
+        )
+
+
+def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
+    """Write all rows of a run, in order, as one ``.parquet`` or ``.csv`` file, atomically.
+
+    CSV holds dictionary columns as text and nulls as empty fields, and cells that a spreadsheet
+    would run as a formula get a leading apostrophe, unless ``formulas`` are to stay; Parquet is
+    never changed.
+
+    Returns:
+        The number of rows, and of cells that were escaped.
+
+    Raises:
+        DataError: the run is damaged, or has a column that does not fit into CSV.
+    """
+    rows = escaped = 0
+    csv = path.name.endswith(".csv")
+    start = _writing_csv if csv else writing_parquet
+    with ExitStack() as started:
+        writer: Any = None
+        for part in read_manifest(run)["parts"]:
+            table = _read_part(run / part["name"])
+            check_exportable(table.schema, path)
+            if csv:
+                table = _plain(table)
+                if not formulas:
+                    table, changed = escape_formulas(table)
+                    escaped += changed
+            writer = writer or started.enter_context(start(path, table.schema))
+            writer.write_table(table)
+            rows += table.num_rows
+    return rows, escaped
+
+
+@contextmanager
+def _writing_csv(path: Path, schema: pa.Schema) -> Iterator[pacsv.CSVWriter]:
+    with writing_to(path) as temporary, closing(pacsv.CSVWriter(temporary, schema)) as writer:
+        yield writer
+
+
+def escape_formulas(table: pa.Table) -> tuple[pa.Table, int]:
+    """Put an apostrophe before whatever a spreadsheet would run in a text column, column names
+    included; plain numbers such as ``-5`` stay. Return the table and how many cells changed."""
+    escaped = 0
+    for i, field in enumerate(table.schema):
+        if not is_text(field.type):
+            continue
+        column = table.column(i)
+        hit = pc.and_(
+            pc.match_substring_regex(column, _LEAD),
+            pc.invert(pc.match_substring_regex(column, _HARMLESS)),
+        )
+        changed = pc.sum(hit).as_py() or 0
+        if changed:
+            safe = pc.replace_substring_regex(column, _LEAD, r"'\1")
+            table = table.set_column(i, field, pc.if_else(hit, safe, column))
+            escaped += changed
+    names = pc.replace_substring_regex(pa.array(table.column_names, pa.string()), _LEAD, r"'\1")
+    return table.rename_columns(names.to_pylist()), escaped
+
+
+def _read_part(path: Path) -> pa.Table:
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        return file.read().replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged; score the input again with --force") from error
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Replace dictionary columns by their values, and text of any Arrow type by large_string."""
+    for i, field in enumerate(table.schema):
+        if is_text(field.type):
+            table = table.set_column(i, field.name, as_large_string(table.column(i)))
+        elif pa.types.is_dictionary(field.type):
+            table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
+    return table

@@ -1,0 +1,142 @@
+"""Parts of a run: one Parquet file per partition, and the receipt that says it is finished."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Receipt",
+    "count_values",
+    "parquet_options",
+    "part_path",
+    "read_receipt",
+    "write_part",
+    "write_receipt",
+]
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from charrnn.errors import StorageError
+from charrnn.files import json_bytes, sha256_of, write_bytes, writing_to
+from charrnn.runs.plan import RunPlan
+from charrnn.tables.row_groups import Partition
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is known of one finished part; written beside it once the part is durable.
+
+    ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
+    of the scored ones; ``profile`` holds the counts of a ``monitoring.Profile``.
+    """
+
+    index: int
+    first_row: int
+    rows: int
+    size: int
+    sha256: str
+    statuses: dict[str, int]
+    reasons: dict[str, int]
+    labels: dict[str, int]
+    confidence_sum: float
+    profile: dict[str, Any]
+
+
+def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
+    """Write one part atomically and return its SHA-256; its footer says which rows of which run it
+    holds.
+
+    Raises:
+        StorageError: what is on the disk is not what was written.
+    """
+    ours = {
+        "charrnn.fingerprint": plan.fingerprint,
+        "charrnn.part": str(partition.index),
+        "charrnn.first_row": str(partition.first_row),
+    }
+    metadata = {
+        **(table.schema.metadata or {}),
+        **{k.encode(): v.encode() for k, v in ours.items()},
+    }
+    with writing_to(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            temporary,
+            **parquet_options(table, plan.source.schema.names),
+        )
+        try:
+            whole = pq.read_metadata(temporary).num_rows == table.num_rows
+        except pa.ArrowException:
+            whole = False
+        if not whole:
+            raise StorageError(f"{path} could not be read back; check the disk and run this again")
+        return sha256_of(temporary)
+
+
+def parquet_options(table: pa.Table, given: Sequence[str]) -> dict[str, Any]:
+    """Return how parts are written, as options of ``pyarrow.parquet.write_table``; ``given`` are
+    the columns of the input.
+
+    Pages carry checksums. Floats are split by byte, which packs probabilities best. A dictionary is
+    left out where values hardly repeat, statistics where no one would skip rows by them: in the
+    columns that scoring adds.
+    """
+    floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "write_page_checksum": True,
+        "write_statistics": list(given),
+        "use_dictionary": [
+            name for name in table.column_names if name not in floats and _repeats(table[name])
+        ],
+        "use_byte_stream_split": floats or False,
+    }
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether values repeat often enough for a dictionary, going by the first few thousand."""
+    first = column.slice(0, 2**12)
+    try:
+        return bool(pc.count_distinct(first).as_py() <= len(first) / 2)
+    except pa.ArrowNotImplementedError:  # dictionaries, for one, and lists
+        return True
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """Return the path of a part."""
+    return folder / f"part-{index:05d}.parquet"
+
+
+def write_receipt(folder: Path, receipt: Receipt) -> None:
+    """Record that a part is finished; the part itself must be durable by now."""
+    write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(receipt)))
+
+
+def read_receipt(plan: RunPlan, partition: Partition) -> Receipt | None:
+    """Return the receipt of a part that is finished and unchanged since, or None: do it again."""
+    try:
+        document = json.loads(_receipt_path(plan.staging, partition.index).read_bytes())
+        receipt = Receipt(**document)
+        part = part_path(plan.staging, partition.index)
+        whole = part.stat().st_size == receipt.size and sha256_of(part) == receipt.sha256
+    except (OSError, ValueError, TypeError):
+        return None
+    same_rows = receipt.first_row == partition.first_row
+    return receipt if whole and same_rows and receipt.rows == partition.rows else None
+
+
+def count_values(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value occurs, nulls left out."""
+    entries = column.drop_null().value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in entries}
+
+
+def _receipt_path(folder: Path, index: int) -> Path:
+    return folder / f"part-{index:05d}.json"

@@ -1,0 +1,183 @@
+"""Scoring runs: the parts, their receipts, and the one rename that publishes them.
+
+    outputs/predictions/people/.lock                      held while a run is written
+                              /.staging-1f3a9c…/          parts of an unfinished run
+                              /20261124T020000Z-1f3a9c/   a run: part-00000.parquet …,
+                                                          manifest.json, report.html, SHA256SUMS
+                              /latest                     link to the run asked for last
+
+A *fingerprint* stands for the bytes of the inputs, the model and the options. It names the staging
+folder, so a part found there with a valid receipt is finished work and is reused. Nothing that has
+been published is ever modified.
+"""
+
+from __future__ import annotations
+
+__all__ = ["finished_run", "hold_destination", "point_latest_at", "publish"]
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from charrnn.errors import CharrnnError, StorageError
+from charrnn.files import (
+    SUMS,
+    hold,
+    json_bytes,
+    publish_folder,
+    remove_file,
+    remove_tree,
+    swap_link,
+    write_bytes,
+    write_sums,
+    writing_parquet,
+)
+from charrnn.monitoring.profile import Profile, total
+from charrnn.runs.manifest import RUN_NAME, SCHEMA_VERSION, read_manifest
+from charrnn.runs.parts import Receipt, count_values, part_path
+from charrnn.runs.plan import RunPlan
+from charrnn.tables.source import check_unchanged
+
+
+def finished_run(destination: Path, digest: str) -> Path | None:
+    """Return the newest published run with this fingerprint that has all its parts, or None."""
+    if not destination.is_dir():
+        return None
+    for run in sorted(destination.glob(f"*-{digest[:8]}*"), reverse=True):
+        if RUN_NAME.fullmatch(run.name) and _is_finished(run, digest):
+            return run
+    return None
+
+
+def _is_finished(run: Path, digest: str) -> bool:
+    try:
+        manifest = read_manifest(run)
+        sizes = [(run / part["name"]).stat().st_size == part["size"] for part in manifest["parts"]]
+    except (CharrnnError, OSError, KeyError, TypeError):
+        return False  # damaged: score again, beside it
+    return manifest["fingerprint"] == digest and all(sizes)
+
+
+@contextmanager
+def hold_destination(destination: Path, holder: str) -> Iterator[None]:
+    """Hold a destination while a run is written to it (see ``files.hold``). Where that fails before
+    a part is finished, no copy of the input stays, and no destination that was not there before."""
+    with hold(destination / ".lock", holder):
+        try:
+            yield
+        except BaseException:
+            for staging in destination.glob(".staging-*"):
+                if not any(staging.glob("part-*.json")):
+                    remove_tree(staging)
+            raise
+
+
+def manifest_of(
+    plan: RunPlan, receipts: Sequence[Receipt], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest of a finished run. ``facts`` adds what only the caller knows: the time,
+    durations, library versions, device.
+
+    Raises:
+        CharrnnError: the parts do not account for every row of the input.
+    """
+    statuses, reasons, labels = Counter[str](), Counter[str](), Counter[str]()
+    for receipt in receipts:
+        statuses.update(receipt.statuses)
+        reasons.update(receipt.reasons)
+        labels.update(receipt.labels)
+    rows_out = sum(receipt.rows for receipt in receipts)
+    if not plan.source.rows == rows_out == statuses.total():
+        raise CharrnnError(
+            f"{plan.source.rows} rows came in, {rows_out} went out and {statuses.total()} have a "
+            "status; nothing was published, please report this"
+        )
+    scored = statuses["scored"]
+    profile = total(Profile.from_json(receipt.profile) for receipt in receipts)
+    confidence = sum(r.confidence_sum for r in receipts) / scored if scored else None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": plan.fingerprint,
+        **facts,
+        "model": plan.model,
+        "options": plan.options,
+        "inputs": [
+            {"name": f.path.name, "size": f.size, "sha256": f.sha256, "rows": table.rows}
+            for f, table in zip(plan.source.files, plan.source.tables, strict=True)
+        ],
+        "input_counts": plan.source.counts,
+        "rows": plan.source.rows,
+        "rejected": count_values(plan.source.rejects["reason"]),
+        "statuses": {status: statuses[status] for status in ("scored", "abstained", "unscored")},
+        "reasons": dict(reasons.most_common()),
+        "labels": dict(labels.most_common()),
+        "mean_confidence": confidence,
+        "profile": {**profile.to_json(), "expected_accuracy": confidence},
+        "parts": [
+            {
+                "name": part_path(plan.staging, r.index).name,
+                "first_row": r.first_row,
+                "rows": r.rows,
+                "size": r.size,
+                "sha256": r.sha256,
+            }
+            for r in receipts
+        ],
+    }
+
+
+def publish(
+    plan: RunPlan, manifest: Mapping[str, Any], when: str, files: Mapping[str, bytes]
+) -> Path:
+    """Make a finished run visible, whole, by one rename, and point ``latest`` at it.
+
+    Args:
+        manifest: from ``manifest_of``.
+        when: UTC time as ``20261124T020000Z``; part of the run's name.
+        files: further files of the run, such as ``report.html``; ``rejects.parquet`` (file, line,
+            row, reason; no text) is added where rows were rejected.
+
+    Raises:
+        DataError: an input changed since it was opened.
+        StorageError: a part is not what was written.
+    """
+    staging = plan.staging
+    for name, content in files.items():
+        write_bytes(staging / name, content)
+    write_bytes(staging / "manifest.json", json_bytes(manifest))
+    rejects = plan.source.rejects
+    if rejects.num_rows:
+        with writing_parquet(staging / "rejects.parquet", rejects.schema) as writer:
+            writer.write_table(rejects)
+    parts = {part["name"]: part["sha256"] for part in manifest["parts"]}
+    ours = {*parts, *files, "manifest.json", *(["rejects.parquet"] if rejects.num_rows else [])}
+    sums = write_sums(staging, ours)
+    changed = [name for name, digest in parts.items() if sums[name] != digest]
+    if changed:
+        raise StorageError(
+            f"{', '.join(changed)} in {staging} changed after being written; nothing was "
+            "published, check the disk and run this again"
+        )
+    check_unchanged(plan.source.files)
+    # Receipts and staged inputs go last, so that a kill until here costs no finished part.
+    for path in staging.iterdir():
+        if path.name not in {*ours, SUMS}:
+            remove_file(path)
+    run = plan.destination / f"{when}-{plan.fingerprint[:8]}"
+    attempt = 1
+    while True:
+        try:
+            publish_folder(staging, run)
+            break
+        except FileExistsError:  # scored again within the same second (--force)
+            attempt += 1
+            run = plan.destination / f"{when}-{plan.fingerprint[:8]}-{attempt}"
+    point_latest_at(run)
+    return run
+
+
+def point_latest_at(run: Path) -> None:
+    """Point the destination's ``latest`` link at ``run``, atomically."""
+    swap_link(run.parent / "latest", run.name)

@@ -1,0 +1,199 @@
+"""Zip archives of language files: the download, and the checks before anything is unpacked."""
+
+from __future__ import annotations
+
+__all__ = ["fetch", "read_archive"]
+
+import stat
+import time
+import unicodedata
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from charrnn.errors import ConfigError, DataError, InputMissingError
+from charrnn.files import explained, make_folder, open_part, remove_file, replace_file
+
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    ValueError,
+)
+MAX_ARCHIVE_MEMBERS = 10_000
+MAX_ARCHIVE_BYTES = 256 * 2**20
+MAX_ARCHIVE_RATIO = 200
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others are unpacked without a limit
+
+
+def read_archive(path: Path) -> list[tuple[str, bytes]]:
+    """Return (file name, bytes) of the language files in a zip, refusing the whole archive when
+    any member is hostile."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _refuse_hostile(path, members)
+            return [
+                (PurePosixPath(m.filename).name, _content(archive, m))
+                for m in _chosen(path, members)
+            ]
+    except _DAMAGED as error:
+        raise DataError(f"{path} is not a readable zip archive; download it again") from error
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Read a member, unpacking no more than it says it holds; ``ZipFile.read`` would unpack all of
+    a member that lies before it notices. Its checksum is proven at the end."""
+    with archive.open(member) as file:
+        return file.read(member.file_size)
+
+
+def _refuse_hostile(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    if len(members) > MAX_ARCHIVE_MEMBERS:
+        raise DataError(
+            f"{path} has {len(members)} members; at most {MAX_ARCHIVE_MEMBERS} are read"
+        )
+    total = sum(m.file_size for m in members)
+    if total > MAX_ARCHIVE_BYTES:
+        raise DataError(
+            f"{path} unpacks to {total:,} bytes; at most {MAX_ARCHIVE_BYTES:,} are read"
+        )
+    seen: set[str] = set()
+    for member in members:
+        name = member.orig_filename
+        parts = PurePosixPath(name).parts
+        mode = member.external_attr >> 16
+        problem = (
+            "leaves the archive" if name.startswith("/") or ".." in parts
+            else "has a backslash, colon or control character"
+            if any(c in "\\:" or unicodedata.category(c) == "Cc" for c in name)
+            else "is encrypted" if member.flag_bits & 1
+            else "is not a regular file" if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
+            else "appears twice" if name.casefold() in seen
+            else "is packed in an unusual way" if member.compress_type not in _PACKINGS
+            else "is compressed beyond belief"
+            if member.file_size > 2**20
+            and member.file_size > MAX_ARCHIVE_RATIO * max(1, member.compress_size)
+            else None
+        )  # fmt: skip
+        if problem:
+            raise DataError(f"{path}: member {name!r} {problem}; the archive is refused")
+        seen.add(name.casefold())
+
+
+def _chosen(path: Path, members: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """Return the .txt members of the one folder that holds the language files."""
+    folders: dict[PurePosixPath, list[zipfile.ZipInfo]] = {}
+    for member in members:
+        name = PurePosixPath(member.filename)
+        hidden = any(part[0] in "._" for part in name.parts)
+        if name.suffix == ".txt" and not member.is_dir() and not hidden:
+            folders.setdefault(name.parent, []).append(member)
+    named = [folder for folder in folders if folder.name == "names"] or list(folders)
+    if len(named) > 1:
+        raise DataError(f"{path} has .txt files in several folders: {', '.join(map(str, named))}")
+    return folders[named[0]] if named else []
+
+
+MAX_BYTES = 256 * 2**20
+_CHUNK = 2**16
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    attempts: int = 3,
+    wait: float = 1.0,
+    timeout: float = 30.0,
+    on_bytes: Callable[[int], None] = lambda count: None,
+) -> Path:
+    """Download ``url`` to ``target`` and return it; an existing ``target`` is used as it is.
+
+    What arrived before a failure stays in ``target.part``, and the next attempt (in this call or a
+    later one) asks for the rest only. ``wait`` seconds, doubled each time, lie between attempts.
+
+    Raises:
+        ConfigError: the address is not https (http is accepted for this machine itself).
+        DataError: the file is larger than ``max_bytes``.
+        InputMissingError: every attempt failed; says how to go on without a network.
+    """
+    _check_address(url)
+    if target.exists():
+        return target
+    make_folder(target.parent)
+    partial = target.with_name(target.name + ".part")
+    problem: Exception | None = None
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(wait * 2 ** (attempt - 1))
+        try:
+            _fetch_rest(url, partial, max_bytes, timeout, on_bytes)
+            with explained(target):
+                replace_file(partial, target)
+            return target
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:  # the part does not fit the file any more
+                remove_file(partial)
+            problem = error
+        except (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException) as error:
+            problem = error
+    raise InputMissingError(
+        f"{url} could not be downloaded after {attempts} attempts ({problem}); download it by "
+        "other means and give the zip or an unpacked folder as SOURCE"
+    ) from problem
+
+
+def _check_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ConfigError(f"{url} is not an https address")
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow a redirect only to an address that could have been given."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
+    ) -> Any:
+        _check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_CheckedRedirects)
+
+
+def _fetch_rest(
+    url: str, partial: Path, max_bytes: int, timeout: float, on_bytes: Callable[[int], None]
+) -> None:
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with _OPENER.open(request, timeout=timeout) as response:
+        start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        resumed = response.status == 206 and start == str(have)
+        if response.status == 206 and not resumed:
+            raise ConnectionError("the server sent another part than was asked for")
+        expected = response.headers.get("Content-Length")
+        size = have if resumed else 0
+        total = size + int(expected) if expected else None
+        with open_part(partial, keep=resumed) as file:
+            while chunk := response.read(_CHUNK):
+                size += len(chunk)
+                if size > max_bytes:
+                    remove_file(partial)
+                    raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
+                with explained(partial):
+                    file.write(chunk)
+                on_bytes(len(chunk))
+    if total is not None and size != total:
+        raise ConnectionError(f"got {size} of {total} bytes")

@@ -1,0 +1,130 @@
+"""Two models on the same names: paired differences and label flips."""
+
+from __future__ import annotations
+
+__all__ = ["Flips", "PairedDifference", "flips", "paired_bootstrap"]
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from charrnn.model.calibration import Floats, LabelIds
+from charrnn.training.metrics import Counts, confusion_matrix, largest_cells
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much better a is than b on the same names: (difference, low, high), low and high the
+    95 % interval."""
+
+    accuracy: tuple[float, float, float]
+    macro_f1: tuple[float, float, float]
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return the fields as lists."""
+        return {"accuracy": list(self.accuracy), "macro_f1": list(self.macro_f1)}
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What changes when one model takes another's place.
+
+    Attributes:
+        count: rows compared.
+        changed: rows whose label changes.
+        pairs: (from, to, rows), the most frequent first.
+        fixed: changed rows that were wrong and are right now; None without the truth.
+        broken: changed rows that were right and are wrong now; None without the truth.
+        both_wrong: changed rows that were wrong and still are; None without the truth.
+    """
+
+    count: int
+    changed: int
+    pairs: tuple[tuple[str, str, int], ...]
+    fixed: int | None = None
+    broken: int | None = None
+    both_wrong: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {**asdict(self), "pairs": [list(pair) for pair in self.pairs]}
+
+
+def paired_bootstrap(
+    probabilities_a: Floats,
+    probabilities_b: Floats,
+    label_ids: LabelIds,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Return how much better a is than b, with percentile intervals (Efron & Tibshirani 1993).
+
+    Names are drawn with replacement and both models are measured on the same draw, so what makes
+    a draw easy for both cancels out. Accuracy and F1 depend on a row only through (true label,
+    a's label, b's label); drawing how often each such triple occurs is drawing rows, only faster.
+
+    Args:
+        probabilities_a: ``(N, L)``; only the largest of a row matters.
+        probabilities_b: ``(N, L)``, of the same names.
+        label_ids: the truth, int64 ``(N,)``, N at least 1.
+        resamples: R, how many draws.
+        seed: of the draws.
+    """
+    N, L = probabilities_a.shape
+    triples = np.stack((label_ids, probabilities_a.argmax(axis=1), probabilities_b.argmax(axis=1)))
+    cells, count = np.unique(triples, axis=1, return_counts=True)  # (3, K)
+    draws = np.random.default_rng(seed).multinomial(count.sum(), count / N, resamples)
+    weights = np.concatenate((count[None], draws))  # (1 + R, K), the data itself first
+    accuracy_a, f1_a = _accuracy_and_f1(weights, cells[0], cells[1], L)
+    accuracy_b, f1_b = _accuracy_and_f1(weights, cells[0], cells[2], L)
+    return PairedDifference(_interval(accuracy_a - accuracy_b), _interval(f1_a - f1_b))
+
+
+def flips(
+    before: LabelIds, after: LabelIds, label_ids: LabelIds | None, names: Sequence[str]
+) -> Flips:
+    """Return which rows change their label between two models, and whether for the better.
+
+    ``before``, ``after`` and ``label_ids`` (the truth, where it is known) are int64 ``(N,)`` of
+    the same rows; ``names`` are the L labels they index.
+    """
+    changed = before != after
+    moved = confusion_matrix(after[changed], before[changed], len(names))
+    pairs = largest_cells(moved)
+    result = Flips(
+        count=len(before),
+        changed=int(changed.sum()),
+        pairs=tuple((names[i], names[j], n) for i, j, n in pairs),
+    )
+    if label_ids is None:
+        return result
+    was_right, is_right = before == label_ids, after == label_ids
+    return replace(
+        result,
+        fixed=int((~was_right & is_right).sum()),
+        broken=int((was_right & ~is_right).sum()),
+        both_wrong=int((changed & ~was_right & ~is_right).sum()),
+    )
+
+
+def _accuracy_and_f1(
+    weights: Counts, true: LabelIds, given: LabelIds, count: int
+) -> tuple[Floats, Floats]:
+    """Return accuracy and macro-F1 of R weightings ``(R, K)`` of K (true, given) pairs, ``(R,)``
+    each; F1 is averaged over the labels that occur in the truth, as in ``evaluate``."""
+    of_label = np.eye(count, dtype=np.int64)
+    hits = weights @ (of_label[true] * (true == given)[:, None])  # (R, L)
+    trues, givens = weights @ of_label[true], weights @ of_label[given]
+    f1 = 2 * hits / np.maximum(trues + givens, 1)
+    present = trues > 0
+    macro_f1 = (f1 * present).sum(axis=1) / present.sum(axis=1)
+    return hits.sum(axis=1) / weights.sum(axis=1), macro_f1
+
+
+def _interval(values: Floats) -> tuple[float, float, float]:
+    """Return the first value and the 2.5 and 97.5 % quantiles of the others."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return float(values[0]), float(low), float(high)

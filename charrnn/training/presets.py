@@ -1,0 +1,159 @@
+"""Presets: named recipes for a model."""
+
+from __future__ import annotations
+
+__all__ = ["PRESETS", "Preset", "TrainConfig", "with_overrides", "with_seed"]
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from charrnn.errors import ConfigError
+from charrnn.model.network import ModelConfig
+from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is fitted.
+
+    Args:
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        learning_rate: of Adam; the peak when ``schedule`` is ``one_cycle``.
+        weight_decay: decoupled (AdamW), 0 for plain Adam.
+        schedule: ``constant``, or ``one_cycle``: linear warm-up over the first quarter of all
+            steps, then a cosine down to 0.2 % (after Smith & Topin 2018).
+        clip_norm: largest norm of the whole gradient; 0 leaves it alone.
+        beta2: decay of Adam's second moment.
+        logit_adjustment: adds this times the log of the training label shares to the logits in the
+            loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
+        label_smoothing: share of every target that is spread over all labels.
+        next_character: weight of a second task: from every state of the forward direction, foretell
+            the character that follows (Dai & Le 2015). It keeps the recurrence from learning the
+            names by heart; its output layer is no part of the network.
+        by_length: put names of like length into one batch, in a random order of batches; the same
+            loss for less padding.
+        keep_best: end with the epoch of lowest validation NLL instead of the last one.
+        seed: decides initial weights, order of examples and dropout.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    epochs: int = 27
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    clip_norm: float = 0.0
+    beta2: float = 0.999
+    logit_adjustment: float = 0.0
+    label_smoothing: float = 0.0
+    next_character: float = 0.0
+    by_length: bool = False
+    keep_best: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ConfigError("epochs and batch size must be at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ConfigError(f"learning rate is {self.learning_rate}; it must be above 0")
+        if self.schedule not in ("constant", "one_cycle") or not 0 <= self.beta2 < 1:
+            raise ConfigError("schedule must be constant or one_cycle, beta2 in [0, 1)")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label smoothing is {self.label_smoothing}; it must be in [0, 1)")
+        weights = (self.weight_decay, self.logit_adjustment, self.next_character)
+        if min(*weights, self.clip_norm, self.seed) < 0:
+            raise ConfigError(
+                "weight decay, logit adjustment, next character, clip norm and seed must not be "
+                "negative"
+            )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named recipe: text rules, architecture (all but the sizes the data decide), fitting.
+
+    A preset with a ``teacher`` also learns from that preset's calibrated probabilities on names
+    made up from the training names: ``synthetic`` of them in all, ``synthetic_per_epoch`` drawn
+    anew for every epoch (knowledge distillation, Hinton et al. 2015).
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    train: TrainConfig
+    model: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
+    synthetic: int = 0
+    synthetic_per_epoch: int = 0
+
+    def model_config(self, label_count: int) -> ModelConfig:
+        """Return the architecture for ``label_count`` labels."""
+        return ModelConfig(self.vocabulary.size, label_count, **self.model)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        # The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.
+        Preset("seed", SEED_VOCABULARY, TrainConfig()),
+        # Wide and deep: the seed's recurrence, twice as wide, and the n-grams' linear model in one
+        # network. The second task lets the width pay; a GRU or a second direction adds nothing
+        # that can be measured, at several times the cost (docs/experiments.md).
+        Preset(
+            "default",
+            LATIN_VOCABULARY,
+            TrainConfig(
+                epochs=12,
+                batch_size=128,
+                learning_rate=4e-3,
+                weight_decay=0.03,
+                schedule="one_cycle",
+                clip_norm=1.0,
+                beta2=0.99,
+                logit_adjustment=0.2,
+                next_character=0.3,
+                by_length=True,
+            ),
+            {
+                "hidden_size": 256,
+                "embedding_size": 64,
+                "ngram_buckets": 2**17,
+                "dropout": 0.5,
+                "input_dropout": 0.2,
+                "ngram_dropout": 0.1,
+            },
+        ),
+        # The seed's network, fastest to score, taught by the default.
+        Preset(
+            "tiny",
+            LATIN_VOCABULARY,
+            TrainConfig(
+                epochs=30,
+                batch_size=128,
+                learning_rate=4e-3,
+                weight_decay=0.03,
+                schedule="one_cycle",
+                clip_norm=1.0,
+                beta2=0.99,
+                by_length=True,
+            ),
+            teacher="default",
+            synthetic=120_000,
+            synthetic_per_epoch=24_000,
+        ),
+    )
+}
+
+
+def with_overrides(preset: Preset, **changes: Any) -> Preset:
+    """Return the preset with some ``TrainConfig`` fields replaced; None leaves a field alone."""
+    kept = {name: value for name, value in changes.items() if value is not None}
+    return replace(preset, train=replace(preset.train, **kept))
+
+
+def with_seed(preset: Preset, seed: int) -> Preset:
+    """Return the preset with another seed."""
+    return replace(preset, train=replace(preset.train, seed=seed))

@@ -1,0 +1,188 @@
+"""The two protocols: split, fit, calibrate, measure. Both are always reported.
+
+* **honest**: no name on two sides of the split, junk dropped; validation chooses the epoch and the
+  temperature, test is only measured. The weights of a version come from here.
+* **seed**: the notebook's: all rows, random 80/20, duplicates on both sides. For comparison with
+  its published figure; there is no validation part, so the temperature stays 1.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Protocol", "ProtocolResult", "identity_of", "rotation", "run_protocol", "split_of"]
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from charrnn.errors import DataError
+from charrnn.model.calibration import Floats, fit_temperature, softmax
+from charrnn.model.engine import logits_of
+from charrnn.model.network import CharRNN
+from charrnn.model.normalise import normalise
+from charrnn.model.vocabulary import Vocabulary
+from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
+from charrnn.training.fit import EpochRecord, Fit, Taught, fit
+from charrnn.training.metrics import Metrics, evaluate
+from charrnn.training.presets import PRESETS, Preset, with_seed
+from charrnn.training.synthetic import synthetic_names
+
+Protocol = Literal["honest", "seed"]
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """A fit under one protocol and what it is worth. ``validation`` is None under ``seed``."""
+
+    protocol: Protocol
+    fit: Fit
+    temperature: float
+    validation: Metrics | None
+    validation_logits: npt.NDArray[np.float32]
+    validation_labels: npt.NDArray[np.int64]
+    test: Metrics
+    test_probabilities: Floats
+    test_labels: npt.NDArray[np.int64]
+
+
+def split_of(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
+    """Return the protocol's split; only ``seed`` depends on the seed.
+
+    Raises:
+        DataError: a part that must not be empty is.
+    """
+    split = honest_split(corpus) if protocol == "honest" else seed_split(corpus, seed)
+    parts = {"train": split.train, "test": split.test}
+    if protocol == "honest":
+        parts["validation"] = split.validation
+    empty = [name for name, part in parts.items() if not part.names]
+    if empty:
+        raise DataError(
+            f"the {protocol} split of {len(corpus.names)} rows leaves {', '.join(empty)} empty; "
+            "ingest more names"
+        )
+    return split
+
+
+def rotation(corpus: Corpus) -> list[Split]:
+    """Return the honest split with every fold as the test fold once, the protocol's own first; the
+    fold below is the validation fold. Over all of them every name is a test name once."""
+    return [
+        honest_split(corpus, test_fold=fold, validation_fold=(fold - 1) % FOLDS)
+        for fold in reversed(range(FOLDS))
+    ]
+
+
+def run_protocol(
+    corpus: Corpus,
+    preset: Preset,
+    protocol: Protocol,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    split: Split | None = None,
+    teacher: ProtocolResult | None = None,
+) -> ProtocolResult:
+    """Fit ``preset`` under a protocol (its seed is ``preset.train.seed``) and measure it.
+
+    A preset with a teacher fits that first, on the same split with the same seed, unless a
+    ``teacher`` is given. ``checkpoints`` is a folder with one file per fit; see ``training.fit``
+    for ``resume``. ``on_epoch`` is called for the epochs of the teacher, too. ``split`` replaces
+    the protocol's own, for rotation.
+    """
+    split = split or split_of(corpus, protocol, preset.train.seed)
+    taught = None
+    if preset.teacher:
+        recipe = with_seed(PRESETS[preset.teacher], preset.train.seed)
+        teacher = teacher or run_protocol(
+            corpus,
+            recipe,
+            protocol,
+            device=device,
+            checkpoints=checkpoints,
+            resume=resume,
+            on_epoch=on_epoch,
+            split=split,
+        )
+        taught = _teach(teacher, recipe.vocabulary, preset, split.train)
+    identity = identity_of(corpus, preset, protocol)
+    fitted = fit(
+        preset.model_config(len(corpus.labels)),
+        preset.train,
+        preset.vocabulary,
+        split.train,
+        validation=split.validation if split.validation.names else None,
+        taught=taught,
+        device=device,
+        checkpoint=checkpoints / f"{identity[:16]}.safetensors" if checkpoints else None,
+        identity=identity,
+        resume=resume,
+        on_epoch=on_epoch,
+    )
+    temperature, validation = 1.0, None
+    logits = np.zeros((0, len(corpus.labels)), np.float32)
+    if split.validation.names:
+        logits = _logits(fitted.network, preset.vocabulary, split.validation)
+        temperature = fit_temperature(logits, split.validation.label_ids)
+        probabilities = softmax(logits, temperature)
+        validation = evaluate(probabilities, split.validation.label_ids, corpus.labels)
+    test = softmax(_logits(fitted.network, preset.vocabulary, split.test), temperature)
+    return ProtocolResult(
+        protocol=protocol,
+        fit=fitted,
+        temperature=temperature,
+        validation=validation,
+        validation_logits=logits,
+        validation_labels=split.validation.label_ids,
+        test=evaluate(test, split.test.label_ids, corpus.labels),
+        test_probabilities=test,
+        test_labels=split.test.label_ids,
+    )
+
+
+def _teach(
+    teacher: ProtocolResult, vocabulary: Vocabulary, preset: Preset, train: Examples
+) -> Taught:
+    """Return made-up names with the teacher's calibrated probabilities."""
+    names = synthetic_names(
+        [normalise(name) for name in train.names],
+        train.label_ids.tolist(),
+        preset.synthetic,
+        preset.train.seed,
+    )
+    logits = logits_of(teacher.fit.network, vocabulary.encode(pa.array(names)))
+    probabilities = softmax(logits, teacher.temperature).astype(np.float32)
+    return Taught(names, probabilities, preset.synthetic_per_epoch)
+
+
+def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
+    """Return a digest of all that decides a fit: data, recipe, seed and protocol."""
+    content = {
+        "data": corpus.digest,
+        "protocol": protocol,
+        "model": preset.model,
+        "taught": [preset.synthetic, preset.synthetic_per_epoch],
+        "teacher": (
+            identity_of(corpus, with_seed(PRESETS[preset.teacher], preset.train.seed), protocol)
+            if preset.teacher
+            else ""
+        ),
+        "train": asdict(preset.train),
+        "vocabulary": preset.vocabulary.to_json(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _logits(
+    network: CharRNN, vocabulary: Vocabulary, examples: Examples
+) -> npt.NDArray[np.float32]:
+    return logits_of(network, vocabulary.encode(pa.array(examples.names)))

@@ -1,0 +1,203 @@
+"""The history page: every run of every destination, whole, without a name, nothing fetched."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from commands import commands_of, complaint
+
+from charrnn.files import json_bytes, write_sums
+from charrnn.reports.history import history_markdown, history_page, read_histories
+from charrnn.runs.manifest import read_manifest
+from flows import monitor as monitor_module
+from flows import score as score_module
+from flows.monitor import monitor
+
+CANARY = "Zanzibarova"
+RUNS = 7
+
+
+@pytest.fixture(scope="module")
+def predictions(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven nightly runs of one table, the last of other names, and one run of another table."""
+    folder = tmp_path_factory.mktemp("nightly")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for day in range(RUNS):
+            draw = np.random.default_rng(day)
+            size = (14, 19) if day == RUNS - 1 else (4, 8)
+            names = ["".join(draw.choice(list("karomitash"), draw.integers(*size)))
+                     for _ in range(300)]  # fmt: skip
+            _score_on(day + 1, "people", [*names, CANARY, None], models, patch)
+        _score_on(3, "branch", ["Katoro", "Burgmann"], models, patch)
+    return folder / "outputs/predictions"
+
+
+def _score_on(
+    day: int, name: str, names: list[str | None], models: Path, patch: pytest.MonkeyPatch
+) -> None:
+    real = score_module.datetime
+
+    class Clock(real):  # type: ignore[valid-type, misc]
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return real(2026, 11, day, 2, 0, 0, tzinfo=tz)
+
+    with patch.context() as inner:
+        inner.setattr(score_module, "datetime", Clock)
+        pq.write_table(pa.table({"name": pa.array(names, pa.string())}), f"{name}.parquet")
+        score_module.score(
+            f"{name}.parquet", model="v0001", models=str(models), device="cpu", workers=1
+        )
+
+
+def elements(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
+    """Return the text of a page and its elements, after checking that every tag is closed."""
+    parser = HTMLParser(convert_charrefs=True)
+    opened: list[str] = []
+    found: list[tuple[str, dict[str, str | None]]] = []
+    texts: list[str] = []
+
+    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found.append((tag, dict(attributes)))
+        if tag not in {"meta", "br"}:
+            opened.append(tag)
+
+    def end(tag: str) -> None:
+        assert opened.pop() == tag
+
+    def whole(tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found.append((tag, dict(attributes)))
+
+    parser.handle_starttag = start  # type: ignore[method-assign]
+    parser.handle_startendtag = whole  # type: ignore[method-assign]
+    parser.handle_endtag = end  # type: ignore[method-assign]
+    parser.handle_data = texts.append  # type: ignore[method-assign]
+    parser.feed(content.decode())
+    assert not opened
+    return " ".join(" ".join(texts).split()), found
+
+
+def test_page_shows_every_run_with_a_link_to_its_report(predictions: Path) -> None:
+    page = Path(monitor(str(predictions)))
+    assert page == predictions / "monitor.html"
+    text, found = elements(page.read_bytes())
+    targets = [a["href"] for tag, a in found if tag == "a"]
+    assert len(targets) == RUNS + 1
+    assert all((page.parent / str(target)).is_file() for target in targets)
+    assert [d for d in re.findall(r"2026-11-\d\d 02:00", text) if d == "2026-11-07 02:00"]
+    for word in ("people", "branch", "7 runs, the newest first", "One run has no history yet"):
+        assert word in text
+    figures = [a["aria-label"] for tag, a in found if tag == "svg"]
+    assert figures == [
+        "Rows", "Share of the rows with each language", "Expected accuracy",
+        "Share of the rows without a language, by reason",
+        "Drift against the model's validation names (PSI)", "Drift against the run before (PSI)",
+    ]  # fmt: skip
+
+
+def test_page_fetches_nothing_and_names_nobody(predictions: Path) -> None:
+    source = Path(monitor(str(predictions))).read_text()
+    assert CANARY not in source
+    for word in ("http", "<script", "@import", "url(", " src="):
+        assert word not in source
+
+
+def test_drift_of_the_last_run_is_on_the_page_and_in_the_terminal(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(monitor(str(predictions / "people")))
+    text, found = elements(page.read_bytes())
+    assert page.parent.name == "people"
+    assert "length PSI" in text
+    printed = capsys.readouterr().out
+    assert "drift: " in printed
+    assert "length PSI" in printed
+    source = page.read_text().lower()
+    assert "#b3261e" in source  # a large drift stands out
+    targets = [str(a["href"]) for tag, a in found if tag == "a"]
+    assert all((page.parent / target).is_file() for target in targets)
+
+
+def test_the_last_runs_only_are_shown_where_that_is_asked(predictions: Path) -> None:
+    text, found = elements(Path(monitor(str(predictions), last=3)).read_bytes())
+    assert len([1 for tag, _ in found if tag == "a"]) == 4
+    assert "2026-11-07 02:00" in text
+    assert "2026-11-04 02:00" not in text
+
+
+def test_page_of_one_history_is_the_same_bytes_every_time(predictions: Path) -> None:
+    histories = read_histories(predictions, 10)
+    assert history_page(histories, "x") == history_page(histories, "x")
+    assert "| run (UTC) |" in history_markdown(histories, "x")
+    assert CANARY not in history_markdown(histories, "x")
+
+
+def test_runs_of_the_first_schema_are_shown_as_lacking_a_profile(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        for day in (1, 2, 3):
+            _score_on(day, "people", ["Katoro"] * (100 + day), models, patch)
+    old = min(p for p in Path("outputs/predictions/people").iterdir() if p.name[0] == "2")
+    manifest = read_manifest(old)
+    del manifest["profile"], manifest["drift"]
+    (old / "manifest.json").write_bytes(json_bytes({**manifest, "schema_version": 1}))
+    write_sums(old)
+    (old.parent / "20260101T000000Z-00000000").mkdir()  # not a run: passed over
+    text, found = elements(Path(monitor()).read_bytes())
+    assert "no profile (made by an earlier release)" in text
+    assert len([1 for tag, _ in found if tag == "a"]) == 3
+
+
+def test_runs_without_a_scored_row_are_drawn(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        for day, names in enumerate(([None], [], ["Катя", None]), start=1):
+            _score_on(day, "people", names, models, patch)
+    text, _ = elements(Path(monitor()).read_bytes())
+    assert "3 runs" in text
+    assert "nan" not in text.lower().split()
+
+
+def test_tables_stand_in_where_there_is_no_matplotlib(
+    predictions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import charrnn.reports.page
+
+    monkeypatch.setattr(charrnn.report, "find_spec", lambda name: None)
+    text, found = elements(history_page(read_histories(predictions, 10), "x"))
+    assert not [1 for tag, _ in found if tag == "svg"]
+    assert "length" in text
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    return commands_of(monitor_module.app, monkeypatch, capsys)
+
+
+def test_command_refuses_what_holds_no_run(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, predictions: Path
+) -> None:
+    code, _, error = command(tmp_path / "nowhere")
+    assert "nowhere does not exist" in complaint(code, 66, error)
+    (tmp_path / "empty").mkdir()
+    code, _, error = command(tmp_path / "empty")
+    assert "holds no scoring run" in complaint(code, 66, error)
+    assert not list((tmp_path / "empty").iterdir())
+    code, _, error = command(predictions, "--last", "0")
+    complaint(code, 64, error)
+    code, out, error = command(predictions)
+    assert code == 0, error
+    assert "page" in out

@@ -1,0 +1,362 @@
+"""What Prefect records of a run, on a real server and in this process."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import complaint
+from prefect_server import NO_NAME_IN_PREFECT, ROOT, PrefectServer, until
+from recording import Proof
+
+import flows.score
+from charrnn.errors import DataError
+from charrnn.scoring.names import KEY_VARIABLE
+from flows import tracking
+from flows.results import label_shares
+
+# --- without a server: Prefect is imported late, since flows are tracked once it is there -------
+
+
+def test_progress_moves_and_ends_at_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[float] = []
+    moved = threading.Event()
+
+    def update(artifact_id: str, progress: float) -> None:
+        sent.append(progress)
+        moved.set()
+
+    monkeypatch.setattr(tracking, "TRACKED", True)
+    monkeypatch.setattr(tracking, "_PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda **_: "id")
+    monkeypatch.setattr("prefect.artifacts.update_progress_artifact", update)
+    with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
+        advance(2)
+        assert moved.wait(30)
+        for _ in range(6):
+            advance(1)
+    assert sent[0] == 25.0
+    assert sent[-1] == 100.0
+    assert sent == sorted(set(sent))
+
+
+def test_progress_of_a_server_that_is_away_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    def away(**_: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(tracking, "TRACKED", True)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", away)
+    monkeypatch.setattr("prefect.artifacts.create_markdown_artifact", away)
+    with tracking.note_progress("scoring", 8, "of 8 rows") as advance:
+        advance(8)
+    tracking.note("key", "text", "description")
+    proof("P13", "artifacts for a Prefect server that is away: the work goes on", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("row 3 is damaged"), 65, "row 3 is damaged"),
+        (KeyError("Canaryfault"), 70, "unexpected KeyError at test_tracking.py:"),
+        (MemoryError("Canaryfault"), 70, "out of memory"),
+        (OSError("Canaryfault"), 74, "the disk: reading failed"),
+        (OSError(28, "No space left", "people.csv"), 74, "people.csv: No space left"),
+    ],
+)
+def test_only_our_own_messages_are_shown(error: Exception, code: int, words: str) -> None:
+    with pytest.raises(type(error)) as raised:
+        raise error
+    shown = tracking.discreet(raised.value)
+    assert shown.exit_code == code
+    assert words in str(shown)
+    assert "Canaryfault" not in str(shown)
+
+
+def test_an_untracked_run_needs_no_slot_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "TRACKED", False)
+    monkeypatch.setattr("prefect.artifacts.create_markdown_artifact", pytest.fail)
+    with tracking.device_slot("cuda"), tracking.note_progress("scoring", 1, "") as advance:
+        advance(1)
+    tracking.note("key", "text", "description")
+
+
+def test_scoring_holds_a_slot_of_its_device(
+    monkeypatch: pytest.MonkeyPatch, models: Path, tmp_path: Path
+) -> None:
+    happened: list[str] = []
+    score_parts = flows.score.score_parts
+
+    @contextmanager
+    def slot(device: str) -> Iterator[None]:
+        happened.append(f"{device} held")
+        yield
+        happened.append(f"{device} free")
+
+    def recorded(*arguments: Any) -> Any:
+        happened.append("scored")
+        return score_parts(*arguments)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flows.score, "device_slot", slot)
+    monkeypatch.setattr(flows.score, "score_parts", recorded)
+    Path("people.csv").write_text("id,name\n1,Burghof\n")
+    flows.score.score("people.csv", model="v0001", models=str(models), device="cpu")
+    assert happened == ["cpu held", "scored", "cpu free"]
+
+
+def test_labels_of_few_rows_are_shown_together() -> None:
+    manifest = {"rows": 40, "labels": {"Russian": 20, "Greek": 10, "Thai": 9, "Irish": 1}}
+    assert label_shares(manifest) == [
+        {"language": "Russian", "rows": 20, "share": "50.0%"},
+        {"language": "Greek", "rows": 10, "share": "25.0%"},
+        {"language": "under 10 rows each", "rows": 10, "share": "25.0%"},
+    ]
+    assert label_shares({"rows": 0, "labels": {}}) == []
+
+
+_SERVED = """
+import json
+from flows.deployments import deployments
+print(json.dumps([
+    {
+        "flow": d.flow_name,
+        "name": d.name,
+        "description": d.description,
+        "tags": d.tags,
+        "concurrency_limit": {
+            "limit": d.concurrency_limit,
+            "collision_strategy": d.concurrency_options.collision_strategy.value,
+        },
+        "schedules": [
+            {"cron": s.schedule.cron, "timezone": s.schedule.timezone, "slug": s.slug,
+             "active": s.active} for s in d.schedules
+        ],
+        "expect": [event for trigger in d.triggers for event in sorted(trigger.expect)],
+    }
+    for d in deployments()
+]))
+"""
+
+
+def test_what_is_served_is_what_prefect_yaml_says(tmp_path: Path) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVED],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = [
+        {
+            "flow": entry["entrypoint"].split(":")[1],
+            **{key: entry[key] for key in ("name", "description", "tags", "concurrency_limit")},
+            "schedules": entry.get("schedules", []),
+            "expect": [
+                event for trigger in entry.get("triggers", []) for event in trigger["expect"]
+            ],
+        }
+        for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    ]
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
+def test_an_api_that_does_not_answer_is_said_and_nothing_is_written(
+    tmp_path: Path, proof: Proof
+) -> None:
+    (tmp_path / "people.csv").write_text("id,name\n1,Canaryname\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "flows/score.py"), "people.csv"], cwd=tmp_path, text=True,
+        env={**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api", "PYTHONPATH": str(ROOT),
+             "PREFECT_HOME": str(tmp_path / "home")}, capture_output=True, timeout=300,
+    )  # fmt: skip
+    line = complaint(done.returncode, 70, done.stderr)
+    assert "the Prefect API does not answer" in line
+    assert not (tmp_path / "outputs").exists()
+    proof("P13", "commands for a Prefect server that does not answer: one line says so", 1)
+
+
+# --- on a server --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def _command(server: PrefectServer, folder: Path, script: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "flows" / script), *arguments],
+        cwd=folder, env=server.environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "untracked" not in done.stderr
+
+
+@pytest.mark.server
+def test_ingest_train_and_score_are_completed_flow_runs(
+    server: PrefectServer, language_folder: Path, tmp_path: Path
+) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("id,name\n1,Canaryname\n2,Burghof\n3,\n")
+    _command(server, tmp_path, "ingest.py", str(language_folder))
+    _command(server, tmp_path, "train.py", "--epochs", "1", "--no-baselines")
+    _command(server, tmp_path, "score.py", str(people), "--model", "champion")
+
+    runs = {run["name"]: run for run in server.runs()}
+    assert {name: run["state"]["type"] for name, run in runs.items()} == {
+        "ingest": "COMPLETED",
+        "train default": "COMPLETED",
+        "promote v0001": "COMPLETED",
+        "score people.csv": "COMPLETED",
+    }
+    published = (tmp_path / "outputs/predictions/people/latest").resolve()
+    shown = server.artifacts(runs["score people.csv"]["id"])
+    assert set(shown) == {"score-summary", "label-shares", "run-report", "scoring"}
+    assert shown["scoring"] == 100
+    assert "| rows | 3 |" in shown["score-summary"]
+    assert "null_name 1" in shown["score-summary"]
+    assert json.loads(shown["label-shares"]) == [
+        {"language": "under 10 rows each", "rows": 2, "share": "66.7%"}
+    ]
+    assert (published / "report.html").as_uri().replace("/latest/", "/") in shown["run-report"]
+    assert "# Model report: v0001" in server.artifacts(runs["train default"]["id"])["model-card"]
+    assert set(server.artifacts(runs["ingest"]["id"])) == {"data-report"}
+
+
+@pytest.mark.server
+def test_neither_names_nor_their_key_reach_the_server(
+    server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("id,name\n1,Canaryname\n2,Canaryother\n")
+    monkeypatch.setitem(server.environment, KEY_VARIABLE, "CanaryKey0123456789")
+    _command(server, tmp_path, "score.py", str(people), "--names", "hash")
+    assert server.files_with(b"Canary") == []
+    proof("P12", NO_NAME_IN_PREFECT, len(server.files()))
+
+
+@pytest.mark.server
+def test_a_tracked_run_gives_the_same_bytes(
+    server: PrefectServer, tmp_path: Path, proof: Proof
+) -> None:
+    rows = "".join(f"{i},Canary{'abcdefg'[i % 7]}\n" for i in range(50))
+    (tmp_path / "people.csv").write_text(f"id,name\n{rows}")
+    options = ("people.csv", "--partition-rows", "10", "-o")
+    _command(server, tmp_path, "score.py", *options, "tracked")
+    bare = {k: v for k, v in server.environment.items() if not k.startswith("PREFECT_API")}
+    command = [sys.executable, str(ROOT / "flows/score.py"), *options, "bare"]
+    subprocess.run(command, cwd=tmp_path, env=bare, check=True, capture_output=True, timeout=300)
+    tracked, untracked = (
+        {path.name: path.read_bytes() for path in (tmp_path / run / "latest").glob("part-*")}
+        for run in ("tracked", "bare")
+    )
+    assert tracked == untracked
+    assert json.loads((tmp_path / "tracked/latest/manifest.json").read_bytes())["tracked"]
+    assert not json.loads((tmp_path / "bare/latest/manifest.json").read_bytes())["tracked"]
+    proof("P13", "parts of a run with and without Prefect: the same bytes", len(tracked))
+
+
+@pytest.mark.server
+def test_a_failed_run_is_failed_on_the_server_and_says_why(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "flows" / "score.py"), "nowhere.csv"],
+        cwd=tmp_path, env=server.environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 66
+    [run] = [run for run in server.runs() if run["name"] == "score nowhere.csv"]
+    assert run["state"]["type"] == "FAILED"
+    assert run["state"]["message"].endswith("InputMissingError: nowhere.csv does not exist")
+
+    def explained() -> bool:
+        logs = server.api("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+        return any("goes on from the work that is finished" in log["message"] for log in logs)
+
+    until(explained, "the state hook's line is in the run's log")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["KeyError", "PanicException"])
+def test_the_message_of_a_fault_is_not_recorded(
+    server: PrefectServer, tmp_path: Path, kind: str
+) -> None:
+    script = tmp_path / "faulty.py"
+    script.write_text(
+        "from flows.tracking import flow, task\n"
+        "class PanicException(BaseException): pass\n"
+        "@task(name='look up')\n"
+        f"def look_up(name): raise {kind}(name)\n"
+        f"@flow(name='faulty', flow_run_name='{kind}')\n"
+        "def faulty(): look_up('Canary' + 'fault')\n"
+        "faulty()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path, env=server.environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert "Canaryfault" not in done.stdout + done.stderr
+    [run] = [run for run in server.runs() if run["name"] == kind]
+    assert run["state"]["type"] == "FAILED"
+    assert f"unexpected {kind} at faulty.py:4" in run["state"]["message"]
+    assert server.files_with(b"Canaryfault") == []
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from flows.tracking import device_slot
+who, log = sys.argv[1], Path("log")
+def note(what):
+    with log.open("a") as file: file.write(f"{who} {what}\\n")
+note("tries")
+with device_slot("cuda"):
+    note("in")
+    while Path("hold").exists(): time.sleep(0.1)
+    note("out")
+"""
+
+
+@pytest.mark.server
+def test_two_runs_never_hold_the_gpu_at_once(server: PrefectServer, tmp_path: Path) -> None:
+    script = tmp_path / "hold.py"
+    script.write_text(_HOLD)
+    log = tmp_path / "log"
+
+    def start(who: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(script), who], cwd=tmp_path, env=server.environment
+        )
+
+    def lines() -> list[str]:
+        return log.read_text().splitlines() if log.exists() else []
+
+    # Without the limit on the server nothing is held, and nothing fails.
+    assert start("free").wait(120) == 0
+    assert lines() == ["free tries", "free in", "free out"]
+
+    server.api("/v2/concurrency_limits/", {"name": tracking.GPU_LIMIT, "limit": 1})
+    log.unlink()
+    (tmp_path / "hold").touch()
+    first = start("a")
+    until(lambda: "a in" in lines(), "the first is in")
+    second = start("b")
+    until(lambda: "b tries" in lines(), "the second tries")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(4)
+    (tmp_path / "hold").unlink()
+    assert (first.wait(120), second.wait(120)) == (0, 0)
+    assert lines() == ["a tries", "a in", "b tries", "a out", "b in", "b out"]

@@ -1,0 +1,136 @@
+"""Text rules: a table of cases, and what must hold for any text at all."""
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from charrnn.model.normalise import LATIN, SEED, Normalisation, normalise
+
+# Characters that rules stumble over: marks of several classes, joiners, spaces, case, look-alikes.
+AWKWARD = (
+    "aA zß\u0130ıſẞŁøΣςéǅﬁ½Ａ\u3000\u00a0\u2028\u200b\u200d\ufeff\u00ad\0\t\n\x1c\x7f\x85´`’‐—"
+)
+AWKWARD += (
+    "\u0301\u0308\u0323\u20dd\u302e\u302f\u1b44\u093e\ud55c\u1100\u1161\u11a8\U0001f600\u1ffd"
+)
+texts = st.text(st.sampled_from(AWKWARD) | st.characters(codec="utf-8"), max_size=30)
+both_rules = pytest.mark.parametrize("rules", [LATIN, SEED], ids=["LATIN", "SEED"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ślusàrski", "Slusarski"),
+        ("O'Néàl", "O'Neal"),
+        ("Łódź", "Łodz"),  # ł has no decomposition
+        ("Straße", "Straße"),
+        ("O’Neill", "O’Neill"),
+        ("Béringer,  de ", "Beringer, de"),
+        ("Ｔａｎａｋａ", "Ｔａｎａｋａ"),  # NFD leaves compatibility forms alone
+        ("İstanbul", "Istanbul"),
+        ("", ""),
+    ],
+)
+def test_seed_rules_do_what_the_notebook_does(text: str, expected: str) -> None:
+    assert normalise(text, SEED) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ślusàrski", "slusarski"),
+        ("Straße", "strasse"),
+        ("STRAẞE", "strasse"),
+        ("O’Neill", "o'neill"),
+        ("O´Neill", "o'neill"),
+        ("OʼNeill", "o'neill"),
+        ("ŁÓDŹ", "lodz"),
+        ("İstanbul", "istanbul"),
+        ("ıstanbul", "istanbul"),
+        ("Ｔａｎａｋａ", "tanaka"),
+        ("ﬁnn", "finn"),
+        ("ĲSSEL", "ijssel"),
+        ("Æthelflæd Ðórr Þór", "aethelflaed dorr thor"),
+        ("Œuvrard Ørsted Đoković Ħal", "oeuvrard orsted dokovic hal"),
+        ("Jean—Luc‐Marie", "jean-luc-marie"),
+        ("de\u00a0la\u2003Cruz", "de la cruz"),
+        ("\u3000 Ito \t\r\n", "ito"),
+        ("Ka\u200bto\ufeff", "kato"),
+        ("Ka\u00adto", "kato"),
+        ("Ka\0to\x7f", "kato"),
+        ("e\u0323\u0301", "e"),
+        ("e\u0301\u0323", "e"),
+        ("\u0301", ""),
+        (" \u200b ", ""),
+        ("a \u200b b", "a b"),
+        ("Катя", "катя"),
+        ("Йосиф", "иосиф"),
+        ("Παπαδόπουλος", "παπαδοπουλος"),
+        ("", ""),
+    ],
+)
+def test_latin_rules_fold_to_plain_letters(text: str, expected: str) -> None:
+    assert normalise(text, LATIN) == expected
+    assert normalise(text) == expected  # the default rules
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("Zoë", "Zoe\u0308", "ZOË", "zoe"),
+        ("o\u0323\u0302", "o\u0302\u0323", "ộ", "Ộ"),
+        ("D’Angelo", "D'Angelo", "D‘ANGELO", "d`angelo", "D´Angelo"),
+        ("Ludwig  Groß", "ludwig gross", "LUDWIG\u00a0GROẞ"),
+    ],
+)
+def test_spellings_of_one_name_become_one_text(spellings: tuple[str, ...]) -> None:
+    assert len({normalise(text) for text in spellings}) == 1
+
+
+@both_rules
+def test_ten_thousand_characters_keep_their_length(rules: Normalisation) -> None:
+    assert normalise("é" * 10_000, rules) == "e" * 10_000
+    assert normalise("e" + "\u0301" * 10_000, rules) == "e"
+    assert normalise(" " * 10_000, rules) == ""
+
+
+def test_rules_can_be_mixed() -> None:
+    assert normalise("ŁÓß", Normalisation("NFD", lowercase=True, fold=False)) == "łoß"
+    assert normalise("łóß", Normalisation("NFD", lowercase=False, fold=True)) == "loss"
+
+
+@both_rules
+def test_every_single_character_is_stable_once_normalised(rules: Normalisation) -> None:
+    characters = [chr(i) for i in range(0x20000) if not 0xD800 <= i < 0xE000]
+    once = [normalise(c, rules) for c in characters]
+    assert [
+        c for c, text in zip(characters, once, strict=True) if normalise(text, rules) != text
+    ] == []
+
+
+@both_rules
+@example(text="\u302e\u200c\u1b44")  # a joiner between two spacing marks of different classes
+@example(text="a\u1ffdb`c´")
+@given(text=texts)
+@settings(deadline=None, database=None, derandomize=True, max_examples=300)
+def test_normalising_twice_changes_nothing(rules: Normalisation, text: str) -> None:
+    once = normalise(text, rules)
+    assert normalise(once, rules) == once
+
+
+@both_rules
+@given(text=texts)
+@settings(deadline=None, database=None, derandomize=True, max_examples=300)
+def test_no_stray_space_and_no_invisible_character_is_left(rules: Normalisation, text: str) -> None:
+    result = normalise(text, rules)
+    assert result == " ".join(result.split())
+    assert not {unicodedata.category(c) for c in result} & {"Mn", "Me", "Cc", "Cf"}
+
+
+@given(text=texts)
+@settings(deadline=None, database=None, derandomize=True, max_examples=200)
+def test_composed_and_decomposed_input_normalise_alike(text: str) -> None:
+    decomposed = normalise(unicodedata.normalize("NFD", text), SEED)
+    assert normalise(unicodedata.normalize("NFC", text), SEED) == decomposed

@@ -1,0 +1,97 @@
+"""What ships is what was measured: the pretrained models on the real honest test fold."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from real_data import real_names
+
+from charrnn.model.calibration import Floats, calibration_noise, conformal_threshold, softmax
+from charrnn.model.engine import logits_of
+from charrnn.model.version import ModelVersion, resolve
+from charrnn.training.corpus import (
+    Examples,
+    build_table,
+    honest_split,
+    load_corpus,
+    read_label_files,
+    write_table,
+)
+from charrnn.training.metrics import Metrics, evaluate, expected_accuracy, prediction_sets
+
+NAMES = real_names()
+pytestmark = [
+    pytest.mark.corpus,
+    pytest.mark.skipif(NAMES is None, reason="the real names are not here (CHARRNN_NAMES)"),
+]
+
+
+@pytest.fixture(scope="module")
+def test_fold(tmp_path_factory: pytest.TempPathFactory) -> Examples:
+    assert NAMES is not None
+    path = tmp_path_factory.mktemp("corpus") / "names.parquet"
+    write_table(build_table(read_label_files(NAMES)), path)
+    return honest_split(load_corpus(path)).test
+
+
+def measured(model: str, examples: Examples) -> tuple[ModelVersion, Floats, Metrics]:
+    version = resolve(model, Path("nowhere"))
+    encoded = version.vocabulary.encode(pa.array(examples.names))
+    probabilities = softmax(logits_of(version.network(), encoded), version.temperature)
+    return version, probabilities, evaluate(probabilities, examples.label_ids, version.labels)
+
+
+@pytest.mark.parametrize(
+    ("model", "accuracy", "macro_f1"), [("pretrained", 0.84, 0.54), ("pretrained-tiny", 0.8, 0.45)]
+)
+def test_quality_is_what_the_version_says_and_above_its_bar(
+    model: str, accuracy: float, macro_f1: float, test_fold: Examples
+) -> None:
+    version, _, metrics = measured(model, test_fold)
+    stated = version.facts["metrics"]["honest"]["test"]
+    assert metrics.count == stated["count"]
+    assert metrics.accuracy == pytest.approx(stated["accuracy"], abs=0.001)
+    assert metrics.macro_f1 == pytest.approx(stated["macro_f1"], abs=0.005)
+    assert metrics.accuracy >= accuracy
+    assert metrics.macro_f1 >= macro_f1
+
+
+@pytest.mark.parametrize("model", ["pretrained", "pretrained-tiny"])
+def test_confidence_means_what_it_says(model: str, test_fold: Examples) -> None:
+    """Expected accuracy, from the confidences alone, against the truth; and no ECE beyond what
+    chance gives a perfectly calibrated model."""
+    _, probabilities, metrics = measured(model, test_fold)
+    standard_error = np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / metrics.count)
+    assert abs(expected_accuracy(probabilities) - metrics.accuracy) < 3 * standard_error
+    assert metrics.ece <= calibration_noise(probabilities)[1]
+
+
+@pytest.mark.parametrize("model", ["pretrained", "pretrained-tiny"])
+@pytest.mark.parametrize("target", [0.9, 0.95, 0.99])
+def test_prediction_sets_cover_what_they_promise(
+    model: str, target: float, test_fold: Examples
+) -> None:
+    version, probabilities, metrics = measured(model, test_fold)
+    known = version.calibration
+    assert known is not None
+    validation = softmax(known.logits, version.temperature)
+    sets = prediction_sets(probabilities, conformal_threshold(validation, known.label_ids, target))
+    covered = sets[np.arange(metrics.count), test_fold.label_ids].mean()
+    # Both folds are samples: three standard errors of the difference of two shares.
+    error = 3 * np.sqrt(target * (1 - target) * (1 / metrics.count + 1 / len(known.label_ids)))
+    assert abs(covered - target) < error
+
+
+def test_unfamiliarity_flags_the_stated_share_of_unseen_names(test_fold: Examples) -> None:
+    version = resolve("pretrained", Path("nowhere"))
+    assert version.calibration is not None
+    encoded = version.vocabulary.encode(pa.array(test_fold.names))
+    found = version.calibration.characters.unfamiliarity(encoded)
+    for threshold in (0.9, 0.95, 0.99):
+        assert (found > threshold).mean() == pytest.approx(1 - threshold, abs=0.015)
+    junk = ["Acme Holdings Ltd", "asdfgh", "Do Not Use", "xxxx", "Bank of Nowhere"]
+    flagged = version.calibration.characters.unfamiliarity(
+        version.vocabulary.encode(pa.array(junk))
+    )
+    assert (flagged > 0.95).all()

@@ -1,0 +1,264 @@
+"""The fast encoder against its one-name reference, and the shapes it hands to the model."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from charrnn.errors import ConfigError
+from charrnn.model.normalise import LATIN, SEED
+from charrnn.model.vocabulary import (
+    LATIN_VOCABULARY,
+    PAD,
+    SEED_VOCABULARY,
+    UNKNOWN,
+    Encoded,
+    Vocabulary,
+)
+
+VOCABULARIES = {
+    "latin": LATIN_VOCABULARY,
+    "seed": SEED_VOCABULARY,
+    "no space": Vocabulary("_abcdef'", SEED, boundaries=True),
+    "not ascii": Vocabulary("éaяb _", LATIN),
+}
+every_vocabulary = pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
+named_vocabularies = pytest.mark.parametrize(
+    "vocabulary", [LATIN_VOCABULARY, SEED_VOCABULARY], ids=["latin", "seed"]
+)
+characters = st.sampled_from(
+    "abzAZ  '-.,;_`0\t\n\x1c\x1f\x7f\0éßŁ’\u00a0\u200b\u0301я名"
+) | st.characters(codec="utf-8")
+name_lists = st.lists(st.none() | st.text(characters, max_size=12), max_size=12)
+
+
+def rows_of(encoded: Encoded) -> list[list[int]]:
+    spans = zip(encoded.starts.tolist(), encoded.lengths.tolist(), strict=True)
+    return [encoded.flat[start : start + length].tolist() for start, length in spans]
+
+
+def assert_equals_reference(
+    vocabulary: Vocabulary, array: pa.Array, texts: list[str | None]
+) -> None:
+    encoded = vocabulary.encode(array)
+    expected = [vocabulary.encode_one(text or "") for text in texts]
+    unknown = vocabulary.encode_one("☃")[0]
+    letters = {i for i, symbol in enumerate(vocabulary.symbols, start=1) if symbol.isalpha()}
+    assert rows_of(encoded) == expected
+    assert encoded.lengths.tolist() == [len(ids) for ids in expected]
+    assert encoded.unknown.tolist() == [ids.count(unknown) for ids in expected]
+    assert encoded.letters.tolist() == [sum(i in letters for i in ids) for ids in expected]
+    assert len(encoded) == len(texts)
+    assert encoded.vocabulary is vocabulary
+    assert encoded.flat.dtype == np.uint8
+    counts = (encoded.starts, encoded.lengths, encoded.unknown, encoded.letters)
+    assert {column.dtype for column in counts} == {np.dtype(np.int64)}
+
+
+@every_vocabulary
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view()], ids=["string", "large", "view"]
+)
+@example(texts=[" a", "a ", "a", " ", "", None, "a  b", "b"])
+@example(texts=["a ", " b"])
+@example(texts=["", "", " "])
+@example(texts=[None, "é"])
+@given(texts=name_lists)
+@settings(deadline=None, database=None, derandomize=True, max_examples=80)
+def test_encoding_a_column_equals_encoding_each_name(
+    vocabulary: Vocabulary, kind: pa.DataType, texts: list[str | None]
+) -> None:
+    assert_equals_reference(vocabulary, pa.array(texts, kind), texts)
+
+
+@named_vocabularies
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view()], ids=["string", "large", "view"]
+)
+@given(texts=name_lists, before=name_lists, after=name_lists)
+@settings(deadline=None, database=None, derandomize=True, max_examples=60)
+def test_a_slice_encodes_like_a_column_of_its_own(
+    vocabulary: Vocabulary,
+    kind: pa.DataType,
+    texts: list[str | None],
+    before: list[str | None],
+    after: list[str | None],
+) -> None:
+    whole = pa.array(["x", *before, *texts, *after, " é "], kind)
+    array = whole.slice(1 + len(before), len(texts))
+    assert array.offset == 1 + len(before)
+    assert_equals_reference(vocabulary, array, texts)
+
+
+@named_vocabularies
+@pytest.mark.parametrize("large", [False, True], ids=["string", "large"])
+@given(
+    texts=st.lists(st.text(characters, min_size=1, max_size=6), min_size=2, max_size=8),
+    null=st.lists(st.booleans(), min_size=8, max_size=8),
+    start=st.integers(0, 2),
+    garbage=st.sampled_from([b"xy", b"\xff "]),
+)
+@settings(deadline=None, database=None, derandomize=True, max_examples=60)
+def test_bytes_underneath_a_null_are_not_read(
+    vocabulary: Vocabulary,
+    large: bool,
+    texts: list[str],
+    null: list[bool],
+    start: int,
+    garbage: bytes,
+) -> None:
+    # Arrow allows a null's span to hold anything, here even bytes that are not UTF-8.
+    pieces = [garbage if is_null else t.encode() for t, is_null in zip(texts, null, strict=False)]
+    offsets = np.cumsum([0, *map(len, pieces)]).astype(np.int64 if large else np.int32)
+    valid = np.packbits([not n for n in null[: len(texts)]], bitorder="little")
+    buffers = (pa.py_buffer(offsets), pa.py_buffer(b"".join(pieces)), pa.py_buffer(valid))
+    kind = pa.LargeStringArray if large else pa.StringArray
+    array = kind.from_buffers(len(texts), *buffers).slice(start)
+    expected = [None if n else t for t, n in zip(texts, null, strict=False)][start:]
+    assert_equals_reference(vocabulary, array, expected)
+
+
+@every_vocabulary
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([], pa.string()),
+        pa.array([], pa.string_view()),
+        pa.array(["a", "b"], pa.large_string()).slice(2),
+        pa.array([None, None], pa.string()),
+        pa.array(["", ""], pa.string()),
+    ],
+    ids=["empty", "empty view", "empty slice", "nulls", "empties"],
+)
+def test_columns_without_a_character_encode_to_padding(
+    vocabulary: Vocabulary, array: pa.Array
+) -> None:
+    assert_equals_reference(vocabulary, array, array.to_pylist())
+    ids, lengths = vocabulary.encode(array).padded()
+    marks = 2 * vocabulary.boundaries
+    assert ids.shape == (len(array), max(1, marks))
+    assert ids.dtype == np.uint8
+    assert lengths.tolist() == [marks] * len(array)
+    expected = [vocabulary.begin, vocabulary.end] if marks else [PAD]
+    assert ids.tolist() == [expected] * len(array)
+
+
+def test_padding_follows_each_name() -> None:
+    ids, lengths = Vocabulary("ab_").encode(pa.array(["ab", None, "bab"])).padded()
+    assert ids.tolist() == [[1, 2, PAD], [PAD, PAD, PAD], [2, 1, 2]]
+    assert lengths.tolist() == [2, 0, 3]
+    assert ids.dtype == np.uint8
+    assert lengths.dtype == np.int64
+
+
+def test_boundaries_stand_around_each_name() -> None:
+    vocabulary = Vocabulary("ab_", boundaries=True)
+    begin, end = vocabulary.begin, vocabulary.end
+    ids, lengths = vocabulary.encode(pa.array(["ab", None, "b"])).padded()
+    assert (begin, end, vocabulary.size) == (4, 5, 5)
+    assert ids.tolist() == [[begin, 1, 2, end], [begin, end, PAD, PAD], [begin, 2, end, PAD]]
+    assert lengths.tolist() == [4, 2, 3]
+
+
+@named_vocabularies
+def test_chosen_rows_are_padded_to_the_longest_of_them(vocabulary: Vocabulary) -> None:
+    names = ["Katoro", "Li", "é" * 40, None, "O’Hara"]
+    encoded = vocabulary.encode(pa.array(names))
+    marks = 2 * vocabulary.boundaries
+    ids, lengths = encoded.padded(np.array([4, 1, 1]))
+    assert ids.shape == (3, 6 + marks)
+    assert lengths.tolist() == [6 + marks, 2 + marks, 2 + marks]
+    assert [vocabulary.decode(row) for row in ids] == [
+        vocabulary.decode(vocabulary.encode_one(names[row])) for row in (4, 1, 1)
+    ]
+    assert encoded.padded(np.array([], np.int64))[0].shape == (0, max(1, marks))
+
+
+@every_vocabulary
+@given(texts=name_lists.filter(bool))
+@settings(deadline=None, database=None, derandomize=True, max_examples=60)
+def test_padded_rows_hold_the_ids_and_nothing_else(
+    vocabulary: Vocabulary, texts: list[str | None]
+) -> None:
+    ids, lengths = vocabulary.encode(pa.array(texts, pa.string())).padded()
+    marks = 1 * vocabulary.boundaries
+    for row, length, text in zip(ids.tolist(), lengths.tolist(), texts, strict=True):
+        expected = vocabulary.encode_one(text or "")
+        assert row[marks : length - marks] == expected
+        assert row[length:] == [PAD] * (len(row) - length)
+        assert PAD not in row[:length]
+
+
+@every_vocabulary
+@given(symbols=st.data())
+@settings(deadline=None, database=None, derandomize=True, max_examples=60)
+def test_decoding_returns_text_made_of_the_symbols(
+    vocabulary: Vocabulary, symbols: st.DataObject
+) -> None:
+    ids = symbols.draw(st.lists(st.integers(1, len(vocabulary.symbols)), max_size=20))
+    text = vocabulary.decode(ids)
+    assert [vocabulary.symbols.index(c) + 1 for c in text] == ids
+    marked = [vocabulary.begin, *ids, vocabulary.end, PAD, PAD] if vocabulary.boundaries else ids
+    assert vocabulary.decode(np.array(marked, np.uint8)) == text
+
+
+@named_vocabularies
+def test_known_names_survive_encoding_and_decoding(vocabulary: Vocabulary) -> None:
+    for name in ("katoro", "o'hara", "van der berg", "a.b.c"):
+        assert vocabulary.decode(vocabulary.encode_one(name)) == name
+
+
+@named_vocabularies
+def test_unknown_character_encodes_to_unknown_id(vocabulary: Vocabulary) -> None:
+    assert vocabulary.decode(vocabulary.encode_one("a5名")) == f"a{UNKNOWN}{UNKNOWN}"
+    encoded = vocabulary.encode(pa.array(["a5名", "5", "ab"]))
+    assert encoded.unknown.tolist() == [2, 1, 0]
+    assert encoded.letters.tolist() == [1, 0, 2]
+
+
+def test_symbols_of_the_two_named_vocabularies_do_not_move() -> None:
+    assert SEED_VOCABULARY.symbols == ("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,;'_")
+    assert SEED_VOCABULARY.size == 58
+    assert LATIN_VOCABULARY.symbols == "abcdefghijklmnopqrstuvwxyz '-._"
+    assert LATIN_VOCABULARY.size == 33
+
+
+@pytest.mark.parametrize(
+    ("symbols", "message"),
+    [
+        ("aab_", "repeat"),
+        ("__", "repeat"),
+        ("abc", "lack '_'"),
+        ("", "lack '_'"),
+        ("_" + "".join(map(chr, range(256, 256 + 255))), "at most 255"),
+    ],
+)
+def test_impossible_symbols_are_refused(symbols: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Vocabulary(symbols)
+
+
+def test_boundary_ids_count_towards_the_limit_of_one_byte() -> None:
+    symbols = "_" + "".join(map(chr, range(0x4E00, 0x4E00 + 253)))
+    largest = Vocabulary(symbols[:-1], boundaries=True)
+    assert largest.size == 255
+    assert largest.encode(pa.array(["一" * 2])).padded()[0].tolist() == [[254, 2, 2, 255]]
+    with pytest.raises(ConfigError, match="256 ids"):
+        Vocabulary(symbols, boundaries=True)
+
+
+@every_vocabulary
+def test_json_gives_the_same_vocabulary_back(vocabulary: Vocabulary) -> None:
+    text = json.dumps(vocabulary.to_json())
+    assert Vocabulary.from_json(json.loads(text)) == vocabulary
+
+
+def test_json_of_the_seed_vocabulary_is_stable() -> None:
+    assert SEED_VOCABULARY.to_json() == {
+        "symbols": SEED_VOCABULARY.symbols,
+        "normalisation": {"form": "NFD", "lowercase": False, "fold": False},
+        "boundaries": False,
+    }

@@ -1,0 +1,362 @@
+"""The report of a model: whole, self-contained, without a name, the same bytes every time."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import charrnn.reports.page
+from charrnn.model.calibration import softmax
+from charrnn.model.novelty import CharacterModel
+from charrnn.model.version import (
+    PRETRAINED,
+    Calibration,
+    ModelVersion,
+    load_version,
+    resolve,
+    save_version,
+)
+from charrnn.reports.model import model_markdown, model_report
+from charrnn.reports.page import RESPONSIBLE_USE
+from charrnn.reports.run import run_report
+from charrnn.training.baselines import majority_probabilities
+from charrnn.training.metrics import evaluate, report_data
+from charrnn.training.paired import paired_bootstrap
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CANARY = "zanzibarova"
+HOSTILE = "<b>$x_1$ | `y`</b>&\"'"
+BASELINE = "majority label"
+
+
+def drawn(labels: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated-looking probabilities of names whose first labels are the common ones."""
+    rng = np.random.default_rng(seed)
+    priors = 0.5 ** np.arange(labels) + 0.02
+    true = rng.choice(labels, size=rows, p=priors / priors.sum())
+    logits = rng.normal(size=(rows, labels))
+    logits[np.arange(rows), true] += 2
+    return softmax(logits), true
+
+
+def measured(version: ModelVersion, labels: tuple[str, ...]) -> ModelVersion:
+    """A version of those labels with all that training puts into its facts."""
+    L, vocabulary = len(labels), version.vocabulary
+    (test, true), (held_out, held_out_true) = drawn(L, 300, 0), drawn(L, 400, 1)
+    names = vocabulary.encode(pa.array([CANARY, f"{CANARY}a"]))
+    majority = majority_probabilities(true, L, len(true))
+    metrics = evaluate(test, true, labels).to_json()
+    compared = {BASELINE: evaluate(majority, true, labels).to_json()}
+    return dataclasses.replace(
+        version,
+        labels=labels,
+        priors=(1 / L,) * L,
+        calibration=Calibration(
+            logits=np.log(held_out).astype(np.float32),
+            label_ids=held_out_true,
+            characters=CharacterModel.fit(names, names),
+            ambiguous=np.arange(1234),
+        ),
+        facts={
+            "preset": "default",
+            "train": {"epochs": 3, "learning_rate": 0.004},
+            "data_digest": "f" * 64,
+            "examples": 4321,
+            "metrics": {"honest": {"test": metrics, "validation": metrics}, "seed": [metrics] * 2},
+            "baselines": {"honest": compared, "seed": compared},
+            "paired": {BASELINE: paired_bootstrap(test, majority, true, resamples=50).to_json()},
+            "test": report_data(
+                test, true, held_out, held_out_true, labels, test_unfamiliarity=test.max(axis=1)
+            ),
+            "made": {"created": "2026-01-01T00:00:00Z", "device": "cpu"},
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def version(tiny_version: ModelVersion) -> ModelVersion:
+    return measured(tiny_version, tiny_version.labels)
+
+
+def without(version: ModelVersion, *keys: str) -> ModelVersion:
+    facts = {key: value for key, value in version.facts.items() if key not in keys}
+    return dataclasses.replace(version, facts=facts)
+
+
+def checked(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
+    """Return the text of a page and its elements, after checking that it is whole (every element
+    closed in order, no id twice, every reference to an id that is there) and fetches nothing."""
+    source = content.decode()
+    opened: list[str] = []
+    elements: list[tuple[str, dict[str, str | None]]] = []
+    texts: list[str] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert len(attrs) == len(dict(attrs)), f"<{tag}> repeats an attribute"
+            elements.append((tag, dict(attrs)))
+            if tag != "meta":
+                opened.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            elements.append((tag, dict(attrs)))
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag, f"</{tag}> closes something else"
+
+        def handle_data(self, data: str) -> None:
+            texts.append(data)
+
+    parser = Parser(convert_charrefs=True)
+    parser.feed(source)
+    parser.close()
+    assert opened == [], "elements are left open"
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids)), "an id is there twice"
+    for tag, attributes in elements:
+        assert tag not in {"script", "link", "img", "image", "iframe", "object"}
+        assert not {"src", "href", "srcset"} & set(attributes), f"<{tag}> fetches"
+        assert not any(name.startswith("on") for name in attributes), f"<{tag}> runs a script"
+        reference = attributes.get("xlink:href")
+        assert reference is None or (reference[0], reference[1:] in ids) == ("#", True)
+    assert "http" not in source
+    assert "@import" not in source
+    assert "url(" not in source
+    return " ".join(texts), elements
+
+
+def figures(elements: list[tuple[str, dict[str, str | None]]]) -> list[dict[str, str | None]]:
+    return [attributes for tag, attributes in elements if tag == "svg"]
+
+
+def said(version: ModelVersion) -> list[str]:
+    """Return the report as text, from the page and from Markdown, spaces made plain; without
+    figures, which take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charrnn.report, "find_spec", lambda name: None)
+        text, _ = checked(model_report(version))
+    return [" ".join(t.split()) for t in (text, model_markdown(version).decode())]
+
+
+def test_page_is_whole_and_fetches_nothing(version: ModelVersion) -> None:
+    text, elements = checked(model_report(version))
+    assert RESPONSIBLE_USE in text
+    assert [attributes["role"] for attributes in figures(elements)] == ["img"] * 3
+    for attributes in figures(elements):
+        assert len(attributes["aria-label"] or "") > 40
+        assert attributes["aria-label"] in text.replace("\u00a0", " ")  # the caption says it, too
+        assert "viewBox" in attributes or "viewbox" in attributes
+        assert not {"width", "height"} & set(attributes)
+
+
+@pytest.mark.parametrize("render", [model_report, model_markdown])
+def test_report_is_the_same_bytes_every_time(version: ModelVersion, render: Any) -> None:
+    assert render(version) == render(version)
+
+
+def test_report_does_not_depend_on_what_was_drawn_before(version: ModelVersion) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    before = model_report(version)
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "svg.fonttype": "path"}):
+        assert model_report(version) == before
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+@pytest.mark.parametrize("render", [model_report, model_markdown])
+def test_report_survives_saving_the_version(
+    version: ModelVersion, tmp_path: Path, render: Any
+) -> None:
+    facts = {**version.facts, "metrics": json.loads(json.dumps(version.facts["metrics"]))}
+    saved = save_version(tmp_path, dataclasses.replace(version, facts=facts))
+    assert render(dataclasses.replace(saved, name="")) == render(version)
+    assert b"Model report: v0001" in render(saved)
+
+
+@pytest.mark.parametrize("render", [model_report, model_markdown])
+def test_report_holds_no_name(version: ModelVersion, render: Any) -> None:
+    assert CANARY not in render(version).decode().lower()
+
+
+def test_page_and_markdown_say_the_same(version: ModelVersion) -> None:
+    test = version.facts["metrics"]["honest"]["test"]
+    difference = version.facts["paired"][BASELINE]["accuracy"]
+    expected = [
+        *version.labels, "honest", "seed", BASELINE, "this recipe, run 1", "± 0.000", "4,321",
+        "1,234", "f" * 64, "2026-01-01T00:00:00Z", "learning rate", "0.004", "not a person's",
+        "Not supported", "GDPR", "95 % Wilson", f"{100 * test['accuracy']:.1f} %",
+        f"{test['accuracy']:.3f}", f"{test['accuracy_low']:.3f} to {test['accuracy_high']:.3f}",
+        *(f"{value:+.3f}" for value in difference),
+    ]  # fmt: skip
+    for text in said(version):
+        assert [piece for piece in expected if piece not in text] == []
+
+
+def test_every_label_has_its_rates_and_interval(version: ModelVersion) -> None:
+    assert all(np.sum(version.facts["test"]["confusion"], axis=0))
+    lines = model_markdown(version).decode().splitlines()
+    for m in version.facts["metrics"]["honest"]["test"]["labels"]:
+        rates = (
+            f"| {m['label']} | 25.0 % | {m['count']} | {m['precision']:.3f} | {m['recall']:.3f} | "
+            f"{m['recall_low']:.3f} to {m['recall_high']:.3f} | {m['f1']:.3f} |"
+        )
+        assert rates in lines
+
+
+def test_rate_of_nothing_is_a_dash(version: ModelVersion) -> None:
+    facts = json.loads(json.dumps(version.facts))
+    facts["metrics"]["honest"]["test"]["labels"][1]["count"] = 0
+    for row in facts["test"]["confusion"]:
+        row[2] = 0  # the third label is never given
+    rows = model_markdown(dataclasses.replace(version, facts=facts)).decode().splitlines()
+    split = [row.split(" | ") for row in rows]
+    cells = {cells[0]: cells for cells in split if len(cells) == 7}  # the table of labels
+    assert cells["| Beta"][4:] == ["–", "–", "– |"]
+    assert cells["| Delta"][3] == "–"
+    assert cells["| Delta"][4] != "–"
+
+
+def test_worst_confusions_are_the_largest_cells_off_the_diagonal(version: ModelVersion) -> None:
+    counts = np.array(version.facts["test"]["confusion"])
+    wrong = counts - np.diag(np.diag(counts))
+    i, j = np.unravel_index(wrong.argmax(), wrong.shape)
+    share = 100 * wrong[i, j] / counts[i].sum()
+    lines = model_markdown(version).decode().splitlines()
+    first = lines[lines.index("|---|---|---:|---:|") + 1]
+    assert first == f"| {version.labels[i]} | {version.labels[j]} | {wrong[i, j]} | {share:.1f} % |"
+    assert f"of all {wrong.sum()}." in said(version)[0]
+
+
+def test_sets_are_told_by_group_and_short_labels_named(version: ModelVersion) -> None:
+    facts = json.loads(json.dumps(version.facts))
+    found = facts["test"]["sets"]["0.9"]
+    found["labels"][0] = {**found["labels"][0], "count": 9, "coverage": 0.1, "high": 0.4}
+    for text in said(dataclasses.replace(version, facts=facts)):
+        assert "labels with 100 names or more" in text
+        assert re.search(r"Target 90 %: \d+ % of the sets hold one label\. [^.]*: Alpha", text)
+
+
+def test_unfamiliarity_says_what_its_thresholds_flag(version: ModelVersion) -> None:
+    shares = version.facts["test"]["unfamiliar"]
+    for text in said(version):
+        assert "by construction" in text
+        assert f"{100 * shares['0.95']:.1f} %" in text
+    unmeasured = {k: v for k, v in version.facts["test"].items() if k != "unfamiliar"}
+    facts = {**version.facts, "test": unmeasured}
+    for text in said(dataclasses.replace(version, facts=facts)):
+        assert "0.999" in text
+    for text in said(dataclasses.replace(version, calibration=None)):
+        assert "by construction" not in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "chance"), [([0.01, -0.02, 0.04], True), ([-0.03, -0.04, -0.02], False)]
+)
+def test_summary_says_when_a_difference_may_be_chance(
+    version: ModelVersion, interval: list[float], chance: bool
+) -> None:
+    paired = {BASELINE: {"accuracy": interval, "macro_f1": interval}}
+    facts = {**version.facts, "paired": paired}
+    for text in said(dataclasses.replace(version, facts=facts)):
+        assert ("which may be chance" in text) == chance
+        assert f"{100 * interval[0]:+.1f} points".replace("-", "−") in text
+
+
+def test_calibration_error_is_told_beside_its_noise(version: ModelVersion) -> None:
+    error = f"{version.facts['metrics']['honest']['test']['ece']:.3f}"
+    for text in said(version):
+        assert f"calibration error is {error}." in text
+    noise = {"ece_noise": {"mean": 0.0123, "95th percentile": 0.0456}}
+    facts = {**version.facts, "test": {**version.facts["test"], **noise}}
+    for text in said(dataclasses.replace(version, facts=facts)):
+        assert "would show 0.012 on average, and more than 0.046 one time in twenty" in text
+
+
+def test_version_without_arrays_gets_a_report_without_figures(version: ModelVersion) -> None:
+    old = dataclasses.replace(without(version, "test", "paired"), calibration=None)
+    text, elements = checked(model_report(old))
+    assert figures(elements) == []
+    assert "Confusions" not in text
+    assert "Abstaining" in text
+    assert b"Confusions" not in model_markdown(old)
+
+
+@pytest.mark.parametrize("name", sorted(PRETRAINED))
+def test_packaged_versions_have_a_report(name: str, tmp_path: Path) -> None:
+    try:
+        found = resolve(name, tmp_path)
+    except Exception as error:
+        pytest.skip(f"{name} is not packaged: {error}")
+    text, _ = checked(model_report(found))
+    assert name in text
+    assert model_markdown(found).startswith(f"# Model report: {name}".encode())
+
+
+def test_version_of_format_1_has_a_report() -> None:
+    found = load_version(GOLDEN / "format-1")
+    if not found.facts.get("metrics", {}).get("honest", {}).get("test"):
+        pytest.skip("the golden version was never measured")
+    checked(model_report(found))
+
+
+def test_version_without_baselines_or_seed_runs_has_a_report(version: ModelVersion) -> None:
+    metrics = {**version.facts["metrics"], "seed": []}
+    facts = {**version.facts, "metrics": metrics, "baselines": {}, "paired": {}}
+    for text in said(dataclasses.replace(version, facts=facts)):
+        assert "baseline," not in text
+
+
+def test_hostile_labels_stay_text(tiny_version: ModelVersion) -> None:
+    version = measured(tiny_version, ("Alpha", "Beta", HOSTILE, "$\\frac{1}{0}$"))
+    text, elements = checked(model_report(version))
+    assert text.count(HOSTILE) == said(version)[0].count(HOSTILE) + 2  # both axes of the matrix
+    assert "b" not in {tag for tag, _ in elements}
+    rows = [line for line in model_markdown(version).decode().splitlines() if "x\\_1" in line]
+    assert rows
+    assert all("<b" not in line.replace("\\<b", "") for line in rows)
+
+
+@pytest.mark.parametrize("count", [2, 30, 60])
+def test_matrix_is_drawn_for_few_and_for_many_labels(
+    tiny_version: ModelVersion, count: int
+) -> None:
+    version = measured(tiny_version, tuple(f"Label {i}" for i in range(count)))
+    text, elements = checked(model_report(version))
+    assert len(figures(elements)) == 3
+    assert ("40 largest labels" in text) == (count > 40)
+
+
+def test_tables_stand_in_where_there_is_no_matplotlib(
+    version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charrnn.report, "find_spec", lambda name: None)
+    text, elements = checked(model_report(version))
+    assert figures(elements) == []
+    assert "details" not in {tag for tag, _ in elements}
+    assert "Test names by true label (row) and label given (column)." in text
+
+
+def test_markdown_tables_are_as_wide_in_every_row(version: ModelVersion) -> None:
+    widths: list[int] = []
+    for line in [*model_markdown(version).decode().splitlines(), ""]:
+        if line.startswith("|"):
+            widths.append(len(re.findall(r"(?<!\\)\|", line)))
+        else:
+            assert len(set(widths)) <= 1
+            widths = []
+
+
+def test_page_of_a_run_shares_the_tables() -> None:
+    manifest: dict[str, Any] = {
+        "rows": 2, "mean_confidence": 0.5, "statuses": {"scored": 2}, "reasons": {},
+        "labels": {"Alpha": 2}, "created": "2026", "seconds": 1.0, "device": "cpu",
+        "model": {"name": "v0001", "digest": "0" * 64}, "fingerprint": "1", "options": {},
+        "libraries": {}, "inputs": [],
+    }  # fmt: skip
+    text, _ = checked(run_report(manifest))
+    assert "100.00%" in text

@@ -1,0 +1,259 @@
+"""Reports: whole HTML pages that need nothing from elsewhere and name nobody."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charrnn.model.version import ModelVersion
+from charrnn.reports.model import model_report
+from charrnn.reports.page import (
+    RESPONSIBLE_USE,
+    BulletList,
+    Heading,
+    Link,
+    Table,
+    Text,
+    html_of,
+    html_page,
+    markdown_of,
+    markdown_page,
+    signed,
+)
+from charrnn.reports.run import run_report
+from charrnn.runs.manifest import read_manifest
+from charrnn.training.corpus import Corpus
+from charrnn.training.metrics import evaluate
+from flows.score import score
+
+CANARY = "Zanzibarova"
+HOSTILE = "<script>alert('x')</script>&\"'"
+VOID = {"meta", "br", "hr", "img", "link", "input", "col"}
+
+
+def checked(content: bytes) -> tuple[str, list[str]]:
+    """Return the text of a page and its tags, after checking that it is whole and self-contained:
+    every tag closed in order, nothing fetched, nothing run."""
+    source = content.decode("utf-8")
+    parser = HTMLParser(convert_charrefs=True)
+    opened: list[str] = []
+    tags: list[str] = []
+    texts: list[str] = []
+
+    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        tags.append(tag)
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names)), f"<{tag}> repeats an attribute"
+        assert not {"src", "href", "srcset", "data", "action"} & set(names), f"<{tag}> fetches"
+        assert not any(name.startswith("on") for name in names), f"<{tag}> runs a script"
+        if tag not in VOID:
+            opened.append(tag)
+
+    def end(tag: str) -> None:
+        assert opened, f"</{tag}> closes nothing"
+        assert opened.pop() == tag, f"</{tag}> closes something else"
+
+    parser.handle_starttag = start  # type: ignore[method-assign]
+    parser.handle_startendtag = start  # type: ignore[method-assign]
+    parser.handle_endtag = end  # type: ignore[method-assign]
+    parser.handle_data = texts.append  # type: ignore[method-assign]
+    parser.feed(source)
+    parser.close()
+    assert opened == [], "tags are left open"
+    assert source.lower().startswith("<!doctype html>")
+    assert {"html", "head", "title", "body", "h1", "meta"} <= set(tags)
+    assert not {"script", "iframe", "object", "embed", "link", "img"} & set(tags)
+    for outside in ("http://", "https://", "<script src", "@import", "url("):
+        assert outside not in source, outside
+    assert 'charset="utf-8"' in source
+    return " ".join(texts), tags
+
+
+@pytest.fixture
+def manifest(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, dict[str, Any]]:
+    monkeypatch.chdir(tmp_path)
+    Path("people.csv").write_text(f"id,name\n{CANARY},{CANARY}\n2,Katoro\n3,\n4,Катя\n")
+    run = Path(score("people.csv", model="v0001", models=str(models), workers=1))
+    return run, read_manifest(run)
+
+
+@pytest.fixture(scope="session")
+def measured_version(tiny_version: ModelVersion, corpus: Corpus) -> ModelVersion:
+    """The tiny model with the facts that training adds."""
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(len(corpus.names), len(tiny_version.labels)))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = evaluate(probabilities, corpus.label_ids, tiny_version.labels)
+    metrics = found if isinstance(found, dict) else dataclasses.asdict(found)
+    facts = {
+        "metrics": {"honest": {"test": metrics, "validation": metrics}, "seed": [metrics, metrics]},
+        "baselines": {"honest": {"majority label": metrics}, "seed": {"n-grams": metrics}},
+        "preset": "default", "examples": 480, "data_digest": "0" * 64,
+        "train": {"epochs": 3, "seed": 0}, "made": {"created": "2026-01-01", "device": "cpu"},
+    }  # fmt: skip
+    return dataclasses.replace(tiny_version, facts=facts)
+
+
+def test_report_of_a_run_is_a_whole_page_of_its_own(
+    manifest: tuple[Path, dict[str, Any]],
+) -> None:
+    run, document = manifest
+    text, tags = checked((run / "report.html").read_bytes())
+    assert (run / "report.html").read_bytes() == run_report(document)
+    assert RESPONSIBLE_USE in text
+    for status in ("scored", "abstained", "unscored", "null_name", "unknown_script"):
+        assert status in text
+    assert document["fingerprint"] in text
+    assert document["model"]["digest"][:12] in text
+    assert "people.csv" in text
+    assert tags.count("table") >= 4
+
+
+def test_report_of_a_run_holds_no_name(manifest: tuple[Path, dict[str, Any]]) -> None:
+    run, _ = manifest
+    assert CANARY not in (run / "report.html").read_text()
+    assert "Katoro" not in (run / "report.html").read_text()
+
+
+def test_report_of_a_run_shows_counts_and_shares(manifest: tuple[Path, dict[str, Any]]) -> None:
+    _, document = manifest
+    text, _ = checked(run_report({**document, "rows": 4}))
+    assert "50.00%" in text
+    assert "25.00%" in text
+    assert f"{document['mean_confidence']:.3f}" in text
+
+
+def test_report_of_a_run_without_a_row_is_whole(manifest: tuple[Path, dict[str, Any]]) -> None:
+    _, document = manifest
+    empty = {"rows": 0, "mean_confidence": None, "labels": {}, "reasons": {},
+             "statuses": {"scored": 0, "abstained": 0, "unscored": 0}}  # fmt: skip
+    text, _ = checked(run_report({**document, **empty}))
+    assert "No row was scored." in text
+
+
+def test_report_of_a_run_escapes_what_users_name(manifest: tuple[Path, dict[str, Any]]) -> None:
+    _, document = manifest
+    hostile = {
+        "labels": {HOSTILE: 1},
+        "inputs": [{"name": HOSTILE, "size": 1, "sha256": "0"}],
+        "options": {**document["options"], "prefix": HOSTILE, HOSTILE: 1},
+        "model": {"name": HOSTILE, "digest": "0" * 64},
+    }
+    text, _ = checked(run_report({**document, **hostile}))
+    assert text.count(HOSTILE) >= 4
+
+
+def test_comparison_with_before_escapes_what_users_name(
+    manifest: tuple[Path, dict[str, Any]],
+) -> None:
+    _, document = manifest
+    model = {**document["drift"]["model"], "against": HOSTILE, "class_shares": {HOSTILE: 1.0}}
+    text, _ = checked(run_report({**document, "drift": {"model": model, "previous": None}}))
+    assert text.count(HOSTILE) == 2
+    assert "Not compared with the run before" in text
+
+
+def test_report_of_a_run_without_drift_has_no_such_section(
+    manifest: tuple[Path, dict[str, Any]],
+) -> None:
+    _, document = manifest
+    text, _ = checked(run_report({key: document[key] for key in document if key != "drift"}))
+    assert "Compared with before" not in text
+
+
+def test_link_in_a_table_is_escaped_and_plain_in_markdown() -> None:
+    linked = Table(("run",), [(Link(HOSTILE, 'a"b/report.html'),)])
+    assert '<a href="a&quot;b/report.html"' in html_of(linked)
+    assert HOSTILE not in html_of(linked)
+    assert "report.html" not in markdown_of(linked)
+
+
+def test_number_that_rounds_to_nothing_has_no_minus() -> None:
+    assert [signed(value, 1) for value in (-0.04, -0.06, 2)] == ["+0.0", "−0.1", "+2.0"]
+
+
+def test_report_of_a_run_lists_at_most_fifty_inputs(
+    manifest: tuple[Path, dict[str, Any]],
+) -> None:
+    _, document = manifest
+    inputs = [{"name": f"file{i:04d}.csv", "size": i, "sha256": "0"} for i in range(400)]
+    text, _ = checked(run_report({**document, "inputs": inputs}))
+    assert len(re.findall(r"file\d{4}\.csv", text)) == 50
+    assert "400 input files" in text
+
+
+def test_report_of_a_model_is_a_whole_page_of_its_own(measured_version: ModelVersion) -> None:
+    text, _ = checked(model_report(measured_version))
+    assert RESPONSIBLE_USE in text
+    for label in measured_version.labels:
+        assert label in text
+    for word in ("Honest protocol", "Seed protocol", "majority label", "n-grams", "95 % Wilson",
+                 "temperature", "0" * 64):  # fmt: skip
+        assert word in text
+    accuracy = measured_version.facts["metrics"]["honest"]["test"]["accuracy"]
+    assert f"{accuracy:.3f}" in text
+
+
+def test_report_of_a_model_holds_no_name(measured_version: ModelVersion, corpus: Corpus) -> None:
+    source = model_report(measured_version).decode()
+    for name in {*corpus.names, *corpus.normalised}:
+        if len(name) > 6:
+            assert name not in source
+
+
+def test_report_of_a_model_escapes_its_labels(measured_version: ModelVersion) -> None:
+    metrics = measured_version.facts["metrics"]
+    test = metrics["honest"]["test"]
+    labels = [{**entry, "label": HOSTILE} for entry in test["labels"]]
+    honest = {**metrics["honest"], "test": {**test, "labels": labels}}
+    facts = {**measured_version.facts, "metrics": {**metrics, "honest": honest}}
+    text, _ = checked(model_report(dataclasses.replace(measured_version, facts=facts)))
+    assert HOSTILE in text
+
+
+def test_report_of_a_model_without_seed_runs_or_baselines_is_whole(
+    measured_version: ModelVersion,
+) -> None:
+    metrics = {**measured_version.facts["metrics"], "seed": []}
+    facts = {**measured_version.facts, "metrics": metrics, "baselines": {}}
+    checked(model_report(dataclasses.replace(measured_version, facts=facts)))
+
+
+def test_page_escapes_its_text_and_begins_with_what_it_is_not_for() -> None:
+    table = Table((HOSTILE,), [(HOSTILE,)], HOSTILE)
+    blocks = [Text(HOSTILE), Heading(HOSTILE), BulletList([HOSTILE]), table]
+    text, _ = checked(html_page(HOSTILE, blocks))
+    assert text.count(HOSTILE) == 8
+    assert text.index(RESPONSIBLE_USE) < text.rindex(HOSTILE)
+    title, use, *rest = markdown_page(HOSTILE, blocks).split("\n\n")
+    assert title.startswith("# ")
+    assert use == f"> {RESPONSIBLE_USE}"
+    assert len(rest) == 5
+    assert "<script" not in markdown_page(HOSTILE, blocks).replace("\\<", "")
+
+
+def test_table_aligns_numbers_and_rounds_floats() -> None:
+    rows = [("a", 1234567, 0.12345), ("b", 2, 1.0)]
+    html = html_of(Table(("name", "rows", "share"), rows))
+    assert "<td >a</td>" in html
+    assert '<td class="n">1,234,567</td>' in html
+    assert '<td class="n">0.123</td>' in html
+    assert '<th class="n">rows</th>' in html
+
+
+def test_table_without_rows_is_a_table() -> None:
+    text, tags = checked(html_page("x", [Table(("name", "rows"), [])]))
+    assert tags.count("th") == 2
+    assert "rows" in text
+
+
+def test_table_refuses_a_row_of_another_width() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        html_of(Table(("name", "rows"), [("a", 1, 2)]))

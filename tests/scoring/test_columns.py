@@ -1,0 +1,163 @@
+"""What can be asked of the engine beyond labels: priors, sets, details, transliteration."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from charrnn.errors import ConfigError, ModelError
+from charrnn.model.calibration import softmax
+from charrnn.model.engine import logits_of
+from charrnn.model.version import ModelVersion, load_version
+from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.scorer import Scorer
+
+NAMES = ["Katoro", "Burgmann", "Aroevnko", "Shika", "Steinhof", None, "王", "O’Kashi"]
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_version: ModelVersion) -> Scorer:
+    return Scorer(tiny_version)
+
+
+def probabilities(frame: pl.DataFrame) -> np.ndarray:
+    return frame.select(pl.col("^probability_.*$")).drop_nulls().to_numpy()
+
+
+def test_uniform_prior_is_the_exact_bayes_correction(scorer: Scorer) -> None:
+    plain = probabilities(scorer.score(NAMES, probabilities=True))
+    found = scorer.score(NAMES, probabilities=True, prior="uniform")
+    expected = plain * (0.25 / np.array(scorer.version.priors))
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert np.abs(probabilities(found) - expected).max() < 1e-6
+    assert found["confidence"].drop_nulls().to_numpy() == pytest.approx(
+        expected.max(axis=1), abs=1e-6
+    )
+
+
+def test_a_given_prior_of_the_training_shares_changes_nothing(scorer: Scorer) -> None:
+    plain = scorer.score(NAMES)
+    found = scorer.score(NAMES, prior=tuple(scorer.version.priors))
+    assert found["language"].to_list() == plain["language"].to_list()
+    difference = (found["confidence"] - plain["confidence"]).abs().max()
+    assert isinstance(difference, float)
+    assert difference < 1e-6
+
+
+def test_uncorrected_answer_stays_available_beside_a_prior(scorer: Scorer) -> None:
+    plain = scorer.score(NAMES)
+    found = scorer.score(NAMES, prior=(0.0, 0.0, 1.0, 0.0))
+    assert set(found["language"].drop_nulls()) == {"Delta"}
+    assert found["language_uncorrected"].to_list() == plain["language"].to_list()
+    assert found["confidence_uncorrected"].to_list() == plain["confidence"].to_list()
+    assert "language_uncorrected" not in plain.columns
+
+
+def test_prediction_set_holds_the_label_and_grows_with_the_coverage(scorer: Scorer) -> None:
+    small = scorer.score(NAMES, coverage_target=0.5, probabilities=True)
+    large = scorer.score(NAMES, coverage_target=0.95)
+    for row, wide in zip(small.to_dicts(), large.to_dicts(), strict=True):
+        if row["status"] != "scored":
+            assert row["languages_set"] is None
+            assert row["set_size"] is None
+            continue
+        members, more = (set(r["languages_set"].split("|")) for r in (row, wide))
+        assert row["language"] in members
+        assert members <= more
+        assert (len(members), len(more)) == (row["set_size"], wide["set_size"])
+        lowest = min(row[f"probability_{label}"] for label in members)
+        others = [row[f"probability_{n}"] for n in scorer.version.labels if n not in members]
+        assert all(p < lowest for p in others)
+
+
+def test_prediction_sets_cover_the_validation_names(scorer: Scorer) -> None:
+    """The names they were fitted on: the share is right to one name."""
+    known = scorer.version.calibration
+    assert known is not None
+    p = softmax(known.logits, scorer.version.temperature)
+    threshold = float(scorer._set_threshold(ScoreOptions(coverage_target=0.8)))
+    covered = (p[np.arange(len(p)), known.label_ids] >= threshold).mean()
+    assert 0.8 <= covered <= 0.8 + 2 / len(p)
+
+
+def test_a_name_of_several_labels_in_training_is_ambiguous(scorer: Scorer) -> None:
+    found = scorer.score(["Katoro", "KATORO", "Burgmann", None, "王"], details=True)
+    assert found["ambiguous"].to_list() == [True, True, False, None, None]
+
+
+def test_unfamiliarity_ranks_junk_above_names_like_the_training_names(scorer: Scorer) -> None:
+    found = scorer.score(["Kami", "Burghof", "Xzqwv Holdings Ltd", "qqqq"], details=True)
+    values = found["unfamiliarity"].to_list()
+    assert all(0 <= v <= 1 for v in values)
+    assert max(values[:2]) < min(values[2:])
+
+
+def test_other_scripts_are_scored_only_when_transliterated(scorer: Scorer) -> None:
+    names = ["Каторо", "Katoro", "김민수", "12345"]
+    plain = scorer.score(names)
+    assert plain["reason"].to_list() == ["unknown_script", None, "unknown_script", "unknown_script"]
+    found = scorer.score(names, transliterate=True)
+    assert found["status"].to_list() == ["scored", "scored", "scored", "unscored"]
+    assert found["confidence"][0] == found["confidence"][1]
+    assert found["name"].to_list() == names
+
+
+def test_transliteration_leaves_latin_names_alone(scorer: Scorer) -> None:
+    names = ["Straße", "O’Kashi", "Ñíguez", "Łódź", "McDonald1"]
+    assert scorer.score(names, transliterate=True).equals(scorer.score(names))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"prior": "flat"}, {"coverage_target": 1.0}, {"coverage_target": -0.1}, {"top_k": 0}],
+)
+def test_options_out_of_range_are_refused(scorer: Scorer, wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        scorer.score(["Katoro"], **wrong)
+
+
+def test_estimated_prior_of_few_names_is_refused_and_changes_nothing(scorer: Scorer) -> None:
+    plain = scorer.score(NAMES)
+    settled, estimate = scorer.settle_prior(
+        pa.array(NAMES, pa.string()), ScoreOptions(prior="estimate")
+    )
+    assert estimate is not None
+    assert estimate.refused
+    assert settled.prior == estimate.shares
+    found = scorer.score(NAMES, prior="estimate")
+    assert found["language"].to_list() == plain["language"].to_list()
+
+
+# --- formats of model versions -------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="module")
+def old() -> ModelVersion:
+    return load_version(GOLDEN / "format-1")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_golden_version_of_every_format_gives_the_same_answers(number: int) -> None:
+    version = load_version(GOLDEN / f"format-{number}")
+    golden = json.loads((GOLDEN / f"format-{number}.logits.json").read_text())
+    assert version.digest == golden["digest"]
+    encoded = version.vocabulary.encode(pa.array(golden["names"]))
+    found = logits_of(version.network(), encoded)
+    assert np.abs(found - np.array(golden["logits"])).max() < 1e-5
+    assert (version.calibration is None) == (number == 1)
+    if version.calibration is not None:
+        unfamiliarity = version.calibration.characters.unfamiliarity(encoded)
+        assert unfamiliarity.tolist() == pytest.approx(golden["unfamiliarity"])
+
+
+def test_format_1_scores_but_has_no_sets_or_details(old: ModelVersion) -> None:
+    scorer = Scorer(old)
+    assert scorer.score(["Katoro"])["status"].to_list() == ["scored"]
+    for option in ({"coverage_target": 0.9}, {"details": True}, {"prior": "estimate"}):
+        with pytest.raises(ModelError, match="no calibration data"):
+            scorer.score(["Katoro"], **option)

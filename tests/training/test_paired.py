@@ -1,0 +1,332 @@
+"""Calibration, intervals, prediction sets and flips, by hand and by simulation."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from charrnn.model.calibration import (
+    conformal_threshold,
+    expected_calibration_error,
+    softmax,
+    wilson_interval,
+)
+from charrnn.training.metrics import (
+    SET_TARGETS,
+    evaluate,
+    expected_accuracy,
+    prediction_sets,
+    reliability,
+    report_data,
+    risk_coverage,
+    selective_accuracy,
+    set_coverage,
+)
+from charrnn.training.paired import flips, paired_bootstrap
+
+# Two labels; five rows that give the first label with these probabilities.
+CONFIDENCE = np.array([0.95, 0.6, 0.9, 0.7, 0.8])
+TWO = np.stack((CONFIDENCE, 1 - CONFIDENCE), axis=1)
+TRUTH = np.array([0, 1, 0, 1, 0])  # the two least confident rows are wrong
+
+
+def one_hot(label_ids: list[int], count: int) -> np.ndarray:
+    return np.eye(count)[label_ids]
+
+
+def simulated(
+    rng: np.random.Generator, priors: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Names whose probabilities are noisy and overconfident, drawn alike: exchangeable."""
+    labels = rng.choice(len(priors), size=rows, p=priors / priors.sum())
+    logits = rng.normal(size=(rows, len(priors))) + np.log(priors)
+    logits[np.arange(rows), labels] += 1.5
+    return softmax(logits, 0.6), labels
+
+
+# --- Reliability and selective accuracy ---
+
+
+def test_reliability_counts_and_averages_each_bin() -> None:
+    found = reliability(TWO, TRUTH, bins=4)
+    assert found.count.tolist() == [0, 0, 2, 3]
+    np.testing.assert_allclose(found.confidence, [np.nan, np.nan, 0.65, 2.65 / 3])
+    np.testing.assert_allclose(found.accuracy, [np.nan, np.nan, 0, 1])
+
+
+def test_reliability_puts_certainty_into_the_last_bin() -> None:
+    found = reliability(one_hot([0, 1], 2), np.array([0, 0]), bins=15)
+    assert found.count.tolist() == [0] * 14 + [2]
+    assert found.accuracy[-1] == 0.5
+
+
+def test_reliability_is_what_the_calibration_error_averages() -> None:
+    probabilities, labels = simulated(np.random.default_rng(0), np.full(4, 0.25), 500)
+    found = reliability(probabilities, labels)
+    gap = np.nansum(found.count * np.abs(found.confidence - found.accuracy)) / found.count.sum()
+    assert gap == pytest.approx(expected_calibration_error(probabilities, labels))
+
+
+def test_reliability_becomes_plain_json_without_nan() -> None:
+    document = json.loads(json.dumps(reliability(TWO, TRUTH, bins=4).to_json(), allow_nan=False))
+    assert document["count"] == [0, 0, 2, 3]
+    assert document["accuracy"] == [None, None, 0, 1]
+
+
+def test_risk_coverage_takes_the_most_confident_rows_first() -> None:
+    coverage, accuracy = risk_coverage(TWO, TRUTH, points=5)
+    np.testing.assert_allclose(coverage, [0.2, 0.4, 0.6, 0.8, 1])
+    np.testing.assert_allclose(accuracy, [1, 1, 1, 3 / 4, 3 / 5])
+
+
+def test_risk_coverage_has_no_more_points_than_rows() -> None:
+    coverage, accuracy = risk_coverage(TWO, TRUTH, points=100)
+    assert len(coverage) == len(accuracy) == 5
+
+
+def test_risk_coverage_agrees_with_selective_accuracy() -> None:
+    probabilities, labels = simulated(np.random.default_rng(1), np.full(3, 1 / 3), 1000)
+    coverage, accuracy = risk_coverage(probabilities, labels, points=20)
+    expected = [selective_accuracy(probabilities, labels, share) for share in coverage]
+    np.testing.assert_allclose(accuracy, expected)
+
+
+def test_expected_accuracy_is_the_mean_confidence() -> None:
+    assert expected_accuracy(TWO) == pytest.approx(3.95 / 5)
+
+
+# --- Paired bootstrap ---
+
+
+def test_paired_bootstrap_gives_the_difference_of_the_metrics() -> None:
+    rng = np.random.default_rng(2)
+    a, labels = simulated(rng, np.array([0.7, 0.2, 0.1, 0]) + 1e-9, 400)
+    assert labels.max() == 2  # the last label is given, but never true
+    b = softmax(np.log(a) + rng.normal(size=a.shape))
+    found = paired_bootstrap(a, b, labels, resamples=50)
+    first, second = (evaluate(p, labels, "abcd") for p in (a, b))
+    assert found.accuracy[0] == pytest.approx(first.accuracy - second.accuracy)
+    assert found.macro_f1[0] == pytest.approx(first.macro_f1 - second.macro_f1)
+
+
+def test_paired_bootstrap_agrees_with_drawing_rows_one_by_one() -> None:
+    rng = np.random.default_rng(3)
+    a, labels = simulated(rng, np.array([0.5, 0.3, 0.2]), 150)
+    b = softmax(np.log(a) + rng.normal(size=a.shape))
+    draws = []
+    for _ in range(1500):
+        rows = rng.integers(0, 150, 150)
+        first, second = (evaluate(p[rows], labels[rows], "abc") for p in (a, b))
+        draws.append((first.accuracy - second.accuracy, first.macro_f1 - second.macro_f1))
+    expected = np.quantile(draws, (0.025, 0.975), axis=0)
+    found = paired_bootstrap(a, b, labels, resamples=4000)
+    np.testing.assert_allclose(found.accuracy[1:], expected[:, 0], atol=0.015)
+    np.testing.assert_allclose(found.macro_f1[1:], expected[:, 1], atol=0.015)
+
+
+def test_paired_interval_of_a_known_difference_is_the_binomial_one() -> None:
+    # a is always right; b is wrong on 200 of 2000 names: the difference is a share of 0.1.
+    labels = np.repeat([0, 1], 1000)
+    given = labels.copy()
+    given[:200] = 1
+    found = paired_bootstrap(one_hot(labels.tolist(), 2), one_hot(given.tolist(), 2), labels)
+    half = 1.96 * np.sqrt(0.1 * 0.9 / 2000)
+    assert found.accuracy == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=0.001)
+    assert found.macro_f1[1] > 0
+
+
+def test_paired_bootstrap_of_equal_models_is_exactly_nothing() -> None:
+    probabilities, labels = simulated(np.random.default_rng(4), np.full(5, 0.2), 100)
+    found = paired_bootstrap(probabilities, probabilities, labels, resamples=100)
+    assert found.accuracy == found.macro_f1 == (0, 0, 0)
+
+
+def test_paired_bootstrap_depends_on_its_seed_alone() -> None:
+    a, labels = simulated(np.random.default_rng(5), np.full(4, 0.25), 200)
+    b = np.roll(a, 1, axis=1)
+    first, same, other = (
+        paired_bootstrap(a, b, labels, resamples=200, seed=s).to_json() for s in (0, 0, 1)
+    )
+    assert first == same != other
+    assert json.loads(json.dumps(first)) == first
+    assert set(first) == {"accuracy", "macro_f1"}
+
+
+def test_paired_bootstrap_is_fast_enough_for_every_training() -> None:
+    a, labels = simulated(np.random.default_rng(6), np.full(18, 1 / 18), 1800)
+    b = np.random.default_rng(7).permutation(a)  # hardly a triple occurs twice: the slowest case
+    start = time.process_time()
+    paired_bootstrap(a, b, labels, resamples=2000)
+    assert time.process_time() - start < 3
+
+
+# --- Prediction sets ---
+
+
+def test_prediction_set_holds_the_likely_labels_and_always_the_top_one() -> None:
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.9, 0.06, 0.04]])
+    assert prediction_sets(probabilities, 0.3).tolist() == [
+        [True, True, False], [True, True, False], [True, False, False],
+    ]  # fmt: skip
+    assert prediction_sets(probabilities, 0.95).tolist() == [[True, False, False]] * 3
+    assert prediction_sets(probabilities, 0.0).all()
+
+
+def test_conformal_threshold_is_the_corrected_quantile() -> None:
+    # Probabilities of the true label 0.05, 0.15, …, 0.85: nine names, of which a coverage of 0.8
+    # needs ceil(0.8 × 10) = 8, so the second smallest probability.
+    true = np.arange(0.05, 0.9, 0.1)
+    table, labels = np.stack((true, 1 - true), axis=1), np.zeros(9, np.int64)
+    assert conformal_threshold(table, labels, 0.8) == pytest.approx(0.15)
+    assert conformal_threshold(table, labels, 0.9) == pytest.approx(0.05)
+    assert conformal_threshold(table, labels, 0.95) == 0  # nine names cannot promise that
+
+
+def test_equal_weights_change_no_threshold() -> None:
+    probabilities, labels = simulated(np.random.default_rng(8), np.full(4, 0.25), 300)
+    plain = conformal_threshold(probabilities, labels, 0.9)
+    assert conformal_threshold(probabilities, labels, 0.9, np.full(300, 2.5)) == plain
+
+
+def test_weights_move_the_threshold_to_the_names_that_count() -> None:
+    true = np.array([0.9, 0.8, 0.3, 0.2])
+    table, labels = np.stack((true, 1 - true), axis=1), np.zeros(4, np.int64)
+    certain = conformal_threshold(table, labels, 0.5, np.array([10.0, 10, 1, 1]))
+    doubtful = conformal_threshold(table, labels, 0.5, np.array([1.0, 1, 10, 10]))
+    assert (certain, doubtful) == (pytest.approx(0.8), pytest.approx(0.2))
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_sets_cover_as_promised_on_names_of_the_same_kind(coverage: float) -> None:
+    rng, priors = np.random.default_rng(9), np.array([0.6, 0.25, 0.1, 0.05])
+    found = []
+    for _ in range(150):
+        threshold = conformal_threshold(*simulated(rng, priors, 200), coverage)
+        probabilities, labels = simulated(rng, priors, 400)
+        found.append(prediction_sets(probabilities, threshold)[np.arange(400), labels].mean())
+    # The promise is coverage to coverage + 1/(M + 1); the top label can add to it.
+    assert np.mean(found) >= coverage - 0.006
+    assert np.mean(found) <= coverage + 0.03
+
+
+def test_weights_keep_the_promise_on_another_mix_of_labels() -> None:
+    rng = np.random.default_rng(10)
+    priors, shifted = np.array([0.85, 0.1, 0.05]), np.array([0.1, 0.3, 0.6])
+    plain, weighted = [], []
+    for _ in range(60):
+        validation, true = simulated(rng, priors, 1000)
+        probabilities, labels = rng_shifted(rng, priors, shifted, 1000)
+        for found, weights in ((plain, None), (weighted, (shifted / priors)[true])):
+            threshold = conformal_threshold(validation, true, 0.9, weights)
+            sets = prediction_sets(probabilities, threshold)
+            found.append(sets[np.arange(1000), labels].mean())
+    assert np.mean(plain) < 0.85
+    assert np.mean(weighted) == pytest.approx(0.9, abs=0.02)
+
+
+def rng_shifted(
+    rng: np.random.Generator, priors: np.ndarray, shares: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Names of labels in other shares, to which the model gives what it learned from ``priors``."""
+    labels = rng.choice(len(shares), size=rows, p=shares)
+    logits = rng.normal(size=(rows, len(priors))) + np.log(priors)
+    logits[np.arange(rows), labels] += 1.5
+    return softmax(logits, 0.6), labels
+
+
+def test_set_coverage_counts_labels_and_groups() -> None:
+    labels = np.repeat([0, 1, 2], [100, 20, 5])
+    sets = np.zeros((125, 4), bool)
+    sets[:, 0] = True
+    sets[100:110, 1] = True  # half of the second label, in sets of two
+    found = set_coverage(sets, labels, ["a", "b", "c", "d"])
+    assert (found.overall.count, found.overall.coverage) == (125, 110 / 125)
+    assert found.overall.mean_size == pytest.approx(135 / 125)
+    assert found.single == pytest.approx(115 / 125)
+    assert [(s.name, s.count, s.coverage) for s in found.labels] == [
+        ("a", 100, 1), ("b", 20, 0.5), ("c", 5, 0), ("d", 0, 0),
+    ]  # fmt: skip
+    assert [(s.count, s.coverage, s.mean_size) for s in found.groups] == [
+        (100, 1, 1), (20, 0.5, 1.5), (5, 0, 1),
+    ]  # fmt: skip
+    assert (found.labels[1].low, found.labels[1].high) == wilson_interval(10, 20)
+    assert [s.name for s in found.groups] == [
+        "labels with 100 names or more", "labels with 20 to 99 names", "labels with under 20 names",
+    ]  # fmt: skip
+
+
+def test_set_coverage_becomes_plain_json() -> None:
+    found = set_coverage(np.ones((3, 2), bool), np.array([0, 0, 1]), ["a", "b"])
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert document["overall"]["coverage"] == 1
+    assert document["groups"][0] == {
+        "name": "labels with 100 names or more", "count": 0, "coverage": 0, "low": 0, "high": 1,
+        "mean_size": 0,
+    }  # fmt: skip
+
+
+# --- Flips ---
+
+BEFORE, AFTER = np.array([0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 0, 0, 1])
+
+
+def test_flips_without_truth_count_what_changes() -> None:
+    found = flips(BEFORE, AFTER, None, ["a", "b", "c"])
+    assert (found.count, found.changed) == (7, 5)
+    assert found.pairs == (("c", "a", 2), ("a", "b", 1), ("b", "a", 1), ("c", "b", 1))
+    assert (found.fixed, found.broken, found.both_wrong) == (None, None, None)
+
+
+def test_flips_with_truth_say_whether_for_the_better() -> None:
+    truth = np.array([0, 1, 1, 1, 0, 1, 0])
+    found = flips(BEFORE, AFTER, truth, ["a", "b", "c"])
+    # Rows 1 and 4 are fixed, row 3 is broken, rows 5 and 6 go from one wrong label to another.
+    assert (found.fixed, found.broken, found.both_wrong) == (2, 1, 2)
+    assert found.fixed + found.broken + found.both_wrong == found.changed
+    assert json.loads(json.dumps(found.to_json()))["pairs"][0] == ["c", "a", 2]
+
+
+def test_flips_of_a_model_with_itself_are_none() -> None:
+    found = flips(BEFORE, BEFORE, BEFORE, ["a", "b", "c"])
+    assert (found.changed, found.pairs, found.fixed, found.broken) == (0, (), 0, 0)
+
+
+# --- The facts of a report ---
+
+
+def test_facts_of_a_test_are_plain_json_of_the_right_sizes() -> None:
+    rng, priors = np.random.default_rng(11), np.array([0.6, 0.3, 0.1])
+    probabilities, labels = simulated(rng, priors, 250)
+    validation = simulated(rng, priors, 300)
+    found = report_data(probabilities, labels, *validation, ["a", "b", "c"])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert np.sum(found["confusion"]) == sum(found["reliability"]["count"]) == 250
+    assert np.sum(found["confusion"], axis=1).tolist() == np.bincount(labels).tolist()
+    assert {len(values) for values in found["risk_coverage"].values()} == {100}
+    assert list(found["sets"]) == [str(target) for target in SET_TARGETS]
+    assert found["expected_accuracy"] == pytest.approx(probabilities.max(axis=1).mean())
+    assert "unfamiliar" not in found
+
+
+def test_facts_say_from_which_confidence_a_share_is_answered() -> None:
+    curve = report_data(TWO, TRUTH, TWO, TRUTH, ["a", "b"])["risk_coverage"]
+    assert curve["confidence"] == [0.95, 0.9, 0.8, 0.7, 0.6]
+    for share, from_ in zip(curve["coverage"], curve["confidence"], strict=True):
+        assert (from_ <= CONFIDENCE).mean() == pytest.approx(share)
+
+
+def test_facts_fit_the_sets_on_the_validation_names() -> None:
+    rng, priors = np.random.default_rng(12), np.array([0.6, 0.3, 0.1])
+    (probabilities, labels), validation = simulated(rng, priors, 200), simulated(rng, priors, 300)
+    found = report_data(probabilities, labels, *validation, ["a", "b", "c"])["sets"]["0.9"]
+    threshold = conformal_threshold(*validation, 0.9)
+    expected = set_coverage(prediction_sets(probabilities, threshold), labels, ["a", "b", "c"])
+    assert found["threshold"] == threshold
+    assert found["overall"]["coverage"] == expected.overall.coverage
+
+
+def test_facts_count_the_unfamiliar_test_names_where_they_were_measured() -> None:
+    unfamiliarity = np.array([0.1, 0.91, 0.96, 0.995, 0.9])
+    found = report_data(TWO, TRUTH, TWO, TRUTH, ["a", "b"], test_unfamiliarity=unfamiliarity)
+    assert found["unfamiliar"] == {"0.9": 0.6, "0.95": 0.4, "0.99": 0.2, "0.999": 0}

@@ -1,0 +1,307 @@
+"""Split, fit, calibrate, measure; and what of it goes into a version."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import save
+
+from charrnn.errors import DataError, ModelError
+from charrnn.files import write_sums
+from charrnn.model.calibration import fit_temperature, softmax
+from charrnn.model.engine import logits_of
+from charrnn.model.normalise import normalise
+from charrnn.model.version import FORMAT_VERSION, ModelVersion, load_version, save_version
+from charrnn.training.baselines import Baseline, baselines
+from charrnn.training.corpus import (
+    Corpus,
+    LabelFile,
+    build_table,
+    honest_split,
+    load_corpus,
+    seed_split,
+    write_table,
+)
+from charrnn.training.fit import EpochRecord
+from charrnn.training.metrics import evaluate
+from charrnn.training.presets import PRESETS, Preset, with_overrides, with_seed
+from charrnn.training.protocol import ProtocolResult, identity_of, rotation, run_protocol, split_of
+from charrnn.training.release import make_version, promotion_problems
+
+SMALL = replace(
+    with_overrides(PRESETS["default"], epochs=3, batch_size=64, seed=5),
+    model={
+        "cell": "gru",
+        "embedding_size": 8,
+        "hidden_size": 12,
+        "ngram_buckets": 64,
+        "dropout": 0.1,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def honest(corpus: Corpus) -> ProtocolResult:
+    return run_protocol(corpus, SMALL, "honest")
+
+
+@pytest.fixture(scope="module")
+def version(corpus: Corpus, honest: ProtocolResult) -> ModelVersion:
+    seed = run_protocol(corpus, with_overrides(SMALL, epochs=1), "seed")
+    baseline = Baseline(honest.test, honest.test_probabilities)
+    compared = {"honest": {"majority label": baseline}}
+    return make_version(corpus, SMALL, honest, [seed.test], compared, {"device": "cpu"})
+
+
+def test_honest_protocol_learns_on_train_and_measures_on_test(
+    corpus: Corpus, honest: ProtocolResult
+) -> None:
+    split = honest_split(corpus)
+    assert honest.protocol == "honest"
+    assert [record.epoch for record in honest.fit.history] == [1, 2, 3]
+    assert honest.test.count == len(split.test.names)
+    assert honest.validation is not None
+    assert honest.validation.count == len(split.validation.names)
+    assert honest.test.accuracy > 0.6  # three invented languages, a third each
+    assert [label.label for label in honest.test.labels] == ["Alpha", "Beta", "Gamma"]
+    assert honest.test_labels.tolist() == split.test.label_ids.tolist()
+
+
+def test_the_temperature_comes_from_validation_alone(
+    corpus: Corpus, honest: ProtocolResult
+) -> None:
+    split = honest_split(corpus)
+
+    def logits(names: list[str]) -> np.ndarray:
+        return logits_of(honest.fit.network, SMALL.vocabulary.encode(pa.array(names)))
+
+    expected = fit_temperature(logits(split.validation.names), split.validation.label_ids)
+    assert honest.temperature == pytest.approx(expected, rel=1e-9)
+    probabilities = softmax(logits(split.test.names), expected)
+    np.testing.assert_allclose(honest.test_probabilities, probabilities, atol=1e-9)
+    assert honest.test == evaluate(honest.test_probabilities, split.test.label_ids, corpus.labels)
+
+
+def test_seed_protocol_has_no_validation_and_no_temperature(corpus: Corpus) -> None:
+    found = run_protocol(corpus, with_overrides(SMALL, epochs=1), "seed")
+    assert found.protocol == "seed"
+    assert found.validation is None
+    assert found.temperature == 1
+    assert found.test.count == 120
+    assert found.fit.history[0].validation_nll is None
+
+
+def test_a_protocol_repeats_itself(corpus: Corpus, honest: ProtocolResult) -> None:
+    again = run_protocol(corpus, SMALL, "honest")
+    assert (again.test, again.temperature) == (honest.test, honest.temperature)
+    assert np.array_equal(again.test_probabilities, honest.test_probabilities)
+
+
+def test_a_stopped_protocol_resumes_to_the_same_result(
+    corpus: Corpus, honest: ProtocolResult, tmp_path: Path
+) -> None:
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(KeyboardInterrupt):
+        run_protocol(corpus, SMALL, "honest", checkpoints=folder, on_epoch=stop)
+    found = run_protocol(corpus, SMALL, "honest", checkpoints=folder, resume=True)
+    assert found.test == honest.test
+    assert np.array_equal(found.test_probabilities, honest.test_probabilities)
+
+
+def test_only_the_seed_split_depends_on_the_seed(corpus: Corpus) -> None:
+    assert split_of(corpus, "honest", 0).test.names == split_of(corpus, "honest", 1).test.names
+    assert split_of(corpus, "seed", 0).test.names == seed_split(corpus, 0).test.names
+    assert split_of(corpus, "seed", 0).test.names != split_of(corpus, "seed", 1).test.names
+
+
+def test_rotation_tests_every_name_once_by_a_model_that_never_saw_it(corpus: Corpus) -> None:
+    splits = rotation(corpus)
+    tested = [pair for s in splits for pair in zip(s.test.names, s.test.label_ids, strict=True)]
+    whole = honest_split(corpus)
+    every = sum(len(part.names) for part in (whole.train, whole.validation, whole.test))
+    assert len(tested) == len(set(tested)) == every
+    assert splits[0].test.names == whole.test.names
+    assert splits[0].validation.names == whole.validation.names
+    for split in splits:
+        parts = (split.train, split.validation, split.test)
+        assert sum(len(part.names) for part in parts) == every
+        train, validation, test = ({normalise(name) for name in part.names} for part in parts)
+        assert not train & test
+        assert not validation & (train | test)
+
+
+@pytest.mark.parametrize(
+    ("lines", "protocol", "message"),
+    [
+        ("Lee\n" * 40, "honest", "leaves train, validation empty"),
+        ("Lee\n", "seed", "leaves test empty"),
+    ],
+)
+def test_too_few_names_are_refused(lines: str, protocol: str, message: str, tmp_path: Path) -> None:
+    files = [LabelFile(label, f"{label}.txt", lines.encode()) for label in "AB"]
+    write_table(build_table(files), tmp_path / "names.parquet")
+    small = load_corpus(tmp_path / "names.parquet")
+    if protocol == "honest":
+        assert set(small.folds.tolist()) == {7}
+        small = replace(small, folds=np.full_like(small.folds, 9))
+    with pytest.raises(DataError, match=message):
+        run_protocol(small, SMALL, protocol)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda corpus, preset: (replace(corpus, digest="other"), preset, "honest"),
+        lambda corpus, preset: (corpus, with_seed(preset, 6), "honest"),
+        lambda corpus, preset: (corpus, with_overrides(preset, epochs=4), "honest"),
+        lambda corpus, preset: (corpus, replace(preset, model={"cell": "lstm"}), "honest"),
+        lambda corpus, preset: (
+            corpus, replace(preset, vocabulary=PRESETS["seed"].vocabulary), "honest",
+        ),
+        lambda corpus, preset: (corpus, preset, "seed"),
+    ],
+    ids=["data", "seed", "epochs", "architecture", "vocabulary", "protocol"],
+)  # fmt: skip
+def test_identity_covers_all_that_decides_a_fit(
+    change: Callable[[Corpus, Preset], tuple[Corpus, Preset, str]], corpus: Corpus
+) -> None:
+    expected = identity_of(corpus, SMALL, "honest")
+    assert identity_of(corpus, replace(SMALL, name="renamed"), "honest") == expected
+    assert identity_of(*change(corpus, SMALL)) != expected  # type: ignore[arg-type]
+
+
+def test_with_seed_changes_the_seed_only() -> None:
+    assert with_seed(SMALL, 6).train == replace(SMALL.train, seed=6)
+    assert with_seed(with_seed(SMALL, 6), 5) == SMALL
+
+
+def test_baselines_are_measured_on_the_same_test_names(corpus: Corpus) -> None:
+    found = baselines(corpus, "honest", 0)
+    majority, ngrams = found["majority label"], found["char 1-5-grams + logistic regression"]
+    assert majority.metrics.count == ngrams.metrics.count == len(honest_split(corpus).test.names)
+    assert majority.metrics.accuracy < 0.6 < ngrams.metrics.accuracy
+
+
+def test_a_version_holds_the_network_and_its_provenance(
+    corpus: Corpus, honest: ProtocolResult, version: ModelVersion
+) -> None:
+    assert version.labels == corpus.labels
+    assert version.temperature == honest.temperature
+    assert version.vocabulary == SMALL.vocabulary
+    assert sum(version.priors) == pytest.approx(1)
+    train = honest_split(corpus).train
+    assert version.priors == pytest.approx(np.bincount(train.label_ids) / len(train.names))
+    facts = json.loads(json.dumps(version.facts, allow_nan=False))
+    assert facts["data_digest"] == corpus.digest
+    assert facts["examples"] == len(train.names)
+    assert facts["metrics"]["honest"]["test"]["accuracy"] == honest.test.accuracy
+    assert facts["metrics"]["seed"][0]["count"] == 120
+    assert facts["made"] == {"device": "cpu"}
+    assert facts["best_epoch"] == 3
+    assert len(facts["history"]) == 3
+
+
+def test_a_version_holds_no_name(version: ModelVersion, corpus: Corpus) -> None:
+    document = json.dumps(version.facts)
+    assert not [name for name in corpus.names if len(name) > 5 and name in document]
+
+
+def test_a_saved_version_gives_the_same_logits(
+    corpus: Corpus, version: ModelVersion, tmp_path: Path
+) -> None:
+    saved = save_version(tmp_path, version)
+    loaded = load_version(tmp_path / "v0001")
+    assert saved.name == loaded.name == "v0001"
+    encoded = version.vocabulary.encode(pa.array(corpus.names))
+    expected = logits_of(version.network(), encoded)
+    assert np.array_equal(logits_of(saved.network(), encoded), expected)
+    assert np.array_equal(logits_of(loaded.network(), encoded), expected)
+    assert loaded.facts == json.loads(json.dumps(version.facts))
+    unchanged = (loaded.config, loaded.vocabulary, loaded.labels, loaded.temperature, loaded.priors)
+    assert unchanged == (
+        version.config, version.vocabulary, version.labels, version.temperature, version.priors,
+    )  # fmt: skip
+
+
+def test_calibration_is_saved_with_a_version_and_verified(
+    version: ModelVersion, honest: ProtocolResult, tmp_path: Path
+) -> None:
+    save_version(tmp_path, version)
+    folder = tmp_path / "v0001"
+    assert json.loads((folder / "model.json").read_bytes())["format_version"] == FORMAT_VERSION
+    found = load_version(folder).calibration
+    assert found is not None
+    assert version.calibration is not None
+    tensors = version.calibration.tensors()
+    assert {k: t.tolist() for k, t in found.tensors().items()} == {
+        k: t.tolist() for k, t in tensors.items()
+    }
+    assert np.array_equal(found.label_ids, honest.validation_labels)
+    assert np.array_equal(found.logits, honest.validation_logits)
+    damages = {
+        "are not finite": {"logits": torch.full_like(tensors["logits"], torch.nan)},
+        "logits have shape": {"logits": tensors["logits"][1:].contiguous()},
+        "labels are not labels": {"label_ids": tensors["label_ids"] + 3},
+    }
+    for message, damage in damages.items():
+        (folder / "calibration.safetensors").write_bytes(save({**tensors, **damage}))
+        write_sums(folder)
+        with pytest.raises(ModelError, match=message):
+            load_version(folder)
+    (folder / "calibration.safetensors").unlink()
+    write_sums(folder)
+    with pytest.raises(ModelError, match="not a model version"):
+        load_version(folder)
+
+
+def test_a_version_does_not_share_memory_with_later_training(version: ModelVersion) -> None:
+    network = version.network()
+    before = version.weights["h2o.bias"].clone()
+    with torch.no_grad():
+        network.h2o.bias.add_(1)
+    assert torch.equal(version.weights["h2o.bias"], before)
+
+
+def measured(data: str = "same", **metrics: float) -> ModelVersion:
+    figures = {"accuracy": 0.8, "macro_f1": 0.7, "ece": 0.05, **metrics}
+    facts = {"data_digest": data, "metrics": {"honest": {"test": figures}}}
+    return ModelVersion(
+        config=SMALL.model_config(2), vocabulary=SMALL.vocabulary, weights={}, labels=("a", "b"),
+        temperature=1.0, priors=(0.5, 0.5), facts=facts,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("candidate", "problems"),
+    [
+        (measured(), []),
+        (measured(accuracy=0.9, macro_f1=0.8, ece=0.01), []),
+        (measured(accuracy=0.79), ["accuracy 0.7900 against 0.8000"]),
+        (measured(macro_f1=0.6), ["macro_f1 0.6000 against 0.7000"]),
+        (measured(ece=0.06), ["ece 0.0600 against 0.0500"]),
+        (
+            measured(accuracy=0.1, macro_f1=0.1, ece=0.9),
+            [
+                "accuracy 0.1000 against 0.8000",
+                "macro_f1 0.1000 against 0.7000",
+                "ece 0.9000 against 0.0500",
+            ],
+        ),
+        (measured(accuracy=0.9, ece=0.06), ["ece 0.0600 against 0.0500"]),
+        (measured("other", accuracy=0.1), []),
+    ],
+    ids=["equal", "better", "accuracy", "F1", "calibration", "all", "mixed", "other data"],
+)
+def test_promotion_problems_are_what_got_worse(
+    candidate: ModelVersion, problems: list[str]
+) -> None:
+    assert promotion_problems(candidate, measured()) == problems
