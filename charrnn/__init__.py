@@ -1,7 +1,28 @@
-"""charrnn: names in, a language of origin and an honest confidence out.
+"""Batch name classification: names in, a language of origin and a calibrated confidence out.
 
-Importing the package does no work and re-exports nothing; import the module you need, for
-example ``from charrnn.scoring import Scorer``.
+``from charrnn import Scorer`` is the library's front door; torch, Polars and Arrow are imported
+when ``Scorer`` is first asked for, so that ``import charrnn`` takes no time.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from charrnn.scoring.scorer import Scorer
+
+__all__ = ["Scorer", "__version__"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Scorer":
+        from charrnn.scoring.scorer import Scorer
+
+        return Scorer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -177,7 +177,14 @@ def main() -> None:
     parser.add_argument("--models", default="outputs/models")
     parser.add_argument("--partition-rows", type=int, default=2**20)
     arguments = vars(parser.parse_args())
-    for module in ("files", "planning", "priors", "run_report", "runs", "scoring"):
+    for module in (
+        "files",
+        "model.priors",
+        "reports.run",
+        "runs.execute",
+        "runs.plan",
+        "scoring.scorer",
+    ):
         importlib.import_module(f"charrnn.{module}")
     flow = importlib.import_module("flows.score")
     resolve(arguments["model"], Path(arguments["models"])).network()  # imports more of torch

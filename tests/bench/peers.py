@@ -38,6 +38,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
+import charrnn.runs.execute
 import charrnn.scoring.scorer
 from charrnn.model.engine import Engine
 from charrnn.model.network import CharRNN, NgramTable
@@ -339,7 +340,7 @@ def run_way(kind: str, model: str, source: str, output: Path, work: Path) -> Non
         import flows.score as flow
 
         if kind == "inside":
-            charrnn.scoring.Engine = _PackedEngine  # type: ignore[misc]
+            charrnn.scoring.scorer.Engine = _PackedEngine  # type: ignore[misc]
 
         def work_through() -> None:
             flow.score(source, model=model, output=str(output), force=True)
@@ -351,7 +352,7 @@ def run_way(kind: str, model: str, source: str, output: Path, work: Path) -> Non
     def score_with_peer() -> None:
         plan = plan_run(order_of(source, version, options, partition_rows=2**20), output, [])
         workers = min(8, os.cpu_count() or 1)
-        receipts = charrnn.scoring.score_partitions(plan, peer, options, workers=workers)
+        receipts = charrnn.runs.execute.score_partitions(plan, peer, options, workers=workers)
         publish(plan, manifest_of(plan, receipts, {}), "20260101T000000Z", {})
 
     return common.report_cost(score_with_peer)

@@ -284,19 +284,14 @@ def _import_everything() -> None:
 
     torch.set_num_threads(1)
     for name in (
-        "answers",
-        "corpus",
-        "download",
-        "inference",
-        "planning",
-        "plots",
-        "priors",
-        "protocols",
-        "report",
-        "runs",
-        "scoring",
-        "training",
-        "versions",
+        "integrations.delta",
+        "model.priors",
+        "reports.model",
+        "reports.run",
+        "runs.execute",
+        "runs.export",
+        "runs.plan",
+        "training.release",
     ):
         importlib.import_module(f"charrnn.{name}")
     for name in ("ingest", "train", "score", "models"):

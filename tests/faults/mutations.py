@@ -121,7 +121,8 @@ MUTATIONS = [
     ),
     Mutation(
         "P4", "a changed part is reused", "charrnn/runs/parts.py",
-        " and sha256_of(part) == receipt.sha256\n", "\n", "tests/runs/test_publish.py -k damaged_part",
+        " and sha256_of(part) == receipt.sha256\n", "\n",
+        "tests/runs/test_publish.py -k damaged_part",
     ),
     Mutation(
         "P4", "parts of another input are reused", "charrnn/runs/plan.py",
@@ -174,7 +175,8 @@ MUTATIONS = [
     ),
     Mutation(
         "P8", "the budget of rejects is not kept", "charrnn/tables/csv_staging.py",
-        "    if count <= most:", "    if True:", "tests/tables/test_csv_format.py -k budget_is_over",
+        "    if count <= most:", "    if True:",
+        "tests/tables/test_csv_format.py -k budget_is_over",
     ),
     Mutation(
         "P8", "a budget counts for each file alone", "charrnn/tables/csv_staging.py",

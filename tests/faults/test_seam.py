@@ -31,7 +31,7 @@ def bypasses(source: str) -> list[int]:
     return lines
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("charrnn/*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("charrnn/**/*.py")), ids=lambda path: path.name)
 def test_no_module_writes_by_itself(path: Path) -> None:
     # Writing a record batch to a writer that was made for a temporary file is no new file.
     lines = path.read_text().splitlines()

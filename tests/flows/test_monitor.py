@@ -174,7 +174,7 @@ def test_tables_stand_in_where_there_is_no_matplotlib(
 ) -> None:
     import charrnn.reports.page
 
-    monkeypatch.setattr(charrnn.report, "find_spec", lambda name: None)
+    monkeypatch.setattr(charrnn.reports.page, "find_spec", lambda name: None)
     text, found = elements(history_page(read_histories(predictions, 10), "x"))
     assert not [1 for tag, _ in found if tag == "svg"]
     assert "length" in text

@@ -4,11 +4,11 @@ import tempfile
 from pathlib import Path
 
 from charrnn.errors import DataError
-from charrnn.training import corpus
+from charrnn.training import archive, corpus
 from charrnn.training.archive import MAX_ARCHIVE_BYTES
 from charrnn.training.corpus import build_table, read_label_files
 
-MODULES = [corpus]
+MODULES = [archive, corpus]
 TOKENS = [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"../", b"/", b"\\", b".txt",
           b"names/", b"Greek.txt", b"\0", b"\xff\xff", b"\x08\x00", b"\x0c\x00", b"\n"]  # fmt: skip
 

@@ -85,7 +85,7 @@ def test_a_kill_and_a_rerun_leave_the_rows_once(
     program = (
         "import os, signal, sys, deltalake\n"
         "from pathlib import Path\n"
-        "from charrnn.delta import append_run\n"
+        "from charrnn.integrations.delta import append_run\n"
         "write = deltalake.write_deltalake\n"
         "def killed(table, data, **options):\n"
         f"    if {after}: write(table, data, **options)\n"
@@ -108,7 +108,7 @@ def test_processes_at_once_append_a_run_once(
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from charrnn.delta import append_run\n"
+        "from charrnn.integrations.delta import append_run\n"
         "sys.stdin.readline()\n"
         "print(append_run(Path(sys.argv[1]), sys.argv[2]))\n"
     )

@@ -124,7 +124,7 @@ def test_a_kill_between_uploads_shows_nothing_and_a_rerun_uploads_the_run_once(
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "import s3fs\n"
-        "from charrnn.storage import upload_run\n"
+        "from charrnn.integrations.object_storage import upload_run\n"
         "left = [int(sys.argv[3])]\n"
         "def dying(function):\n"
         "    def call(*arguments, **options):\n"

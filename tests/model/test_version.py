@@ -154,7 +154,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from charrnn.versions import load_version, save_version
+from charrnn.model.version import load_version, save_version
 version = load_version(Path(sys.argv[1]))
 reading, writing = os.pipe()
 children = []

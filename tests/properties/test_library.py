@@ -77,7 +77,7 @@ def test_expression_refuses_a_column_that_is_not_text(scorer: Scorer) -> None:
 def test_scoring_does_not_import_what_torch_compiles_with() -> None:
     """It takes a second and more of each start."""
     code = (
-        "import sys; from charrnn.scoring import Scorer\n"
+        "import sys; from charrnn import Scorer\n"
         "Scorer.load('pretrained').score(['Katoro', 'Müller'], details=True)\n"
         "assert 'torch' in sys.modules and 'torch._dynamo' not in sys.modules"
     )

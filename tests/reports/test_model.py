@@ -139,7 +139,7 @@ def said(version: ModelVersion) -> list[str]:
     """Return the report as text, from the page and from Markdown, spaces made plain; without
     figures, which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charrnn.report, "find_spec", lambda name: None)
+        patch.setattr(charrnn.reports.page, "find_spec", lambda name: None)
         text, _ = checked(model_report(version))
     return [" ".join(t.split()) for t in (text, model_markdown(version).decode())]
 
@@ -334,7 +334,7 @@ def test_matrix_is_drawn_for_few_and_for_many_labels(
 def test_tables_stand_in_where_there_is_no_matplotlib(
     version: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(charrnn.report, "find_spec", lambda name: None)
+    monkeypatch.setattr(charrnn.reports.page, "find_spec", lambda name: None)
     text, elements = checked(model_report(version))
     assert figures(elements) == []
     assert "details" not in {tag for tag, _ in elements}

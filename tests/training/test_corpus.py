@@ -21,7 +21,7 @@ from recording import Proof
 from charrnn.errors import DataError, InputMissingError, OutputError, StorageError
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import LATIN_VOCABULARY
-from charrnn.training import corpus as corpus_module
+from charrnn.training import archive
 from charrnn.training.corpus import (
     FOLDS,
     SCHEMA,
@@ -235,9 +235,9 @@ def test_archive_with_too_many_members_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, ("README", b"")]))
-    monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_MEMBERS", 3)
+    monkeypatch.setattr(archive, "MAX_ARCHIVE_MEMBERS", 3)
     assert len(read_label_files(tmp_path / "names.zip")) == 2
-    monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_MEMBERS", 2)
+    monkeypatch.setattr(archive, "MAX_ARCHIVE_MEMBERS", 2)
     with pytest.raises(DataError, match="3 members; at most 2"):
         read_label_files(tmp_path / "names.zip")
     proof("P11", HOSTILE_ARCHIVES, 1)
@@ -247,7 +247,7 @@ def test_archive_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
     (tmp_path / "names.zip").write_bytes(zip_bytes([*GOOD, ("other.bin", b"0" * 5000)]))
-    monkeypatch.setattr(corpus_module, "MAX_ARCHIVE_BYTES", 5000)
+    monkeypatch.setattr(archive, "MAX_ARCHIVE_BYTES", 5000)
     with pytest.raises(DataError, match="at most 5,000 are read"):
         read_label_files(tmp_path / "names.zip")
     proof("P11", HOSTILE_ARCHIVES, 1)
