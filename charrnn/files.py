@@ -19,7 +19,6 @@ __all__ = [
     "SUMS",
     "TEMPORARY",
     "check_sums",
-    "explained",
     "hold",
     "json_bytes",
     "make_folder",
@@ -34,6 +33,7 @@ __all__ = [
     "sha256_of",
     "swap_link",
     "sync_folder",
+    "translate_os_errors",
     "withdraw_folder",
     "write_bytes",
     "write_sums",
@@ -73,7 +73,7 @@ def writing_to(path: Path) -> Iterator[Path]:
         StorageError: the disk is full or fails.
     """
     temporary = _temporary_of(path)
-    with explained(path):
+    with translate_os_errors(path):
         make_folder(path.parent)
         with _open_alone(temporary) as file:
             try:
@@ -121,7 +121,7 @@ def replace_file(temporary: Path, path: Path) -> None:
 def open_part(path: Path, *, keep: bool) -> BinaryIO:
     """Open a file that grows over several calls, such as a download, at its end; unless ``keep``,
     from its beginning."""
-    with explained(path):
+    with translate_os_errors(path):
         return cast(BinaryIO, path.open("ab" if keep else "wb"))
 
 
@@ -129,7 +129,7 @@ def open_part(path: Path, *, keep: bool) -> BinaryIO:
 def scratch_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file for what only this run reads again: it need not outlive a power cut, so
     nobody waits for the disk. On failure it is removed."""
-    with explained(path):
+    with translate_os_errors(path):
         make_folder(path.parent)
         remove_file(path)
         try:
@@ -181,7 +181,7 @@ def publish_folder(staging: Path, final: Path) -> None:
     if os.path.lexists(final):  # rename would replace an empty folder
         raise FileExistsError(str(final))
     try:
-        with explained(final):
+        with translate_os_errors(final):
             sync_folder(staging)
             staging.rename(final)
             sync_folder(final.parent)
@@ -195,7 +195,7 @@ def swap_link(link: Path, target: str) -> None:
     """Point the symbolic link ``link`` at ``target``, atomically; the caller holds the lock of its
     folder."""
     temporary = _temporary_of(link)
-    with explained(link):
+    with translate_os_errors(link):
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         temporary.replace(link)
@@ -205,7 +205,7 @@ def swap_link(link: Path, target: str) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, durably; one that exists is fine."""
     missing = [f for f in (folder, *folder.parents) if not f.exists()]
-    with explained(folder):
+    with translate_os_errors(folder):
         for new in reversed(missing):
             new.mkdir(exist_ok=True)
             sync_folder(new.parent)
@@ -213,7 +213,7 @@ def make_folder(folder: Path) -> None:
 
 def remove_file(path: Path) -> None:
     """Remove a file; missing is fine."""
-    with explained(path):
+    with translate_os_errors(path):
         path.unlink(missing_ok=True)
 
 
@@ -224,7 +224,7 @@ def withdraw_folder(folder: Path) -> None:
         StorageError: a file could not be removed.
     """
     hidden = folder if folder.name.startswith(".") else folder.with_name(f".purged-{folder.name}")
-    with explained(folder):
+    with translate_os_errors(folder):
         folder.rename(hidden)
         sync_folder(folder.parent)
     remove_tree(hidden)
@@ -251,7 +251,7 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
     file, made = _take_lock(lock, wait=wait)
     with file:
         try:
-            with explained(lock):
+            with translate_os_errors(lock):
                 file.truncate(0)
                 file.write(holder.encode())
             yield
@@ -270,7 +270,7 @@ def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
     while True:
         made = made or not lock.parent.exists()
         make_folder(lock.parent)
-        with explained(lock):
+        with translate_os_errors(lock):
             try:
                 file: BinaryIO = lock.open("ab+", buffering=0)
             except FileNotFoundError:
@@ -380,7 +380,7 @@ def _check(folder: Path, error: type[CharrnnError], digest_of: Callable[[Path], 
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into one of ours that names the path and the fix."""
     try:
         yield

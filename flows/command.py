@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from flows.tracking import TRACKED, discreet
+from flows.tracking import TRACKED, redact
 
 _EPILOGUE = """\
 --track records the run with Prefect, starting its ephemeral server if no API
@@ -80,7 +80,7 @@ def run(app: App) -> NoReturn:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # also pyo3's PanicException, which is no Exception
-        shown = discreet(error)
+        shown = redact(error)
         _complain(str(shown))
         sys.exit(shown.exit_code)
     sys.exit(0)

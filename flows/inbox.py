@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flows.command import new_app, run, say
 from flows.score import score
-from flows.tracking import discreet, flow, note_table, run_named
+from flows.tracking import flow, note_table, redact, run_named
 
 if TYPE_CHECKING:
     from charrnn.model.version import ModelVersion
@@ -96,7 +96,7 @@ def inbox(
         except BusyError:
             outcomes[path] = "being scored by another run"
         except Exception as error:
-            reason = discreet(error)
+            reason = redact(error)
             outcomes[path] = f"failed: {reason}"
             failures.append(f"{path.name}: {reason}")
     show = [{"file": path.name, "outcome": outcome} for path, outcome in outcomes.items()]

@@ -28,7 +28,7 @@ from flows.tracking import (
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
     from charrnn.integrations.object_storage import RemoteFile
     from charrnn.model.version import ModelVersion
-    from charrnn.runs.parts import Receipt
+    from charrnn.runs.parts import PartReceipt
     from charrnn.runs.plan import Order, RunPlan
     from charrnn.scoring.options import ScoreOptions
     from charrnn.scoring.scorer import Scorer
@@ -75,7 +75,7 @@ def settle_prior(
 @task(name="score partitions")
 def score_parts(
     plan: "RunPlan", scorer: "Scorer", options: "ScoreOptions", workers: int
-) -> "list[Receipt]":
+) -> "list[PartReceipt]":
     """Score all partitions that are not finished yet."""
     from charrnn.runs.execute import score_partitions
 
@@ -85,7 +85,7 @@ def score_parts(
         note_progress("scoring", rows, f"Per cent of {rows:,} rows") as show,
     ):
 
-        def on_part(receipt: "Receipt") -> None:
+        def on_part(receipt: "PartReceipt") -> None:
             advance(receipt.rows)
             show(receipt.rows)
 
@@ -100,7 +100,7 @@ def score_parts_on_ray(
     workers: int | None,
     device: str,
     batch_size: int | None,
-) -> "list[Receipt]":
+) -> "list[PartReceipt]":
     """Score all partitions that are not finished yet on the machines of a Ray cluster."""
     from charrnn.integrations.ray import score_partitions_on_ray
 
@@ -119,7 +119,7 @@ def score_parts_on_ray(
 @task(name="publish")
 def publish_run(
     plan: "RunPlan",
-    receipts: "list[Receipt]",
+    receipts: "list[PartReceipt]",
     facts: dict[str, Any],
     model: "ModelVersion",
     remote: "tuple[RemoteFile, ...]",

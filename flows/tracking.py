@@ -14,12 +14,12 @@ __all__ = [
     "GPU_LIMIT",
     "TRACKED",
     "device_slot",
-    "discreet",
     "flow",
     "note",
     "note_link",
     "note_progress",
     "note_table",
+    "redact",
     "run_facts",
     "run_named",
     "task",
@@ -209,7 +209,7 @@ def device_slot(device: str) -> Iterator[None]:
         yield
 
 
-def discreet(error: BaseException) -> CharrnnError:
+def redact(error: BaseException) -> CharrnnError:
     """Return an error that may be shown and recorded: one of ours as it is; of any other only its
     kind and its place, since its message may quote a cell. ``python -X dev`` prints that too."""
     if isinstance(error, CharrnnError):
@@ -268,7 +268,7 @@ def _guarded(function: Function) -> Function:
         except BaseException as error:
             # pyo3's panics are no Exception; what else is none, such as Ctrl-C, is no fault.
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-                raise discreet(error) from None
+                raise redact(error) from None
             raise
 
     return cast("Function", call)

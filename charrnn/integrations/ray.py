@@ -37,10 +37,10 @@ import torch
 
 import charrnn
 from charrnn.errors import CharrnnError, ConfigError, storage_error
-from charrnn.files import explained, make_folder, remove_tree, replace_file, write_bytes
+from charrnn.files import make_folder, remove_tree, replace_file, translate_os_errors, write_bytes
 from charrnn.model.version import ModelVersion
 from charrnn.runs.execute import score_partition
-from charrnn.runs.parts import Receipt, part_path, read_receipt, write_receipt
+from charrnn.runs.parts import PartReceipt, part_path, read_receipt, write_receipt
 from charrnn.runs.plan import RunPlan, staging_folder
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -92,7 +92,7 @@ class _Worker:
             return error
         return None
 
-    def score(self, index: int) -> Receipt | CharrnnError:
+    def score(self, index: int) -> PartReceipt | CharrnnError:
         """Score a partition into the workers' folder."""
         partition = self.plan.partitions[index]
         for path in {group.path for group in partition.groups}:
@@ -112,8 +112,8 @@ def score_partitions_on_ray(
     workers: int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
-    on_part: Callable[[Receipt], None] = lambda receipt: None,
-) -> list[Receipt]:
+    on_part: Callable[[PartReceipt], None] = lambda receipt: None,
+) -> list[PartReceipt]:
     """Score every partition of a plan on a Ray cluster; return the receipts in order.
 
     Joins the cluster that ``RAY_ADDRESS`` names, or one that runs on this machine; starts one of
@@ -168,7 +168,7 @@ def score_partitions_on_ray(
     return [done[partition.index] for partition in plan.partitions]
 
 
-def _receipts(ray: Any, job: _Job, todo: Sequence[int], workers: int) -> Iterator[Receipt]:
+def _receipts(ray: Any, job: _Job, todo: Sequence[int], workers: int) -> Iterator[PartReceipt]:
     """Yield receipts as parts are finished, in whatever order that is.
 
     A worker gets a partition when it has started and is free, so that no partition waits for a
@@ -247,11 +247,11 @@ def _answer(ray: Any, answered: Future[Any]) -> Any:
     return answer
 
 
-def _take(plan: RunPlan, folder: Path, receipt: Receipt) -> None:
+def _take(plan: RunPlan, folder: Path, receipt: PartReceipt) -> None:
     """Move a part that a worker has finished into the run, and record it."""
     part = part_path(staging_folder(folder, plan.fingerprint), receipt.index)
     taken = part_path(plan.staging, receipt.index)
-    with explained(taken):
+    with translate_os_errors(taken):
         make_folder(plan.staging)
         replace_file(part, taken)
     write_receipt(plan.staging, receipt)

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from charrnn.errors import StorageError
 from charrnn.model.network import CharRNN, NgramTable
-from charrnn.model.vocabulary import Counts, Encoded, Ids, batches, eight_from
+from charrnn.model.vocabulary import Counts, Encoded, Ids, batches, load_u64
 
 _BLOCK = 2**20  # names sorted together: more share more, and take more memory,
 _BLOCK_FLOATS = 2**25  # at most so many numbers as logits
@@ -88,7 +88,7 @@ class Engine:
         apart, chosen = chosen[alone], chosen[~alone]
         for batch in batches(encoded.lengths[apart], self._plain_size):
             yield from self._plain(encoded, apart[batch])
-        readings = [_Reading.of(encoded, d.backward) for d in self._directions]
+        readings = [_PrefixInput.of(encoded, d.backward) for d in self._directions]
         size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.label_count))
         for start in range(0, len(chosen), size):
             block = chosen[start : start + size]
@@ -199,7 +199,7 @@ class _Direction:
     def add_logits(
         self,
         logits: Tensor,
-        reading: _Reading,
+        reading: _PrefixInput,
         rows: Counts,
         batch_size: int,
         check: Callable[[], None],
@@ -210,7 +210,7 @@ class _Direction:
         symbols = min(_CHUNK_SYMBOLS, _CHUNK_SUMS // logits.shape[1])
         limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], symbols // mean)
         size = min(max(1, min(limits)), len(rows))
-        space = _Space.of(self, size)
+        space = _Workspace.of(self, size)
         for first in range(0, len(rows), size):
             check()
             chunk = order[first : first + size]
@@ -220,7 +220,7 @@ class _Direction:
                 found += _ngram_logits(trie, self.ngrams)
             logits.index_add_(0, torch.from_numpy(chunk[trie.names]), found)
 
-    def _walk(self, trie: _Trie, space: _Space) -> Tensor:
+    def _walk(self, trie: _Trie, space: _Workspace) -> Tensor:
         """Return the recurrence's logits of B names, ``(B, L)``, in the order of ``trie.names``."""
         V1, H, size = len(self.table), len(self.h2o), space.size
         space.addends[V1 + size] = 0  # the root is what lies above level 0
@@ -277,7 +277,7 @@ def _ngram_logits(trie: _Trie, weights: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Space:
+class _Workspace:
     """Buffers for the walk through tries of at most ``size`` names.
 
     Attributes:
@@ -298,7 +298,7 @@ class _Space:
     pairs: Tensor
 
     @classmethod
-    def of(cls, direction: _Direction, size: int) -> _Space:
+    def of(cls, direction: _Direction, size: int) -> _Workspace:
         """Return buffers that suit a direction."""
         table, S = direction.table, direction.state_size
         addends = table.new_empty(len(table) + 2 * size, table.shape[1])
@@ -338,7 +338,7 @@ class _Trie:
 
     @classmethod
     def of(cls, ids: Ids, lengths: Counts) -> _Trie:
-        """Build it for names in columns, as ``_Reading.columns`` gives them."""
+        """Build it for names in columns, as ``_PrefixInput.columns`` gives them."""
         T, B = ids.shape
         last = lengths - 1
         # A name shares the nodes of the name before it as far as the two agree; the steps from
@@ -379,7 +379,7 @@ class _Trie:
         return self.cells[-B:] % B
 
     def pairs(self, offset: int, size: int) -> Counts:
-        """Return the two rows of ``_Space.addends`` that each step sums up, int64 ``(M, 2)``: its
+        """Return the rows of ``_Workspace.addends`` that each step sums, int64 ``(M, 2)``: its
         symbol's, and its parent's behind the ``offset`` rows of symbols."""
         T = len(self.nodes)
         above = np.arange(1, T + 1) % 2 * size  # where the level above was put
@@ -428,7 +428,7 @@ def _agreeing(ids: Ids) -> Counts:
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _PrefixInput:
     """N names as one direction reads them: turned around or not, and with their boundaries.
 
     Attributes:
@@ -444,7 +444,7 @@ class _Reading:
     bits: int
 
     @classmethod
-    def of(cls, encoded: Encoded, backward: bool) -> _Reading:
+    def of(cls, encoded: Encoded, backward: bool) -> _PrefixInput:
         """Lay out all names of ``encoded``."""
         vocabulary, flat, starts = encoded.vocabulary, encoded.flat, encoded.starts
         edges = (vocabulary.begin, vocabulary.end)
@@ -508,7 +508,7 @@ class _Reading:
         uppermost, 0 behind a name's end; uint64 ``(B,)``."""
         lengths = self.lengths[rows]
         at = self.starts[rows] + np.minimum(start, lengths)
-        found = eight_from(self.flat, at, lengths - start).byteswap()
+        found = load_u64(self.flat, at, lengths - start).byteswap()
         for lane in (8, 16, 32):  # of two lanes side by side make one, twice as wide
             gap = np.uint64(lane - self.bits * lane // 8)
             right = found & np.uint64(_repeated((1 << lane) - 1, 2 * lane))

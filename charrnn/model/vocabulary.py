@@ -23,7 +23,7 @@ __all__ = [
     "Ids",
     "Vocabulary",
     "batches",
-    "eight_from",
+    "load_u64",
 ]
 
 import string
@@ -89,7 +89,7 @@ class Encoded:
         wide = np.zeros((len(lengths), longest + 8 + 2 * marks), np.uint8)  # PAD is 0
         for i in range(0, longest, 8):
             eight = np.ndarray(len(wide), "<u8", wide, marks + i, (wide.shape[1],))
-            eight[:] = eight_from(self.flat, starts + i, lengths - i)
+            eight[:] = load_u64(self.flat, starts + i, lengths - i)
         ids = wide[:, : max(1, longest + 2 * marks)]
         if not marks:
             return ids, lengths
@@ -98,7 +98,7 @@ class Encoded:
         return ids, lengths + 2
 
 
-def eight_from(flat: Ids, at: Counts, left: Counts) -> npt.NDArray[np.uint64]:
+def load_u64(flat: Ids, at: Counts, left: Counts) -> npt.NDArray[np.uint64]:
     """Return the eight bytes of ``flat`` from each of N places on, the first one lowest, uint64
     ``(N,)``; 0 for those that are not among the first ``left``. Eight bytes must be there."""
     words = np.ndarray(len(flat) - 7, "<u8", flat, strides=(1,))

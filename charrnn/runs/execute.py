@@ -16,7 +16,7 @@ import torch
 from charrnn.errors import ConfigError, StorageError
 from charrnn.monitoring.profile import profile_of_rows
 from charrnn.runs.parts import (
-    Receipt,
+    PartReceipt,
     count_values,
     part_path,
     read_receipt,
@@ -33,7 +33,7 @@ from charrnn.tables.row_groups import Partition, read_groups
 
 def score_partition(
     partition: Partition, plan: RunPlan, scorer: Scorer, options: ScoreOptions
-) -> Receipt:
+) -> PartReceipt:
     """Score one partition and write its part and receipt; a finished part is left alone."""
     done = read_receipt(plan, partition)
     if done is not None:
@@ -56,7 +56,7 @@ def score_partition(
     }
     scored = table[options.prefix + "language"].is_valid()
     confidence = pc.sum(pc.if_else(scored, table[options.prefix + "confidence"], 0.0)).as_py()
-    receipt = Receipt(
+    receipt = PartReceipt(
         index=partition.index,
         first_row=partition.first_row,
         rows=table.num_rows,
@@ -78,8 +78,8 @@ def score_partitions(
     options: ScoreOptions,
     *,
     workers: int,
-    on_part: Callable[[Receipt], None] = lambda receipt: None,
-) -> list[Receipt]:
+    on_part: Callable[[PartReceipt], None] = lambda receipt: None,
+) -> list[PartReceipt]:
     """Score every partition of a plan, ``workers`` at a time; return the receipts in order.
 
     Each worker reads, scores and writes a partition of its own, so that reading, computing and
@@ -90,14 +90,14 @@ def score_partitions(
     """
     if workers < 1:
         raise ConfigError(f"workers are {workers}; there must be at least 1")
-    receipts: dict[int, Receipt] = {}
+    receipts: dict[int, PartReceipt] = {}
     replicas, own = itertools.cycle(scorer.replicas()), threading.local()
 
     def start_worker() -> None:
         torch.set_num_threads(1)
         own.scorer = next(replicas)
 
-    def work(partition: Partition) -> Receipt:
+    def work(partition: Partition) -> PartReceipt:
         return score_partition(partition, plan, own.scorer, options)
 
     with ThreadPoolExecutor(workers, initializer=start_worker) as pool:

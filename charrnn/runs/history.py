@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Before", "drift_of", "run_before"]
+__all__ = ["PreviousRun", "drift_of", "run_before"]
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +20,7 @@ _RULES = ("transliterate", "max_length", "max_unknown")  # options that decide w
 
 
 @dataclass(frozen=True)
-class Before:
+class PreviousRun:
     """What is needed of an earlier run: its profile, the model and text options it was made with,
     the rows of its partitions, and in what it differed from the model."""
 
@@ -31,7 +31,7 @@ class Before:
     standing: list[str]
 
     @classmethod
-    def of(cls, name: str, manifest: Mapping[str, Any]) -> Before:
+    def of(cls, name: str, manifest: Mapping[str, Any]) -> PreviousRun:
         """Return it from a manifest; raise KeyError or TypeError where that has no profile."""
         return cls(
             name=name,
@@ -50,7 +50,7 @@ def drift_of(manifest: Mapping[str, Any], destination: Path, model: ModelVersion
         validation = softmax(model.calibration.logits, model.temperature)
     reference = reference_profile(model.facts, model.labels, validation)
     before = run_before(manifest, destination)
-    now = Before.of("", manifest)
+    now = PreviousRun.of("", manifest)
     same_rules = before is not None and before.rules == now.rules
     return drift(
         now.profile,
@@ -62,12 +62,12 @@ def drift_of(manifest: Mapping[str, Any], destination: Path, model: ModelVersion
     )
 
 
-def run_before(manifest: Mapping[str, Any], destination: Path) -> Before | None:
+def run_before(manifest: Mapping[str, Any], destination: Path) -> PreviousRun | None:
     """Return the newest run of other bytes of the same column that has a profile; None where there
     is none."""
     for run, found in newest_first(destination):
         with suppress(KeyError, TypeError, AttributeError):  # of the first schema, or damaged
             same_column = found["options"]["name_column"] == manifest["options"]["name_column"]
             if same_column and found["inputs"] != manifest["inputs"]:
-                return Before.of(run.name, found)
+                return PreviousRun.of(run.name, found)
     return None

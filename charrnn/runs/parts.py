@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
-    "Receipt",
+    "PartReceipt",
     "count_values",
     "parquet_options",
     "part_path",
@@ -29,7 +29,7 @@ from charrnn.tables.row_groups import Partition
 
 
 @dataclass(frozen=True)
-class Receipt:
+class PartReceipt:
     """What is known of one finished part; written beside it once the part is durable.
 
     ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
@@ -114,16 +114,16 @@ def part_path(folder: Path, index: int) -> Path:
     return folder / f"part-{index:05d}.parquet"
 
 
-def write_receipt(folder: Path, receipt: Receipt) -> None:
+def write_receipt(folder: Path, receipt: PartReceipt) -> None:
     """Record that a part is finished; the part itself must be durable by now."""
     write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(receipt)))
 
 
-def read_receipt(plan: RunPlan, partition: Partition) -> Receipt | None:
+def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:
     """Return the receipt of a part that is finished and unchanged since, or None: do it again."""
     try:
         document = json.loads(_receipt_path(plan.staging, partition.index).read_bytes())
-        receipt = Receipt(**document)
+        receipt = PartReceipt(**document)
         part = part_path(plan.staging, partition.index)
         whole = part.stat().st_size == receipt.size and sha256_of(part) == receipt.sha256
     except (OSError, ValueError, TypeError):

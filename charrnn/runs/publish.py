@@ -36,7 +36,7 @@ from charrnn.files import (
 )
 from charrnn.monitoring.profile import Profile, total
 from charrnn.runs.manifest import RUN_NAME, SCHEMA_VERSION, read_manifest
-from charrnn.runs.parts import Receipt, count_values, part_path
+from charrnn.runs.parts import PartReceipt, count_values, part_path
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.source import check_unchanged
 
@@ -75,7 +75,7 @@ def hold_destination(destination: Path, holder: str) -> Iterator[None]:
 
 
 def manifest_of(
-    plan: RunPlan, receipts: Sequence[Receipt], facts: Mapping[str, Any]
+    plan: RunPlan, receipts: Sequence[PartReceipt], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the manifest of a finished run. ``facts`` adds what only the caller knows: the time,
     durations, library versions, device.

@@ -171,8 +171,8 @@ class Structure:
         inside = _odd(quotes)
         edges = quotes | line_ends | _bits(window == self._delimiter)
         edges |= ~_below(len(piece), len(edges))  # whatever comes behind the piece
-        astray = (quotes & inside & ~_later(edges, first=True)) | (
-            quotes & ~inside & ~_sooner(edges, last=True)
+        astray = (quotes & inside & ~_shift_left(edges, first=True)) | (
+            quotes & ~inside & ~_shift_right(edges, last=True)
         )
         if astray.any():
             walked = self._walk(piece)
@@ -274,7 +274,7 @@ def _below(place: int, words: int) -> Bits:
     return bits
 
 
-def _later(bits: Bits, *, first: bool = False) -> Bits:
+def _shift_left(bits: Bits, *, first: bool = False) -> Bits:
     """Return bits moved to the next place; ``first`` comes in at the first one."""
     moved = bits << np.uint64(1)
     moved[1:] |= bits[:-1] >> np.uint64(63)
@@ -282,7 +282,7 @@ def _later(bits: Bits, *, first: bool = False) -> Bits:
     return moved
 
 
-def _sooner(bits: Bits, *, last: bool = False) -> Bits:
+def _shift_right(bits: Bits, *, last: bool = False) -> Bits:
     """Return bits moved to the place before; ``last`` comes in at the last one."""
     moved = bits >> np.uint64(1)
     moved[:-1] |= bits[1:] << np.uint64(63)
@@ -304,10 +304,10 @@ def _odd(marks: Bits) -> Bits:
 def _blank_lines(ends: Bits, returns: Bits | None) -> int:
     """Return how many records of a piece are an empty line, given the places of the line feeds
     that end a record, and those of carriage returns."""
-    before = _later(ends, first=True)  # a record begins here
+    before = _shift_left(ends, first=True)  # a record begins here
     blank = ends & before
     if returns is not None:
-        blank |= ends & _later(returns & before)
+        blank |= ends & _shift_left(returns & before)
     return _count(blank)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
-from charrnn.files import explained, make_folder, open_part, remove_file, replace_file
+from charrnn.files import make_folder, open_part, remove_file, replace_file, translate_os_errors
 
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -138,7 +138,7 @@ def fetch(
             time.sleep(wait * 2 ** (attempt - 1))
         try:
             _fetch_rest(url, partial, max_bytes, timeout, on_bytes)
-            with explained(target):
+            with translate_os_errors(target):
                 replace_file(partial, target)
             return target
         except urllib.error.HTTPError as error:
@@ -192,7 +192,7 @@ def _fetch_rest(
                 if size > max_bytes:
                     remove_file(partial)
                     raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
-                with explained(partial):
+                with translate_os_errors(partial):
                     file.write(chunk)
                 on_bytes(len(chunk))
     if total is not None and size != total:

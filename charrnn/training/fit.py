@@ -7,7 +7,7 @@ same bits as an uninterrupted one on the same machine and thread count.
 
 from __future__ import annotations
 
-__all__ = ["EpochRecord", "Fit", "Taught", "fit", "fitted_network"]
+__all__ = ["EpochRecord", "Fit", "SoftLabels", "fit", "fitted_network"]
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Taught:
+class SoftLabels:
     """Names with a teacher's probabilities, float32 ``(N, L)``, of which ``per_epoch`` are drawn
     anew for every epoch."""
 
@@ -172,7 +172,7 @@ def fit(
     examples: Examples,
     *,
     validation: Examples | None = None,
-    taught: Taught | None = None,
+    soft_labels: SoftLabels | None = None,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     identity: str = "",
@@ -184,7 +184,7 @@ def fit(
 
     Args:
         validation: examples that choose the epoch (``keep_best``) and are reported on.
-        taught: further examples, with a teacher's probabilities instead of a label.
+        soft_labels: further examples, with a teacher's probabilities instead of a label.
         checkpoint: file that is rewritten after every epoch; None keeps none.
         identity: what the checkpoint is of (data, recipe, protocol); a checkpoint of another
             identity is refused.
@@ -199,7 +199,7 @@ def fit(
     run = _Run(config, train, torch.device(device), build)
     if resume and checkpoint is not None and checkpoint.exists():
         run.load(checkpoint, identity)
-    data = _Data.of(vocabulary, examples, taught, config.label_count, torch.device(device))
+    data = _Data.of(vocabulary, examples, soft_labels, config.label_count, torch.device(device))
     held_out = vocabulary.encode(pa.array(validation.names)) if validation else None
     for epoch in range(len(run.history) + 1, train.epochs + 1):
         loss = _one_epoch(run, train, epoch, data)
@@ -251,25 +251,25 @@ class _Data:
         cls,
         vocabulary: Vocabulary,
         examples: Examples,
-        taught: Taught | None,
+        soft_labels: SoftLabels | None,
         label_count: int,
         device: torch.device,
     ) -> _Data:
         if not examples.names:
             raise DataError("there are no training examples")
-        names = examples.names + (taught.names if taught else [])
+        names = examples.names + (soft_labels.names if soft_labels else [])
         ids, lengths = vocabulary.encode(pa.array(names)).padded()
         targets = np.eye(label_count, dtype=np.float32)[examples.label_ids]
         shares = targets.mean(axis=0)
-        if taught:
-            targets = np.concatenate((targets, taught.probabilities))
+        if soft_labels:
+            targets = np.concatenate((targets, soft_labels.probabilities))
         return cls(
             ids=torch.from_numpy(ids).to(device),
             lengths=torch.from_numpy(np.maximum(lengths, 1)).to(device),
             targets=torch.from_numpy(targets).to(device),
             adjust=torch.from_numpy(np.log(np.maximum(shares, 1e-6))).to(device),
             base=len(examples.names),
-            drawn=taught.per_epoch if taught else 0,
+            drawn=soft_labels.per_epoch if soft_labels else 0,
         )
 
     def batches(self, train: TrainConfig) -> list[Tensor]:

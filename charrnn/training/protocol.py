@@ -29,7 +29,7 @@ from charrnn.model.network import CharRNN
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
-from charrnn.training.fit import EpochRecord, Fit, Taught, fit
+from charrnn.training.fit import EpochRecord, Fit, SoftLabels, fit
 from charrnn.training.metrics import Metrics, evaluate
 from charrnn.training.presets import PRESETS, Preset, with_seed
 from charrnn.training.synthetic import synthetic_names
@@ -100,7 +100,7 @@ def run_protocol(
     the protocol's own, for rotation.
     """
     split = split or split_of(corpus, protocol, preset.train.seed)
-    taught = None
+    soft_labels = None
     if preset.teacher:
         recipe = with_seed(PRESETS[preset.teacher], preset.train.seed)
         teacher = teacher or run_protocol(
@@ -113,7 +113,7 @@ def run_protocol(
             on_epoch=on_epoch,
             split=split,
         )
-        taught = _teach(teacher, recipe.vocabulary, preset, split.train)
+        soft_labels = _soft_labels(teacher, recipe.vocabulary, preset, split.train)
     identity = identity_of(corpus, preset, protocol)
     fitted = fit(
         preset.model_config(len(corpus.labels)),
@@ -121,7 +121,7 @@ def run_protocol(
         preset.vocabulary,
         split.train,
         validation=split.validation if split.validation.names else None,
-        taught=taught,
+        soft_labels=soft_labels,
         device=device,
         checkpoint=checkpoints / f"{identity[:16]}.safetensors" if checkpoints else None,
         identity=identity,
@@ -149,9 +149,9 @@ def run_protocol(
     )
 
 
-def _teach(
+def _soft_labels(
     teacher: ProtocolResult, vocabulary: Vocabulary, preset: Preset, train: Examples
-) -> Taught:
+) -> SoftLabels:
     """Return made-up names with the teacher's calibrated probabilities."""
     names = synthetic_names(
         [normalise(name) for name in train.names],
@@ -161,7 +161,7 @@ def _teach(
     )
     logits = logits_of(teacher.fit.network, vocabulary.encode(pa.array(names)))
     probabilities = softmax(logits, teacher.temperature).astype(np.float32)
-    return Taught(names, probabilities, preset.synthetic_per_epoch)
+    return SoftLabels(names, probabilities, preset.synthetic_per_epoch)
 
 
 def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:

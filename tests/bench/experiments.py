@@ -35,7 +35,7 @@ from charrnn.model.network import CharRNN, ModelConfig, NgramTable, to_stored
 from charrnn.model.normalise import normalise
 from charrnn.training.baselines import ngram_probabilities
 from charrnn.training.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
-from charrnn.training.fit import Taught, fit
+from charrnn.training.fit import SoftLabels, fit
 from charrnn.training.metrics import evaluate
 from charrnn.training.presets import PRESETS, Preset
 from charrnn.training.synthetic import synthetic_names
@@ -349,7 +349,7 @@ class Experiments:
                 preset.train,
                 preset.vocabulary,
                 variant.examples(self.corpus, split.train),
-                taught=self._taught(variant, split, seed),
+                soft_labels=self._taught(variant, split, seed),
                 build=variant.build,
                 checkpoint=checkpoint if variant.average_last else None,
                 on_epoch=keep if variant.average_last else lambda record: None,
@@ -360,11 +360,11 @@ class Experiments:
             network.load_state_dict(mean)
         return network
 
-    def _taught(self, variant: Variant, split: Split, seed: int) -> Taught | None:
+    def _taught(self, variant: Variant, split: Split, seed: int) -> SoftLabels | None:
         """Return further names with the plain default's calibrated probabilities."""
         if variant.taught == "out-of-fold":
             names = split.train.names
-            return Taught(names, out_of_fold(self.corpus, split.train), len(names) // 2)
+            return SoftLabels(names, out_of_fold(self.corpus, split.train), len(names) // 2)
         if not variant.taught:
             return None
         default, tiny = PRESETS["default"], PRESETS["tiny"]
@@ -378,7 +378,7 @@ class Experiments:
             seed,
         )
         probabilities = softmax(_logits(teacher, default, names), temperature)
-        return Taught(names, probabilities.astype(np.float32), tiny.synthetic_per_epoch)
+        return SoftLabels(names, probabilities.astype(np.float32), tiny.synthetic_per_epoch)
 
     # --- the table --------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from end_to_end import invented_names
 
 from charrnn.integrations.ray import score_partitions_on_ray
 from charrnn.runs.execute import score_partitions
-from charrnn.runs.parts import Receipt
+from charrnn.runs.parts import PartReceipt
 from charrnn.runs.plan import RunPlan, order_of, plan_run
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -46,7 +46,7 @@ def timed(plan: RunPlan, scorer: Scorer, workers: int) -> tuple[float, float, fl
     first part on."""
     started, seen = time.perf_counter(), list[tuple[float, int]]()
 
-    def note(receipt: Receipt) -> None:
+    def note(receipt: PartReceipt) -> None:
         seen.append((time.perf_counter() - started, receipt.rows))
 
     anew = replace(plan, destination=plan.destination / str(time.time_ns()))

@@ -50,8 +50,7 @@ MUTATIONS = [
     ),
     Mutation(
         "P1", "a file is written in its place", "charrnn/files.py",
-        "    temporary = _temporary_of(path)\n    with explained(path):\n        make_folder",
-        "    temporary = path\n    with explained(path):\n        make_folder",
+        "    temporary = _temporary_of(path)\n", "    temporary = path\n",
         "tests/test_files.py -k old_content_is_there",
     ),
     Mutation(

@@ -75,7 +75,7 @@ def test_progress_of_a_server_that_is_away_stops_nothing(
 def test_only_our_own_messages_are_shown(error: Exception, code: int, words: str) -> None:
     with pytest.raises(type(error)) as raised:
         raise error
-    shown = tracking.discreet(raised.value)
+    shown = tracking.redact(raised.value)
     assert shown.exit_code == code
     assert words in str(shown)
     assert "Canaryfault" not in str(shown)

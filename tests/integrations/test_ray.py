@@ -16,7 +16,7 @@ from charrnn.errors import CharrnnError, ConfigError, DataError, StorageError
 from charrnn.integrations import ray as ray_engine
 from charrnn.integrations.ray import _Worker, score_partitions_on_ray
 from charrnn.runs.execute import score_partitions
-from charrnn.runs.parts import Receipt, part_path
+from charrnn.runs.parts import PartReceipt, part_path
 from charrnn.runs.plan import RunPlan, order_of, plan_run
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.names import KEY_VARIABLE
@@ -78,7 +78,7 @@ def plan(names_table: pa.Table, scorer: Scorer, tmp_path: Path) -> RunPlan:
     return plan_run(order, tmp_path / "ray", OPTIONS.columns(scorer.version.labels))
 
 
-def locally(plan: RunPlan, scorer: Scorer, tmp_path: Path) -> tuple[list[Receipt], list[bytes]]:
+def locally(plan: RunPlan, scorer: Scorer, tmp_path: Path) -> tuple[list[PartReceipt], list[bytes]]:
     """Score the same plan with the local engine, elsewhere."""
     local = replace(plan, destination=tmp_path / "local")
     receipts = score_partitions(local, scorer, OPTIONS, workers=1)
@@ -135,7 +135,7 @@ def test_a_killed_actor_and_a_killed_node_cost_no_row(
     _, node = connected
     lost: list[str] = []
 
-    def lose(receipt: Receipt) -> None:
+    def lose(receipt: PartReceipt) -> None:
         if not lost:  # both actors have more to do
             victim = workers_of(os.getpid())[0]
             os.kill(victim, signal.SIGKILL)
@@ -187,7 +187,7 @@ def test_a_partition_that_kills_its_workers_is_given_up(
     connected: Any, plan: RunPlan, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Dying(_Worker):
-        def score(self, index: int) -> Receipt | CharrnnError:
+        def score(self, index: int) -> PartReceipt | CharrnnError:
             if index == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().score(index)

@@ -159,13 +159,13 @@ def test_names_are_sorted_by_their_first_characters(vocabulary: Vocabulary, back
         own = row[marks : length - marks]
         keys.append((own[::-1] if backward else own)[:16].tolist())
     rows = np.random.default_rng(1).permutation(len(keys))
-    order = inference._Reading.of(encoded, backward).sorted(rows)
+    order = inference._PrefixInput.of(encoded, backward).sorted(rows)
     assert [keys[i] for i in rows[order]] == sorted(keys)
 
 
 def test_a_trie_holds_every_prefix_once() -> None:
     encoded = encode(BARE, many_names(500))
-    reading = inference._Reading.of(encoded, False)
+    reading = inference._PrefixInput.of(encoded, False)
     rows = np.arange(500)
     trie = inference._Trie.of(*reading.columns(rows[reading.sorted(rows)]))
     ids, lengths = encoded.padded()

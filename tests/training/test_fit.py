@@ -22,7 +22,7 @@ from charrnn.training.corpus import Examples
 from charrnn.training.fit import (
     EpochRecord,
     Fit,
-    Taught,
+    SoftLabels,
     _Learner,
     _learning_rate,
     fit,
@@ -343,10 +343,12 @@ def test_names_of_one_symbol_have_no_next_character() -> None:
 
 def test_a_teachers_probabilities_are_learned_beside_the_labels() -> None:
     base = Examples(["Katoro", "Burgmann"], np.array([0, 1], np.int64))
-    taught = Taught(["Ovskev"] * 10, np.array([[0.1, 0.2, 0.3, 0.4]] * 10, np.float32), per_epoch=4)
+    soft_labels = SoftLabels(
+        ["Ovskev"] * 10, np.array([[0.1, 0.2, 0.3, 0.4]] * 10, np.float32), per_epoch=4
+    )
     config = ModelConfig(LATIN_VOCABULARY.size, 4, hidden_size=16)
     train = TrainConfig(epochs=150, batch_size=6, learning_rate=1e-2)
-    found = fit(config, train, LATIN_VOCABULARY, base, taught=taught)
+    found = fit(config, train, LATIN_VOCABULARY, base, soft_labels=soft_labels)
     names = pa.array(["Katoro", "Burgmann", "Ovskev"])
     probabilities = softmax(logits_of(found.network, LATIN_VOCABULARY.encode(names)))
     np.testing.assert_allclose(probabilities[2], [0.1, 0.2, 0.3, 0.4], atol=0.05)
@@ -356,7 +358,7 @@ def test_a_teachers_probabilities_are_learned_beside_the_labels() -> None:
 
 def test_a_fit_with_a_teacher_resumes_to_the_same_bits(tmp_path: Path) -> None:
     shares = np.full((12, 4), 0.25, np.float32)
-    options = {"taught": Taught([f"Ka{'ro' * i}" for i in range(12)], shares, per_epoch=5)}
+    options = {"soft_labels": SoftLabels([f"Ka{'ro' * i}" for i in range(12)], shares, per_epoch=5)}
     train = replace(TRAIN, by_length=True, logit_adjustment=0.2)
     expected = fit_small(train, **options)
     options["checkpoint"] = tmp_path / "checkpoint"
