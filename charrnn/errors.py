@@ -37,9 +37,20 @@ from collections.abc import Iterable
 
 
 class CharrnnError(Exception):
-    """Base of every error this package raises on purpose; the message is one readable line."""
+    """Base of every error this package raises on purpose; the message is one readable line.
+
+    Args:
+        message: object, finding, expectation and fix; no name and no cell.
+        option: the option that would change the outcome, as its field is called, such as
+            ``name_column``. Messages of the library name no command-line flag; whoever shows them
+            adds ``--name-column`` or the name of the form's field.
+    """
 
     exit_code = 70
+
+    def __init__(self, message: str, *, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class ConfigError(CharrnnError):
