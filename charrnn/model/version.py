@@ -56,6 +56,7 @@ from charrnn.files import (
     write_bytes,
     write_sums,
 )
+from charrnn.model.calibration import Floats, softmax
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.model.novelty import CharacterModel
 from charrnn.model.vocabulary import Vocabulary
@@ -143,6 +144,27 @@ class ModelVersion:
         network = blank_network(self.config)
         network.load_state_dict({n: t.clone() for n, t in self.weights.items()}, assign=True)
         return network.eval().to(device)
+
+    def required_calibration(self) -> Calibration:
+        """Return the calibration data.
+
+        Raises:
+            ModelError: this version has none.
+        """
+        if self.calibration is None:
+            raise ModelError(
+                f"model {self.name} has no calibration data, which this option needs; "
+                "train it again"
+            )
+        return self.calibration
+
+    def validation_probabilities(self) -> Floats:
+        """Return the calibrated probabilities of the M validation names, float64 ``(M, L)``.
+
+        Raises:
+            ModelError: this version has no calibration data.
+        """
+        return softmax(self.required_calibration().logits, self.temperature)
 
 
 def save_version(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charrnn.model.calibration import softmax
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import drift, large_measures
 from charrnn.monitoring.profile import Profile, reference_profile
@@ -47,7 +46,7 @@ def drift_of(manifest: Mapping[str, Any], destination: Path, model: ModelVersion
     run before it in ``destination``; see ``monitoring.drift``."""
     validation = None
     if model.calibration is not None:
-        validation = softmax(model.calibration.logits, model.temperature)
+        validation = model.validation_probabilities()
     reference = reference_profile(model.facts, model.labels, validation)
     before = run_before(manifest, destination)
     now = PreviousRun.of("", manifest)

@@ -27,12 +27,12 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from charrnn.errors import CharrnnError, ConfigError, DataError, ModelError
-from charrnn.model.calibration import conformal_threshold, softmax
+from charrnn.errors import CharrnnError, ConfigError, DataError
+from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
 from charrnn.model.novelty import name_hashes
 from charrnn.model.priors import PriorEstimate, corrected, correction, estimate_prior
-from charrnn.model.version import Calibration, ModelVersion, resolve
+from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import Encoded
 from charrnn.scoring.columns import Predictions, answer_columns
 from charrnn.scoring.options import REASONS, ScoreOptions
@@ -186,11 +186,10 @@ class Scorer:
         plain = replace(options, prior="train", probabilities=True, coverage_target=0.0)
         found = self.predict(distinct, plain)
         rows = codes.drop_null().to_numpy()
-        known = self._calibration()
         estimate = estimate_prior(
             found.probabilities[rows[found.reason[rows] == 0]].astype(np.float64),
-            softmax(known.logits, self.version.temperature),
-            known.label_ids,
+            self.version.validation_probabilities(),
+            self.version.required_calibration().label_ids,
             self.version.priors,
         )
         return replace(options, prior=estimate.shares), estimate
@@ -217,7 +216,7 @@ class Scorer:
                 # Only here is a GPU waited for, once for all batches.
                 target[np.concatenate(chosen)] = torch.cat(parts).cpu().numpy()
         if options.details:
-            known = self._calibration()
+            known = self.version.required_calibration()
             found.ambiguous = np.isin(name_hashes(encoded), known.ambiguous)
             found.unfamiliarity = known.characters.unfamiliarity(encoded)
         found.abstain_below(options.min_confidence)
@@ -248,14 +247,6 @@ class Scorer:
 
         return answer
 
-    def _calibration(self) -> Calibration:
-        if self.version.calibration is None:
-            raise ModelError(
-                f"model {self.version.name} has no calibration data, which this option needs; "
-                "train it again"
-            )
-        return self.version.calibration
-
     def _weights(self, options: ScoreOptions) -> Tensor | None:
         """Return what multiplies the probabilities of each label, float32 ``(L,)``."""
         if isinstance(options.prior, str):
@@ -267,15 +258,15 @@ class Scorer:
         """Return the smallest probability that is in a prediction set."""
         if not options.coverage_target:
             return torch.zeros((), device=self.device)
-        known = self._calibration()
-        probabilities = softmax(known.logits, self.version.temperature)
+        label_ids = self.version.required_calibration().label_ids
+        probabilities = self.version.validation_probabilities()
         importance = None
         if not isinstance(options.prior, str):
             shares = correction(options.prior, self.version.priors)
             probabilities = corrected(probabilities, shares)
-            importance = shares[known.label_ids]
+            importance = shares[label_ids]
         threshold = conformal_threshold(
-            probabilities, known.label_ids, options.coverage_target, importance
+            probabilities, label_ids, options.coverage_target, importance
         )
         return torch.tensor(threshold, dtype=torch.float32, device=self.device)
 

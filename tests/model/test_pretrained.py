@@ -75,7 +75,7 @@ def test_prediction_sets_cover_what_they_promise(
     version, probabilities, metrics = measured(model, test_fold)
     known = version.calibration
     assert known is not None
-    validation = softmax(known.logits, version.temperature)
+    validation = version.validation_probabilities()
     sets = prediction_sets(probabilities, conformal_threshold(validation, known.label_ids, target))
     covered = sets[np.arange(metrics.count), test_fold.label_ids].mean()
     # Both folds are samples: three standard errors of the difference of two shares.

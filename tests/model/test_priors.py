@@ -378,7 +378,7 @@ def test_real_tables_gain_where_shares_differ_and_lose_nothing_elsewhere(tmp_pat
     test = honest_split(load_corpus(tmp_path / "names.parquet")).test
     encoded = version.vocabulary.encode(pa.array(test.names))
     probabilities = softmax(logits_of(version.network(), encoded), version.temperature)
-    held_out = softmax(version.calibration.logits, version.temperature)
+    held_out = version.validation_probabilities()
 
     def change(rows: np.ndarray) -> float:
         estimate = estimate_prior(

@@ -15,7 +15,6 @@ from commands import CANARY, Command
 
 from charrnn.errors import DataError, DriftError
 from charrnn.files import json_bytes, write_sums
-from charrnn.model.calibration import softmax
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.monitoring.drift import (
     LIMITS,
@@ -306,7 +305,7 @@ def test_a_version_from_before_profiles_is_compared_by_its_answers_only(
     tiny_version: ModelVersion,
 ) -> None:
     assert tiny_version.calibration is not None
-    validation = softmax(tiny_version.calibration.logits, tiny_version.temperature)
+    validation = tiny_version.validation_probabilities()
     known = reference_profile({}, tiny_version.labels, validation)
     assert known is not None
     assert known.answered == len(validation)

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 
 from charrnn.errors import ConfigError, ModelError
-from charrnn.model.calibration import softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.version import ModelVersion, load_version
 from charrnn.scoring.options import ScoreOptions
@@ -77,7 +76,7 @@ def test_prediction_sets_cover_the_validation_names(scorer: Scorer) -> None:
     """The names they were fitted on: the share is right to one name."""
     known = scorer.version.calibration
     assert known is not None
-    p = softmax(known.logits, scorer.version.temperature)
+    p = scorer.version.validation_probabilities()
     threshold = float(scorer._set_threshold(ScoreOptions(coverage_target=0.8)))
     covered = (p[np.arange(len(p)), known.label_ids] >= threshold).mean()
     assert 0.8 <= covered <= 0.8 + 2 / len(p)
