@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from charrnn.errors import BusyError, ConfigError, DataError, storage_error
 from charrnn.runs.manifest import read_manifest
+from charrnn.runs.parts import read_part_batches
 from charrnn.tables.columns import is_text
 
 RUN_COLUMN = "charrnn_run"  # which run a row of the table came from
@@ -106,12 +107,13 @@ class _Rows:
         for part in self.manifest["parts"]:
             path = self.run / part["name"]
             try:
-                with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                    for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                        rows += batch.num_rows
-                        yield self._converted(batch)
-            except (pa.ArrowException, OSError) as error:
-                self._fail(f"{path} is damaged, or has a value that Delta cannot hold", error)
+                for batch in read_part_batches(path, _BATCH_ROWS):
+                    rows += batch.num_rows
+                    yield self._converted(batch)
+            except DataError as error:
+                self._fail(str(error), error)
+            except pa.ArrowException as error:
+                self._fail(f"{path} has a value that Delta cannot hold", error)
         if rows != self.manifest["rows"]:
             self._fail(f"{self.run} has {rows:,} rows, its manifest {self.manifest['rows']:,}")
 

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
 from charrnn.files import writing_parquet, writing_to
 from charrnn.runs.manifest import read_manifest
+from charrnn.runs.parts import read_part
 from charrnn.tables.columns import as_large_string, is_text
 
 # What a spreadsheet may run as a formula: a cell, or a line inside one, that starts with one of
@@ -54,7 +54,7 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
     with ExitStack() as started:
         writer: Any = None
         for part in read_manifest(run)["parts"]:
-            table = _read_part(run / part["name"])
+            table = read_part(run / part["name"])
             check_exportable(table.schema, path)
             if csv:
                 table = _plain(table)
@@ -92,14 +92,6 @@ def escape_formulas(table: pa.Table) -> tuple[pa.Table, int]:
             escaped += changed
     names = pc.replace_substring_regex(pa.array(table.column_names, pa.string()), _LEAD, r"'\1")
     return table.rename_columns(names.to_pylist()), escaped
-
-
-def _read_part(path: Path) -> pa.Table:
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        return file.read().replace_schema_metadata(None)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged; score the input again with --force") from error
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -7,13 +7,16 @@ __all__ = [
     "count_values",
     "parquet_options",
     "part_path",
+    "read_part",
+    "read_part_batches",
     "read_receipt",
     "write_part",
     "write_receipt",
 ]
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from charrnn.errors import StorageError
+from charrnn.errors import DataError, StorageError
 from charrnn.files import json_bytes, sha256_of, write_bytes, writing_to
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.row_groups import Partition
@@ -112,6 +115,33 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 def part_path(folder: Path, index: int) -> Path:
     """Return the path of a part."""
     return folder / f"part-{index:05d}.parquet"
+
+
+def read_part(path: Path) -> pa.Table:
+    """Read all rows and columns of a part, page checksums verified; footer metadata is dropped.
+
+    Raises:
+        DataError: the part is missing or damaged.
+    """
+    with _open_part(path) as file:
+        return file.read().replace_schema_metadata(None)
+
+
+def read_part_batches(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a part in batches of at most ``batch_rows``; raises as ``read_part``."""
+    with _open_part(path) as file:
+        yield from file.iter_batches(batch_size=batch_rows)
+
+
+@contextmanager
+def _open_part(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} is damaged; restore it, or score the input again", option="force"
+        ) from error
 
 
 def write_receipt(folder: Path, receipt: PartReceipt) -> None:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
 from charrnn.files import check_sums, sha256_of
 from charrnn.monitoring.profile import CONFIDENCE_BINS, confidence_histogram
 from charrnn.runs.manifest import read_manifest
-from charrnn.runs.parts import count_values
+from charrnn.runs.parts import count_values, read_part
 from charrnn.tables.columns import as_large_string
 
 
@@ -61,16 +59,12 @@ def _recount(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     confidences = np.zeros(CONFIDENCE_BINS, np.int64)
     rows = distinct = 0
     for part in manifest["parts"]:
-        try:
-            file = pq.ParquetFile(run / part["name"], page_checksum_verification=True)
-            table = file.read()  # all columns, to verify all pages
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{run / part['name']} is damaged; score the input again") from error
         path = run / part["name"]
+        table = read_part(path)  # all columns, to verify all pages
         if path.stat().st_size != part["size"] or sha256_of(path) != part["sha256"]:
             raise DataError(f"{path} is not the file its manifest describes")
         if table.num_rows != part["rows"] or part["first_row"] != rows:
-            raise DataError(f"{run / part['name']} does not hold the rows its manifest says")
+            raise DataError(f"{path} does not hold the rows its manifest says")
         rows += table.num_rows
         for name, counter in counts.items():
             counter.update(count_values(table[options["prefix"] + name]))
