@@ -19,10 +19,16 @@ faults:
 mutations:
 	$(PYTHON) tests/faults/mutations.py
 
-# Hashes of everything that CI installs, of every platform; torch comes as its own build.
+# torch and what its CUDA build needs: installed by version, as the build that suits the machine.
+TORCH = torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-, cublas \
+  cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse \
+  cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
+
+# Hashes of everything else that CI installs, of every platform.
 lock:
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --constraint constraints.txt --extra dev --no-emit-package torch pyproject.toml -o requirements.lock
+	  --constraint constraints.txt --extra dev $(addprefix --no-emit-package ,$(TORCH)) \
+	  pyproject.toml -o requirements.lock
 
 # Known vulnerabilities of what is locked; needs the network.
 audit:

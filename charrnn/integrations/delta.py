@@ -45,7 +45,9 @@ def append_run(run: Path, uri: str) -> bool:
     try:
         import deltalake
     except ImportError:
-        raise ConfigError("Delta Lake is not installed; pip install 'charrnn[delta]'") from None
+        raise ConfigError(
+            "Delta Lake is not installed; pip install 'charrnn-names[delta]'"
+        ) from None
     manifest = read_manifest(run)
     application = f"charrnn-{manifest['fingerprint']}"
     schema = _delta_schema(run, manifest)

@@ -45,7 +45,7 @@ def register_version(root: Path, reference: str, uri: str, *, name: str = "charr
     try:
         from mlflow import MlflowClient
     except ImportError:
-        raise ConfigError("MLflow is not installed; pip install 'charrnn[mlflow]'") from None
+        raise ConfigError("MLflow is not installed; pip install 'charrnn-names[mlflow]'") from None
     version = resolve(reference, root)
     with _reaching(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -184,7 +184,7 @@ def _open(uri: str) -> tuple[Any, str]:
         store, path = url_to_fs(uri, use_listings_cache=False)
     except ImportError:
         raise ConfigError(
-            f"{scheme}:// needs another package; pip install 'charrnn[{_EXTRAS[scheme]}]'"
+            f"{scheme}:// needs another package; pip install 'charrnn-names[{_EXTRAS[scheme]}]'"
         ) from None
     return store, path.rstrip("/")
 

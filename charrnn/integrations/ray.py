@@ -263,7 +263,7 @@ def _cluster() -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise ConfigError("Ray is not installed; pip install 'charrnn[ray]'") from None
+        raise ConfigError("Ray is not installed; pip install 'charrnn-names[ray]'") from None
     if ray.is_initialized():
         yield ray
         return

@@ -19,7 +19,9 @@ from charrnn.integrations.delta import RUN_COLUMN, append_run
 from charrnn.runs.manifest import read_manifest
 from flows.score import score
 
-deltalake = pytest.importorskip("deltalake", reason="the extra charrnn[delta] is not installed")
+deltalake = pytest.importorskip(
+    "deltalake", reason="the extra charrnn-names[delta] is not installed"
+)
 
 Run = Callable[..., Path]
 

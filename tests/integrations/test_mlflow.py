@@ -13,7 +13,7 @@ from charrnn.integrations.mlflow import register_version
 from charrnn.model.version import ModelVersion, load_version, save_version, set_alias
 from flows.train import train
 
-pytest.importorskip("mlflow", reason="the extra charrnn[mlflow] is not installed")
+pytest.importorskip("mlflow", reason="the extra charrnn-names[mlflow] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its database's library
 
 FACTS = {

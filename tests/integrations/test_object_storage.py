@@ -42,7 +42,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An S3 server on this machine; returns its address."""
-    pytest.importorskip("s3fs", reason="the extra charrnn[s3] is not installed")
+    pytest.importorskip("s3fs", reason="the extra charrnn-names[s3] is not installed")
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     running = moto.ThreadedMotoServer(port=0, verbose=False)
     running.start()
@@ -324,5 +324,5 @@ def test_a_name_with_dots_does_not_leave_the_folder() -> None:
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(ConfigError, match=r"pip install 'charrnn\[gcs\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'charrnn-names\[gcs\]'"):
         fetch("gs://bucket/people.parquet", Path("out"))

@@ -38,7 +38,7 @@ def scorer(models: Path) -> Scorer:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster on this machine that processes can join and leave."""
-    pytest.importorskip("ray", reason="the extra charrnn[ray] is not installed")
+    pytest.importorskip("ray", reason="the extra charrnn-names[ray] is not installed")
     from ray.cluster_utils import Cluster
 
     found = Cluster(
@@ -201,7 +201,7 @@ def test_a_partition_that_kills_its_workers_is_given_up(
 def test_a_cluster_that_cannot_be_reached_is_one_line(
     plan: RunPlan, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray = pytest.importorskip("ray", reason="the extra charrnn[ray] is not installed")
+    ray = pytest.importorskip("ray", reason="the extra charrnn-names[ray] is not installed")
 
     def fail(**_: Any) -> None:
         raise ConnectionError("nobody there\nand a second line")
