@@ -34,15 +34,11 @@ def fit_protocol(
     resume: bool,
 ) -> "ProtocolResult":
     """Fit one network, keeping a checkpoint per epoch, and measure it."""
-    from charrnn.training.presets import PRESETS
     from charrnn.training.protocol import run_protocol
 
-    epochs = preset.train.epochs
-    if preset.teacher:
-        epochs += PRESETS[preset.teacher].train.epochs
     with (
         device_slot(device.partition(":")[0]),
-        progress(f"{protocol} seed {preset.train.seed}", epochs, "epochs") as advance,
+        progress(f"{protocol} seed {preset.train.seed}", preset.all_epochs, "epochs") as advance,
     ):
         return run_protocol(
             corpus,
@@ -107,13 +103,13 @@ def train(
         device: auto, cpu, cuda or cuda:N.
         seed: of the version's weights, and the first of the seed protocol's.
         seeds: how many runs of the seed protocol to do; 0 leaves it out.
-        epochs: instead of the preset's.
+        epochs: instead of the preset's, and instead of its teacher's.
         batch_size: instead of the preset's.
         learning_rate: instead of the preset's.
         baselines: also measure the majority label and character n-grams.
         resume: go on from the checkpoints of an interrupted training of the same data and recipe.
         promote: let champion point at the new version: gate (unless it is worse on the test
-            fold), always or never.
+            fold or was measured on other data), always or never.
         mlflow: an MLflow tracking server (URI) at which to log and register the version as well.
 
     Returns:

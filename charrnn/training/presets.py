@@ -85,75 +85,85 @@ class Preset:
     vocabulary: Vocabulary
     train: TrainConfig
     model: dict[str, Any] = field(default_factory=dict)
-    teacher: str = ""
+    teacher: Preset | None = None
     synthetic: int = 0
     synthetic_per_epoch: int = 0
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of a whole fit, those of the teacher included."""
+        return self.train.epochs + (self.teacher.all_epochs if self.teacher else 0)
 
     def model_config(self, label_count: int) -> ModelConfig:
         """Return the architecture for ``label_count`` labels."""
         return ModelConfig(self.vocabulary.size, label_count, **self.model)
 
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        # The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.
-        Preset("seed", SEED_VOCABULARY, TrainConfig()),
-        # Wide and deep: the seed's recurrence, twice as wide, and the n-grams' linear model in one
-        # network. The second task lets the width pay; a GRU or a second direction adds nothing
-        # that can be measured, at several times the cost (docs/experiments.md).
-        Preset(
-            "default",
-            LATIN_VOCABULARY,
-            TrainConfig(
-                epochs=12,
-                batch_size=128,
-                learning_rate=4e-3,
-                weight_decay=0.03,
-                schedule="one_cycle",
-                clip_norm=1.0,
-                beta2=0.99,
-                logit_adjustment=0.2,
-                next_character=0.3,
-                by_length=True,
-            ),
-            {
-                "hidden_size": 256,
-                "embedding_size": 64,
-                "ngram_buckets": 2**17,
-                "dropout": 0.5,
-                "input_dropout": 0.2,
-                "ngram_dropout": 0.1,
-            },
-        ),
-        # The seed's network, fastest to score, taught by the default.
-        Preset(
-            "tiny",
-            LATIN_VOCABULARY,
-            TrainConfig(
-                epochs=30,
-                batch_size=128,
-                learning_rate=4e-3,
-                weight_decay=0.03,
-                schedule="one_cycle",
-                clip_norm=1.0,
-                beta2=0.99,
-                by_length=True,
-            ),
-            teacher="default",
-            synthetic=120_000,
-            synthetic_per_epoch=24_000,
-        ),
-    )
-}
+# The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.
+_SEED = Preset("seed", SEED_VOCABULARY, TrainConfig())
+
+# Wide and deep: the seed's recurrence, twice as wide, plus a linear model of n-grams in one
+# network. The auxiliary loss lets the width pay; a GRU or a second direction adds nothing
+# measurable, at several times the cost (docs/experiments.md).
+_DEFAULT = Preset(
+    "default",
+    LATIN_VOCABULARY,
+    TrainConfig(
+        epochs=12,
+        batch_size=128,
+        learning_rate=4e-3,
+        weight_decay=0.03,
+        schedule="one_cycle",
+        clip_norm=1.0,
+        beta2=0.99,
+        logit_adjustment=0.2,
+        next_character=0.3,
+        by_length=True,
+    ),
+    {
+        "hidden_size": 256,
+        "embedding_size": 64,
+        "ngram_buckets": 2**17,
+        "dropout": 0.5,
+        "input_dropout": 0.2,
+        "ngram_dropout": 0.1,
+    },
+)
+
+# The seed's network, fastest to score, with soft labels of the default.
+_TINY = Preset(
+    "tiny",
+    LATIN_VOCABULARY,
+    TrainConfig(
+        epochs=30,
+        batch_size=128,
+        learning_rate=4e-3,
+        weight_decay=0.03,
+        schedule="one_cycle",
+        clip_norm=1.0,
+        beta2=0.99,
+        by_length=True,
+    ),
+    teacher=_DEFAULT,
+    synthetic=120_000,
+    synthetic_per_epoch=24_000,
+)
+
+PRESETS = {preset.name: preset for preset in (_SEED, _DEFAULT, _TINY)}
 
 
 def with_overrides(preset: Preset, **changes: Any) -> Preset:
-    """Return the preset with some ``TrainConfig`` fields replaced; None leaves a field alone."""
-    kept = {name: value for name, value in changes.items() if value is not None}
-    return replace(preset, train=replace(preset.train, **kept))
+    """Return the preset with some ``TrainConfig`` fields replaced; None leaves a field alone.
+
+    ``epochs`` and ``seed`` apply to the teacher as well. Batch size and learning rate do not: the
+    teacher has another architecture, for which its own were chosen.
+    """
+    replaced = {name: value for name, value in changes.items() if value is not None}
+    shared = {name: replaced[name] for name in ("epochs", "seed") if name in replaced}
+    teacher = preset.teacher and with_overrides(preset.teacher, **shared)
+    return replace(preset, train=replace(preset.train, **replaced), teacher=teacher)
 
 
 def with_seed(preset: Preset, seed: int) -> Preset:
-    """Return the preset with another seed."""
-    return replace(preset, train=replace(preset.train, seed=seed))
+    """Return the preset, and its teacher, with another seed."""
+    return with_overrides(preset, seed=seed)

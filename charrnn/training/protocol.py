@@ -31,7 +31,7 @@ from charrnn.model.vocabulary import Vocabulary
 from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
 from charrnn.training.fit import EpochRecord, Fit, SoftLabels, fit
 from charrnn.training.metrics import Metrics, evaluate
-from charrnn.training.presets import PRESETS, Preset, with_seed
+from charrnn.training.presets import Preset
 from charrnn.training.synthetic import synthetic_names
 
 Protocol = Literal["honest", "seed"]
@@ -94,18 +94,17 @@ def run_protocol(
 ) -> ProtocolResult:
     """Fit ``preset`` under a protocol (its seed is ``preset.train.seed``) and measure it.
 
-    A preset with a teacher fits that first, on the same split with the same seed, unless a
-    ``teacher`` is given. ``checkpoints`` is a folder with one file per fit; see ``training.fit``
+    A preset with a teacher fits that first, on the same split, unless a fitted ``teacher`` is
+    given. ``checkpoints`` is a folder with one file per fit; see ``training.fit``
     for ``resume``. ``on_epoch`` is called for the epochs of the teacher, too. ``split`` replaces
     the protocol's own, for rotation.
     """
     split = split or split_of(corpus, protocol, preset.train.seed)
     soft_labels = None
     if preset.teacher:
-        recipe = with_seed(PRESETS[preset.teacher], preset.train.seed)
         teacher = teacher or run_protocol(
             corpus,
-            recipe,
+            preset.teacher,
             protocol,
             device=device,
             checkpoints=checkpoints,
@@ -113,7 +112,7 @@ def run_protocol(
             on_epoch=on_epoch,
             split=split,
         )
-        soft_labels = _soft_labels(teacher, recipe.vocabulary, preset, split.train)
+        soft_labels = _soft_labels(teacher, preset.teacher.vocabulary, preset, split.train)
     identity = identity_of(corpus, preset, protocol)
     fitted = fit(
         preset.model_config(len(corpus.labels)),
@@ -171,11 +170,7 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
         "protocol": protocol,
         "model": preset.model,
         "taught": [preset.synthetic, preset.synthetic_per_epoch],
-        "teacher": (
-            identity_of(corpus, with_seed(PRESETS[preset.teacher], preset.train.seed), protocol)
-            if preset.teacher
-            else ""
-        ),
+        "teacher": identity_of(corpus, preset.teacher, protocol) if preset.teacher else "",
         "train": asdict(preset.train),
         "vocabulary": preset.vocabulary.to_json(),
     }

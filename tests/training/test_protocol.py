@@ -184,6 +184,29 @@ def test_with_seed_changes_the_seed_only() -> None:
     assert with_seed(with_seed(SMALL, 6), 5) == SMALL
 
 
+def test_overridden_epochs_apply_to_the_teacher_and_to_the_identity_of_checkpoints(
+    corpus: Corpus,
+) -> None:
+    tiny = with_overrides(PRESETS["tiny"], epochs=2, batch_size=64, seed=3)
+    assert tiny.teacher == with_overrides(PRESETS["default"], epochs=2, seed=3)
+    assert tiny.all_epochs == 4
+    longer_teacher = replace(tiny, teacher=with_overrides(PRESETS["default"], epochs=3, seed=3))
+    one, other = (identity_of(corpus, preset, "honest") for preset in (tiny, longer_teacher))
+    assert one != other
+
+
+def test_a_teacher_is_fitted_for_the_overridden_epochs(corpus: Corpus) -> None:
+    preset = replace(SMALL, teacher=SMALL, synthetic=40, synthetic_per_epoch=20)
+    epochs: list[int] = []
+    run_protocol(
+        corpus,
+        with_overrides(preset, epochs=2),
+        "honest",
+        on_epoch=lambda record: epochs.append(record.epoch),
+    )
+    assert epochs == [1, 2, 1, 2]
+
+
 def test_baselines_are_measured_on_the_same_test_names(corpus: Corpus) -> None:
     found = baselines(corpus, "honest", 0)
     majority, ngrams = found["majority label"], found["char 1-5-grams + logistic regression"]
