@@ -28,12 +28,13 @@ DATA = Path("data/names.parquet")
 def promote_version(
     version: str = "candidate", *, models: str = "outputs/models", force: bool = False
 ) -> bool:
-    """Point the alias champion at a version, unless it is worse than the present champion.
+    """Point the alias champion at a version, unless it is worse than the present champion, or the
+    two were measured on different data.
 
     Args:
         version: a version or an alias, such as candidate.
         models: folder of the model versions.
-        force: promote it even if it is worse.
+        force: promote it in spite of that.
 
     Returns:
         Whether it is the champion now.
@@ -46,7 +47,7 @@ def promote_version(
     champion = aliases(root).get("champion")
     problems = promotion_problems(candidate, resolve(champion, root)) if champion else []
     if problems and not force:
-        say(f"not promoted: {candidate.name} is worse than {champion}: {'; '.join(problems)}")
+        say(f"not promoted: {candidate.name} may not replace {champion}: {'; '.join(problems)}")
         say(f"(python flows/train.py compare {champion} {candidate.name}; --force promotes it)")
         return False
     set_alias(root, "champion", candidate.name)

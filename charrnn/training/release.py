@@ -131,13 +131,16 @@ def _report_data(
 
 
 def promotion_problems(candidate: ModelVersion, champion: ModelVersion) -> list[str]:
-    """Return why ``candidate`` should not replace ``champion``: what is worse on the frozen test
-    fold. Empty when nothing is, or when the two were measured on different data."""
-    if candidate.facts["data_digest"] != champion.facts["data_digest"]:
-        return []
-    ours, theirs = (v.facts["metrics"]["honest"]["test"] for v in (candidate, champion))
-    worse = []
-    for metric, sign in (("accuracy", 1), ("macro_f1", 1), ("ece", -1)):
-        if sign * ours[metric] < sign * theirs[metric]:
-            worse.append(f"{metric} {ours[metric]:.4f} against {theirs[metric]:.4f}")
-    return worse
+    """Return why ``candidate`` must not replace ``champion``: metrics of the honest test fold that
+    are worse, or that the two were measured on different data. Empty where it may."""
+    digest, champion_digest = (v.facts["data_digest"] for v in (candidate, champion))
+    if digest != champion_digest:
+        return [
+            f"measured on different data: data digest {digest[:12]} against {champion_digest[:12]}"
+        ]
+    test, champion_test = (v.facts["metrics"]["honest"]["test"] for v in (candidate, champion))
+    return [
+        f"{metric} {test[metric]:.4f} against {champion_test[metric]:.4f}"
+        for metric, sign in (("accuracy", 1), ("macro_f1", 1), ("ece", -1))
+        if sign * test[metric] < sign * champion_test[metric]
+    ]

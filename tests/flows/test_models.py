@@ -95,7 +95,7 @@ def test_compare_pairs_two_versions_and_shows_flips(say: Say) -> None:
 
 
 def test_promote_refuses_a_worse_version_unless_forced_and_rollback_undoes_it(say: Say) -> None:
-    assert "not promoted: v0002 is worse than v0001: accuracy" in say("promote")
+    assert "not promoted: v0002 may not replace v0001: accuracy" in say("promote")
     assert models()["champion"] == "v0001"
     assert "v0002 (was v0001)" in say("promote", "--force")
     assert models()["champion"] == "v0002"

@@ -320,11 +320,14 @@ def measured(data: str = "same", **metrics: float) -> ModelVersion:
             ],
         ),
         (measured(accuracy=0.9, ece=0.06), ["ece 0.0600 against 0.0500"]),
-        (measured("other", accuracy=0.1), []),
+        (
+            measured("other", accuracy=0.9),
+            ["measured on different data: data digest other against same"],
+        ),
     ],
     ids=["equal", "better", "accuracy", "F1", "calibration", "all", "mixed", "other data"],
 )
-def test_promotion_problems_are_what_got_worse(
+def test_promotion_problems_are_what_got_worse_or_cannot_be_compared(
     candidate: ModelVersion, problems: list[str]
 ) -> None:
     assert promotion_problems(candidate, measured()) == problems
