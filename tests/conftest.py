@@ -2,15 +2,15 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from calibrations import calibration_of
 from commands import Command, commands_of
 from recording import (  # noqa: F401
     proof,
@@ -19,10 +19,10 @@ from recording import (  # noqa: F401
     pytest_sessionfinish,
 )
 
-from charrnn.model.engine import logits_of
+from charrnn.model.calibration import softmax
 from charrnn.model.network import CharRNN
-from charrnn.model.novelty import CharacterModel, name_hashes
-from charrnn.model.version import Calibration, ModelVersion, save_version
+from charrnn.model.version import ModelVersion, save_version
+from charrnn.monitoring.profile import validation_profile
 from charrnn.training.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
 from charrnn.training.presets import PRESETS, with_overrides
 from flows import score as score_flow
@@ -65,27 +65,30 @@ def corpus(corpus_path: Path) -> Corpus:
 def tiny_version() -> ModelVersion:
     """An untrained, narrow model of four labels: fast, and good enough for plumbing."""
     preset = with_overrides(PRESETS["default"], seed=1)
+    labels, temperature = ("Alpha", "Beta", "Delta", "Gamma"), 0.2
     config = replace(preset.model_config(4), hidden_size=128)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network = CharRNN(config)
     names = [a + b for s in SYLLABLES.values() for a in s for b in s]
+    calibration = calibration_of(network, preset.vocabulary, names, ambiguous=["Katoro"])
     encoded = preset.vocabulary.encode(pa.array(names))
-    logits = logits_of(network.eval(), encoded)
+    profile = validation_profile(
+        labels, softmax(calibration.logits, temperature), encoded.lengths, encoded.unknown
+    )
     return ModelVersion(
         config=config,
         vocabulary=preset.vocabulary,
         weights=dict(network.state_dict()),
-        labels=("Alpha", "Beta", "Delta", "Gamma"),
-        temperature=0.2,
+        labels=labels,
+        temperature=temperature,
         priors=(0.4, 0.3, 0.1, 0.2),
-        calibration=Calibration(
-            logits=logits,
-            label_ids=logits.argmax(axis=1),
-            characters=CharacterModel.fit(encoded, encoded),
-            ambiguous=np.sort(name_hashes(preset.vocabulary.encode(pa.array(["Katoro"])))),
-        ),
-        facts={"metrics": {"honest": {"test": {}}}, "data_digest": "none"},
+        calibration=calibration,
+        facts={
+            "metrics": {"honest": {"test": {}}},
+            "data_digest": "none",
+            "profile": asdict(profile),
+        },
     )
 
 

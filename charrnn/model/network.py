@@ -319,24 +319,24 @@ def to_stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Return the state dict, float32, that ``to_stored`` was given, but for its rounding. A table
-    stored whole, as formats 1 and 2 did, stays whole.
+    """Return the state dict in float32: the inverse of ``to_stored`` but for its rounding.
 
     Raises:
-        ValueError: the stored rows are not rows of the table.
+        ValueError: ``ngrams.rows`` does not number the rows of ``ngrams.weight`` in the table.
     """
-    stored = dict(stored)
-    rows = stored.pop("ngrams.rows", None)
-    if rows is not None:
-        B, L = config.ngram_buckets, config.label_count
-        kept = stored.get("ngrams.weight", torch.zeros(0))
-        if kept.shape != (*rows.shape, L) or not ((rows >= 0) & (rows < B)).all():
-            raise ValueError(f"ngrams.rows are not rows of a table of {B}")
-        table = stored["ngrams.weight"] = torch.zeros(B, L)
-        for first in range(0, len(rows), 2**14):  # with many labels it is large: no second copy
-            some = slice(first, first + 2**14)
-            table[rows[some].long()] = kept[some].float()
-    return {name: tensor.float() for name, tensor in stored.items()}
+    sparse = {"ngrams.weight", "ngrams.rows"}
+    weights = {name: tensor.float() for name, tensor in stored.items() if name not in sparse}
+    if sparse & stored.keys():
+        buckets, labels = config.ngram_buckets, config.label_count
+        values = stored.get("ngrams.weight", torch.zeros(0))
+        rows = stored.get("ngrams.rows", torch.zeros(0)).long()
+        if values.shape != (*rows.shape, labels) or not ((rows >= 0) & (rows < buckets)).all():
+            raise ValueError(f"ngrams.rows are not rows of a table of {buckets}")
+        table = weights["ngrams.weight"] = torch.zeros(buckets, labels)
+        for first in range(0, len(rows), 2**14):  # in parts: with many labels a copy is large
+            part = slice(first, first + 2**14)
+            table[rows[part]] = values[part].float()
+    return weights
 
 
 def blank_network(config: ModelConfig) -> CharRNN:

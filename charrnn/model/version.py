@@ -61,8 +61,7 @@ from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stor
 from charrnn.model.novelty import CharacterModel
 from charrnn.model.vocabulary import Vocabulary
 
-# 1 had no calibration.safetensors, 2 held n-gram tables whole; both are still read.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 1  # of a version's files; raise it with every change an older reader cannot read
 PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
 
 _PACKAGED = Path(__file__).with_name("pretrained")
@@ -122,7 +121,7 @@ class ModelVersion:
         labels: L label names, in the order of the logits.
         temperature: divides the logits before the softmax; above 0.
         priors: L label shares of the training examples.
-        calibration: None only in versions of format 1.
+        calibration: what the validation names say about the network.
         facts: plain JSON about how it was made: preset, seed, data digest, metrics, libraries.
         name: ``v0007``, or ``pretrained``; empty before it is saved.
         digest: SHA-256 that stands for every byte of the version; empty before it is saved.
@@ -134,7 +133,7 @@ class ModelVersion:
     labels: tuple[str, ...]
     temperature: float
     priors: tuple[float, ...]
-    calibration: Calibration | None = field(default=None, repr=False)
+    calibration: Calibration = field(repr=False)
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
     name: str = ""
     digest: str = ""
@@ -145,26 +144,9 @@ class ModelVersion:
         network.load_state_dict({n: t.clone() for n, t in self.weights.items()}, assign=True)
         return network.eval().to(device)
 
-    def required_calibration(self) -> Calibration:
-        """Return the calibration data.
-
-        Raises:
-            ModelError: this version has none.
-        """
-        if self.calibration is None:
-            raise ModelError(
-                f"model {self.name} has no calibration data, which this option needs; "
-                "train it again"
-            )
-        return self.calibration
-
     def validation_probabilities(self) -> Floats:
-        """Return the calibrated probabilities of the M validation names, float64 ``(M, L)``.
-
-        Raises:
-            ModelError: this version has no calibration data.
-        """
-        return softmax(self.required_calibration().logits, self.temperature)
+        """Return the calibrated probabilities of the M validation names, float64 ``(M, L)``."""
+        return softmax(self.calibration.logits, self.temperature)
 
 
 def save_version(
@@ -197,7 +179,7 @@ def write_version(
 ) -> Path:
     """Write the files of ``version`` into ``folder``, replacing what was there; return it."""
     document = {
-        "format_version": FORMAT_VERSION if version.calibration is not None else 1,
+        "format_version": FORMAT_VERSION,
         "config": version.config.to_json(),
         "vocabulary": version.vocabulary.to_json(),
         "labels": list(version.labels),
@@ -207,8 +189,7 @@ def write_version(
     }
     remove_tree(folder)
     write_bytes(folder / "weights.safetensors", save(to_stored(version.weights)))
-    if version.calibration is not None:
-        write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
+    write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
     write_bytes(folder / "model.json", json_bytes(document))
     for name, content in (extra_files or {}).items():
         write_bytes(folder / name, content)
@@ -226,13 +207,13 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
     digest, content = read_proven(path)
     try:
         document = json.loads(content["model.json"])
-        found = document["format_version"]
+        format_version = document["format_version"]
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path / 'model.json'} is not a model description") from error
-    if found not in range(1, FORMAT_VERSION + 1):
+    if format_version != FORMAT_VERSION:
         raise ModelError(
-            f"{path} has model format {found}, this release reads formats 1 to {FORMAT_VERSION}; "
-            "install a newer charrnn or train again"
+            f"{path} has model format {format_version!r}, this release reads format "
+            f"{FORMAT_VERSION}; install the charrnn that wrote it or train again"
         )
     try:
         config = ModelConfig(**document["config"])
@@ -243,11 +224,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
             labels=tuple(document["labels"]),
             temperature=float(document["temperature"]),
             priors=tuple(document["priors"]),
-            calibration=(
-                Calibration.from_tensors(load(content["calibration.safetensors"]))
-                if found > 1
-                else None
-            ),
+            calibration=Calibration.from_tensors(load(content["calibration.safetensors"])),
             facts=document["facts"],
             name=name or path.name,
             digest=digest,
@@ -371,12 +348,12 @@ def _check_consistency(path: Path, version: ModelVersion) -> None:
         problems.append("the vocabulary does not match the network's input")
     if not (math.isfinite(version.temperature) and version.temperature > 0):
         problems.append("the temperature is not a positive number")
-    found = version.calibration
-    if found is not None and found.logits.shape != (len(found.label_ids), L):
-        problems.append(f"calibration logits have shape {found.logits.shape}")
-    if found is not None and not np.isin(found.label_ids, np.arange(L)).all():
+    calibration = version.calibration
+    if calibration.logits.shape != (len(calibration.label_ids), L):
+        problems.append(f"calibration logits have shape {calibration.logits.shape}")
+    if not np.isin(calibration.label_ids, np.arange(L)).all():
         problems.append("calibration labels are not labels of the model")
-    if found is not None and not np.isfinite(found.logits).all():
+    if not np.isfinite(calibration.logits).all():
         problems.append("calibration logits are not finite")
     if problems:
         raise ModelError(f"{path}: {'; '.join(problems)}")

@@ -372,10 +372,7 @@ def _data(version: ModelVersion) -> list[Block]:
             f"{version.labels[largest]}, {percent(version.priors[largest])} of the training names",
         ),
     ]
-    if version.calibration is not None:
-        rows.append(
-            ("training names under several labels", f"{len(version.calibration.ambiguous):,}")
-        )
+    rows.append(("training names under several labels", f"{len(version.calibration.ambiguous):,}"))
     rows.append(("data digest", facts["data_digest"]))
     note = (
         "Names are counted once per label, normalised, without junk. A name found under several "
@@ -388,8 +385,6 @@ def _data(version: ModelVersion) -> list[Block]:
 
 def _unfamiliarity(version: ModelVersion) -> list[Block]:
     """The scale on which a name looks unlike the training names, and what thresholds flag."""
-    if version.calibration is None:
-        return []
     quantiles = version.calibration.characters.quantiles
     measured = version.facts.get("test", {}).get("unfamiliar", {})
     count = version.facts["metrics"]["honest"]["test"]["count"]

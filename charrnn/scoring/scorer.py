@@ -154,7 +154,6 @@ class Scorer:
 
         Raises:
             DataError: ``names`` is not an array of text.
-            ModelError: the options need calibration data, and the model has none.
         """
         found, codes = self.answers(names, options)
         return answer_columns(found, codes, self.version.labels, options)
@@ -189,7 +188,7 @@ class Scorer:
         estimate = estimate_prior(
             found.probabilities[rows[found.reason[rows] == 0]].astype(np.float64),
             self.version.validation_probabilities(),
-            self.version.required_calibration().label_ids,
+            self.version.calibration.label_ids,
             self.version.priors,
         )
         return replace(options, prior=estimate.shares), estimate
@@ -216,7 +215,7 @@ class Scorer:
                 # Only here is a GPU waited for, once for all batches.
                 target[np.concatenate(chosen)] = torch.cat(parts).cpu().numpy()
         if options.details:
-            known = self.version.required_calibration()
+            known = self.version.calibration
             found.ambiguous = np.isin(name_hashes(encoded), known.ambiguous)
             found.unfamiliarity = known.characters.unfamiliarity(encoded)
         found.abstain_below(options.min_confidence)
@@ -258,7 +257,7 @@ class Scorer:
         """Return the smallest probability that is in a prediction set."""
         if not options.coverage_target:
             return torch.zeros((), device=self.device)
-        label_ids = self.version.required_calibration().label_ids
+        label_ids = self.version.calibration.label_ids
         probabilities = self.version.validation_probabilities()
         importance = None
         if not isinstance(options.prior, str):

@@ -29,8 +29,10 @@ import polars as pl
 import torch
 from torch import nn
 
+from charrnn.model.engine import logits_of
 from charrnn.model.network import CharRNN
-from charrnn.model.version import ModelVersion, save_version
+from charrnn.model.novelty import CharacterModel
+from charrnn.model.version import Calibration, ModelVersion, save_version
 from charrnn.training.presets import PRESETS
 
 MEMORY_BAR = 1500  # MB above the imported libraries
@@ -128,6 +130,8 @@ def random_version(labels: int, root: Path) -> str:
     network = CharRNN(config).eval()
     assert network.ngrams is not None
     nn.init.normal_(network.ngrams.weight, std=0.1)
+    encoded = preset.vocabulary.encode(common.made_up_names(np.arange(1000)).to_arrow())
+    logits = logits_of(network, encoded)
     version = ModelVersion(
         config=config,
         vocabulary=preset.vocabulary,
@@ -135,6 +139,12 @@ def random_version(labels: int, root: Path) -> str:
         labels=tuple(f"Label{i}" for i in range(labels)),
         temperature=1.0,
         priors=(1 / labels,) * labels,
+        calibration=Calibration(
+            logits=logits,
+            label_ids=logits.argmax(axis=1),
+            characters=CharacterModel.fit(encoded, encoded),
+            ambiguous=np.zeros(0, np.int64),
+        ),
     )
     return save_version(root, version).name
 

@@ -374,13 +374,11 @@ def test_a_file_holds_the_rows_of_the_ngram_table_that_are_not_zero() -> None:
     assert all(torch.equal(to_stored(back)[name], tensor) for name, tensor in stored.items())
 
 
-def test_a_table_stored_whole_stays_whole() -> None:
+def test_a_table_without_its_row_numbers_is_refused() -> None:
     config = ModelConfig(V, L, hidden_size=H, ngram_buckets=16)
     weights = dict(make_wide_network(16).float().state_dict())
-    stored = {**weights, "ngrams.weight": weights["ngrams.weight"].half()}
-    assert torch.equal(
-        from_stored(stored, config)["ngrams.weight"], stored["ngrams.weight"].float()
-    )
+    with pytest.raises(ValueError, match="not rows of a table of 16"):
+        from_stored(weights, config)
 
 
 @pytest.mark.parametrize("rows", [[0, 16], [-1, 3], [3], [[0, 1]]], ids=str)

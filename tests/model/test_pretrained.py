@@ -74,7 +74,6 @@ def test_prediction_sets_cover_what_they_promise(
 ) -> None:
     version, probabilities, metrics = measured(model, test_fold)
     known = version.calibration
-    assert known is not None
     validation = version.validation_probabilities()
     sets = prediction_sets(probabilities, conformal_threshold(validation, known.label_ids, target))
     covered = sets[np.arange(metrics.count), test_fold.label_ids].mean()
@@ -85,7 +84,6 @@ def test_prediction_sets_cover_what_they_promise(
 
 def test_unfamiliarity_flags_the_stated_share_of_unseen_names(test_fold: Examples) -> None:
     version = resolve("pretrained", Path("nowhere"))
-    assert version.calibration is not None
     encoded = version.vocabulary.encode(pa.array(test_fold.names))
     found = version.calibration.characters.unfamiliarity(encoded)
     for threshold in (0.9, 0.95, 0.99):

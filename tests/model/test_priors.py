@@ -372,8 +372,6 @@ def test_real_tables_gain_where_shares_differ_and_lose_nothing_elsewhere(tmp_pat
     folder, version = real_names(), resolve("pretrained", Path("nowhere"))
     if folder is None:
         pytest.skip("needs the real names: set CHARRNN_NAMES to their folder")
-    if version.calibration is None:
-        pytest.skip("the packaged model has no calibration data (format 1)")
     write_table(build_table(read_label_files(folder)), tmp_path / "names.parquet")
     test = honest_split(load_corpus(tmp_path / "names.parquet")).test
     encoded = version.vocabulary.encode(pa.array(test.names))

@@ -250,8 +250,6 @@ def test_unfamiliarity_says_what_its_thresholds_flag(version: ModelVersion) -> N
     facts = {**version.facts, "test": unmeasured}
     for text in said(dataclasses.replace(version, facts=facts)):
         assert "0.999" in text
-    for text in said(dataclasses.replace(version, calibration=None)):
-        assert "by construction" not in text
 
 
 @pytest.mark.parametrize(
@@ -278,7 +276,7 @@ def test_calibration_error_is_told_beside_its_noise(version: ModelVersion) -> No
 
 
 def test_version_without_arrays_gets_a_report_without_figures(version: ModelVersion) -> None:
-    old = dataclasses.replace(without(version, "test", "paired"), calibration=None)
+    old = without(version, "test", "paired")
     text, elements = checked(model_report(old))
     assert figures(elements) == []
     assert "Confusions" not in text
@@ -297,7 +295,7 @@ def test_packaged_versions_have_a_report(name: str, tmp_path: Path) -> None:
     assert model_markdown(found).startswith(f"# Model report: {name}".encode())
 
 
-def test_version_of_format_1_has_a_report() -> None:
+def test_golden_version_has_a_report() -> None:
     found = load_version(GOLDEN / "format-1")
     if not found.facts.get("metrics", {}).get("honest", {}).get("test"):
         pytest.skip("the golden version was never measured")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from calibrations import calibration_of
 from commands import Command, complaint
 
 from charrnn.errors import BusyError, ConfigError, DataError
@@ -205,7 +206,7 @@ def test_rows_that_only_one_model_can_read_are_flips_but_no_disagreement(
             config=network.config,
             vocabulary=preset.vocabulary,
             weights=dict(network.state_dict()),
-            calibration=None,
+            calibration=calibration_of(network, preset.vocabulary, ["Katoro"]),
         ),
     )
     pq.write_table(pa.table({"surname": ["Łłł", "Łłł", "Katoro"]}), "few.parquet")

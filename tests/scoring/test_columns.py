@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from charrnn.errors import ConfigError, ModelError
+from charrnn.errors import ConfigError
 from charrnn.model.engine import logits_of
 from charrnn.model.version import ModelVersion, load_version
 from charrnn.scoring.options import ScoreOptions
@@ -75,7 +75,6 @@ def test_prediction_set_holds_the_label_and_grows_with_the_coverage(scorer: Scor
 def test_prediction_sets_cover_the_validation_names(scorer: Scorer) -> None:
     """The names they were fitted on: the share is right to one name."""
     known = scorer.version.calibration
-    assert known is not None
     p = scorer.version.validation_probabilities()
     threshold = float(scorer._set_threshold(ScoreOptions(coverage_target=0.8)))
     covered = (p[np.arange(len(p)), known.label_ids] >= threshold).mean()
@@ -130,33 +129,17 @@ def test_estimated_prior_of_few_names_is_refused_and_changes_nothing(scorer: Sco
     assert found["language"].to_list() == plain["language"].to_list()
 
 
-# --- formats of model versions -------------------------------------------------------------------
+# --- the format of model versions ----------------------------------------------------------------
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-@pytest.fixture(scope="module")
-def old() -> ModelVersion:
-    return load_version(GOLDEN / "format-1")
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_golden_version_of_every_format_gives_the_same_answers(number: int) -> None:
-    version = load_version(GOLDEN / f"format-{number}")
-    golden = json.loads((GOLDEN / f"format-{number}.logits.json").read_text())
+def test_golden_version_gives_the_same_answers() -> None:
+    version = load_version(GOLDEN / "format-1")
+    golden = json.loads((GOLDEN / "format-1.logits.json").read_text())
     assert version.digest == golden["digest"]
     encoded = version.vocabulary.encode(pa.array(golden["names"]))
     found = logits_of(version.network(), encoded)
     assert np.abs(found - np.array(golden["logits"])).max() < 1e-5
-    assert (version.calibration is None) == (number == 1)
-    if version.calibration is not None:
-        unfamiliarity = version.calibration.characters.unfamiliarity(encoded)
-        assert unfamiliarity.tolist() == pytest.approx(golden["unfamiliarity"])
-
-
-def test_format_1_scores_but_has_no_sets_or_details(old: ModelVersion) -> None:
-    scorer = Scorer(old)
-    assert scorer.score(["Katoro"])["status"].to_list() == ["scored"]
-    for option in ({"coverage_target": 0.9}, {"details": True}, {"prior": "estimate"}):
-        with pytest.raises(ModelError, match="no calibration data"):
-            scorer.score(["Katoro"], **option)
+    unfamiliarity = version.calibration.characters.unfamiliarity(encoded)
+    assert unfamiliarity.tolist() == pytest.approx(golden["unfamiliarity"])

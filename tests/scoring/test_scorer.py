@@ -1,5 +1,6 @@
 """The row contract and its invariances: one row per name, whatever its neighbours are."""
 
+import dataclasses
 import random
 import tracemalloc
 from pathlib import Path
@@ -9,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from calibrations import calibration_of
 from recording import Proof
 
 from charrnn.errors import ConfigError, DataError, ModelError
@@ -405,9 +407,11 @@ def labelled(count: int) -> ModelVersion:
     config = ModelConfig(vocabulary_size=vocabulary.size, label_count=count, hidden_size=8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        weights = dict(CharRNN(config).state_dict())
+        network = CharRNN(config)
     labels = tuple(f"label {i:04d}" for i in range(count))
-    return ModelVersion(config, vocabulary, weights, labels, 0.05, (1 / count,) * count)
+    calibration = calibration_of(network, vocabulary, ["Katoro"])
+    shares, weights = (1 / count,) * count, dict(network.state_dict())
+    return ModelVersion(config, vocabulary, weights, labels, 0.05, shares, calibration)
 
 
 @pytest.mark.parametrize("count", [1, 127, 128, 1000])
@@ -434,8 +438,7 @@ def test_any_number_of_labels_has_a_code_of_its_own(count: int, tmp_path: Path) 
 def test_equal_probabilities_rank_by_label(tiny_version: ModelVersion) -> None:
     """A network without an opinion: ties must not depend on device or batch."""
     weights = {name: torch.zeros_like(tensor) for name, tensor in tiny_version.weights.items()}
-    flat = ModelVersion(tiny_version.config, tiny_version.vocabulary, weights,
-                        tiny_version.labels, 1.0, tiny_version.priors)  # fmt: skip
+    flat = dataclasses.replace(tiny_version, weights=weights, temperature=1.0)
     frame = Scorer(flat).score(random_names(9, 50), top_k=4).filter(pl.col("status") == "scored")
     ranked = frame.select("language", "language_2", "language_3", "language_4").unique().rows()
     assert ranked == [tiny_version.labels]
