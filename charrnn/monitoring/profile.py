@@ -30,7 +30,7 @@ __all__ = [
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -167,24 +167,9 @@ def confidence_histogram(confidence: npt.NDArray[Any], rows: Counts | None = Non
     return _weighed(bin_of, rows, CONFIDENCE_BINS)
 
 
-def reference_profile(
-    facts: Mapping[str, Any],
-    labels: Sequence[str],
-    validation: npt.NDArray[np.float64] | None,
-) -> Profile | None:
-    """Return the profile of a model's validation names.
-
-    Versions made before there were profiles have none in their ``facts``; of them, labels and
-    confidences are known from the calibrated probabilities of their ``validation`` names
-    ``(M, L)``, and the rest of the profile stays empty. None where there are none of these either.
-    """
-    if "profile" in facts:
-        return Profile.from_json(facts["profile"])
-    if validation is None:
-        return None
-    nothing = np.zeros(len(validation), np.int64)
-    known = validation_profile(labels, validation, nothing, nothing)
-    return replace(known, rows=0, names=0, distinct=0)
+def reference_profile(facts: Mapping[str, Any]) -> Profile | None:
+    """Return the profile of a model's validation names, or None when training recorded none."""
+    return Profile.from_json(facts["profile"]) if "profile" in facts else None
 
 
 def validation_profile(

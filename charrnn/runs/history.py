@@ -44,10 +44,7 @@ class PreviousRun:
 def drift_of(manifest: Mapping[str, Any], destination: Path, model: ModelVersion) -> dict[str, Any]:
     """Return how the run of ``manifest`` differs from the model's validation names and from the
     run before it in ``destination``; see ``monitoring.drift``."""
-    validation = None
-    if model.calibration is not None:
-        validation = model.validation_probabilities()
-    reference = reference_profile(model.facts, model.labels, validation)
+    reference = reference_profile(model.facts)
     before = run_before(manifest, destination)
     now = PreviousRun.of("", manifest)
     same_rules = before is not None and before.rules == now.rules

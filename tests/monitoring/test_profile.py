@@ -301,20 +301,6 @@ def test_histogram_holds_its_edges() -> None:
     assert len(counts) == CONFIDENCE_BINS
 
 
-def test_a_version_from_before_profiles_is_compared_by_its_answers_only(
-    tiny_version: ModelVersion,
-) -> None:
-    assert tiny_version.calibration is not None
-    validation = tiny_version.validation_probabilities()
-    known = reference_profile({}, tiny_version.labels, validation)
-    assert known is not None
-    assert known.answered == len(validation)
-    assert known.rows == 0
-    assert reference_profile({}, tiny_version.labels, None) is None
-    document = drift(profile(), ("v0001", known), None, same_rules=True, same_cut=True)
-    assert "the model has no profile" in document["model"]["skipped"][0]
-
-
 def test_training_keeps_the_profile_of_its_validation_names(
     corpus: Corpus, tmp_path: Path, corpus_path: Path
 ) -> None:
@@ -326,7 +312,7 @@ def test_training_keeps_the_profile_of_its_validation_names(
                  seeds=0, baselines=False, device="cpu")  # fmt: skip
     version = resolve(name, tmp_path / "m")
     held_out = honest_split(corpus).validation.names
-    known = reference_profile(version.facts, version.labels, None)
+    known = reference_profile(version.facts)
     assert known is not None
     assert known.rows == known.answered == len(held_out)
     encoded = version.vocabulary.encode(pa.array(held_out))
@@ -529,9 +515,9 @@ def test_an_empty_table_has_a_profile_and_drifts_from_nothing(
     assert b"NaN" not in (run / "manifest.json").read_bytes()
 
 
-def test_drift_of_a_model_without_calibration_has_no_reference(
+def test_drift_of_a_model_without_a_profile_has_no_reference(
     run_score: Callable[..., Path], tiny_version: ModelVersion
 ) -> None:
     run = run_score(people("people.parquet", short_names(100)))
-    bare = dataclasses.replace(tiny_version, calibration=None)
+    bare = dataclasses.replace(tiny_version, facts={})
     assert drift_of(read_manifest(run), run.parent, bare)["model"] is None
