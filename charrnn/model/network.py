@@ -292,6 +292,13 @@ class CharRNN(nn.Module):
         logits: Tensor = self.h2o(self.dropout(pooled))
         return hidden, logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
 
+    def projected_symbols(self, rnn: RNN) -> Tensor:
+        """Return x2h(x) for padding and every symbol, ``(V + 1, G·H)``."""
+        x2h = rnn.cell.x2h
+        if self.embedding is not None:
+            return x2h(self.embedding.weight)  # type: ignore[no-any-return]
+        return F.pad(x2h.weight.T, (0, 0, 1, 0)) + x2h.bias  # row 0 is padding
+
     def _inputs(self, rnn: RNN, ids: Tensor) -> Tensor:
         """Return x2h(x_t) for every character, ``(B, T, G·H)``."""
         x2h = rnn.cell.x2h
@@ -300,11 +307,7 @@ class CharRNN(nn.Module):
             kept = F.dropout(kept, self.config.input_dropout)  # one mask per name
             projected: Tensor = x2h(self.embedding(ids) * kept)
             return projected
-        if self.embedding is not None:
-            table: Tensor = x2h(self.embedding.weight)  # (V + 1, G·H)
-        else:
-            table = F.pad(x2h.weight.T, (0, 0, 1, 0)) + x2h.bias  # row 0 is padding
-        return F.embedding(ids, table)
+        return F.embedding(ids, self.projected_symbols(rnn))
 
 
 def to_stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

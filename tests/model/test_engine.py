@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from recording import Proof
 
 from charrnn.errors import StorageError
-from charrnn.model import engine as inference
+from charrnn.model import engine as engine_module
 from charrnn.model.engine import Engine, logits_of
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.normalise import SEED
-from charrnn.model.vocabulary import LATIN_VOCABULARY, Encoded, Vocabulary
+from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded, Vocabulary
+from charrnn.training.presets import PRESETS
 
 BARE = Vocabulary("ab_", SEED)
 WIDE = Vocabulary("".join(map(chr, range(33, 280))), SEED, boundaries=True)
@@ -100,7 +101,7 @@ def test_every_kind_of_network(
 def test_any_names_in_any_chunks(
     vocabulary: Vocabulary, names: list[str | None], batch_size: int
 ) -> None:
-    network = make_network(vocabulary, cell="gru", bidirectional=True, ngram_buckets=64)
+    network = make_network(vocabulary, ngram_buckets=64)
     encoded = encode(vocabulary, ["a", *names])
     engine = Engine(network, batch_size)
     assert_close(found_by(engine, encoded), expected_of(network, encoded))
@@ -110,18 +111,18 @@ def test_any_names_in_any_chunks(
 @given(rows=st.lists(st.integers(0, len(NASTY) - 1), unique=True))
 @settings(deadline=None, database=None, derandomize=True, max_examples=30)
 def test_chosen_rows_in_any_order(block: int, rows: list[int]) -> None:
-    network = make_network(LATIN_VOCABULARY, bidirectional=True)
+    network = make_network(LATIN_VOCABULARY)
     encoded = encode(LATIN_VOCABULARY, NASTY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "_BLOCK", block)
-        patch.setattr(inference, "_ANSWER_ROWS", 2)
+        patch.setattr(engine_module, "_BLOCK", block)
+        patch.setattr(engine_module, "_ANSWER_ROWS", 2)
         found = found_by(Engine(network), encoded, np.array(rows, np.int64))
     assert_close(found, expected_of(network, encoded)[rows])
 
 
 @pytest.mark.parametrize("length", [256, 257, 700])
 def test_long_names_among_short_ones(length: int) -> None:
-    network = make_network(LATIN_VOCABULARY, bidirectional=True)
+    network = make_network(LATIN_VOCABULARY)
     encoded = encode(LATIN_VOCABULARY, ["ab", "ab" * length, *NASTY, "ba" * length, "b" * length])
     assert_close(found_by(Engine(network, 2), encoded), expected_of(network, encoded))
 
@@ -138,7 +139,7 @@ def test_answers_cover_repeated_rows() -> None:
 @pytest.mark.parametrize("names", [[], [""], ["ab"], [None] * 9, ["ab"] * 5000, ["", "b" * 256]])
 @pytest.mark.parametrize("vocabulary", [LATIN_VOCABULARY, BARE], ids=["latin", "bare"])
 def test_few_and_equal_names(vocabulary: Vocabulary, names: list[str | None]) -> None:
-    network = make_network(vocabulary, cell="lstm", bidirectional=True, ngram_buckets=64)
+    network = make_network(vocabulary, ngram_buckets=64)
     encoded = encode(vocabulary, names)
     found = found_by(Engine(network), encoded)
     assert found.shape == (len(names), 4)
@@ -148,31 +149,29 @@ def test_few_and_equal_names(vocabulary: Vocabulary, names: list[str | None]) ->
 
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
-@pytest.mark.parametrize("backward", [False, True])
-def test_names_are_sorted_by_their_first_characters(vocabulary: Vocabulary, backward: bool) -> None:
-    """Unsorted names would get the right answers too, only later."""
+def test_names_are_sorted_by_their_first_characters(vocabulary: Vocabulary) -> None:
+    """Unsorted names would get the right logits too, only later."""
     encoded = encode(vocabulary, NASTY + many_names(3000))
     ids, lengths = encoded.padded()
     marks = int(vocabulary.boundaries)
-    keys = []
-    for row, length in zip(ids, lengths, strict=True):
-        own = row[marks : length - marks]
-        keys.append((own[::-1] if backward else own)[:16].tolist())
+    keys = [
+        row[marks : length - marks][:16].tolist() for row, length in zip(ids, lengths, strict=True)
+    ]
     rows = np.random.default_rng(1).permutation(len(keys))
-    order = inference._PrefixInput.of(encoded, backward).sorted(rows)
+    order = engine_module._PrefixInput.of(encoded).sort_order(rows)
     assert [keys[i] for i in rows[order]] == sorted(keys)
 
 
 def test_a_trie_holds_every_prefix_once() -> None:
     encoded = encode(BARE, many_names(500))
-    reading = inference._PrefixInput.of(encoded, False)
+    prefixes = engine_module._PrefixInput.of(encoded)
     rows = np.arange(500)
-    trie = inference._Trie.of(*reading.columns(rows[reading.sorted(rows)]))
+    trie = engine_module._Trie.of(*prefixes.columns(rows[prefixes.sort_order(rows)]))
     ids, lengths = encoded.padded()
-    prefixes = {
+    distinct = {
         tuple(row[:n]) for row, length in zip(ids, lengths, strict=True) for n in range(1, length)
     }
-    assert sum(trie.nodes) == len(prefixes)
+    assert sum(trie.nodes) == len(distinct)
     assert sum(trie.ending) == 500
 
 
@@ -186,18 +185,18 @@ def many_names(count: int) -> list[str | None]:
 
 
 def test_many_names_across_chunks_blocks_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = make_network(LATIN_VOCABULARY, cell="gru", bidirectional=True, ngram_buckets=256)
+    network = make_network(LATIN_VOCABULARY, ngram_buckets=256)
     encoded = encode(LATIN_VOCABULARY, many_names(10_000))
     expected = expected_of(network, encoded)
     assert_close(found_by(Engine(network), encoded), expected)
-    monkeypatch.setattr(inference, "_BLOCK", 7001)
-    monkeypatch.setattr(inference, "_ANSWER_ROWS", 999)
-    monkeypatch.setattr(inference, "_CHUNK_FLOATS", 40_000)
+    monkeypatch.setattr(engine_module, "_BLOCK", 7001)
+    monkeypatch.setattr(engine_module, "_ANSWER_ROWS", 999)
+    monkeypatch.setattr(engine_module, "_CHUNK_FLOATS", 40_000)
     assert_close(found_by(Engine(network, 1234), encoded), expected)
 
 
 def test_threads_share_an_engine() -> None:
-    network = make_network(LATIN_VOCABULARY, cell="gru", bidirectional=True)
+    network = make_network(LATIN_VOCABULARY)
     tables = [encode(LATIN_VOCABULARY, many_names(3000)[i:]) for i in range(8)]
     engine = Engine(network, 500)
     alone = [found_by(engine, table) for table in tables]
@@ -233,16 +232,41 @@ def test_answers_of_two_calls_may_be_taken_in_turn() -> None:
     engine = Engine(make_network(BARE), 3)
     encoded = encode(BARE, NASTY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "_BLOCK", 5)
+        patch.setattr(engine_module, "_BLOCK", 5)
         turns = zip(engine.logits(encoded), engine.logits(encoded), strict=True)
         for (rows, one), (same, other) in turns:
             assert rows.tolist() == same.tolist()
             assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_the_network_is_left_as_it_was(cell: str) -> None:
-    network = make_network(LATIN_VOCABULARY, cell=cell, bidirectional=True, ngram_buckets=64)
+@pytest.mark.parametrize(
+    ("changes", "has_trie"),
+    [
+        ({}, True),
+        ({"ngram_buckets": 64, "embedding_size": 0}, True),
+        ({"cell": "gru"}, False),
+        ({"cell": "lstm"}, False),
+        ({"bidirectional": True}, False),
+        ({"pooling": "last_mean_max"}, False),
+    ],
+    ids=str,
+)
+def test_only_a_forward_tanh_recurrence_takes_the_trie(
+    changes: dict[str, object], has_trie: bool
+) -> None:
+    network = make_network(LATIN_VOCABULARY, **changes)
+    assert (Engine(network)._recurrence is not None) == has_trie
+    assert Engine(network.train())._recurrence is None
+
+
+def test_the_presets_take_the_trie() -> None:
+    for preset in PRESETS.values():
+        network = CharRNN(preset.model_config(3)).eval()
+        assert Engine(network)._recurrence is not None, preset.name
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = make_network(LATIN_VOCABULARY, ngram_buckets=64)
     before = copy.deepcopy(network.state_dict())
     engine = Engine(network)
     first = found_by(engine, encode(LATIN_VOCABULARY, NASTY))
@@ -279,6 +303,93 @@ def test_one_long_name_does_not_take_much_memory(length: int) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60e6
+
+
+# --- logits do not depend on the neighbours ------------------------------------------------------
+
+MIXED = ["Katoro", "Li", "", "burgmann", "Ovskaronko", "Li", None, "ﬁé", "x" * 90, "Ta ro", "名前"]
+MIXED += [f"name{'abcdefgh'[i % 8]}{'ka' * (i % 5)}" for i in range(40)]
+both_vocabularies = pytest.mark.parametrize(
+    "vocabulary", [LATIN_VOCABULARY, SEED_VOCABULARY], ids=["latin", "seed"]
+)
+both_paths = pytest.mark.parametrize("pooling", ["last", "last_mean_max"], ids=["trie", "plain"])
+
+
+@both_paths
+@both_vocabularies
+def test_logits_come_back_in_the_order_of_the_names(vocabulary: Vocabulary, pooling: str) -> None:
+    network = make_network(vocabulary, pooling=pooling)
+    together = logits_of(network, vocabulary.encode(pa.array(MIXED)))
+    assert together.shape == (len(MIXED), 4)
+    assert together.dtype == np.float32
+    assert np.isfinite(together).all()
+    for name, row in zip(MIXED, together, strict=True):
+        alone = logits_of(network, vocabulary.encode(pa.array([name], pa.string())))
+        np.testing.assert_allclose(alone[0], row, rtol=0, atol=1e-6)
+
+
+@both_paths
+@both_vocabularies
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 1024])
+def test_batch_size_does_not_change_a_names_logits(
+    vocabulary: Vocabulary, pooling: str, batch_size: int
+) -> None:
+    network = make_network(vocabulary, pooling=pooling)
+    encoded = vocabulary.encode(pa.array(MIXED))
+    expected = logits_of(network, encoded, batch_size=13)
+    found = logits_of(network, encoded, batch_size=batch_size)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@both_paths
+@both_vocabularies
+def test_row_order_does_not_change_a_names_logits(vocabulary: Vocabulary, pooling: str) -> None:
+    network = make_network(vocabulary, pooling=pooling)
+    array = pa.array(MIXED)
+    expected = logits_of(network, vocabulary.encode(array), batch_size=8)
+    order = np.random.default_rng(0).permutation(len(MIXED))
+    shuffled = logits_of(network, vocabulary.encode(array.take(pa.array(order))), batch_size=8)
+    np.testing.assert_allclose(shuffled, expected[order], rtol=0, atol=1e-6)
+
+
+@both_vocabularies
+@both_paths
+def test_exact_length_batches_equal_one_padded_batch(vocabulary: Vocabulary, pooling: str) -> None:
+    network = make_network(vocabulary, pooling=pooling)
+    encoded = vocabulary.encode(pa.array([name for name in MIXED if name]))
+    ids, lengths = map(torch.from_numpy, encoded.padded())
+    with torch.inference_mode():
+        padded = network(ids, lengths).numpy()
+    np.testing.assert_allclose(logits_of(network, encoded), padded, rtol=0, atol=1e-5)
+
+
+@both_paths
+@both_vocabularies
+def test_an_empty_name_gets_the_same_logits_from_a_padded_batch(
+    vocabulary: Vocabulary, pooling: str
+) -> None:
+    network = make_network(vocabulary, pooling=pooling)
+    encoded = vocabulary.encode(pa.array(["", "ab", None]))
+    ids, lengths = map(torch.from_numpy, encoded.padded())
+    with torch.inference_mode():
+        padded = network(ids, lengths).numpy()
+    np.testing.assert_allclose(logits_of(network, encoded), padded, rtol=0, atol=1e-5)
+
+
+@both_paths
+@both_vocabularies
+def test_no_names_give_no_logits(vocabulary: Vocabulary, pooling: str) -> None:
+    logits = logits_of(
+        make_network(vocabulary, pooling=pooling), vocabulary.encode(pa.array([], pa.string()))
+    )
+    assert logits.shape == (0, 4)
+
+
+def test_no_gradient_is_recorded() -> None:
+    network = make_network(LATIN_VOCABULARY)
+    logits_of(network, LATIN_VOCABULARY.encode(pa.array(["ab"])))
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert torch.is_grad_enabled()
 
 
 # --- memory of the device ------------------------------------------------------------------------

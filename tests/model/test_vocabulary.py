@@ -17,6 +17,7 @@ from charrnn.model.vocabulary import (
     UNKNOWN,
     Encoded,
     Vocabulary,
+    batches,
 )
 
 VOCABULARIES = {
@@ -262,3 +263,29 @@ def test_json_of_the_seed_vocabulary_is_stable() -> None:
         "normalisation": {"form": "NFD", "lowercase": False, "fold": False},
         "boundaries": False,
     }
+
+
+# --- batches
+
+
+@given(
+    lengths=st.lists(st.integers(0, 6), max_size=60),
+    batch_size=st.integers(1, 20),
+)
+@settings(deadline=None, database=None, derandomize=True, max_examples=200)
+def test_batches_hold_every_row_once_and_one_length_each(
+    lengths: list[int], batch_size: int
+) -> None:
+    array = np.array(lengths, np.int64)
+    found = list(batches(array, batch_size))
+    assert sorted(row for rows in found for row in rows.tolist()) == list(range(len(lengths)))
+    assert all(1 <= len(rows) <= batch_size for rows in found)
+    assert all(len(set(array[rows].tolist())) == 1 for rows in found)
+    assert [array[rows[0]] for rows in found] == sorted(array[rows[0]] for rows in found)
+    assert all(rows.dtype == np.int64 for rows in found)
+
+
+def test_batches_are_as_few_as_the_size_allows() -> None:
+    assert [rows.tolist() for rows in batches(np.array([2, 1, 2, 2, 1]), 2)] == [
+        [1, 4], [0, 2], [3],
+    ]  # fmt: skip
