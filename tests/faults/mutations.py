@@ -345,12 +345,12 @@ MUTATIONS = [
     ),
     Mutation(
         "P14", "a name is lost when the batch is halved", "charrnn/model/engine.py",
-        "                step //= 2\n", "                step //= 2\n                first += 1\n",
+        "                size //= 2\n", "                size //= 2\n                first += 1\n",
         "tests/model/test_engine.py -k room",
     ),
     Mutation(
         "P14", "the size that fits is forgotten", "charrnn/model/engine.py",
-        "                self._plain_size = step * longer\n", "",
+        "                self._plain_size = size * longer\n", "",
         "tests/model/test_engine.py -k remembered",
     ),
     Mutation(
