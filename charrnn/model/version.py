@@ -2,15 +2,15 @@
 
 A version is a folder, published by one rename and never modified::
 
-    outputs/models/v0007/weights.safetensors   the network
-                        /calibration.safetensors  what held-out names say about it
-                        /model.json            everything else that scoring and people need
-                        /report.html           (where training wrote one)
-                        /SHA256SUMS            digests of all of them, for sha256sum -c
-    outputs/models/aliases/champion            v0007, and below it what it was before
+    MODELS/v0007/weights.safetensors      the network
+                /calibration.safetensors  logits and novelty scale of the validation names
+                /model.json               architecture, vocabulary, labels, temperature, facts
+                /report.html              (optional)
+                /SHA256SUMS               digests of the other files, for sha256sum -c
+    MODELS/aliases/champion               v0007, then the versions it pointed at before
 
-Versions that ship inside the package are addressed ``pretrained`` and ``pretrained-tiny``. Only
-safetensors and JSON are read; a pickle is never opened.
+The versions packaged with the library are called ``pretrained`` and ``pretrained-tiny``. Only
+safetensors and JSON are read, never a pickle.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class Calibration:
-    """What held-out names say about a network: M validation names, without the names.
+    """The network's results on the M validation names, without the names.
 
     Attributes:
         logits: float32 ``(M, L)``, uncalibrated.
         label_ids: int64 ``(M,)``, the true labels.
-        characters: how surprising a name is, and held-out names on that scale.
-        ambiguous: int64, sorted: hashes of the names found under several labels in training.
+        characters: novelty model of the training names, with its scale.
+        ambiguous: int64, sorted: hashes of training names that have several labels.
     """
 
     logits: npt.NDArray[np.float32]
@@ -98,7 +98,7 @@ class Calibration:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Calibration:
-        """Rebuild what ``tensors`` returned."""
+        """Return the calibration data that ``tensors`` returned."""
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         return cls(
             logits=arrays["logits"],
@@ -112,7 +112,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A model, whole: network, text rules, labels, calibration and provenance.
+    """A trained network with its text rules, labels, calibration data and provenance.
 
     Args:
         config: architecture.
@@ -121,10 +121,10 @@ class ModelVersion:
         labels: L label names, in the order of the logits.
         temperature: divides the logits before the softmax; above 0.
         priors: L label shares of the training examples.
-        calibration: what the validation names say about the network.
+        calibration: results on the validation names.
         facts: plain JSON about how it was made: preset, seed, data digest, metrics, libraries.
-        name: ``v0007``, or ``pretrained``; empty before it is saved.
-        digest: SHA-256 that stands for every byte of the version; empty before it is saved.
+        name: such as ``v0007`` or ``pretrained``; empty before it is saved.
+        digest: SHA-256 of ``SHA256SUMS``, so of all files; empty before it is saved.
     """
 
     config: ModelConfig
@@ -152,13 +152,13 @@ class ModelVersion:
 def save_version(
     root: Path, version: ModelVersion, extra_files: dict[str, bytes] | None = None
 ) -> ModelVersion:
-    """Publish ``version`` under the next free number in ``root`` and return it as loaded back.
+    """Publish ``version`` under the next free number in ``root`` and load it back.
 
-    ``extra_files`` (such as ``report.html``) become part of the version. Processes that save at
-    once take turns; what a killed one left behind is removed by the next.
+    ``extra_files`` (such as ``report.html``) become part of the version. A lock serialises
+    processes that save at the same time; files left by a killed process are removed by the next.
     """
     staging = root / ".staging"
-    with _changing(root):
+    with _lock(root):
         try:
             write_version(staging, version, extra_files)
             number = max((int(name[1:]) for name in list_versions(root)), default=0)
@@ -167,7 +167,7 @@ def save_version(
                 final = root / f"v{number:04d}"
                 try:
                     publish_folder(staging, final)
-                except FileExistsError:  # such as a file of that name
+                except FileExistsError:  # a file, say, which list_versions does not list
                     continue
                 return load_version(final)
         finally:
@@ -177,7 +177,7 @@ def save_version(
 def write_version(
     folder: Path, version: ModelVersion, extra_files: dict[str, bytes] | None = None
 ) -> Path:
-    """Write the files of ``version`` into ``folder``, replacing what was there; return it."""
+    """Write the files of ``version`` into ``folder``, replacing its contents; return ``folder``."""
     document = {
         "format_version": FORMAT_VERSION,
         "config": version.config.to_json(),
@@ -201,8 +201,8 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
     """Load and verify the version in the folder ``path``.
 
     Raises:
-        ModelError: a digest, a tensor name, a shape or a value is not as it must be, or the
-            format is newer than this release.
+        ModelError: a digest, a tensor name, a shape or a value is wrong, or the format is not
+            ``FORMAT_VERSION``.
     """
     digest, content = read_proven(path)
     try:
@@ -235,21 +235,31 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
     return version
 
 
-def resolve(reference: str, root: Path) -> ModelVersion:
-    """Load what ``reference`` names: ``pretrained``, ``pretrained-tiny``, an alias or a version.
+def resolve(reference: str, root: Path | None = None) -> ModelVersion:
+    """Load the model called ``reference``: a packaged version, or an alias or a version in ``root``
+    (None: packaged versions only).
 
     Raises:
-        ModelError: it names nothing (the message lists what exists), or what it names is damaged.
+        ModelError: there is no such model (the message lists all), or it is damaged.
+
+    >>> resolve("pretrained").labels[:3]
+    ('Arabic', 'Chinese', 'Czech')
     """
     if reference in PRETRAINED:
         return load_version(_PACKAGED / PRETRAINED[reference], reference)
-    known = aliases(root)
-    target = known.get(reference, reference)
-    if target in list_versions(root):
+    if root is None:
+        raise ModelError(
+            f"there is no packaged model {reference!r}{did_you_mean(reference, PRETRAINED)}; "
+            f"existing: {', '.join(PRETRAINED)}; other models need the folder that holds them",
+            option="models",
+        )
+    targets, versions = aliases(root), list_versions(root)
+    target = targets.get(reference, reference)
+    if target in versions:
         return load_version(root / target)
-    existing = [*PRETRAINED, *known, *list_versions(root)]
-    if reference in known:
+    if reference in targets:
         raise ModelError(f"alias {reference!r} points at {target!r}, which is not in {root}")
+    existing = [*PRETRAINED, *targets, *versions]
     raise ModelError(
         f"there is no model {reference!r} in {root}{did_you_mean(reference, existing)}; "
         f"existing: {', '.join(existing)}"
@@ -274,16 +284,16 @@ def aliases(root: Path) -> dict[str, str]:
 
 
 def alias_history(root: Path, alias: str) -> list[str]:
-    """Return what ``alias`` points at and, behind it, what it pointed at before, newest first."""
+    """Return the versions that ``alias`` has pointed at, the current one first."""
     path = root / "aliases" / alias
     return path.read_text(errors="replace").split() if path.is_file() else []
 
 
 def set_alias(root: Path, alias: str, version: str) -> None:
-    """Point ``alias`` at ``version``, atomically, remembering what it pointed at before.
+    """Point ``alias`` at ``version``, atomically, and keep its history.
 
     Raises:
-        ConfigError: the alias is not a plain lower-case word, or would hide a version.
+        ConfigError: the alias is not a plain lower-case word, or is the name of a version.
         ModelError: there is no such version.
     """
     if not _is_alias(alias) or _VERSION.fullmatch(alias) or alias in PRETRAINED:
@@ -292,33 +302,34 @@ def set_alias(root: Path, alias: str, version: str) -> None:
         )
     if version not in list_versions(root):
         raise ModelError(f"there is no version {version!r} in {root} to point {alias!r} at")
-    with _changing(root):
+    with _lock(root):
         history = alias_history(root, alias)
         if history[:1] != [version]:
             _write_alias(root, alias, [version, *history])
 
 
 def roll_back(root: Path, alias: str) -> tuple[str, str]:
-    """Point ``alias`` at what it pointed at before, atomically; return (before, now).
+    """Point ``alias`` at the version before its current one, atomically; return (old, new).
 
     Raises:
-        ModelError: there is nothing to go back to.
+        ConfigError: ``alias`` is not a valid alias.
+        ModelError: there is no earlier version.
     """
     if not _is_alias(alias):
         raise ConfigError(f"{alias!r} is not the name of an alias")
-    nothing = ModelError(f"{alias!r} has no earlier version in {root} to go back to")
+    no_earlier = ModelError(f"{alias!r} has no earlier version in {root} to go back to")
     if not alias_history(root, alias)[1:]:
-        raise nothing
-    with _changing(root):
-        before, *earlier = alias_history(root, alias)
-        if not earlier:  # somebody was faster
-            raise nothing
+        raise no_earlier
+    with _lock(root):
+        old, *earlier = alias_history(root, alias)
+        if not earlier:  # another process rolled back in the meantime
+            raise no_earlier
         _write_alias(root, alias, earlier)
-    return before, earlier[0]
+    return old, earlier[0]
 
 
-def _changing(root: Path) -> AbstractContextManager[None]:
-    """Hold what whoever adds a version or moves an alias holds, for that moment."""
+def _lock(root: Path) -> AbstractContextManager[None]:
+    """Return the lock held while a version is added or an alias moved; waits for its turn."""
     return hold(root / ".versions.lock", "another change", wait=True)
 
 
@@ -331,7 +342,7 @@ def _write_alias(root: Path, alias: str, history: list[str]) -> None:
 
 
 def _check_consistency(path: Path, version: ModelVersion) -> None:
-    """Refuse tensors of the wrong name, shape or value, reporting all of them at once."""
+    """Raise ModelError for tensors and fields of the wrong name, shape or value; reports all."""
     expected = {n: t.shape for n, t in blank_network(version.config).state_dict().items()}
     problems = [f"tensor {n} is missing" for n in sorted(expected.keys() - version.weights.keys())]
     problems += [f"tensor {n} is unknown" for n in sorted(version.weights.keys() - expected.keys())]

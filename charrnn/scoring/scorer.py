@@ -72,18 +72,18 @@ class Scorer:
         cls,
         model: str = "pretrained",
         *,
-        models: Path | str = "outputs/models",
+        models: Path | str | None = None,
         device: str = "cpu",
         batch_size: int | None = None,
     ) -> Scorer:
-        """Load a scorer for ``pretrained``, ``pretrained-tiny``, an alias or a version in the
+        """Load a scorer for ``pretrained``, ``pretrained-tiny``, or an alias or a version in the
         folder ``models``.
 
         Raises:
-            ModelError: there is no such model, or it does not verify.
+            ModelError: there is no such model, or it is damaged.
             ConfigError: there is no such device.
         """
-        return cls(resolve(model, Path(models)), device, batch_size)
+        return cls(resolve(model, None if models is None else Path(models)), device, batch_size)
 
     def score(
         self, names: Sequence[str | None] | pl.Series | pa.Array | pa.ChunkedArray, **options: Any

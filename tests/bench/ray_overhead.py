@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=40)
     parser.add_argument("--model", default="pretrained")
     chosen = parser.parse_args()
-    scorer = Scorer.load(chosen.model)
+    scorer = Scorer.load(chosen.model, models="outputs/models")
 
     started = time.perf_counter()
     import ray

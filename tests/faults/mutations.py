@@ -251,7 +251,7 @@ MUTATIONS = [
     ),
     Mutation(
         "P11", "a model may be a path", "charrnn/model/version.py",
-        "    if target in list_versions(root):", "    if (root / target).is_dir():",
+        "    if target in versions:", "    if (root / target).is_dir():",
         "tests/model/test_version.py -k 'is_no_reference or leads_out'",
     ),
     Mutation(

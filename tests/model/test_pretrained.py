@@ -1,7 +1,5 @@
 """What ships is what was measured: the pretrained models on the real honest test fold."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -36,7 +34,7 @@ def test_fold(tmp_path_factory: pytest.TempPathFactory) -> Examples:
 
 
 def measured(model: str, examples: Examples) -> tuple[ModelVersion, Floats, Metrics]:
-    version = resolve(model, Path("nowhere"))
+    version = resolve(model)
     encoded = version.vocabulary.encode(pa.array(examples.names))
     probabilities = softmax(logits_of(version.network(), encoded), version.temperature)
     return version, probabilities, evaluate(probabilities, examples.label_ids, version.labels)
@@ -83,7 +81,7 @@ def test_prediction_sets_cover_what_they_promise(
 
 
 def test_unfamiliarity_flags_the_stated_share_of_unseen_names(test_fold: Examples) -> None:
-    version = resolve("pretrained", Path("nowhere"))
+    version = resolve("pretrained")
     encoded = version.vocabulary.encode(pa.array(test_fold.names))
     found = version.calibration.characters.unfamiliarity(encoded)
     for threshold in (0.9, 0.95, 0.99):

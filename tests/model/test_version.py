@@ -291,6 +291,17 @@ def test_an_unknown_model_is_answered_with_a_guess_and_a_list(
     assert str(caught.value).endswith(f"existing: {', '.join(PRETRAINED)}, champion, v0001")
 
 
+def test_without_a_folder_there_are_the_packaged_models_only(
+    users_folder: Path,  # with v0001 in its outputs/models
+) -> None:
+    assert resolve("pretrained").name == "pretrained"
+    with pytest.raises(ModelError, match="model 'pretraind'; did you mean 'pretrained'"):
+        resolve("pretraind")
+    with pytest.raises(ModelError, match="no packaged model 'v0001'") as caught:
+        resolve("v0001")
+    assert caught.value.option == "models"
+
+
 @pytest.mark.parametrize(
     "reference", ["../v0001", "/etc", "", ".", "v0001/", "v0001/../v0001", "x\0"]
 )

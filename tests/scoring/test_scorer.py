@@ -401,6 +401,12 @@ def test_model_is_loaded_by_name_or_refused(models: Path) -> None:
         Scorer.load("v0002", models=models)
 
 
+def test_a_scorer_is_loaded_from_no_folder_that_was_not_named(users_folder: Path) -> None:
+    assert Scorer.load().version.name == "pretrained"
+    with pytest.raises(ModelError, match="no packaged model 'v0001'"):
+        Scorer.load("v0001")
+
+
 def labelled(count: int) -> ModelVersion:
     """An untrained model of ``count`` labels."""
     vocabulary = PRESETS["default"].vocabulary
