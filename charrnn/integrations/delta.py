@@ -10,7 +10,7 @@ from __future__ import annotations
 
 __all__ = ["RUN_COLUMN", "append_run"]
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from charrnn.errors import BusyError, ConfigError, DataError, storage_error
-from charrnn.runs.manifest import read_manifest
+from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import read_part_batches
 from charrnn.tables.columns import is_text
 
@@ -48,8 +48,8 @@ def append_run(run: Path, uri: str) -> bool:
         raise ConfigError(
             "Delta Lake is not installed; pip install 'charrnn-names[delta]'"
         ) from None
-    manifest = read_manifest(run)
-    application = f"charrnn-{manifest['fingerprint']}"
+    manifest = read_run(run)
+    application = f"charrnn-{manifest.fingerprint}"
     schema = _delta_schema(run, manifest)
     for _ in range(_ATTEMPTS):
         table = _open(uri)
@@ -65,7 +65,7 @@ def append_run(run: Path, uri: str) -> bool:
                 mode="error" if table is None else "append",
                 commit_properties=deltalake.CommitProperties(
                     app_transactions=[deltalake.Transaction(application, version=1)],
-                    custom_metadata={"run": run.name, "model": manifest["model"]["name"]},
+                    custom_metadata={"run": run.name, "model": manifest.model.name},
                     max_commit_retries=0,  # every retry has to look for the transaction again
                 ),
             )
@@ -99,15 +99,15 @@ class _Rows:
     """The rows of a run as Delta takes them. What goes wrong in the middle is kept in ``problem``:
     on its way through the writer it becomes an exception without a type."""
 
-    def __init__(self, run: Path, manifest: Mapping[str, Any], schema: pa.Schema) -> None:
+    def __init__(self, run: Path, manifest: RunManifest, schema: pa.Schema) -> None:
         self.run, self.manifest, self.schema = run, manifest, schema
         self.problem: DataError | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield record batches, page checksums verified."""
         rows = 0
-        for part in self.manifest["parts"]:
-            path = self.run / part["name"]
+        for part in self.manifest.parts:
+            path = self.run / part.name
             try:
                 for batch in read_part_batches(path, _BATCH_ROWS):
                     rows += batch.num_rows
@@ -116,8 +116,8 @@ class _Rows:
                 self._fail(str(error), error)
             except pa.ArrowException as error:
                 self._fail(f"{path} has a value that Delta cannot hold", error)
-        if rows != self.manifest["rows"]:
-            self._fail(f"{self.run} has {rows:,} rows, its manifest {self.manifest['rows']:,}")
+        if rows != self.manifest.rows:
+            self._fail(f"{self.run} has {rows:,} rows, its manifest {self.manifest.rows:,}")
 
     def _converted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         run = pa.repeat(pa.scalar(self.run.name), batch.num_rows)
@@ -129,7 +129,7 @@ class _Rows:
         raise self.problem from cause
 
 
-def _delta_schema(run: Path, manifest: Mapping[str, Any]) -> pa.Schema:
+def _delta_schema(run: Path, manifest: RunManifest) -> pa.Schema:
     """Return the columns that the table gets for the run.
 
     Raises:
@@ -137,7 +137,7 @@ def _delta_schema(run: Path, manifest: Mapping[str, Any]) -> pa.Schema:
     """
     from deltalake import Schema
 
-    schema = pq.read_schema(run / manifest["parts"][0]["name"]).remove_metadata()
+    schema = pq.read_schema(run / manifest.parts[0].name).remove_metadata()
     if RUN_COLUMN in schema.names:
         raise DataError(f"the run has a column {RUN_COLUMN!r}, which the Delta table would get")
     fields = [pa.field(field.name, _delta_type(field.type)) for field in schema]

@@ -23,26 +23,23 @@ import signal
 import threading
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars
-import pyarrow as pa
 import torch
 
-import charrnn
 from charrnn.errors import CharrnnError, ConfigError, storage_error
 from charrnn.files import make_folder, remove_tree, replace_file, translate_os_errors, write_bytes
+from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
-from charrnn.runs.execute import score_partition
+from charrnn.runs.execute import OnPart, score_partition
 from charrnn.runs.parts import PartReceipt, part_path, read_receipt, write_receipt
 from charrnn.runs.plan import RunPlan, staging_folder
-from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 
 RETRIES = 3  # times that a partition is scored again after its worker was lost
@@ -106,23 +103,23 @@ class _Worker:
 
 def score_partitions_on_ray(
     plan: RunPlan,
-    version: ModelVersion,
+    scorer: Scorer,
     options: ScoreOptions,
-    *,
-    workers: int | None = None,
-    device: str = "auto",
-    batch_size: int | None = None,
-    on_part: Callable[[PartReceipt], None] = lambda receipt: None,
+    compute: ComputeOptions,
+    on_part: OnPart = lambda receipt: None,
 ) -> list[PartReceipt]:
     """Score every partition of a plan on a Ray cluster; return the receipts in order.
 
     Joins the cluster that ``RAY_ADDRESS`` names, or one that runs on this machine; starts one of
-    this machine's processors where there is none. The parts are the same bytes that the local
-    engine writes. The partition of a lost worker is given to another, three times at most.
+    this machine's processors where there is none. The parts are the same bytes that
+    ``execute.score_partitions`` writes. The partition of a lost worker is given to another, three
+    times at most.
 
     Args:
-        workers: actors; by default one per GPU of the cluster, or per processor without GPUs.
-        device: ``auto`` (GPUs where the cluster has any), ``cpu`` or ``cuda``: one GPU per actor.
+        scorer: gives the model version; the actors load it on devices of their own.
+        compute: ``workers`` actors, by default one per GPU of the cluster, or per processor
+            without GPUs; ``device`` is ``auto`` (GPUs where the cluster has any), ``cpu`` or
+            ``cuda`` (one GPU per actor).
         on_part: called with each receipt as it arrives.
 
     Raises:
@@ -131,8 +128,7 @@ def score_partitions_on_ray(
         StorageError: no cluster can be reached or started.
         CharrnnError: what a worker met; or workers were lost again and again.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers are {workers}; there must be at least 1")
+    device = compute.device
     plan = _absolute(plan)
     done = {p.index: receipt for p in plan.partitions if (receipt := read_receipt(plan, p))}
     for receipt in done.values():
@@ -142,18 +138,18 @@ def score_partitions_on_ray(
         with _cluster() as ray, _work_folder(plan) as (folder, token):
             gpus = int(ray.cluster_resources().get("GPU", 0))
             if device == "cuda" and not gpus:
-                raise ConfigError("the Ray cluster has no GPU; use --device cpu")
+                raise ConfigError("the Ray cluster has no GPU; use device cpu", option="device")
             on_gpu = device == "cuda" or (device == "auto" and gpus > 0)
             job = _Job(
                 plan=plan,
-                version=version,
+                version=scorer.version,
                 options=options,
                 device="cuda" if on_gpu else "cpu",
-                batch_size=batch_size,
+                batch_size=compute.names_per_pass,
                 folder=folder,
                 token=token,
                 driver=platform.node(),
-                libraries=_libraries(),
+                libraries=library_versions(),
                 inputs={
                     path: _state(path)
                     for path in {group.path for p in plan.partitions for group in p.groups}
@@ -161,7 +157,7 @@ def score_partitions_on_ray(
                 umask=_umask(),
             )
             most = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
-            for receipt in _receipts(ray, job, todo, min(workers or most, len(todo))):
+            for receipt in _receipts(ray, job, todo, min(compute.workers or most, len(todo))):
                 _take(plan, folder, receipt)
                 done[receipt.index] = receipt
                 on_part(receipt)
@@ -249,7 +245,7 @@ def _answer(ray: Any, answered: Future[Any]) -> Any:
 
 def _take(plan: RunPlan, folder: Path, receipt: PartReceipt) -> None:
     """Move a part that a worker has finished into the run, and record it."""
-    part = part_path(staging_folder(folder, plan.fingerprint), receipt.index)
+    part = part_path(staging_folder(folder, plan.key.fingerprint), receipt.index)
     taken = part_path(plan.staging, receipt.index)
     with translate_os_errors(taken):
         make_folder(plan.staging)
@@ -302,8 +298,8 @@ def _cannot_work(job: _Job) -> str:
         found = ""
     if found != job.token:
         return _not_shared(job.folder, job.driver)
-    if _libraries() != job.libraries:
-        ours = ", ".join(f"{k} {v}" for k, v in _libraries().items() if v != job.libraries[k])
+    if library_versions() != job.libraries:
+        ours = ", ".join(f"{k} {v}" for k, v in library_versions().items() if v != job.libraries[k])
         return (
             f"the Ray worker on {platform.node()} has {ours}, but {job.driver} has others; results "
             "would differ, install the same versions on every machine"
@@ -326,18 +322,6 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return found.st_size, int(found.st_mtime)
-
-
-def _libraries() -> dict[str, str]:
-    """Return the versions on which the bytes of a part depend."""
-    return {
-        "python": platform.python_version(),
-        "charrnn": charrnn.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "polars": polars.__version__,
-        "pyarrow": pa.__version__,
-    }
 
 
 def _umask() -> int:

@@ -59,7 +59,7 @@ def read_histories(folder: Path, last: int) -> list[History]:
 
 
 def _scored(destination: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    return (found for found in newest_first(destination) if "statuses" in found[1])
+    return ((run, manifest.to_json()) for run, manifest in newest_first(destination))
 
 
 def history_page(histories: Sequence[History], folder: str) -> bytes:

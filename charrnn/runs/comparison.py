@@ -1,31 +1,35 @@
-"""Two models on one table: which rows would change if the challenger took over?
+"""Compare two models on one table: which rows would change if the challenger took over?
 
-Every partition is read once and its names made distinct once; both models answer the distinct
-names. There is no truth here, so a comparison says what changes, not which model is right: for
-that, `train.py compare` has labelled names.
+Every partition is read once and its distinct names are found once; both models score them. The
+table has no true labels, so a comparison says what changes, not which model is right: for that,
+``recipes.evaluate`` compares two versions on labelled names.
 
-A comparison is published like a run (see ``runs``): a folder of its own, by one rename, with a
+A comparison is published like a run (see ``publish``): a folder of its own, by one rename, with a
 manifest, a report, ``SHA256SUMS``, and on request the rows that change, as parts.
 """
 
 from __future__ import annotations
 
-__all__ = ["CHANGES", "Comparison", "Part", "compare_partitions", "comparison_manifest"]
+__all__ = ["CHANGES", "Comparison", "ModelPair", "compare_partitions", "comparison_manifest"]
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from charrnn.runs.manifest import SCHEMA_VERSION
+from charrnn.runs.execute import run_partitions
+from charrnn.runs.manifest import (
+    SCHEMA_VERSION,
+    ComparisonManifest,
+    InputRecord,
+    ModelRef,
+    PartRecord,
+    RunFacts,
+)
 from charrnn.runs.parts import part_path, write_part
 from charrnn.runs.plan import RunPlan
 from charrnn.scoring.columns import Predictions
@@ -35,18 +39,21 @@ from charrnn.tables.columns import as_large_string
 from charrnn.tables.row_groups import Partition, read_groups
 
 CHANGES = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.01, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # edges of bins
-NONE = "(no language)"
+NO_LANGUAGE = "(no language)"
 
 
 @dataclass(frozen=True)
-class Part:
-    """The written rows that change of one partition, as a manifest lists it."""
+class ModelPair:
+    """The model in use and the one that may replace it, ready to score."""
 
-    name: str
-    first_row: int
-    rows: int
-    size: int
-    sha256: str
+    champion: Scorer
+    challenger: Scorer
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of either model, sorted, then ``NO_LANGUAGE``."""
+        return (*sorted({*self.champion.version.labels, *self.challenger.version.labels}),
+                NO_LANGUAGE)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Comparison:
     """What two models say about the rows of a partition, or of all of them.
 
     Attributes:
-        labels: of either model, sorted, then ``NONE``: K of them.
+        labels: of either model, sorted, then ``NO_LANGUAGE``: K of them.
         pairs: rows by the champion's label and the challenger's, int64 ``(K, K)``.
         distinct: distinct names, counted within each partition.
         confidence: summed over the rows with a language from both: the champion's, the
@@ -115,54 +122,44 @@ class Comparison:
 
 def compare_partitions(
     plan: RunPlan,
-    champion: Scorer,
-    challenger: Scorer,
-    options: ScoreOptions,
+    models: ModelPair,
     *,
     every: int,
     write_flips: bool,
-    workers: int,
+    workers: int | None,
     on_part: Callable[[int], None] = lambda rows: None,
-) -> tuple[Comparison, list[Part]]:
-    """Compare two models on every ``every``-th row of a plan's input, ``workers`` partitions at a
-    time; with ``write_flips``, write the rows that change as parts into the plan's staging folder.
+) -> tuple[Comparison, list[PartRecord]]:
+    """Compare two models on every ``every``-th row of a plan's input; failures and interrupts as
+    in ``execute.run_partitions``.
 
-    ``on_part`` is called with the rows of each partition that is done.
+    Args:
+        write_flips: write the rows that change as parts into the plan's staging folder.
+        workers: threads; None: one per processor, at most 8.
+        on_part: called with the rows of each partition that is done.
     """
-    labels = (*sorted({*champion.version.labels, *challenger.version.labels}), NONE)
 
-    def compare(partition: Partition) -> tuple[int, Comparison, Part | None]:
-        found, flips = _compare_partition(
-            partition, champion, challenger, options, labels=labels, every=every
-        )
+    def compare(partition: Partition) -> tuple[int, Comparison, PartRecord | None]:
+        comparison, flips = _compare_partition(partition, plan.key.options.scoring, models, every)
         part = _write_flips(flips, plan, partition) if write_flips else None
-        return partition.index, found, part
+        return partition.rows, comparison, part
 
-    done: dict[int, tuple[Comparison, Part | None]] = {}
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending = {pool.submit(compare, partition): partition for partition in plan.partitions}
-        try:
-            for finished in as_completed(pending):
-                index, found, part = finished.result()
-                done[index] = (found, part)
-                on_part(pending[finished].rows)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    in_order = [done[partition.index] for partition in plan.partitions]
-    whole = reduce(add, (found for found, _ in in_order))
-    return whole, [part for _, part in in_order if part is not None]
+    models.challenger.stopping = models.champion.stopping  # both end at their next pass
+    results = run_partitions(
+        plan.partitions,
+        compare,
+        workers=workers,
+        stopping=models.champion.stopping,
+        on_result=lambda result: on_part(result[0]),
+    )
+    whole = reduce(add, (comparison for _, comparison, _ in results))
+    return whole, [part for _, _, part in results if part is not None]
 
 
 def _compare_partition(
-    partition: Partition,
-    champion: Scorer,
-    challenger: Scorer,
-    options: ScoreOptions,
-    *,
-    labels: Sequence[str],
-    every: int,
+    partition: Partition, options: ScoreOptions, models: ModelPair, every: int
 ) -> tuple[Comparison, pa.Table]:
+    """Return the comparison of a partition, and the rows that change."""
+    champion, challenger, labels = models.champion, models.challenger, models.labels
     names = as_large_string(read_groups(partition.groups)[options.name_column])
     rows = np.arange(-partition.first_row % every, len(names), every)
     coded = names.take(pa.array(rows)).combine_chunks().dictionary_encode()
@@ -204,38 +201,47 @@ def _label_ids(
     return np.where(found.status == SCORED, place[found.ranked[:, 0]], len(labels) - 1)
 
 
-def _write_flips(flips: pa.Table, plan: RunPlan, partition: Partition) -> Part:
-    path: Path = part_path(plan.staging, partition.index)
+def _write_flips(flips: pa.Table, plan: RunPlan, partition: Partition) -> PartRecord:
+    path = part_path(plan.staging, partition.index)
     sha256 = write_part(flips, path, plan, partition)
-    return Part(path.name, partition.first_row, flips.num_rows, path.stat().st_size, sha256)
+    size = path.stat().st_size
+    return PartRecord(path.name, partition.first_row, flips.num_rows, size, sha256)
 
 
 def comparison_manifest(
-    plan: RunPlan, found: Comparison, parts: Sequence[Part], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the manifest of a comparison; ``facts`` adds what only the caller knows: both models,
-    the time, durations, libraries, device."""
-    rows, both = found.rows, found.both
-    return {
-        "kind": "comparison",
-        "schema_version": SCHEMA_VERSION,
-        "fingerprint": plan.fingerprint,
-        **facts,
-        "options": plan.options,
-        "inputs": [
-            {"name": f.path.name, "size": f.size, "sha256": f.sha256} for f in plan.source.files
-        ],
-        "input_counts": plan.source.counts,
-        "rows": plan.source.rows,
-        "compared": rows,
-        "distinct": found.distinct,
-        "answered_by_both": both,
-        "agreed": found.agreed,
-        "agreement": found.agreed / both if both else None,
-        "changed": found.changed,
-        "mean_confidence": (found.confidence / both).tolist() if both else None,
-        "confidence_changes": {"edges": list(CHANGES), "rows": found.changes.tolist()},
-        "flips": [list(flip) for flip in found.flips()],
-        "class_rows": [list(row) for row in found.class_rows()],
-        "parts": [vars(part) for part in parts],
-    }
+    plan: RunPlan,
+    models: ModelPair,
+    comparison: Comparison,
+    parts: Sequence[PartRecord],
+    facts: RunFacts,
+    *,
+    sample: int,
+    flips_written: bool,
+) -> ComparisonManifest:
+    """Return the manifest of a finished comparison."""
+    both = comparison.both
+    means = comparison.confidence / both if both else None
+    return ComparisonManifest(
+        **asdict(facts),
+        schema_version=SCHEMA_VERSION,
+        fingerprint=plan.key.fingerprint,
+        champion=ModelRef(models.champion.version.name, models.champion.version.digest),
+        challenger=ModelRef(models.challenger.version.name, models.challenger.version.digest),
+        options=plan.key.options,
+        sample=sample,
+        flips_written=flips_written,
+        inputs=tuple(InputRecord(f.path.name, f.size, f.sha256) for f in plan.source.files),
+        input_counts=plan.source.counts,
+        rows=plan.source.rows,
+        compared=comparison.rows,
+        distinct=comparison.distinct,
+        answered_by_both=both,
+        agreed=comparison.agreed,
+        agreement=comparison.agreed / both if both else None,
+        changed=comparison.changed,
+        mean_confidence=None if means is None else (float(means[0]), float(means[1])),
+        confidence_changes={"edges": list(CHANGES), "rows": comparison.changes.tolist()},
+        flips=tuple(comparison.flips()),
+        class_rows=tuple(comparison.class_rows()),
+        parts=tuple(parts),
+    )

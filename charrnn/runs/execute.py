@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["score_partition", "score_partitions"]
+__all__ = ["Executor", "OnPart", "run_partitions", "score_partition", "score_partitions"]
 
 import itertools
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from typing import TypeVar
 
 import pyarrow.compute as pc
 import torch
 
-from charrnn.errors import ConfigError, StorageError
+from charrnn.errors import StorageError
 from charrnn.monitoring.profile import profile_of_rows
 from charrnn.runs.parts import (
     PartReceipt,
@@ -26,34 +27,43 @@ from charrnn.runs.parts import (
 from charrnn.runs.plan import RunPlan
 from charrnn.scoring.columns import answer_columns
 from charrnn.scoring.names import hide_names
-from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.row_groups import Partition, read_groups
+
+_MOST_WORKERS = 8  # threads by default: more hardly gain, and each holds a partition in memory
+
+Result = TypeVar("Result")
+OnPart = Callable[[PartReceipt], None]
+# Scores every partition of a plan and returns the receipts in order: here, or on a Ray cluster.
+Executor = Callable[[RunPlan, Scorer, ScoreOptions, ComputeOptions, OnPart], list[PartReceipt]]
 
 
 def score_partition(
     partition: Partition, plan: RunPlan, scorer: Scorer, options: ScoreOptions
 ) -> PartReceipt:
-    """Score one partition and write its part and receipt; a finished part is left alone."""
-    done = read_receipt(plan, partition)
-    if done is not None:
-        return done
+    """Score one partition and write its part and receipt; a finished part is left alone.
+
+    Raises:
+        DataError: the input is damaged. StorageError: the device lacks memory, or the disk fails.
+    """
+    finished = read_receipt(plan, partition)
+    if finished is not None:
+        return finished
     table = read_groups(partition.groups)
     labels = scorer.version.labels
     try:
-        found, codes = scorer.answers(table[options.name_column], options)
+        predictions, codes = scorer.answers(table[options.name_column], options)
     except StorageError as error:  # of a device without memory
         last = partition.first_row + partition.rows - 1
-        raise StorageError(f"rows {partition.first_row:,} to {last:,}: {error}") from error
-    for name, column in answer_columns(found, codes, labels, options).items():
+        raise StorageError(
+            f"rows {partition.first_row:,} to {last:,}: {error}", option=error.option
+        ) from error
+    for name, column in answer_columns(predictions, codes, labels, options).items():
         table = table.append_column(name, column)
-    table = hide_names(table, options.name_column, plan.options["names"], plan.name_key)
+    table = hide_names(table, options.name_column, plan.key.options.names, plan.name_key)
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
-    counts = {
-        name: count_values(table[options.prefix + name])
-        for name in ("status", "reason", "language")
-    }
     scored = table[options.prefix + "language"].is_valid()
     confidence = pc.sum(pc.if_else(scored, table[options.prefix + "confidence"], 0.0)).as_py()
     receipt = PartReceipt(
@@ -62,11 +72,11 @@ def score_partition(
         rows=table.num_rows,
         size=part.stat().st_size,
         sha256=sha256,
-        statuses=counts["status"],
-        reasons=counts["reason"],
-        labels=counts["language"],
+        statuses=count_values(table[options.prefix + "status"]),
+        reasons=count_values(table[options.prefix + "reason"]),
+        labels=count_values(table[options.prefix + "language"]),
         confidence_sum=float(confidence or 0.0),
-        profile=asdict(profile_of_rows(found, codes, labels)),
+        profile=profile_of_rows(predictions, codes, labels),
     )
     write_receipt(plan.staging, receipt)
     return receipt
@@ -76,40 +86,71 @@ def score_partitions(
     plan: RunPlan,
     scorer: Scorer,
     options: ScoreOptions,
-    *,
-    workers: int,
-    on_part: Callable[[PartReceipt], None] = lambda receipt: None,
+    compute: ComputeOptions,
+    on_part: OnPart = lambda receipt: None,
 ) -> list[PartReceipt]:
-    """Score every partition of a plan, ``workers`` at a time; return the receipts in order.
+    """Score every partition of a plan in threads of this process; return the receipts in order.
 
     Each worker reads, scores and writes a partition of its own, so that reading, computing and
-    writing overlap; torch, numpy, Arrow and zstd all work outside Python's lock. Workers take turns
-    in getting a GPU of their own, where there are several. ``on_part`` is called as parts finish.
-    The first failure, or an interrupt, stops the run: parts in work are dropped at their next
-    pass, finished ones stay for a rerun.
+    writing overlap; torch, NumPy, Arrow and zstd release Python's lock. Where there are several
+    GPUs, workers take turns in getting one. See ``run_partitions`` for failures.
+
+    Args:
+        options: with a settled prior (see ``Scorer.settle_prior``).
+        on_part: called with each receipt as its part is finished.
     """
-    if workers < 1:
-        raise ConfigError(f"workers are {workers}; there must be at least 1")
-    receipts: dict[int, PartReceipt] = {}
     replicas, own = itertools.cycle(scorer.replicas()), threading.local()
 
     def start_worker() -> None:
-        torch.set_num_threads(1)
         own.scorer = next(replicas)
 
-    def work(partition: Partition) -> PartReceipt:
+    def score(partition: Partition) -> PartReceipt:
         return score_partition(partition, plan, own.scorer, options)
 
-    with ThreadPoolExecutor(workers, initializer=start_worker) as pool:
-        pending = [pool.submit(work, partition) for partition in plan.partitions]
+    return run_partitions(
+        plan.partitions,
+        score,
+        workers=compute.workers,
+        stopping=scorer.stopping,
+        start_worker=start_worker,
+        on_result=on_part,
+    )
+
+
+def run_partitions(
+    partitions: Sequence[Partition],
+    work: Callable[[Partition], Result],
+    *,
+    workers: int | None,
+    stopping: threading.Event,
+    start_worker: Callable[[], None] = lambda: None,
+    on_result: Callable[[Result], None],
+) -> list[Result]:
+    """Call ``work`` for every partition, some at a time; return the results in order.
+
+    The first failure, or an interrupt, stops the rest: ``stopping`` is set, which scorers look at
+    before every pass, partitions in work are dropped, and finished parts stay for a rerun.
+
+    Args:
+        workers: threads; None: one per processor, at most 8.
+        stopping: shared by the scorers that ``work`` uses.
+        start_worker: called once in every thread, which runs torch on one core.
+        on_result: called with each result as it is there.
+    """
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        start_worker()
+
+    threads = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, initializer=start) as pool:
+        pending = [pool.submit(work, partition) for partition in partitions]
         try:
             for finished in as_completed(pending):
-                receipt = finished.result()
-                receipts[receipt.index] = receipt
-                on_part(receipt)
+                on_result(finished.result())
         except BaseException:
-            scorer.stopping.set()
+            stopping.set()
             pool.shutdown(cancel_futures=True)
-            scorer.stopping.clear()
+            stopping.clear()
             raise
-    return [receipts[partition.index] for partition in plan.partitions]
+    return [finished.result() for finished in pending]

@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 
 from charrnn.errors import DataError
 from charrnn.files import writing_parquet, writing_to
-from charrnn.runs.manifest import read_manifest
+from charrnn.runs.manifest import read_run
 from charrnn.runs.parts import read_part
 from charrnn.tables.columns import as_large_string, is_text
 
@@ -53,8 +53,8 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
     start = _writing_csv if csv else writing_parquet
     with ExitStack() as started:
         writer: Any = None
-        for part in read_manifest(run)["parts"]:
-            table = read_part(run / part["name"])
+        for part in read_run(run).parts:
+            table = read_part(run / part.name)
             check_exportable(table.schema, path)
             if csv:
                 table = _plain(table)

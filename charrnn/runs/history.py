@@ -1,11 +1,9 @@
-"""A run and what came before it: the model's validation names, and the run before."""
+"""Compare a run with what came before it: the model's validation names, and the run before."""
 
 from __future__ import annotations
 
 __all__ = ["PreviousRun", "drift_of", "run_before"]
 
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,41 +11,47 @@ from typing import Any
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import drift, large_measures
 from charrnn.monitoring.profile import Profile, reference_profile
-from charrnn.runs.manifest import newest_first
-
-_RULES = ("transliterate", "max_length", "max_unknown")  # options that decide what can be read
+from charrnn.runs.manifest import RunManifest, newest_first
 
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """What is needed of an earlier run: its profile, the model and text options it was made with,
-    the rows of its partitions, and in what it differed from the model."""
+    """What a comparison needs of a run.
+
+    Attributes:
+        text_rules: model and options that decide which names can be scored.
+        rows_per_part: distinct names are counted by partition, so duplicates are compared only
+            between partitions of like size.
+        standing: measures in which the run differed from the model already.
+    """
 
     name: str
     profile: Profile
-    rules: tuple[Any, ...]
+    text_rules: tuple[Any, ...]
     rows_per_part: float
     standing: list[str]
 
     @classmethod
-    def of(cls, name: str, manifest: Mapping[str, Any]) -> PreviousRun:
-        """Return it from a manifest; raise KeyError or TypeError where that has no profile."""
+    def of(cls, name: str, manifest: RunManifest) -> PreviousRun:
+        """Return it from a manifest."""
+        options = manifest.options.scoring
+        rules = (options.transliterate, options.max_length, options.max_unknown)
         return cls(
             name=name,
-            profile=Profile.from_json(manifest["profile"]),
-            rules=(manifest["model"]["digest"], *(manifest["options"][key] for key in _RULES)),
-            rows_per_part=max(1, manifest["rows"]) / max(1, len(manifest["parts"])),
-            standing=large_measures(manifest.get("drift", {}).get("model")),
+            profile=manifest.profile,
+            text_rules=(manifest.model.digest, *rules),
+            rows_per_part=max(1, manifest.rows) / max(1, len(manifest.parts)),
+            standing=large_measures(manifest.drift.get("model")),
         )
 
 
-def drift_of(manifest: Mapping[str, Any], destination: Path, model: ModelVersion) -> dict[str, Any]:
+def drift_of(manifest: RunManifest, destination: Path, model: ModelVersion) -> dict[str, Any]:
     """Return how the run of ``manifest`` differs from the model's validation names and from the
     run before it in ``destination``; see ``monitoring.drift``."""
     reference = reference_profile(model.facts)
     before = run_before(manifest, destination)
     now = PreviousRun.of("", manifest)
-    same_rules = before is not None and before.rules == now.rules
+    same_rules = before is not None and before.text_rules == now.text_rules
     return drift(
         now.profile,
         None if reference is None else (model.name, reference),
@@ -58,12 +62,10 @@ def drift_of(manifest: Mapping[str, Any], destination: Path, model: ModelVersion
     )
 
 
-def run_before(manifest: Mapping[str, Any], destination: Path) -> PreviousRun | None:
-    """Return the newest run of other bytes of the same column that has a profile; None where there
-    is none."""
-    for run, found in newest_first(destination):
-        with suppress(KeyError, TypeError, AttributeError):  # of the first schema, or damaged
-            same_column = found["options"]["name_column"] == manifest["options"]["name_column"]
-            if same_column and found["inputs"] != manifest["inputs"]:
-                return PreviousRun.of(run.name, found)
+def run_before(manifest: RunManifest, destination: Path) -> PreviousRun | None:
+    """Return the newest run of other bytes of the same column; None where there is none."""
+    column = manifest.options.scoring.name_column
+    for run, other in newest_first(destination):
+        if other.options.scoring.name_column == column and other.inputs != manifest.inputs:
+            return PreviousRun.of(run.name, other)
     return None

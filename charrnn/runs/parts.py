@@ -6,6 +6,7 @@ __all__ = [
     "PartReceipt",
     "count_values",
     "parquet_options",
+    "part_name",
     "part_path",
     "read_part",
     "read_part_batches",
@@ -14,19 +15,21 @@ __all__ = [
     "write_receipt",
 ]
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError, StorageError
 from charrnn.files import json_bytes, sha256_of, write_bytes, writing_to
+from charrnn.monitoring.profile import Profile
+from charrnn.runs.manifest import PartRecord
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.row_groups import Partition
 
@@ -36,7 +39,7 @@ class PartReceipt:
     """What is known of one finished part; written beside it once the part is durable.
 
     ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
-    of the scored ones; ``profile`` holds the counts of a ``monitoring.Profile``.
+    of the scored ones.
     """
 
     index: int
@@ -48,7 +51,12 @@ class PartReceipt:
     reasons: dict[str, int]
     labels: dict[str, int]
     confidence_sum: float
-    profile: dict[str, Any]
+    profile: Profile
+
+    @property
+    def record(self) -> PartRecord:
+        """The part as a manifest lists it."""
+        return PartRecord(part_name(self.index), self.first_row, self.rows, self.size, self.sha256)
 
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
@@ -59,7 +67,7 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
         StorageError: what is on the disk is not what was written.
     """
     ours = {
-        "charrnn.fingerprint": plan.fingerprint,
+        "charrnn.fingerprint": plan.key.fingerprint,
         "charrnn.part": str(partition.index),
         "charrnn.first_row": str(partition.first_row),
     }
@@ -112,9 +120,14 @@ def _repeats(column: pa.ChunkedArray) -> bool:
         return True
 
 
+def part_name(index: int) -> str:
+    """Return the file name of a part."""
+    return f"part-{index:05d}.parquet"
+
+
 def part_path(folder: Path, index: int) -> Path:
     """Return the path of a part."""
-    return folder / f"part-{index:05d}.parquet"
+    return folder / part_name(index)
 
 
 def read_part(path: Path) -> pa.Table:
@@ -146,17 +159,17 @@ def _open_part(path: Path) -> Iterator[pq.ParquetFile]:
 
 def write_receipt(folder: Path, receipt: PartReceipt) -> None:
     """Record that a part is finished; the part itself must be durable by now."""
-    write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(receipt)))
+    write_bytes(_receipt_path(folder, receipt.index), json_bytes(msgspec.to_builtins(receipt)))
 
 
 def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:
     """Return the receipt of a part that is finished and unchanged since, or None: do it again."""
     try:
-        document = json.loads(_receipt_path(plan.staging, partition.index).read_bytes())
-        receipt = PartReceipt(**document)
+        content = _receipt_path(plan.staging, partition.index).read_bytes()
+        receipt = msgspec.json.decode(content, type=PartReceipt)
         part = part_path(plan.staging, partition.index)
         whole = part.stat().st_size == receipt.size and sha256_of(part) == receipt.sha256
-    except (OSError, ValueError, TypeError):
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
     same_rows = receipt.first_row == partition.first_row
     return receipt if whole and same_rows and receipt.rows == partition.rows else None

@@ -1,25 +1,24 @@
-"""Scoring runs: the parts, their receipts, and the one rename that publishes them.
+"""Publish a run: one rename makes its folder visible, whole.
 
     outputs/predictions/people/.lock                      held while a run is written
                               /.staging-1f3a9c…/          parts of an unfinished run
                               /20261124T020000Z-1f3a9c/   a run: part-00000.parquet …,
                                                           manifest.json, report.html, SHA256SUMS
-                              /latest                     link to the run asked for last
+                              /latest                     link to the run last scored or recognised
 
-A *fingerprint* stands for the bytes of the inputs, the model and the options. It names the staging
-folder, so a part found there with a valid receipt is finished work and is reused. Nothing that has
-been published is ever modified.
+The staging folder is named by the run's fingerprint (see ``plan``), so a part found there with a
+valid receipt is finished work and is reused. Nothing published is ever modified.
 """
 
 from __future__ import annotations
 
-__all__ = ["finished_run", "hold_destination", "point_latest_at", "publish"]
+__all__ = ["finished_run", "hold_destination", "manifest_of", "point_latest_at", "publish"]
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from charrnn.errors import CharrnnError, StorageError
 from charrnn.files import (
@@ -34,36 +33,46 @@ from charrnn.files import (
     write_sums,
     writing_parquet,
 )
-from charrnn.monitoring.profile import Profile, total
-from charrnn.runs.manifest import RUN_NAME, SCHEMA_VERSION, read_manifest
-from charrnn.runs.parts import PartReceipt, count_values, part_path
+from charrnn.monitoring.profile import total
+from charrnn.runs.manifest import (
+    RUN_NAME,
+    SCHEMA_VERSION,
+    InputRecord,
+    Manifest,
+    PriorRecord,
+    RunFacts,
+    RunManifest,
+    read_manifest,
+)
+from charrnn.runs.parts import PartReceipt, count_values
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.source import check_unchanged
 
 
-def finished_run(destination: Path, digest: str) -> Path | None:
+def finished_run(destination: Path, fingerprint: str) -> Path | None:
     """Return the newest published run with this fingerprint that has all its parts, or None."""
     if not destination.is_dir():
         return None
-    for run in sorted(destination.glob(f"*-{digest[:8]}*"), reverse=True):
-        if RUN_NAME.fullmatch(run.name) and _is_finished(run, digest):
+    for run in sorted(destination.glob(f"*-{fingerprint[:8]}*"), reverse=True):
+        if RUN_NAME.fullmatch(run.name) and _is_finished(run, fingerprint):
             return run
     return None
 
 
-def _is_finished(run: Path, digest: str) -> bool:
+def _is_finished(run: Path, fingerprint: str) -> bool:
     try:
         manifest = read_manifest(run)
-        sizes = [(run / part["name"]).stat().st_size == part["size"] for part in manifest["parts"]]
-    except (CharrnnError, OSError, KeyError, TypeError):
+        whole = all((run / p.name).stat().st_size == p.size for p in manifest.parts)
+    except (CharrnnError, OSError):
         return False  # damaged: score again, beside it
-    return manifest["fingerprint"] == digest and all(sizes)
+    return manifest.fingerprint == fingerprint and whole
 
 
 @contextmanager
 def hold_destination(destination: Path, holder: str) -> Iterator[None]:
     """Hold a destination while a run is written to it (see ``files.hold``). Where that fails before
-    a part is finished, no copy of the input stays, and no destination that was not there before."""
+    a part is finished, the staged copy of the input is removed, and so is a destination that was
+    made for the run."""
     with hold(destination / ".lock", holder):
         try:
             yield
@@ -75,10 +84,9 @@ def hold_destination(destination: Path, holder: str) -> Iterator[None]:
 
 
 def manifest_of(
-    plan: RunPlan, receipts: Sequence[PartReceipt], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the manifest of a finished run. ``facts`` adds what only the caller knows: the time,
-    durations, library versions, device.
+    plan: RunPlan, receipts: Sequence[PartReceipt], facts: RunFacts, prior: PriorRecord
+) -> RunManifest:
+    """Return the manifest of a finished run, without drift.
 
     Raises:
         CharrnnError: the parts do not account for every row of the input.
@@ -91,51 +99,39 @@ def manifest_of(
     rows_out = sum(receipt.rows for receipt in receipts)
     if not plan.source.rows == rows_out == statuses.total():
         raise CharrnnError(
-            f"{plan.source.rows} rows came in, {rows_out} went out and {statuses.total()} have a "
-            "status; nothing was published, please report this"
+            f"internal error: {plan.source.rows} rows were read, {rows_out} written and "
+            f"{statuses.total()} have a status; nothing was published, please report this"
         )
     scored = statuses["scored"]
-    profile = total(Profile.from_json(receipt.profile) for receipt in receipts)
     confidence = sum(r.confidence_sum for r in receipts) / scored if scored else None
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "fingerprint": plan.fingerprint,
-        **facts,
-        "model": plan.model,
-        "options": plan.options,
-        "inputs": [
-            {"name": f.path.name, "size": f.size, "sha256": f.sha256, "rows": table.rows}
-            for f, table in zip(plan.source.files, plan.source.tables, strict=True)
-        ],
-        "input_counts": plan.source.counts,
-        "rows": plan.source.rows,
-        "rejected": count_values(plan.source.rejects["reason"]),
-        "statuses": {status: statuses[status] for status in ("scored", "abstained", "unscored")},
-        "reasons": dict(reasons.most_common()),
-        "labels": dict(labels.most_common()),
-        "mean_confidence": confidence,
-        "profile": {**profile.to_json(), "expected_accuracy": confidence},
-        "parts": [
-            {
-                "name": part_path(plan.staging, r.index).name,
-                "first_row": r.first_row,
-                "rows": r.rows,
-                "size": r.size,
-                "sha256": r.sha256,
-            }
-            for r in receipts
-        ],
-    }
+    return RunManifest(
+        **asdict(facts),
+        schema_version=SCHEMA_VERSION,
+        fingerprint=plan.key.fingerprint,
+        prior=prior,
+        model=plan.key.model,
+        options=plan.key.options,
+        inputs=tuple(
+            InputRecord(file.path.name, file.size, file.sha256, table.rows)
+            for file, table in zip(plan.source.files, plan.source.tables, strict=True)
+        ),
+        input_counts=plan.source.counts,
+        rows=plan.source.rows,
+        rejected=count_values(plan.source.rejects["reason"]),
+        statuses={status: statuses[status] for status in ("scored", "abstained", "unscored")},
+        reasons=dict(reasons.most_common()),
+        labels=dict(labels.most_common()),
+        mean_confidence=confidence,
+        profile=total(receipt.profile for receipt in receipts),
+        parts=tuple(receipt.record for receipt in receipts),
+    )
 
 
-def publish(
-    plan: RunPlan, manifest: Mapping[str, Any], when: str, files: Mapping[str, bytes]
-) -> Path:
+def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
     """Make a finished run visible, whole, by one rename, and point ``latest`` at it.
 
     Args:
-        manifest: from ``manifest_of``.
-        when: UTC time as ``20261124T020000Z``; part of the run's name.
+        manifest: from ``manifest_of``, or of a comparison; its time is part of the run's name.
         files: further files of the run, such as ``report.html``; ``rejects.parquet`` (file, line,
             row, reason; no text) is added where rows were rejected.
 
@@ -146,12 +142,12 @@ def publish(
     staging = plan.staging
     for name, content in files.items():
         write_bytes(staging / name, content)
-    write_bytes(staging / "manifest.json", json_bytes(manifest))
+    write_bytes(staging / "manifest.json", json_bytes(manifest.to_json()))
     rejects = plan.source.rejects
     if rejects.num_rows:
         with writing_parquet(staging / "rejects.parquet", rejects.schema) as writer:
             writer.write_table(rejects)
-    parts = {part["name"]: part["sha256"] for part in manifest["parts"]}
+    parts = {part.name: part.sha256 for part in manifest.parts}
     ours = {*parts, *files, "manifest.json", *(["rejects.parquet"] if rejects.num_rows else [])}
     sums = write_sums(staging, ours)
     changed = [name for name, digest in parts.items() if sums[name] != digest]
@@ -165,7 +161,8 @@ def publish(
     for path in staging.iterdir():
         if path.name not in {*ours, SUMS}:
             remove_file(path)
-    run = plan.destination / f"{when}-{plan.fingerprint[:8]}"
+    name = f"{manifest.created}-{plan.key.fingerprint[:8]}"
+    run = plan.destination / name
     attempt = 1
     while True:
         try:
@@ -173,7 +170,7 @@ def publish(
             break
         except FileExistsError:  # scored again within the same second (--force)
             attempt += 1
-            run = plan.destination / f"{when}-{plan.fingerprint[:8]}-{attempt}"
+            run = plan.destination / f"{name}-{attempt}"
     point_latest_at(run)
     return run
 

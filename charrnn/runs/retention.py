@@ -14,21 +14,22 @@ from charrnn.files import hold, remove_file, withdraw_folder
 from charrnn.runs.manifest import RUN_NAME
 
 
-def old_runs(root: Path, days: float, *, keep_latest: bool = False) -> list[Path]:
+def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> list[Path]:
     """Return the runs under ``root`` (a destination or a folder of them), and left-overs of
     unfinished ones, that are older than ``days``, sorted.
 
     Args:
+        now: UTC.
         keep_latest: leave the run that ``latest`` points to.
 
     Raises:
         ConfigError: ``days`` is negative. InputMissingError: there is no such folder.
     """
     if not days >= 0:
-        raise ConfigError(f"runs cannot be older than {days} days; give 0 or more")
+        raise ConfigError(f"older_than must be ≥ 0 days, got {days}", option="older_than")
     if not root.is_dir():
         raise InputMissingError(f"{root} does not exist")
-    before = datetime.now(UTC) - timedelta(days=days)
+    before = now - timedelta(days=days)
     found = []
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
         latest = keep_latest and (folder.parent / "latest").resolve() == folder.resolve()

@@ -1,59 +1,46 @@
-"""Privacy: names are personal data, so they can be left out, replaced, locked away and removed."""
+"""Names are personal data: keep them in the output, replace them, or leave them out."""
 
 from __future__ import annotations
 
-__all__ = ["KEY_VARIABLE", "Names", "check_name_key", "hide_names", "name_key"]
+__all__ = ["check_name_key", "hide_names"]
 
 import hashlib
-import os
-from typing import Literal
 
 import pyarrow as pa
 
 from charrnn.errors import ConfigError
+from charrnn.scoring.options import NamePolicy
 from charrnn.tables.columns import as_large_string
 
-Names = Literal["keep", "hash", "omit"]
-KEY_VARIABLE = "CHARRNN_NAME_KEY"
 
-
-def check_name_key(names: Names) -> str:
-    """Return what stands for the key in a fingerprint (a run with another key is another run);
-    "" where no key is needed.
+def check_name_key(policy: NamePolicy, key: bytes) -> str:
+    """Return 16 hex digits that stand for the key in a fingerprint (a run with another key is
+    another run); "" where names are not hashed.
 
     Raises:
-        ConfigError: ``names`` is none of its values, or ``hash`` has no key.
+        ConfigError: names are to be hashed, and the key has not 16 to 64 bytes.
     """
-    if names not in ("keep", "hash", "omit"):
-        raise ConfigError(f"names are {names!r}; give keep, hash or omit")
-    key = name_key(names)
-    return hashlib.blake2b(b"fingerprint", key=key, digest_size=8).hexdigest() if key else ""
+    if policy != "hash":
+        return ""
+    _check_length(key)
+    return hashlib.blake2b(b"fingerprint", key=key, digest_size=8).hexdigest()
 
 
-def name_key(names: Names) -> bytes:
-    """Return the secret in ``CHARRNN_NAME_KEY`` where names are hashed, b"" where they are not.
-
-    Raises:
-        ConfigError: it is missing, too short or too long.
-    """
-    return _checked(os.environ.get(KEY_VARIABLE, "").encode()) if names == "hash" else b""
-
-
-def hide_names(table: pa.Table, column: str, names: Names, key: bytes = b"") -> pa.Table:
+def hide_names(table: pa.Table, column: str, policy: NamePolicy, key: bytes = b"") -> pa.Table:
     """Return the table with its names kept, left out, or replaced by 32 hex digits each.
 
     The digits are BLAKE2b keyed with ``key`` (RFC 7693, a MAC): equal names stay equal, also
     between runs with one key, and without the key nobody can try names out. Null stays null.
 
     Args:
-        key: from ``name_key``; needed for ``hash`` only.
+        key: 16 to 64 bytes; needed for ``hash`` only.
     """
     position = table.column_names.index(column)
-    if names == "keep":
+    if policy == "keep":
         return table
-    if names == "omit":
+    if policy == "omit":
         return table.remove_column(position)
-    _checked(key)  # without one, anybody could try names out
+    _check_length(key)  # BLAKE2b without a key could be reversed by trying names
     coded = as_large_string(table.column(position)).combine_chunks().dictionary_encode()
     digests = [
         hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()
@@ -63,10 +50,10 @@ def hide_names(table: pa.Table, column: str, names: Names, key: bytes = b"") -> 
     return table.set_column(position, column, hashed)
 
 
-def _checked(key: bytes) -> bytes:
+def _check_length(key: bytes) -> None:
     if not 16 <= len(key) <= 64:
         raise ConfigError(
-            f"hashing names needs a secret of 16 to 64 bytes in {KEY_VARIABLE}, such as "
-            f"`openssl rand -hex 32` makes; it has {len(key)}"
+            f"hashing names needs a secret key of 16 to 64 bytes, got {len(key)}; make one with "
+            "`openssl rand -hex 32`",
+            option="name_key",
         )
-    return key

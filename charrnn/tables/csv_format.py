@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CsvFormat", "Recoded", "encoding_of", "sniff"]
+__all__ = ["DOCSTRINGS", "CsvFormat", "Recoded", "encoding_of", "sniff"]
 
 import codecs
 import csv
@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, Literal
 
 from charrnn.errors import ConfigError
 
+# Read by pydantic: the string below a field is its description in Prefect's form.
+DOCSTRINGS = {"use_attribute_docstrings": True}
 _CANDIDATES = ",;\t|"
 _SAMPLE = 100  # records that a delimiter is tried on
 # Codecs whose text is no text file: they read escapes as characters, or cannot work in pieces.
@@ -31,23 +33,26 @@ _MARKS = {  # a mark of UTF-32 begins like one of UTF-16
 class CsvFormat:
     """How the CSV files of an input are written.
 
-    Attributes:
-        delimiter: one ASCII character; "" finds it in the first lines.
-        encoding: a text codec of Python's.
-        quote: the quote character, "none" where quotes are ordinary characters.
-        multiline: accept line breaks inside quoted cells.
-        on_bad_line: "refuse" a file with a row that has too many or too few fields or is not
-            UTF-8; or "reject" such rows, which leaves them out and counts them.
-
     Raises:
         ConfigError: a value is none of these.
     """
 
+    __pydantic_config__ = DOCSTRINGS
+
     delimiter: str = ""
+    """Of CSV cells, one ASCII character; found in the first lines if empty."""
     encoding: str = "utf-8"
+    """Of CSV files, such as cp1252 or utf-16."""
     quote: str = '"'
+    """Quote character of CSV cells: ", ' or none."""
     multiline: bool = False
+    """Accept line breaks inside quoted CSV cells."""
     on_bad_line: Literal["refuse", "reject"] = "refuse"
+    """Refuse a CSV file that has a line with too many or too few cells, or bytes that are not
+    text in its encoding; or reject these lines, which leaves them out and counts them."""
+    max_rejected: str = "0"
+    """How many lines of all files may be rejected, a number, or a share such as 0.1%; with more
+    nothing is published."""
 
     def __post_init__(self) -> None:
         if self.quote not in ('"', "'", "none"):

@@ -1,0 +1,212 @@
+"""What each recipe is asked for: one frozen record per recipe, and nothing but records.
+
+The command line and Prefect's form are generated from these classes: a field is an option, the
+string below it its help, its type decides choices and bounds, and a group of options (a record in
+a record) is flattened on the command line. Nothing heavy is imported here, so that ``--help``
+answers at once.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CompareRequest",
+    "InboxRequest",
+    "MonitorRequest",
+    "PipelineRequest",
+    "PurgeRequest",
+    "ScoreRequest",
+    "VerifyRequest",
+]
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from charrnn.scoring.options import (
+    ComputeOptions,
+    DeliveryOptions,
+    PrivacyOptions,
+    ScoreOptions,
+)
+from charrnn.tables.csv_format import DOCSTRINGS, CsvFormat
+
+MODELS = Path("outputs/models")
+PREDICTIONS = Path("outputs/predictions")
+COMPARISONS = Path("outputs/comparisons")
+NAMES = Path("data/names.parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """Score every name of a table and publish the predictions as one run folder.
+
+    Every input row comes back exactly once, in order, with its own columns unchanged and
+    language, confidence, status and reason added.
+    """
+
+    __pydantic_config__ = DOCSTRINGS
+
+    source: str
+    """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
+    object storage (s3://, gs://)."""
+    model: str = "pretrained"
+    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+    scoring: ScoreOptions = field(default_factory=ScoreOptions)
+    """What is asked of the model."""
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Where and how the run is computed."""
+    delivery: DeliveryOptions = field(default_factory=DeliveryOptions)
+    """Where the rows go."""
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    """What becomes of the names."""
+    force: bool = False
+    """Score again even where the same run is already published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    """Score one table with two model versions in one pass and publish what would change.
+
+    The comparison has a folder of its own; scoring runs stay as they are.
+    """
+
+    __pydantic_config__ = DOCSTRINGS
+
+    source: str
+    """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
+    object storage (s3://, gs://)."""
+    model: str = "champion"
+    """The version in use: an alias such as champion, a version, or pretrained."""
+    challenger: str = "candidate"
+    """The version that may replace it."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+    name_column: str = "name"
+    """The column that holds the names."""
+    transliterate: bool = False
+    """Write names in other scripts in Latin letters first."""
+    sample: Annotated[int, Ge(0)] = 0
+    """Compare about this many rows, evenly spread over the table; 0 compares all."""
+    flips: bool = False
+    """Also write the rows that change: their number (from 0), both languages and both confidences;
+    no names."""
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Where and how the comparison is computed; on this machine only."""
+    output: str = ""
+    """Folder for the comparisons (default outputs/comparisons/NAME)."""
+    private: bool = False
+    """Make files that only their owner can read."""
+    force: bool = False
+    """Compare again even where the same comparison is already published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InboxRequest:
+    """Score every new or changed file of a folder, one run each; published runs stay as they are.
+
+    A file is a table (Parquet, CSV), or a folder of tables, which is one input. Names that begin
+    with a dot or an underscore are passed over, and so are other kinds. A file that cannot be
+    scored does not stop the others; at the end it makes this run fail.
+    """
+
+    __pydantic_config__ = DOCSTRINGS
+
+    folder: Path = Path("data/inbox")
+    """Where the files arrive."""
+    model: str = "champion"
+    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+    output: Path = PREDICTIONS
+    """The runs of people.csv go to the folder people in here."""
+    settle_seconds: Annotated[float, Ge(0)] = 10.0
+    """A file whose size or time changes within this many seconds is still being written; it is
+    left for the next run."""
+    scoring: ScoreOptions = field(default_factory=ScoreOptions)
+    """What is asked of the model."""
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Where and how the runs are computed."""
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    """What becomes of the names."""
+    on_drift: Literal["ignore", "warn", "fail"] = "warn"
+    """What to do when the names are not like the model's or the last run's: ignore, warn, or fail
+    (the file counts as failed; its run is published in any case)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorRequest:
+    """Draw the history of a destination's runs, or of all destinations in a folder, as one page.
+
+    The page is FOLDER/monitor.html: self-contained, with links to the runs' reports beside it.
+    """
+
+    __pydantic_config__ = DOCSTRINGS
+
+    folder: Path = PREDICTIONS
+    """A destination, such as outputs/predictions/people, or a folder of destinations."""
+    last: Annotated[int, Ge(1)] = 100
+    """How many runs of each destination to show, the newest ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """Prove a published run again from its bytes: digests, page checksums, row counts."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    run: str
+    """Folder of a run, such as outputs/predictions/people/latest; or the URI of an uploaded one,
+    or of the prefix that it was uploaded to (then its latest.json says which)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurgeRequest:
+    """Remove published runs that are older than some days, and left-overs of unfinished ones."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    folder: Path = PREDICTIONS
+    """A destination, or a folder of destinations."""
+    older_than: Annotated[float, Ge(0)]
+    """Days."""
+    keep_latest: bool = False
+    """Leave the runs that a latest link points to."""
+    yes: bool = False
+    """Remove them; without it they are only listed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRequest:
+    """Make the training table, train on it, promote the model if it is not worse, and score."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    names: str
+    """The table to score: a file, a folder or a glob."""
+    source: str = ""
+    """Language files: a folder or a zip; empty downloads the tutorial's."""
+    name_column: str = "name"
+    """The column that holds the names to score."""
+    data: Path = NAMES
+    """Where the training table is written."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+    output: str = ""
+    """Folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file, or a URI
+    on object storage, that receives all rows as well."""
+    preset: Literal["seed", "default", "tiny"] = "default"
+    """Preset of the model."""
+    epochs: Annotated[int, Ge(1)] | None = None
+    """Instead of the preset's."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""

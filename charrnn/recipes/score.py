@@ -1,0 +1,272 @@
+"""Score a table: plan, score, publish and deliver one run."""
+
+from __future__ import annotations
+
+__all__ = ["Published", "load_scorer", "run_options", "score"]
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from charrnn.files import private_files, remove_tree
+from charrnn.integrations.object_storage import (
+    RemoteFile,
+    check_remote_unchanged,
+    fetch,
+    upload_run,
+)
+from charrnn.model.priors import PriorEstimate, parse_prior
+from charrnn.model.provenance import library_versions
+from charrnn.model.version import ModelVersion
+from charrnn.monitoring.drift import alarms
+from charrnn.recipes.requests import PREDICTIONS, ScoreRequest
+from charrnn.recipes.runner import Runner
+from charrnn.reports.run import run_report
+from charrnn.runs.execute import Executor, score_partitions
+from charrnn.runs.export import check_exportable, export
+from charrnn.runs.history import drift_of
+from charrnn.runs.manifest import (
+    ModelRef,
+    PriorRecord,
+    RunFacts,
+    RunManifest,
+    RunOptions,
+    read_run,
+)
+from charrnn.runs.parts import PartReceipt
+from charrnn.runs.plan import (
+    Destination,
+    RunKey,
+    RunPlan,
+    destination_of,
+    plan_run,
+    run_key,
+    sample_names,
+)
+from charrnn.runs.publish import (
+    finished_run,
+    hold_destination,
+    manifest_of,
+    point_latest_at,
+    publish,
+)
+from charrnn.scoring.names import check_name_key
+from charrnn.scoring.options import ComputeOptions, ScoreOptions
+from charrnn.scoring.scorer import Scorer
+from charrnn.tables.source import is_remote
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published run, and what was done beyond publishing it.
+
+    Attributes:
+        folder: of the run.
+        manifest: of the run.
+        reused: whether the same run was published before, so that nothing was scored.
+        exported: rows and escaped cells of the single file, where one was asked for.
+        uploaded: URI of the copy on object storage; "" without one.
+        appended: whether the Delta table got the rows now; None without a table.
+    """
+
+    folder: Path
+    manifest: RunManifest
+    reused: bool
+    exported: tuple[int, int] | None = None
+    uploaded: str = ""
+    appended: bool | None = None
+
+    @property
+    def drift(self) -> list[str]:
+        """One sentence per large drift; see ``monitoring.drift``."""
+        return alarms(self.manifest.drift)
+
+
+def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = None) -> Published:
+    """Score every name of a table and publish the predictions as one run folder.
+
+    Args:
+        version: the model, where it is loaded already; otherwise ``request.model`` is loaded.
+
+    Raises:
+        CharrnnError: the input, an option, the model or the destination is at fault; nothing was
+            published, and finished parts are kept for a rerun.
+    """
+    started = runner.now()
+    target = destination_of(request.source, request.delivery.output, PREDICTIONS)
+    with (
+        private_files(request.privacy.private),
+        hold_destination(target.folder, runner.holder),
+    ):
+        scorer = load_scorer(request, version)
+        source, remote = runner.step("fetch", fetch_input, request.source, target.folder)
+        options = run_options(request, scorer.version, runner.name_key)
+        key = run_key(source, _ref(scorer.version), options)
+        run = None if request.force else finished_run(target.folder, key.fingerprint)
+        reused = run is not None
+        if run is None:
+            plan = runner.step("plan", prepare, key, target, scorer.version, runner.name_key)
+            with runner.device_slot(scorer.device.type):
+                settled = runner.step("settle prior", settle_prior, plan, scorer)
+                receipts = runner.step(
+                    "score partitions", score_all, plan, scorer, settled[0], request.compute, runner
+                )
+            facts = run_facts(runner, started, device_name(request.compute, scorer))
+            manifest = manifest_of(plan, receipts, facts, settled[1])
+            run = runner.step("publish", publish_run, plan, manifest, scorer.version, remote)
+        point_latest_at(run)
+        published = deliver(Published(run, read_run(run), reused), target, request, runner)
+        if remote:
+            remove_tree(_copies(Path(source)))
+    return published
+
+
+def load_scorer(request: ScoreRequest, version: ModelVersion | None = None) -> Scorer:
+    """Load the model on the device that scores; with Ray this process only plans and commits."""
+    compute = request.compute
+    device = "cpu" if compute.engine == "ray" else compute.device
+    if version is not None:
+        return Scorer(version, device, compute.names_per_pass)
+    return Scorer.load(
+        request.model, models=request.models, device=device, batch_size=compute.names_per_pass
+    )
+
+
+def run_options(request: ScoreRequest, version: ModelVersion, name_key: bytes) -> RunOptions:
+    """Return what decides the bytes of the run, with a prior from a file read."""
+    scoring = request.scoring
+    if isinstance(scoring.prior, str):
+        scoring = replace(scoring, prior=parse_prior(scoring.prior, version.labels))
+    names = request.privacy.names
+    return RunOptions(
+        scoring=scoring,
+        csv=request.csv,
+        partition_rows=request.compute.partition_rows,
+        names=names,
+        name_key=check_name_key(names, name_key),
+    )
+
+
+def fetch_input(source: str, destination: Path) -> tuple[str, tuple[RemoteFile, ...]]:
+    """Copy an input from object storage beside the run; leave a local one where it is."""
+    if not is_remote(source):
+        return source, ()
+    copied, remote = fetch(source, destination)
+    return str(copied), remote
+
+
+def prepare(key: RunKey, target: Destination, version: ModelVersion, name_key: bytes) -> RunPlan:
+    """Prove the input, refuse what cannot be scored or exported, and cut it into partitions."""
+    added = key.options.scoring.columns(version.labels)
+    plan = plan_run(key, target.folder, added, name_key)
+    if target.file is not None:
+        check_exportable(plan.source.schema, target.file)
+    return plan
+
+
+def settle_prior(plan: RunPlan, scorer: Scorer) -> tuple[ScoreOptions, PriorRecord]:
+    """Turn the prior asked for into label shares, estimating them from the input if need be."""
+    options = plan.key.options.scoring
+    names = pa.array([], pa.string())
+    if options.prior == "estimate":
+        names = sample_names(plan.source, options.name_column)
+    settled, estimate = scorer.settle_prior(names, options)
+    return settled, _prior_record(settled, estimate, scorer.version.labels)
+
+
+def score_all(
+    plan: RunPlan, scorer: Scorer, options: ScoreOptions, compute: ComputeOptions, runner: Runner
+) -> list[PartReceipt]:
+    """Score all partitions that are not finished yet, here or on a Ray cluster."""
+    with runner.progress("scoring", plan.source.rows, "rows") as advance:
+        return _executor(compute)(
+            plan, scorer, options, compute, lambda receipt: advance(receipt.rows)
+        )
+
+
+def publish_run(
+    plan: RunPlan, manifest: RunManifest, version: ModelVersion, remote: tuple[RemoteFile, ...]
+) -> Path:
+    """Compare the run with those before, write manifest and report, and make the run visible by one
+    rename."""
+    check_remote_unchanged(remote)
+    manifest = replace(
+        manifest,
+        drift=drift_of(manifest, plan.destination, version),
+        fetched=tuple(asdict(file) for file in remote),
+    )
+    return publish(plan, manifest, {"report.html": run_report(manifest.to_json())})
+
+
+def deliver(
+    published: Published, target: Destination, request: ScoreRequest, runner: Runner
+) -> Published:
+    """Hand the rows on: to one file, object storage and a Delta table, where asked for."""
+    run, delivery = published.folder, request.delivery
+    if target.file is not None:
+        exported = export(run, target.file, formulas=delivery.keep_formulas)
+        published = replace(published, exported=exported)
+    if target.uri:
+        published = replace(published, uploaded=runner.step("upload", upload_run, run, target.uri))
+    if delivery.delta:
+        from charrnn.integrations.delta import append_run
+
+        appended = runner.step("append to Delta table", append_run, run, delivery.delta)
+        published = replace(published, appended=appended)
+    return published
+
+
+def run_facts(runner: Runner, started: datetime, device: str) -> RunFacts:
+    """Return how a run was made, now that it is done."""
+    return RunFacts(
+        created=started.strftime("%Y%m%dT%H%M%SZ"),
+        seconds=round((runner.now() - started).total_seconds(), 3),
+        device=device,
+        tracked=runner.tracked,
+        libraries=library_versions(),
+    )
+
+
+def device_name(compute: ComputeOptions, scorer: Scorer) -> str:
+    """Return what a manifest calls the device."""
+    return f"Ray, {compute.device}" if compute.engine == "ray" else scorer.device.type
+
+
+def _executor(compute: ComputeOptions) -> Executor:
+    if compute.engine == "local":
+        return score_partitions
+    from charrnn.integrations.ray import score_partitions_on_ray
+
+    return score_partitions_on_ray
+
+
+def _ref(version: ModelVersion) -> ModelRef:
+    return ModelRef(version.name, version.digest)
+
+
+def _copies(source: Path) -> Path:
+    """Return the folder of the copies of a remote input."""
+    return source if source.is_dir() else source.parent
+
+
+def _prior_record(
+    options: ScoreOptions, estimate: PriorEstimate | None, labels: tuple[str, ...]
+) -> PriorRecord:
+    if isinstance(options.prior, str):
+        return PriorRecord("train")
+
+    def by_label(shares: tuple[float, ...]) -> dict[str, float]:
+        return dict(zip(labels, shares, strict=True))
+
+    if estimate is None:
+        return PriorRecord("given", shares=by_label(options.prior))
+    return PriorRecord(
+        "estimate",
+        refused=estimate.refused,
+        names=estimate.rows,
+        shares=by_label(options.prior),
+        low=by_label(estimate.low),
+        high=by_label(estimate.high),
+    )
