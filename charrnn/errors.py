@@ -27,13 +27,17 @@ __all__ = [
     "OutputError",
     "StorageError",
     "did_you_mean",
+    "redact",
     "storage_error",
     "without_password",
 ]
 
 import difflib
 import re
+import sys
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class CharrnnError(Exception):
@@ -107,6 +111,28 @@ def did_you_mean(wanted: str, existing: Iterable[str]) -> str:
     by_folded = {name.casefold(): name for name in existing}
     close = difflib.get_close_matches(wanted.casefold(), by_folded, n=1, cutoff=0.6)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def redact(error: BaseException) -> CharrnnError:
+    """Return an error that may be shown and recorded: one of ours as it is; of any other only its
+    kind and its place, since its message may quote a cell. ``python -X dev`` prints that too."""
+    if isinstance(error, CharrnnError):
+        return error
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        what = error.filename or "the disk"
+        return StorageError(f"{what}: {error.strerror or 'reading failed'}")
+    if isinstance(error, MemoryError):
+        return CharrnnError("out of memory; use fewer workers or smaller partitions",
+                            option="workers")  # fmt: skip
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if {"charrnn", "flows"} & set(Path(f.filename).parts[-3:-1])]
+    places = ["an unknown place", *(f"{Path(f.filename).name}:{f.lineno}" for f in ours or frames)]
+    return CharrnnError(
+        f"internal error: unexpected {type(error).__name__} at {places[-1]}, please report this; "
+        "finished work is kept, nothing else was published"
+    )
 
 
 def storage_error(what: str, error: Exception) -> StorageError:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.command import new_app, progress, run, say, this_process
-from flows.tracking import flow, note, task
+from flows.tracking import note, task
+from flows.tracking import plain_flow as flow
 
 TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 

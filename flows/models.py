@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.command import say
-from flows.tracking import flow
+from flows.tracking import plain_flow as flow
 
 if TYPE_CHECKING:
     from charrnn.model.version import ModelVersion

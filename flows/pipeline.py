@@ -3,15 +3,17 @@
 python flows/pipeline.py people.parquet --source my_languages/
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from charrnn.scoring.options import ComputeOptions, DeliveryOptions, ScoreOptions
 from flows.command import new_app, run
 from flows.ingest import ingest
 from flows.models import promote_version
 from flows.score import score
-from flows.tracking import flow
+from flows.tracking import plain_flow as flow
 from flows.train import train
 
 
@@ -48,12 +50,12 @@ def pipeline(
     train(preset=preset, data=data, models=models, device=device, epochs=epochs, promote="never")
     promote_version("candidate", models=models)
     return score(
-        names,
-        name_column=name_column,
+        source=names,
         model="champion",
-        output=output,
-        device=device,
-        models=models,
+        models=Path(models),
+        scoring=ScoreOptions(name_column=name_column),
+        compute=ComputeOptions(device=device),
+        delivery=DeliveryOptions(output=output),
     )
 
 

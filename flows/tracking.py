@@ -13,40 +13,46 @@ from __future__ import annotations
 __all__ = [
     "GPU_LIMIT",
     "TRACKED",
+    "as_task",
     "device_slot",
     "flow",
     "note",
     "note_link",
     "note_progress",
     "note_table",
-    "redact",
-    "run_facts",
+    "prefect_runner",
     "run_named",
-    "task",
+    "show_progress",
+    "shown",
+    "submit",
     "warn",
 ]
 
 import functools
 import os
-import platform
 import sys
 import threading
 import tomllib
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
-from charrnn.errors import CharrnnError, StorageError
+from charrnn import cli
+from charrnn.cli import console_runner, signature_of
+from charrnn.errors import CharrnnError, redact
+from charrnn.recipes.runner import Advance, Runner
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Name of Prefect's global concurrency limit that a run holds while it computes on a GPU.
 GPU_LIMIT = "charrnn-gpu"
 
-_PROGRESS_SECONDS = 2.0
+_PROGRESS_SECONDS = 2.0  # between two updates of a progress artifact
+_NETWORK_STEPS = {"fetch", "upload"}
 
 
 def _profile_has_api() -> bool:
@@ -73,9 +79,39 @@ if _EPHEMERAL:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 
-def flow(**options: Any) -> Callable[[Function], Function]:
-    """Decorate a flow; ``options`` are those of ``prefect.flow``. What it returns or raises is not
-    stored: Prefect would pickle it."""
+def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callable[..., R]]:
+    """Decorate a function of a request record as a flow whose parameters are the record's fields.
+
+    What the flow returns or raises is not stored: Prefect would pickle it.
+
+    Args:
+        options: those of ``prefect.flow``.
+    """
+
+    def decorate(function: Callable[[Any], R]) -> Callable[..., R]:
+        signature, document = signature_of(request)
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **named: Any) -> R:
+            return function(request(**signature.bind(*arguments, **named).arguments))
+
+        del call.__wrapped__  # Prefect would read its signature
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        call.__doc__ = document
+        if not TRACKED:
+            return call
+        import prefect
+
+        hooks: Any = {"on_failure": [_say_what_to_do], "on_crashed": [_say_what_to_do]}
+        tracked: Any = prefect.flow(persist_result=False, **hooks, **options)(_guarded(call))
+        return cast("Callable[..., R]", tracked)
+
+    return decorate
+
+
+def plain_flow(**options: Any) -> Callable[[Function], Function]:
+    """Decorate a flow whose parameters are written out; to go once no flow uses it."""
     if not TRACKED:
         return lambda function: function
     import prefect
@@ -86,8 +122,7 @@ def flow(**options: Any) -> Callable[[Function], Function]:
 
 
 def task(**options: Any) -> Callable[[Function], Function]:
-    """Decorate a task; ``options`` are those of ``prefect.task``. Arguments are neither hashed nor
-    stored: what has been done is known from the output, never from Prefect's cache."""
+    """Decorate a task; to go once no flow uses it."""
     if not TRACKED:
         return lambda function: function
     import prefect
@@ -95,6 +130,50 @@ def task(**options: Any) -> Callable[[Function], Function]:
 
     decorate: Any = prefect.task(cache_policy=NO_CACHE, persist_result=False, **options)
     return lambda function: decorate(_guarded(function))
+
+
+def submit(flow: Callable[..., R], request: Any) -> R:
+    """Run a flow with the fields of a request record as its parameters."""
+    return flow(**{field.name: getattr(request, field.name) for field in fields(request)})
+
+
+def as_task(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run one step of a recipe as a Prefect task; a plain call when untracked.
+
+    Arguments are neither hashed nor stored: what has been done is known from the output, never
+    from Prefect's cache. Only steps that cross a network are retried.
+    """
+    if not TRACKED:
+        return function(*args, **kwargs)
+    import prefect
+    from prefect.cache_policies import NO_CACHE
+
+    retried: Any = {"retries": 2, "retry_delay_seconds": [2, 10]} if name in _NETWORK_STEPS else {}
+    decorate: Any = prefect.task(name=name, cache_policy=NO_CACHE, persist_result=False, **retried)
+    return cast("R", decorate(_guarded(function))(*args, **kwargs))
+
+
+def prefect_runner() -> Runner:
+    """Return the runner of a flow: steps are tasks, progress is shown on the flow run's page as
+    well as on the terminal, and a GPU is held by one run at a time."""
+    return console_runner(
+        tracked=TRACKED, step=as_task, progress=show_progress, device_slot=device_slot
+    )
+
+
+@contextmanager
+def show_progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Show progress on the terminal and, of a known total, as a progress artifact."""
+    with (
+        cli.progress(description, total, unit) as bar,
+        note_progress(description, total, f"Per cent of {total or 0:,} {unit}") as artifact,
+    ):
+
+        def advance(steps: int, remark: str = "") -> None:
+            bar(steps, remark)
+            artifact(steps)
+
+        yield advance
 
 
 def run_named(verb: str, parameter: str) -> Callable[[], str]:
@@ -152,13 +231,13 @@ def note_link(key: str, path: Path, description: str) -> None:
 
 
 @contextmanager
-def note_progress(key: str, total: int, description: str) -> Iterator[Callable[[int], None]]:
+def note_progress(key: str, total: int | None, description: str) -> Iterator[Callable[[int], None]]:
     """Attach a progress artifact; yield ``advance(steps)``.
 
     A thread of its own sends the share done at most every two seconds, so that neither many steps
     nor a slow server hold up the work.
     """
-    if not TRACKED:
+    if not TRACKED or not total:
         yield lambda steps: None
         return
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -175,7 +254,7 @@ def note_progress(key: str, total: int, description: str) -> Iterator[Callable[[
         while not ended.wait(_PROGRESS_SECONDS) or done > sent:
             if done > sent:
                 sent = done
-                share = 100.0 * sent / max(1, total)
+                share = 100.0 * sent / total
                 _attempt(update_progress_artifact, artifact_id=artifact, progress=share)
 
     sender = threading.Thread(target=send, name="progress", daemon=True)
@@ -209,53 +288,14 @@ def device_slot(device: str) -> Iterator[None]:
         yield
 
 
-def redact(error: BaseException) -> CharrnnError:
-    """Return an error that may be shown and recorded: one of ours as it is; of any other only its
-    kind and its place, since its message may quote a cell. ``python -X dev`` prints that too."""
-    if isinstance(error, CharrnnError):
-        return error
-    if sys.flags.dev_mode:
-        traceback.print_exception(error)
-    if isinstance(error, OSError):
-        what = error.filename or "the disk"
-        return StorageError(f"{what}: {error.strerror or 'reading failed'}")
-    if isinstance(error, MemoryError):
-        return CharrnnError("out of memory; give fewer --workers or --partition-rows")
-    if isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API"):  # Prefect
+def shown(error: BaseException) -> CharrnnError:
+    """Return an error that may be shown and recorded (see ``errors.redact``)."""
+    if isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API"):
         return CharrnnError(
             "the Prefect API does not answer; start it, or unset PREFECT_API_URL (or choose "
             "another Prefect profile) to run without it"
         )
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    ours = [f for f in frames if Path(f.filename).parent.name in ("charrnn", "flows")]
-    places = ["an unknown place", *(f"{Path(f.filename).name}:{f.lineno}" for f in ours or frames)]
-    return CharrnnError(
-        f"unexpected {type(error).__name__} at {places[-1]}, please report this; what is finished "
-        "is kept, nothing else was published"
-    )
-
-
-def run_facts(created: datetime, seconds: float, device: str) -> dict[str, Any]:
-    """Return what a manifest says about how a run was made; ``seconds`` is its duration."""
-    import polars
-    import pyarrow
-    import torch
-
-    import charrnn
-
-    return {
-        "created": created.strftime("%Y%m%dT%H%M%SZ"),
-        "seconds": round(seconds, 3),
-        "device": device,
-        "tracked": TRACKED,
-        "libraries": {
-            "charrnn": charrnn.__version__,
-            "torch": torch.__version__,
-            "polars": polars.__version__,
-            "pyarrow": pyarrow.__version__,
-            "python": platform.python_version(),
-        },
-    }
+    return redact(error)
 
 
 def _guarded(function: Function) -> Function:
@@ -268,7 +308,7 @@ def _guarded(function: Function) -> Function:
         except BaseException as error:
             # pyo3's panics are no Exception; what else is none, such as Ctrl-C, is no fault.
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-                raise redact(error) from None
+                raise shown(error) from None
             raise
 
     return cast("Function", call)

@@ -14,7 +14,8 @@ from cyclopts import Parameter
 
 from flows.command import new_app, progress, run, say, this_process
 from flows.models import COMMANDS, MODELS, promote_version
-from flows.tracking import device_slot, flow, note, task
+from flows.tracking import device_slot, note, task
+from flows.tracking import plain_flow as flow
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
     from charrnn.model.version import ModelVersion

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Published", "load_scorer", "run_options", "score"]
+__all__ = ["Published", "fetch_input", "remove_copies", "run_facts", "run_options", "score"]
 
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
+from charrnn.errors import DriftError
 from charrnn.files import private_files, remove_tree
 from charrnn.integrations.object_storage import (
     RemoteFile,
@@ -21,7 +23,7 @@ from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import alarms
-from charrnn.recipes.requests import PREDICTIONS, ScoreRequest
+from charrnn.recipes.requests import PREDICTIONS, InboxRequest, ScoreRequest
 from charrnn.recipes.runner import Runner
 from charrnn.reports.run import run_report
 from charrnn.runs.execute import Executor, score_partitions
@@ -83,6 +85,14 @@ class Published:
         """One sentence per large drift; see ``monitoring.drift``."""
         return alarms(self.manifest.drift)
 
+    def check_drift(self, on_drift: Literal["ignore", "warn", "fail"]) -> None:
+        """Raise DriftError if names drifted and ``on_drift`` is ``fail``."""
+        if on_drift == "fail" and self.drift:
+            raise DriftError(
+                f"{self.folder} is published, but its names drifted: {'; '.join(self.drift)}",
+                option="on_drift",
+            )
+
 
 def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = None) -> Published:
     """Score every name of a table and publish the predictions as one run folder.
@@ -118,8 +128,7 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
             run = runner.step("publish", publish_run, plan, manifest, scorer.version, remote)
         point_latest_at(run)
         published = deliver(Published(run, read_run(run), reused), target, request, runner)
-        if remote:
-            remove_tree(_copies(Path(source)))
+        remove_copies(source, remote)
     return published
 
 
@@ -134,7 +143,9 @@ def load_scorer(request: ScoreRequest, version: ModelVersion | None = None) -> S
     )
 
 
-def run_options(request: ScoreRequest, version: ModelVersion, name_key: bytes) -> RunOptions:
+def run_options(
+    request: ScoreRequest | InboxRequest, version: ModelVersion, name_key: bytes
+) -> RunOptions:
     """Return what decides the bytes of the run, with a prior from a file read."""
     scoring = request.scoring
     if isinstance(scoring.prior, str):
@@ -155,6 +166,13 @@ def fetch_input(source: str, destination: Path) -> tuple[str, tuple[RemoteFile, 
         return source, ()
     copied, remote = fetch(source, destination)
     return str(copied), remote
+
+
+def remove_copies(source: str, remote: tuple[RemoteFile, ...]) -> None:
+    """Remove what ``fetch_input`` copied."""
+    if remote:
+        copied = Path(source)
+        remove_tree(copied if copied.is_dir() else copied.parent)
 
 
 def prepare(key: RunKey, target: Destination, version: ModelVersion, name_key: bytes) -> RunPlan:
@@ -244,11 +262,6 @@ def _executor(compute: ComputeOptions) -> Executor:
 
 def _ref(version: ModelVersion) -> ModelRef:
     return ModelRef(version.name, version.digest)
-
-
-def _copies(source: Path) -> Path:
-    """Return the folder of the copies of a remote input."""
-    return source if source.is_dir() else source.parent
 
 
 def _prior_record(

@@ -20,6 +20,7 @@ __all__ = [
     "RunManifest",
     "RunOptions",
     "newest_first",
+    "read_comparison",
     "read_manifest",
     "read_run",
 ]
@@ -158,7 +159,7 @@ class RunManifest(RunFacts):
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
-        document: dict[str, Any] = msgspec.to_builtins(self)
+        document: dict[str, Any] = msgspec.to_builtins(asdict(self))
         document |= {
             "prior": {k: v for k, v in document["prior"].items() if v is not None},
             "options": self.options.to_json(),
@@ -209,7 +210,7 @@ class ComparisonManifest(RunFacts):
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
-        document: dict[str, Any] = msgspec.to_builtins(self)
+        document: dict[str, Any] = msgspec.to_builtins(asdict(self))
         return {**document, "options": self.options.to_json()}
 
 
@@ -251,6 +252,15 @@ def read_run(run: Path) -> RunManifest:
     manifest = read_manifest(run)
     if isinstance(manifest, ComparisonManifest):
         raise DataError(f"{run} is a comparison of two models; it has no scored rows")
+    return manifest
+
+
+def read_comparison(run: Path) -> ComparisonManifest:
+    """Return the manifest of a published comparison; raises as ``read_manifest`` does, and
+    DataError for a run."""
+    manifest = read_manifest(run)
+    if isinstance(manifest, RunManifest):
+        raise DataError(f"{run} is a scoring run, not a comparison of two models")
     return manifest
 
 

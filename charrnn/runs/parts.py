@@ -17,7 +17,7 @@ __all__ = [
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def _open_part(path: Path) -> Iterator[pq.ParquetFile]:
 
 def write_receipt(folder: Path, receipt: PartReceipt) -> None:
     """Record that a part is finished; the part itself must be durable by now."""
-    write_bytes(_receipt_path(folder, receipt.index), json_bytes(msgspec.to_builtins(receipt)))
+    write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(receipt)))
 
 
 def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:

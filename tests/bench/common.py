@@ -186,11 +186,11 @@ def main() -> None:
         "scoring.scorer",
     ):
         importlib.import_module(f"charrnn.{module}")
-    flow = importlib.import_module("flows.score")
+    flat = importlib.import_module("tests.flat")
     resolve(arguments["model"], Path(arguments["models"])).network()  # imports more of torch
 
     def work() -> None:
-        flow.score(**arguments, force=True)
+        flat.score(**arguments, force=True)
 
     report_cost(work)
 

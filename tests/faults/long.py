@@ -166,7 +166,7 @@ def stop_processes(server: Server, memory: Path, signals: int) -> Tried:
         print(f"       {sent.name}: {seconds:.1f} s of work", flush=True)
         problems += [f"{p.name} is visible" for p in folder.glob("scored/[!.]*")]
     run_process(argv, folder, 600)
-    if verify_run(folder / "scored/latest")["rows"] != len(names):
+    if verify_run(folder / "scored/latest").rows != len(names):
         problems.append("the run that went on has other rows")
     return signals, problems
 

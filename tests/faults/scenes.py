@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flat import read_manifest
 from harness import Server
 
 from charrnn.files import check_sums
 from charrnn.model.version import aliases, list_versions, load_version
-from charrnn.runs.manifest import read_manifest
 from charrnn.runs.verify import verify_run
 
 State = dict[str, str]  # what a reader sees: name → digest of its content

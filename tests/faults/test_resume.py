@@ -156,7 +156,7 @@ def rounds_of_eight(server: Server, folder: Path, rounds: int) -> list[str]:
             if f"process {winners[0]['pid']} on" not in complaint(75, 75, one["err"])
         ]
         new = {run.name for run in (folder / "scored").glob("2*")} - before
-        if len(new) != 1 or verify_run(folder / "scored/latest")["rows"] != 10 * PARTS:
+        if len(new) != 1 or verify_run(folder / "scored/latest").rows != 10 * PARTS:
             problems.append(f"{len(new)} new runs")
     return problems
 

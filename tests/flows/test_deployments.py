@@ -177,7 +177,7 @@ def test_the_walk_of_the_readme_ends_in_a_published_run(site: Site) -> None:
     [run] = [run for run in site.server.runs() if run["name"] == "score example.csv"]
     assert run["state"]["type"] == "COMPLETED"
     [published] = site.published("example")
-    assert verify_run(published)["rows"] == 160
+    assert verify_run(published).rows == 160
     shown = site.server.artifacts(run["id"])
     assert shown["scoring"] == 100
     assert "| rows | 160 |" in shown["score-summary"]
@@ -215,7 +215,7 @@ def test_an_event_starts_the_inbox(site: Site) -> None:
         "the automation starts a run",
     )
     assert site.end_of(runs[0]["id"]) == "COMPLETED"
-    assert verify_run(site.published("landed")[0])["rows"] == 50
+    assert verify_run(site.published("landed")[0]).rows == 50
 
 
 def test_a_schedule_fires(site: Site) -> None:
@@ -277,7 +277,7 @@ def test_after_a_killed_worker_the_same_run_goes_on(site: Site, proof: Proof) ->
     site.server.api(f"/flow_runs/{first}/set_state", {"state": dead, "force": True})
     assert site.end_of(site.start("score/on-demand", source=source, **PARTS)) == "COMPLETED"
     [published] = site.published("killed")
-    assert verify_run(published)["rows"] == 50
+    assert verify_run(published).rows == 50
     assert parts.items() <= inodes(published).items()
     assert len(inodes(published)) == 5
     proof("P13", KILLED, 1)
@@ -291,7 +291,7 @@ def test_a_server_killed_in_the_middle_of_a_run_costs_nothing(site: Site, proof:
     kill(site.machine)
     hold.unlink()
     published = until(lambda: site.published("cut_off"), "the run is published without a server")
-    assert verify_run(published[0])["rows"] == 50
+    assert verify_run(published[0]).rows == 50
     assert parts.items() <= inodes(published[0]).items()
     site.machine = site.server.start()
     assert site.end_of(first) in ENDED

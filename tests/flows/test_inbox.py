@@ -68,7 +68,7 @@ def test_every_file_is_scored_by_a_run_of_its_own(command: Command, scored: list
     code, out, error = command()
     assert code == 0, error
     assert scored == ["a.csv", "b.parquet", "many"]
-    rows = [verify_run(OUTPUT / name / "latest")["rows"] for name in ("a", "b", "many")]
+    rows = [verify_run(OUTPUT / name / "latest").rows for name in ("a", "b", "many")]
     assert rows == [2, 1, 4]
     assert CANARY not in out + error
 
@@ -214,7 +214,7 @@ def test_a_file_that_is_being_written_is_left_for_the_next_run(
 
     assert command()[0] == 0
     assert scored == ["done.csv", "growing.csv"]
-    assert verify_run(OUTPUT / "growing/latest")["rows"] == 3
+    assert verify_run(OUTPUT / "growing/latest").rows == 3
     command()
     assert len(waits) == 2  # nothing new: nothing to wait for
 
@@ -245,7 +245,7 @@ def test_a_bad_file_does_not_stop_the_others_and_fails_the_run(command: Command)
     assert line.startswith("error: 2 of 3 files failed; a.csv: ")
     assert "; c.csv: " in line
     assert "b.csv" not in line
-    assert verify_run(OUTPUT / "b/latest")["rows"] == 2
+    assert verify_run(OUTPUT / "b/latest").rows == 2
     assert CANARY not in out
 
 
@@ -256,9 +256,9 @@ def test_a_file_that_another_run_holds_is_no_failure(command: Command) -> None:
         code, out, error = command()
     assert code == 0, error
     assert "being scored by another run" in out
-    assert verify_run(OUTPUT / "b/latest")["rows"] == 2
+    assert verify_run(OUTPUT / "b/latest").rows == 2
     assert command()[0] == 0
-    assert verify_run(OUTPUT / "a/latest")["rows"] == 2
+    assert verify_run(OUTPUT / "a/latest").rows == 2
 
 
 def test_a_fault_of_ours_is_told_without_its_message(
@@ -277,7 +277,7 @@ def test_a_fault_of_ours_is_told_without_its_message(
     code, out, error = command()
     assert "1 of 2 files failed; a.csv: unexpected KeyError" in complaint(code, 65, error)
     assert CANARY not in out
-    assert verify_run(OUTPUT / "b/latest")["rows"] == 2
+    assert verify_run(OUTPUT / "b/latest").rows == 2
 
 
 def test_a_folder_that_does_not_exist_is_missing_input(command: Command) -> None:

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import commands_of, complaint
+from flat import monitor, read_manifest
 
 from charrnn.files import json_bytes, write_sums
 from charrnn.reports.history import history_markdown, history_page, read_histories
-from charrnn.runs.manifest import read_manifest
 from flows import monitor as monitor_module
 from flows import score as score_module
-from flows.monitor import monitor
 
 CANARY = "Zanzibarova"
 RUNS = 7

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY, Command, complaint
+from flat import read_manifest
 from nasty import BUDGETS
 from recording import Proof
 
 import flows.pipeline
 import flows.score
 from charrnn.model.version import set_alias
-from charrnn.runs.manifest import read_manifest
 from charrnn.runs.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("users_folder")
@@ -45,7 +45,7 @@ def test_summary_counts_rows_and_names_the_result(command: Command, people: Path
     latest = Path("outputs/predictions/people/latest")
     assert f"result      outputs/predictions/people/{latest.readlink()}" in out
     assert [line for line in error.splitlines() if not line.startswith("note: ")] == []
-    assert verify_run(latest)["rows"] == 3
+    assert verify_run(latest).rows == 3
 
 
 def test_nothing_that_is_printed_holds_a_name(command: Command, people: Path) -> None:
@@ -94,7 +94,7 @@ def test_second_time_there_is_nothing_to_do(command: Command, people: Path) -> N
 
 def test_output_may_be_a_folder_or_a_file(command: Command, people: Path) -> None:
     assert command(people, *V1, "-o", "scored")[0] == 0
-    assert verify_run(Path("scored/latest"))["rows"] == 3
+    assert verify_run(Path("scored/latest")).rows == 3
     code, out, _ = command(people, *V1, "-o", "deep/scored.parquet")
     assert code == 0
     assert "exported 3 rows to deep/scored.parquet" in out
@@ -352,7 +352,7 @@ def test_rejected_lines_are_counted_and_listed_without_their_text(
     assert code == 0, error
     assert "rejected    3 more (ragged_row 2, invalid_utf8 1), see rejects.parquet" in out
     run = Path("outputs/predictions/p/latest")
-    assert verify_run(run)["rejected"] == {"ragged_row": 2, "invalid_utf8": 1}
+    assert verify_run(run).rejected == {"ragged_row": 2, "invalid_utf8": 1}
     assert pl.read_parquet(run / "part-*.parquet")["id"].to_list() == ["1", "5"]
     rejects = pl.read_parquet(run / "rejects.parquet")
     assert rejects["line"].to_list() == [3, 4, 5]
@@ -494,7 +494,7 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
     options = ("--model", "v0001", "--workers", "2", "--partition-rows", "500")
     assert command(many_names, *options)[0] == 0
     latest = destination / "latest"
-    assert verify_run(latest)["rows"] == 12_000
+    assert verify_run(latest).rows == 12_000
     for part, inode in finished.items():
         assert (latest / f"{part}.parquet").stat().st_ino == inode, "finished work was done again"
     assert pl.read_parquet(latest / "part-*.parquet").equals(undisturbed)

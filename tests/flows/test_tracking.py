@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import complaint
+from flows.results import label_shares
 from prefect_server import NO_NAME_IN_PREFECT, ROOT, PrefectServer, until
 from recording import Proof
 
@@ -20,7 +21,6 @@ import flows.score
 from charrnn.errors import DataError
 from charrnn.scoring.names import KEY_VARIABLE
 from flows import tracking
-from flows.results import label_shares
 
 # --- without a server: Prefect is imported late, since flows are tracked once it is there -------
 

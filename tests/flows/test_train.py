@@ -138,7 +138,7 @@ def test_trained_model_scores(command: Command) -> None:
     Path("people.csv").write_text("id,name\n1,Katoro\n2,\n")
     code, _, error = command("people.csv", "--model", "champion", app=flows.score.app.meta)
     assert code == 0, error
-    assert verify_run(Path("outputs/predictions/people/latest"))["model"]["name"] == "v0001"
+    assert verify_run(Path("outputs/predictions/people/latest")).model["name"] == "v0001"
 
 
 def test_pipeline_goes_from_language_files_to_predictions(
@@ -156,7 +156,7 @@ def test_pipeline_goes_from_language_files_to_predictions(
     assert "3: 2 scored" in out
     frame = pl.read_parquet("outputs/predictions/people/latest/part-*.parquet")
     assert frame["id"].to_list() == ["1", "2", "3"]
-    assert verify_run(Path("outputs/predictions/people/latest"))["model"]["name"] == "v0001"
+    assert verify_run(Path("outputs/predictions/people/latest")).model["name"] == "v0001"
 
 
 def test_interrupted_training_goes_on_where_it_stopped(command: Command, tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flat import read_manifest, score
 
 from charrnn.errors import DataError, StorageError
 from charrnn.integrations.delta import RUN_COLUMN, append_run
-from charrnn.runs.manifest import read_manifest
-from flows.score import score
 
 deltalake = pytest.importorskip(
     "deltalake", reason="the extra charrnn-names[delta] is not installed"

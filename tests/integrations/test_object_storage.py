@@ -97,7 +97,7 @@ def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
     assert run.parent == Path("outputs/predictions/people")
     assert not list(run.parent.glob(".fetched-*"))
     manifest = verify_run(run)
-    assert manifest["parts"] == verify_run(local)["parts"]
+    assert manifest["parts"] == verify_run(local).parts
     assert manifest["fetched"][0]["uri"] == f"{bucket}/in/people.parquet"
     assert manifest["fetched"][0]["size"] == people.stat().st_size
     (name,) = whole_runs(f"{bucket}/out")
@@ -176,7 +176,7 @@ def test_an_object_that_changes_while_it_is_scored_publishes_nothing(
             run_score(uri)
     destination = Path("outputs/predictions/people")
     assert [p.name for p in destination.iterdir() if not p.name.startswith(".")] == []
-    assert verify_run(run_score(uri))["rows"] == 11
+    assert verify_run(run_score(uri)).rows == 11
     assert not list(destination.glob(".fetched-*"))
 
 
@@ -210,7 +210,7 @@ def test_a_prefix_gives_its_tables_in_order_and_passes_over_runs(
     copied, found = fetch(f"{memory}/in/a/*.csv", Path("out"))
     assert [p.name for p in copied.iterdir()] == ["b.csv"]
     assert len(list(Path("out").glob(".fetched-*"))) == 1
-    assert verify_run(run_score(f"{memory}/in"))["rows"] == 24
+    assert verify_run(run_score(f"{memory}/in")).rows == 24
 
 
 def test_an_interrupted_copy_goes_on_where_it_was(

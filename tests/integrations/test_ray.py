@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flat import score
 
 from charrnn.errors import CharrnnError, ConfigError, DataError, StorageError
 from charrnn.integrations import ray as ray_engine
@@ -22,7 +23,6 @@ from charrnn.runs.verify import verify_run
 from charrnn.scoring.names import KEY_VARIABLE
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
-from flows.score import score
 
 # Ray and what it imports warn of their own affairs.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.ray]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY, Command
+from flat import read_manifest
 
 from charrnn.errors import DataError, DriftError
 from charrnn.files import json_bytes, write_sums
@@ -36,7 +37,7 @@ from charrnn.monitoring.profile import (
 )
 from charrnn.reports.run import drift_markdown
 from charrnn.runs.history import drift_of
-from charrnn.runs.manifest import SCHEMA_VERSION, read_manifest
+from charrnn.runs.manifest import SCHEMA_VERSION
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.options import REASONS, ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -384,7 +385,7 @@ def test_a_run_of_the_first_schema_is_still_verified_and_passed_over_by_drift(
     manifest["schema_version"] = 1
     (old / "manifest.json").write_bytes(json_bytes(manifest))
     write_sums(old)
-    assert verify_run(old)["rows"] == 200
+    assert verify_run(old).rows == 200
     new = run_score(people("people.parquet", long_names(200)))
     assert read_manifest(new)["drift"]["previous"] is None
 
@@ -494,7 +495,7 @@ def test_fail_publishes_the_run_and_ends_with_a_code_of_its_own(
     assert (code, DriftError.exit_code) == (79, 79)
     assert "is published" in error
     assert "length" in error
-    assert verify_run(run)["rows"] == 400
+    assert verify_run(run).rows == 400
     assert run.name in out
     again, out, _ = command(source, *options)
     assert again == 79  # the same run, found finished

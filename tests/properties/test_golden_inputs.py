@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from commands import CANARY, Command, complaint
+from flat import read_manifest
 from recording import Proof
 
-from charrnn.runs.manifest import read_manifest
 from charrnn.runs.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("users_folder")

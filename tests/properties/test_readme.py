@@ -78,7 +78,7 @@ def test_every_reason_is_explained() -> None:
 def test_the_example_scores_as_the_readme_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows.score import score
+    from flat import score
 
     monkeypatch.chdir(tmp_path)
     score(str(ROOT / "data/example.csv"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flat import read_manifest, score
 
 from charrnn.model.version import ModelVersion
 from charrnn.reports.model import model_report
@@ -24,10 +25,8 @@ from charrnn.reports.page import (
     signed,
 )
 from charrnn.reports.run import run_report
-from charrnn.runs.manifest import read_manifest
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import evaluate
-from flows.score import score
 
 CANARY = "Zanzibarova"
 HOSTILE = "<script>alert('x')</script>&\"'"

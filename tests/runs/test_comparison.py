@@ -15,18 +15,16 @@ import pytest
 import torch
 from calibrations import calibration_of
 from commands import Command, complaint
+from flat import challenge, read_manifest, score
 
 from charrnn.errors import BusyError, ConfigError, DataError
 from charrnn.files import hold
 from charrnn.model.network import CharRNN
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.runs.comparison import CHANGES, NONE
-from charrnn.runs.manifest import read_manifest
 from charrnn.runs.verify import verify_run
 from charrnn.tables.row_groups import Group
 from charrnn.training.presets import PRESETS
-from flows.challenge import challenge
-from flows.score import score
 
 NAMES = ["Katoro", "burgmann", None, "", "Катя", "Katoro", "  ", "é" * 300, "12345", "-",
          "Aroevnko", "O’Kashi", "Hofstein", "Mitashi", "Nkoaro", "Acht"]  # fmt: skip
@@ -162,7 +160,7 @@ def test_comparison_is_published_whole_and_touches_no_prediction(
     assert not list(run.parent.glob(".staging-*"))
     assert {path: path.read_bytes() for path in before.iterdir()} == seen
     assert (before.parent / "latest").resolve() == before.resolve()
-    assert verify_run(run)["kind"] == "comparison"
+    assert verify_run(run).kind == "comparison"
     (run / "report.md").write_text("other")
     with pytest.raises(DataError, match=r"report\.md has changed"):
         verify_run(run)
@@ -256,7 +254,7 @@ def test_a_table_without_a_single_name_is_compared(compare: Callable[..., Path])
     assert manifest["compared"] == 2
     assert manifest["agreement"] is None
     pq.write_table(pa.table({"surname": pa.array([], pa.string())}), "empty.parquet")
-    assert verify_run(compare("empty.parquet", flips=True))["compared"] == 0
+    assert verify_run(compare("empty.parquet", flips=True)).compared == 0
 
 
 def test_one_version_is_not_compared_with_itself(source: str, compare: Callable[..., Path]) -> None:

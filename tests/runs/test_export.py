@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flat import score
 
 from charrnn.runs.export import escape_formulas
-from flows.score import score
 
 RUNS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "  =1", "\u00a0=1",
         "＝1+1", "＠SUM(A1)", "=HYPERLINK(\"http://x\")", "+49 30 1234", "-x"]  # fmt: skip

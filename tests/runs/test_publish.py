@@ -19,6 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY
+from flat import read_manifest
 from recording import Proof
 
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError, StorageError
@@ -26,7 +27,6 @@ from charrnn.files import hold, write_sums
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.runs.execute import score_partition, score_partitions
 from charrnn.runs.export import export
-from charrnn.runs.manifest import read_manifest
 from charrnn.runs.parts import read_receipt
 from charrnn.runs.plan import RunPlan, fingerprint, order_of, plan_run
 from charrnn.runs.publish import finished_run, manifest_of, publish
@@ -274,7 +274,7 @@ def test_empty_input_publishes_a_run_of_the_full_schema(
                                   "probability_Beta", "probability_Delta",
                                   "probability_Gamma"]  # fmt: skip
     assert found.select(whole.column_names).schema.equals(whole.schema)
-    assert verify_run(run)["rows"] == 0
+    assert verify_run(run).rows == 0
     (header,) = csv.reader((tmp_path / "out.csv").read_text().splitlines())
     assert header == found.column_names
 
@@ -284,7 +284,7 @@ def test_names_without_a_single_usable_one_publish_a_run(
 ) -> None:
     pq.write_table(pa.table({"name": pa.array([None, ""], pa.string())}), tmp_path / "n.parquet")
     run = run_score(tmp_path / "n.parquet")
-    assert verify_run(run)["statuses"] == {"scored": 0, "abstained": 0, "unscored": 2}
+    assert verify_run(run).statuses == {"scored": 0, "abstained": 0, "unscored": 2}
     assert read_manifest(run)["mean_confidence"] is None
 
 
@@ -494,7 +494,7 @@ def test_damaged_part_is_done_again_and_the_others_are_not(
     after = [p.stat().st_ino for p in sorted(run.glob("part-*.parquet"))]
     assert (after[0], after[2]) == (before[0], before[2])
     assert output(run).equals(whole)
-    assert verify_run(run)["rows"] == 12
+    assert verify_run(run).rows == 12
 
 
 def test_left_over_temporary_files_are_not_published(half_done: tuple[RunPlan, Scorer]) -> None:
@@ -534,7 +534,7 @@ def test_added_column_that_clashes_is_refused_before_scoring(
     found = output(run)
     assert found["confidence"].to_pylist() == ["1"]
     assert found["charrnn_status"].to_pylist() == ["scored"]
-    assert verify_run(run)["rows"] == 1
+    assert verify_run(run).rows == 1
 
 
 def test_probability_column_that_clashes_is_refused_where_it_is_asked_for(
@@ -564,7 +564,7 @@ def test_second_writer_is_told_that_the_destination_is_busy(
     ):
         run_score(people)
     assert visible(destination) == []
-    assert verify_run(run_score(people))["rows"] == 12
+    assert verify_run(run_score(people)).rows == 12
 
 
 # --- verify -------------------------------------------------------------------------------------
@@ -662,7 +662,7 @@ def test_damaged_manifest_of_an_earlier_run_does_not_stop_the_next(
     """Its message says to score the input again; so that has to work."""
     run = run_score(people)
     (run / "manifest.json").write_text("{")
-    assert verify_run(run_score(people))["rows"] == 12
+    assert verify_run(run_score(people)).rows == 12
 
 
 def test_finished_run_is_found_by_its_whole_fingerprint(published: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flat import read_manifest
 
 import flows.score
 from charrnn.errors import BusyError, ConfigError, InputMissingError
 from charrnn.files import hold
-from charrnn.runs.manifest import read_manifest
 from charrnn.runs.plan import RunPlan
 from charrnn.runs.retention import old_runs, purge
 from charrnn.runs.verify import verify_run
@@ -50,7 +50,7 @@ def test_omitted_names_are_nowhere_and_all_else_is_as_it_was(
 ) -> None:
     whole, bare = output(run_score()), output(run := run_score(names="omit"))
     assert bare.equals(whole.drop_columns("name"))
-    assert verify_run(run)["rows"] == 12
+    assert verify_run(run).rows == 12
     assert not [p for p in run.iterdir() if b"Katoro" in p.read_bytes()]
 
 
@@ -163,7 +163,7 @@ def test_purge_lists_first_and_removes_what_is_old_with_yes(
     assert all(run.is_dir() for run in runs)
     app(["purge", "--older-than", "1", "--yes"])
     assert [run.is_dir() for run in runs] == [False, False, True]
-    assert verify_run(runs[2].parent / "latest")["rows"] == 12
+    assert verify_run(runs[2].parent / "latest").rows == 12
     assert sorted(p.name for p in runs[2].parent.iterdir()) == sorted(
         [".lock", "latest", runs[2].name]
     )

@@ -1,0 +1,347 @@
+"""The command ``charrnn``: every recipe on the command line, without Prefect.
+
+Commands are generated from the request records of ``recipes.requests``, so that an option, its
+help, its choices and its default are written once. The files in ``flows/`` build their command
+lines from the same functions, with a runner that Prefect records.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "command_from",
+    "console_runner",
+    "main",
+    "new_app",
+    "progress",
+    "run",
+    "say",
+    "signature_of",
+]
+
+import inspect
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
+
+from cyclopts import App, CycloptsError, Parameter
+
+import charrnn
+from charrnn.errors import CharrnnError, redact
+from charrnn.recipes.requests import (
+    CompareRequest,
+    InboxRequest,
+    MonitorRequest,
+    PurgeRequest,
+    ScoreRequest,
+    VerifyRequest,
+)
+from charrnn.recipes.runner import Advance, Runner
+
+KEY_VARIABLE = "CHARRNN_NAME_KEY"  # environment variable with the secret that names are hashed with
+_EXIT_CODES = """\
+exit codes: 0 done, 2 wrong command line, 64 option, 65 input data,
+66 input missing, 73 destination, 74 disk, 75 destination busy, 78 model,
+79 drift (published, see --on-drift), 70 internal error, 130 Ctrl-C, 143 SIGTERM"""
+_EXAMPLES = """\
+  charrnn score people.csv
+  charrnn score 'exports/*.parquet' --name-column surname -o scored.csv
+  charrnn verify outputs/predictions/people/latest
+  charrnn ingest my_languages/ && charrnn train
+  charrnn challenge people.csv --model champion --challenger candidate"""
+HEAD = {"head": (int, 0, "Also print the first rows of the result, this many, names included.")}
+
+
+# Options from records
+
+
+def signature_of(request: type) -> tuple[inspect.Signature, str]:
+    """Return the signature and the docstring of a function whose parameters are the fields of a
+    request record, groups of options among them: what Prefect's form is made of."""
+    help_of = _help_of(request)
+    parameters = [_parameter(name, kind, default) for name, kind, default in _fields_of(request)]
+    document = inspect.cleandoc(request.__doc__ or "") + "\n\nArgs:\n"
+    document += "\n".join(f"    {name}: {text}" for name, text in help_of.items())
+    return inspect.Signature(parameters), document
+
+
+def command_from(
+    request: type,
+    call: Callable[..., Any],
+    *,
+    positional: int = 1,
+    extra: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """Return a function for a command line: its parameters are the fields of ``request``, those of
+    its groups side by side, and ``extra``; it calls ``call(request, **extra)``.
+
+    Args:
+        positional: how many of the first fields may be given by position.
+        extra: name → (type, default, help) of further parameters.
+    """
+    parameters, group_of = [], dict[str, str]()
+    for name, kind, default in _fields_of(request):
+        if isinstance(kind, type) and is_dataclass(kind):
+            for member, member_kind, member_default in _fields_of(kind):
+                group_of[member] = name
+                parameters.append((member, member_kind, member_default, _help_of(kind)[member]))
+        else:
+            parameters.append((name, kind, default, _help_of(request)[name]))
+    parameters += [(name, *rest) for name, rest in (extra or {}).items()]
+    groups = {
+        name: kind
+        for name, kind, _ in _fields_of(request)
+        if isinstance(kind, type) and is_dataclass(kind)
+    }
+    signature = inspect.Signature(
+        [
+            _parameter(name, _console_type(name, kind, default, text), default, number < positional)
+            for number, (name, kind, default, text) in enumerate(parameters)
+        ]
+    )
+
+    def command(*arguments: Any, **named: Any) -> Any:
+        values = signature.bind(*arguments, **named).arguments
+        further = {name: values.pop(name) for name in extra or () if name in values}
+        for group, kind in groups.items():
+            members = {n: values.pop(n) for n in list(values) if group_of.get(n) == group}
+            values[group] = kind(**members)
+        return call(request(**values), **further)
+
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    command.__doc__ = request.__doc__
+    return command
+
+
+def _fields_of(record: type) -> list[tuple[str, Any, Any]]:
+    """Return name, type and default (``MISSING`` without one) of each field."""
+    hints = get_type_hints(record, include_extras=True)
+    return [
+        (f.name, hints[f.name], f.default if f.default_factory is MISSING else f.default_factory())
+        for f in fields(record)
+    ]
+
+
+def _help_of(record: type) -> dict[str, str]:
+    """Return field → its docstring, on one line."""
+    from docstring_parser import parse_from_object
+
+    described = parse_from_object(record).params
+    return {p.arg_name: " ".join((p.description or "").split()) for p in described}
+
+
+def _parameter(
+    name: str, annotation: Any, default: Any, positional: bool = False
+) -> inspect.Parameter:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(
+        name,
+        kind if positional else inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=annotation,
+    )
+
+
+def _console_type(name: str, kind: Any, default: Any, text: str) -> Any:
+    """Return a type as cyclopts reads it. Where a field also takes values that cannot be typed on
+    a command line, text is left."""
+    if any(get_origin(option) is tuple for option in get_args(kind)):
+        kind = str
+    return Annotated[
+        kind,
+        Parameter(
+            alias="-o" if name == "output" else None,
+            help=text,
+            negative=f"--no-{name}" if default is True else (),
+        ),
+    ]
+
+
+# The console
+
+
+def new_app(examples: str, note: str = "", **options: Any) -> App:
+    """Return an empty command line; its help ends with ``note``, ``examples`` and exit codes."""
+    epilogue = "\n\n".join(t for t in (note, f"examples:\n{examples}", _EXIT_CODES) if t)
+    app = App(
+        help_epilogue=epilogue,
+        help_format="plaintext",
+        default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,  # ``run`` says what an interrupt means
+        **{"version_flags": (), **options},
+    )
+    app.meta.suppress_keyboard_interrupt = False
+    return app
+
+
+def run(app: App, tokens: list[str]) -> NoReturn:
+    """Run a command line; turn what goes wrong into one line on standard error and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(tokens)
+    except CycloptsError as error:
+        complain(f"{error}\nusage: see --help")
+        sys.exit(2)
+    except _Terminated:
+        complain("terminated; finished work is kept, run the same command again to go on")
+        sys.exit(143)
+    except KeyboardInterrupt:
+        complain("interrupted; finished work is kept, run the same command again to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # also pyo3's PanicException, which is no Exception
+        shown = redact(error)
+        complain(f"{shown}{_remedy(shown)}")
+        sys.exit(shown.exit_code)
+    sys.exit(0)
+
+
+def _remedy(error: CharrnnError) -> str:
+    """Return the option that would change the outcome, as it is typed here."""
+    if not error.option:
+        return ""
+    if error.option == "name_key":
+        return f" (environment variable {KEY_VARIABLE})"
+    return f" (--{error.option.replace('_', '-')})"
+
+
+def say(text: str = "") -> None:
+    """Print a line of result to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def complain(message: str, kind: str = "error") -> None:
+    """Print a line to standard error."""
+    sys.stderr.write(f"{kind}: {message}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Show a bar on standard error, on a terminal only; see ``recipes.runner.Progress``."""
+    if not sys.stderr.isatty():
+        yield lambda steps, remark="": None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, remark="")
+
+        def advance(steps: int, remark: str = "") -> None:
+            bar.update(task, advance=steps, remark=remark)
+
+        yield advance
+
+
+def console_runner(**more: Any) -> Runner:
+    """Return the runner of a command line: this process's clock, name and environment."""
+    return Runner(
+        now=lambda: datetime.now(UTC),
+        holder=f"process {os.getpid()} on {platform.node()}",
+        name_key=os.environ.get(KEY_VARIABLE, "").encode(),
+        **{"progress": progress, **more},
+    )
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _terminate(*_: Any) -> None:
+    raise _Terminated
+
+
+# The commands; what a recipe needs is imported when it runs, so that --help answers at once
+
+
+def score(request: ScoreRequest, head: int = 0) -> None:
+    from charrnn.recipes import summary
+    from charrnn.recipes.score import score as recipe
+
+    published = recipe(request, console_runner())
+    show(summary.run_lines(published, request.delivery))
+    if head > 0:
+        say(summary.head(published.folder, head))
+    published.check_drift(request.delivery.on_drift)
+
+
+def challenge(request: CompareRequest) -> None:
+    from charrnn.recipes import summary
+    from charrnn.recipes.compare import compare
+
+    show(summary.comparison_lines(compare(request, console_runner())))
+
+
+def inbox(request: InboxRequest) -> None:
+    from charrnn.recipes import summary
+    from charrnn.recipes.inbox import inbox as recipe
+
+    result = recipe(request, console_runner())
+    show(summary.inbox_lines(result))
+    result.check()
+
+
+def monitor(request: MonitorRequest) -> None:
+    from charrnn.recipes import summary
+    from charrnn.recipes.monitor import monitor as recipe
+
+    show(summary.monitor_lines(recipe(request)))
+
+
+def verify(request: VerifyRequest) -> None:
+    from charrnn.recipes.runs import verify as recipe
+
+    show(recipe(request))
+
+
+def purge(request: PurgeRequest) -> None:
+    from charrnn.recipes.runs import purge as recipe
+
+    show(recipe(request, console_runner()))
+
+
+def show(lines: list[str]) -> None:
+    """Print lines of result."""
+    for line in lines:
+        say(line)
+
+
+def console() -> App:
+    """Return the command line ``charrnn``."""
+    app = new_app(_EXAMPLES, name="charrnn", version=charrnn.__version__,
+                  version_flags=("--version",))  # fmt: skip
+    app.command(command_from(ScoreRequest, score, extra=HEAD), name="score")
+    app.command(command_from(CompareRequest, challenge), name="challenge")
+    app.command(command_from(InboxRequest, inbox), name="inbox")
+    app.command(command_from(MonitorRequest, monitor), name="monitor")
+    app.command(command_from(VerifyRequest, verify), name="verify")
+    app.command(command_from(PurgeRequest, purge), name="purge")
+    app.register_install_completion_command()
+    return app
+
+
+def main() -> NoReturn:
+    """Run the command ``charrnn``."""
+    run(console(), sys.argv[1:])

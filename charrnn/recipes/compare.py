@@ -1,0 +1,141 @@
+"""Compare a champion and a challenger on one table: what would change if the second took over."""
+
+from __future__ import annotations
+
+__all__ = ["PublishedComparison", "compare"]
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from charrnn.errors import ConfigError
+from charrnn.files import private_files
+from charrnn.recipes.requests import COMPARISONS, CompareRequest
+from charrnn.recipes.runner import Runner
+from charrnn.recipes.score import fetch_input, remove_copies, run_facts
+from charrnn.reports.comparison import comparison_markdown, comparison_report
+from charrnn.runs.comparison import (
+    Comparison,
+    ModelPair,
+    compare_partitions,
+    comparison_manifest,
+)
+from charrnn.runs.manifest import (
+    ComparisonManifest,
+    ModelRef,
+    PartRecord,
+    RunOptions,
+    read_comparison,
+)
+from charrnn.runs.plan import RunPlan, destination_of, plan_run, run_key
+from charrnn.runs.publish import finished_run, hold_destination, point_latest_at, publish
+from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class PublishedComparison:
+    """A published comparison; ``reused`` where it was published before."""
+
+    folder: Path
+    manifest: ComparisonManifest
+    reused: bool
+
+
+def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
+    """Score one table with two model versions in one pass and publish what would change.
+
+    Raises:
+        CharrnnError: as ``recipes.score.score``; ConfigError also where both are the same version.
+    """
+    started = runner.now()
+    folder = destination_of(request.source, request.output, COMPARISONS).folder
+    with private_files(request.private), hold_destination(folder, runner.holder):
+        models = load_pair(request)
+        source, remote = runner.step("fetch", fetch_input, request.source, folder)
+        more = {"sample": request.sample, "flips": request.flips}
+        key = run_key(source, _ref(models), comparison_options(request), more)
+        run = None if request.force else finished_run(folder, key.fingerprint)
+        reused = run is not None
+        if run is None:
+            plan = runner.step("plan", plan_run, key, folder, [])
+            with runner.device_slot(models.champion.device.type):
+                comparison, parts = runner.step(
+                    "compare partitions", compare_all, plan, models, request, runner
+                )
+            manifest = comparison_manifest(
+                plan,
+                models,
+                comparison,
+                parts,
+                run_facts(runner, started, models.champion.device.type),
+                sample=request.sample,
+                flips_written=request.flips,
+            )
+            run = runner.step("publish", publish_comparison, plan, manifest)
+        point_latest_at(run)
+        remove_copies(source, remote)
+    return PublishedComparison(run, read_comparison(run), reused)
+
+
+def load_pair(request: CompareRequest) -> ModelPair:
+    """Load both models; refuse a model compared with itself."""
+    compute = request.compute
+    if compute.engine != "local":
+        raise ConfigError(
+            "a comparison runs on this machine only; use engine local", option="engine"
+        )
+    champion, challenger = (
+        Scorer.load(
+            name,
+            models=request.models,
+            device=compute.device,
+            batch_size=compute.names_per_pass,
+        )
+        for name in (request.model, request.challenger)
+    )
+    if champion.version.digest == challenger.version.digest:
+        raise ConfigError(
+            f"{request.model} and {request.challenger} are the same version, "
+            f"{champion.version.name}; name another",
+            option="challenger",
+        )
+    return ModelPair(champion, challenger)
+
+
+def comparison_options(request: CompareRequest) -> RunOptions:
+    """Return what decides the bytes of the comparison."""
+    scoring = ScoreOptions(
+        name_column=request.name_column, top_k=1, transliterate=request.transliterate
+    )
+    return RunOptions(scoring, request.csv, request.compute.partition_rows)
+
+
+def compare_all(
+    plan: RunPlan, models: ModelPair, request: CompareRequest, runner: Runner
+) -> tuple[Comparison, list[PartRecord]]:
+    """Let both models score the distinct names of every partition."""
+    every = max(1, -(-plan.source.rows // request.sample)) if request.sample else 1
+    with runner.progress("comparing", plan.source.rows, "rows") as advance:
+        return compare_partitions(
+            plan,
+            models,
+            every=every,
+            write_flips=request.flips,
+            workers=request.compute.workers,
+            on_part=lambda rows: advance(rows),
+        )
+
+
+def publish_comparison(plan: RunPlan, manifest: ComparisonManifest) -> Path:
+    """Write manifest and reports, and make the comparison visible by one rename."""
+    document = manifest.to_json()
+    reports = {
+        "report.html": comparison_report(document),
+        "report.md": comparison_markdown(document),
+    }
+    return publish(plan, manifest, reports)
+
+
+def _ref(models: ModelPair) -> ModelRef:
+    one, other = models.champion.version, models.challenger.version
+    return ModelRef(f"{one.name} {other.name}", f"{one.digest} {other.digest}")

@@ -1,0 +1,150 @@
+"""Score what is new in a folder: every new or changed file, as a run of its own."""
+
+from __future__ import annotations
+
+__all__ = ["InboxOutcome", "inbox"]
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from charrnn.errors import BusyError, CharrnnError, DataError, redact
+from charrnn.files import private_files
+from charrnn.model.version import ModelVersion, resolve
+from charrnn.recipes.requests import InboxRequest, ScoreRequest
+from charrnn.recipes.runner import Runner
+from charrnn.recipes.score import run_options, score
+from charrnn.runs.inbox import FileStates, Known, file_states, inbox_files, memory_path
+from charrnn.runs.manifest import ModelRef
+from charrnn.runs.plan import run_key
+from charrnn.runs.publish import finished_run
+from charrnn.scoring.options import DeliveryOptions
+from charrnn.tables.source import source_name
+
+ScoreOne = Callable[[ScoreRequest], str]
+
+
+@dataclass
+class InboxOutcome:
+    """What became of the files of a folder.
+
+    Attributes:
+        outcomes: one sentence per file.
+        published: folders of the runs that were published now.
+        failures: file name and reason of each file that could not be scored.
+    """
+
+    outcomes: dict[Path, str]
+    published: list[Path] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise DataError if a file failed."""
+        if self.failures:
+            raise DataError(
+                f"{len(self.failures)} of {len(self.outcomes)} files failed; "
+                f"{'; '.join(self.failures)}"
+            )
+
+
+def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = None) -> InboxOutcome:
+    """Score every new or changed file of a folder, one run each.
+
+    Args:
+        score_one: scores one file and returns the run's folder; by default the recipe ``score``
+            with the same runner.
+
+    Raises:
+        CharrnnError: the folder or the model is missing. A file that cannot be scored does not
+            stop the others: see ``InboxOutcome.check``.
+    """
+    version = resolve(request.model, request.models)  # once: all files get the same one
+    files = inbox_files(request.folder)
+    requests = {path: request_for(path, request, version) for path in files}
+    new = _not_yet_scored(files, requests, version, runner, request)
+    result = InboxOutcome(dict.fromkeys(files, "already scored"))
+    if new:
+        time.sleep(request.settle_seconds)
+    for path in new:
+        _score_file(path, files[path], requests[path], version, runner, score_one, result)
+    return result
+
+
+def request_for(path: Path, request: InboxRequest, version: ModelVersion) -> ScoreRequest:
+    """Return the scoring run that a file of the folder asks for."""
+    return ScoreRequest(
+        source=str(path),
+        model=version.name,
+        models=request.models,
+        scoring=request.scoring,
+        csv=request.csv,
+        compute=request.compute,
+        privacy=request.privacy,
+        delivery=DeliveryOptions(
+            output=str(request.output / source_name(str(path))), on_drift=request.on_drift
+        ),
+    )
+
+
+def score_plainly(request: ScoreRequest, runner: Runner, version: ModelVersion) -> str:
+    """Score one file and return the run's folder; raise DriftError where drift is to fail."""
+    published = score(request, runner, version)
+    published.check_drift(request.delivery.on_drift)
+    return str(published.folder)
+
+
+def _not_yet_scored(
+    files: dict[Path, FileStates],
+    requests: dict[Path, ScoreRequest],
+    version: ModelVersion,
+    runner: Runner,
+    request: InboxRequest,
+) -> list[Path]:
+    """Return the files whose run is not published yet."""
+    options = run_options(request, version, runner.name_key)
+    model = ModelRef(version.name, version.digest)
+    asked = sha256(json.dumps([version.digest, options.to_json()]).encode()).hexdigest()
+    memory = memory_path(request.output, request.folder)
+
+    def fingerprint(path: Path) -> str:
+        try:
+            return run_key(str(path), model, options).fingerprint
+        except (CharrnnError, FileNotFoundError):
+            return ""
+
+    with private_files(request.privacy.private):
+        known = Known.read(memory, asked)
+        fingerprints = known.fingerprints(files, fingerprint, runner.now(), memory)
+    return [
+        path
+        for path, digest in fingerprints.items()
+        if not (digest and finished_run(Path(requests[path].delivery.output), digest))
+    ]
+
+
+def _score_file(
+    path: Path,
+    states: FileStates,
+    request: ScoreRequest,
+    version: ModelVersion,
+    runner: Runner,
+    score_one: ScoreOne | None,
+    result: InboxOutcome,
+) -> None:
+    """Score one file and note what became of it."""
+    if file_states(path) != states:
+        result.outcomes[path] = "still being written, left for the next run"
+        return
+    try:
+        folder = score_one(request) if score_one else score_plainly(request, runner, version)
+        result.published.append(Path(folder))
+        result.outcomes[path] = f"scored: {folder}"
+    except BusyError:
+        result.outcomes[path] = "being scored by another run"
+    except Exception as error:
+        reason = redact(error)
+        result.outcomes[path] = f"failed: {reason}"
+        result.failures.append(f"{path.name}: {reason}")

@@ -1,0 +1,48 @@
+"""Draw the history of scoring runs: rows, languages, expected accuracy, unscored rows, drift."""
+
+from __future__ import annotations
+
+__all__ = ["MonitorPage", "monitor"]
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from charrnn.errors import ConfigError
+from charrnn.files import write_bytes
+from charrnn.monitoring.drift import alarms
+from charrnn.recipes.requests import MonitorRequest
+from charrnn.reports.history import History, history_markdown, history_page, read_histories
+
+
+@dataclass(frozen=True)
+class MonitorPage:
+    """The page, and what it shows."""
+
+    page: Path
+    histories: list[History]
+    markdown: str
+
+    @property
+    def drift(self) -> list[tuple[str, str]]:
+        """(destination, sentence) of each large drift of a newest run."""
+        return [
+            (history.name, sentence)
+            for history in self.histories
+            for sentence in alarms(history.runs[-1][1].get("drift") or {})
+        ]
+
+
+def monitor(request: MonitorRequest) -> MonitorPage:
+    """Draw the history of a destination's runs, or of all destinations in a folder, as one page.
+
+    Raises:
+        InputMissingError: the folder holds no run.
+        ConfigError: ``last`` is below 1.
+    """
+    if request.last < 1:
+        raise ConfigError(f"last must be ≥ 1, got {request.last}", option="last")
+    folder = str(request.folder)
+    histories = read_histories(request.folder, request.last)
+    page = request.folder / "monitor.html"
+    write_bytes(page, history_page(histories, folder))
+    return MonitorPage(page, histories, history_markdown(histories, folder))

@@ -1,0 +1,42 @@
+"""Look after published runs: prove them again, remove old ones."""
+
+from __future__ import annotations
+
+__all__ = ["purge", "verify"]
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from charrnn.integrations.object_storage import download_run
+from charrnn.recipes.requests import PurgeRequest, VerifyRequest
+from charrnn.recipes.runner import Runner
+from charrnn.runs.retention import old_runs
+from charrnn.runs.retention import purge as remove
+from charrnn.runs.verify import verify_run
+from charrnn.tables.source import is_remote
+
+
+def verify(request: VerifyRequest) -> list[str]:
+    """Prove a run again from its bytes; return one line that says so.
+
+    Raises:
+        DataError: something does not add up. InputMissingError: there is no such run.
+    """
+    if is_remote(request.run):
+        with TemporaryDirectory() as folder:
+            manifest = verify_run(download_run(request.run, Path(folder)))
+    else:
+        manifest = verify_run(Path(request.run))
+    return [f"{request.run} is whole: {manifest.rows:,} rows in {len(manifest.parts)} parts"]
+
+
+def purge(request: PurgeRequest, runner: Runner) -> list[str]:
+    """List old runs, and remove them if the request says so; return what was or would be done."""
+    runs = old_runs(
+        request.folder, request.older_than, runner.now(), keep_latest=request.keep_latest
+    )
+    if request.yes:
+        done = f"removed     {len(runs)} runs, {remove(runs) / 1e6:,.1f} MB"
+    else:
+        done = f"would go    {len(runs)} runs; --yes removes them"
+    return [*map(str, runs), done]

@@ -1,0 +1,106 @@
+"""Inbox: which files of a folder are new, changed, or still being written.
+
+Fingerprinting a file reads all of it. What was found is therefore kept in a small file, and holds
+as long as the file's size, times and inode, the model and the options are the same.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FileStates", "Known", "file_states", "inbox_files", "memory_path"]
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from charrnn.errors import CharrnnError, InputMissingError
+from charrnn.files import json_bytes, write_bytes
+from charrnn.tables.source import discover, source_name
+
+# Seconds, many times what file systems round times to: a file that changed this long ago cannot
+# change once more without another time (that of its inode; nobody can set it back).
+_OLD_ENOUGH = 3.0
+
+# Of each table: path, size in bytes, time of the last change of content and of inode in ns, inode.
+FileStates = list[tuple[str, int, int, int, int]]
+
+
+def inbox_files(folder: Path) -> dict[Path, FileStates]:
+    """Return what in the folder can be scored, sorted, with its present state.
+
+    Raises:
+        InputMissingError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputMissingError(f"the folder {folder} does not exist", option="folder")
+    shown = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
+    return {path: states for path in shown if (states := file_states(path))}
+
+
+def file_states(path: Path) -> FileStates:
+    """Return the state of the tables that ``path`` is or holds; empty where there are none."""
+    try:
+        tables = [(table, table.stat()) for table in discover(str(path))]
+    except (CharrnnError, FileNotFoundError):  # of another kind, or removed since
+        return []
+    return [(str(t), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for t, s in tables]
+
+
+def memory_path(output: Path, folder: Path) -> Path:
+    """Return the file that keeps the fingerprints of a folder's files."""
+    return output / f".inbox-{source_name(str(folder))}.json"
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    states: FileStates
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """Fingerprints of the runs that files ask for, by path, under one model and set of options.
+
+    Attributes:
+        asked: digest of the model and the options; a memory of another one does not count.
+    """
+
+    asked: str
+    files: dict[str, _Remembered] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, memory: Path, asked: str) -> Known:
+        """Return what is remembered for the same ``asked``; nothing where it cannot be read."""
+        try:
+            known = msgspec.json.decode(memory.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError, RecursionError):
+            return cls(asked)
+        return known if known.asked == asked else cls(asked)
+
+    def fingerprints(
+        self,
+        files: dict[Path, FileStates],
+        fingerprint: Callable[[Path], str],
+        now: datetime,
+        memory: Path,
+    ) -> dict[Path, str]:
+        """Return the fingerprint of each file's run, computed where it is not remembered, and
+        write ``memory`` anew where something changed.
+
+        Args:
+            fingerprint: computes one; "" where it cannot be told, as of a file that changes.
+        """
+        current, remembered = dict[Path, str](), dict[str, _Remembered]()
+        for path, states in files.items():
+            entry = self.files.get(str(path))
+            if entry is None or entry.states != states:
+                entry = _Remembered(states, fingerprint(path))
+            current[path] = entry.fingerprint
+            changed = max(max(state[2:4]) for state in states) / 1e9
+            if entry.fingerprint and changed < now.timestamp() - _OLD_ENOUGH:
+                remembered[str(path)] = entry
+        if remembered != self.files:
+            write_bytes(memory, json_bytes(asdict(Known(self.asked, remembered))))
+        return current
