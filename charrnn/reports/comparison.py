@@ -7,111 +7,68 @@ __all__ = ["comparison_markdown", "comparison_report"]
 from collections.abc import Mapping
 from typing import Any
 
-from charrnn.reports.figures import draw_class_shares, percent
-from charrnn.reports.page import (
-    Block,
-    BulletList,
-    Drawing,
-    Heading,
-    Table,
-    Text,
-    html_page,
-    markdown_page,
-    signed,
-)
-from charrnn.reports.run import making
+from charrnn.reports.figures import draw_class_shares
+from charrnn.reports.formats import interval, percent, signed
+from charrnn.reports.page import Figure, Table, html_page, markdown_page
+from charrnn.reports.run import provenance
 
-_TITLE = "Champion and challenger"
-_SHOWN_FLIPS = 40
+_MOST_PAIRS = 40  # pairs of languages listed; more than that are single rows
 
 
 def comparison_report(manifest: Mapping[str, Any]) -> bytes:
-    """Return the report as a self-contained HTML page."""
-    return html_page(_TITLE, _blocks(manifest))
+    """Return the report of a comparison as a self-contained HTML page."""
+    return html_page("comparison", **_context(manifest))
 
 
 def comparison_markdown(manifest: Mapping[str, Any]) -> bytes:
-    """Return what ``comparison_report`` says as Markdown."""
-    return markdown_page(_TITLE, _blocks(manifest)).encode()
+    """Return the report of a comparison as Markdown."""
+    return markdown_page("comparison", **_context(manifest)).encode()
 
 
-def _blocks(manifest: Mapping[str, Any]) -> list[Block]:
-    champion, challenger = (manifest[side]["name"] for side in ("champion", "challenger"))
-    rows, both = manifest["compared"], manifest["answered_by_both"]
-    if not both:
-        said = [f"None of {rows:,} rows got a language from both models."]
-    else:
-        ours, theirs = manifest["mean_confidence"]
-        said = [
-            f"{rows:,} of {manifest['rows']:,} rows were compared: {manifest['distinct']:,} "
-            f"distinct names. {both:,} rows get a language from both models.",
-            f"{percent(manifest['agreement'], 2)} of those get the same one from both. "
-            f"{manifest['changed']:,} rows would change if {challenger} replaced {champion}.",
-            f"Mean confidence is {ours:.3f} for {champion} and {theirs:.3f} for {challenger}.",
-        ]
-    return [
-        Heading("In short"),
-        BulletList(said),
-        Text(
-            "Nothing here says which of the two is right: the rows have no true labels. Where they "
-            "differ on labelled names, flows/train.py compare says."
-        ),
-        *_flips(manifest),
-        *_shares(manifest, champion, challenger),
-        *_confidence(manifest),
-        *making(manifest, ("champion", "challenger")),
-    ]
-
-
-def _flips(manifest: Mapping[str, Any]) -> list[Block]:
-    flips, compared = manifest["flips"], max(1, manifest["compared"])
-    if not flips:
-        return [Heading("Flips"), Text("No row changes its language.")]
-    rows = [(a, b, n, percent(n / compared, 2)) for a, b, n in flips[:_SHOWN_FLIPS]]
-    shown = sum(row[2] for row in rows)
-    caption = (
-        f"Rows by the language they have and the one they would get: {len(rows)} of {len(flips)} "
-        f"pairs, {shown:,} of {manifest['changed']:,} rows."
-    )
-    head = ("champion", "challenger", "rows", "of all rows")
-    return [Heading("Flips"), Table(head, rows, caption)]
-
-
-def _shares(manifest: Mapping[str, Any], champion: str, challenger: str) -> list[Block]:
+def _context(manifest: Mapping[str, Any]) -> dict[str, Any]:
     compared = max(1, manifest["compared"])
+    flips = manifest["flips"][:_MOST_PAIRS]
+    return {
+        "manifest": manifest,
+        "champion": manifest["champion"]["name"],
+        "challenger": manifest["challenger"]["name"],
+        "flips": Table(
+            ("champion", "challenger", "rows", "share of all rows"),
+            [(before, after, n, percent(n / compared, 2)) for before, after, n in flips],
+        ),
+        "flipped": sum(n for _, _, n in flips),
+        "shares": _shares(manifest, compared),
+        "confidence": _confidence(manifest),
+        **provenance(manifest, ("champion", "challenger")),
+    }
+
+
+def _shares(manifest: Mapping[str, Any], compared: int) -> Figure | None:
+    """Return both models' share of every language; None where no row was compared."""
     shares = [(label, a / compared, b / compared) for label, a, b in manifest["class_rows"]]
     if not shares:
-        return []
-    numbers = Table(
-        ("language", "champion", "challenger", "difference"),
-        [
-            (label, percent(a, 2), percent(b, 2), f"{signed(100 * (b - a), 2)} points")
-            for label, a, b in shares
-        ],
-        "Share of the rows compared.",
-    )
-    return [
-        Heading("Shares of the languages"),
-        Drawing(
-            "shares",
-            f"Share of the rows that get each language: from {champion} (hollow) and from "
-            f"{challenger} (filled).",
-            (7.0, 0.9 + 0.26 * len(shares)),
-            lambda figure: draw_class_shares(figure, shares),
-            numbers,
-        ),
+        return None
+    rows = [
+        (label, percent(a, 2), percent(b, 2), f"{signed(100 * (b - a), 2)} points")
+        for label, a, b in shares
     ]
+    return Figure(
+        "shares",
+        (7.0, 0.9 + 0.26 * len(shares)),
+        lambda figure: draw_class_shares(figure, shares),
+        Table(("language", "champion", "challenger", "difference"), rows),
+    )
 
 
-def _confidence(manifest: Mapping[str, Any]) -> list[Block]:
+def _confidence(manifest: Mapping[str, Any]) -> Table | None:
+    """Return how many rows gain or lose how much confidence; None where both models answer none."""
     changes, both = manifest["confidence_changes"], manifest["answered_by_both"]
     if not both:
-        return []
-    edges = [signed(edge, 2) for edge in changes["edges"]]
+        return None
+    edges = changes["edges"]
     rows = [
-        (f"{low} to {high}", n, percent(n / both))
+        (interval(low, high, lambda edge: signed(edge, 2)), n, percent(n / both))
         for low, high, n in zip(edges, edges[1:], changes["rows"], strict=False)
         if n
     ]
-    caption = "Challenger's confidence minus champion's, rows with a language from both."
-    return [Heading("Confidence"), Table(("difference", "rows", "share"), rows, caption)]
+    return Table(("difference", "rows", "share"), rows)

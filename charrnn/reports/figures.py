@@ -1,6 +1,6 @@
-"""Figures for reports, as inline SVG: no addresses, no scripts, the same bytes every time.
+"""Figures as inline SVG: self-contained, themed by the page's CSS, reproducible byte for byte.
 
-matplotlib is imported when the first figure is drawn; scoring never needs it.
+matplotlib (extra ``flows``) is imported when the first figure is drawn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ __all__ = [
     "draw_curve",
     "draw_history",
     "draw_reliability",
-    "percent",
     "svg",
 ]
 
@@ -26,189 +25,200 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.model.calibration import wilson_interval
+from charrnn.reports.formats import percent
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-_INK, _GREY, _BLUE = "#1b1f24", "#8c959f", "#0072b2"  # after Okabe & Ito
-NUMBERED_LABELS = 24  # more leave no room for a figure in a cell
+NUMBERED_LABELS = 24  # a confusion matrix of more labels has no room for numbers in its cells
+# Colours after Okabe & Ito, distinguishable with colour vision deficiencies.
+_GREY, _BLUE, _RED = "#8c959f", "#0072b2", "#b3261e"
+_LINES = (_BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Colours that follow the page's light or dark theme: replaced in the SVG by the CSS variable.
+_INK, _PAPER = "#1b1f24", "#fefefe"
+_THEMED = {_INK: "var(--ink)", _PAPER: "var(--paper)"}
+_DASHED, _DOTTED = (0, (4, 3)), (0, (1, 2))  # offset and on-off lengths in points
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "charrnn",  # ids depend on the content only
+    "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a $ in a label is a $
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _GREY,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _GREY,
+    "ytick.color": _GREY,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+}
 
 
-def svg(key: str, title: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
-    """Return a drawing as an inline SVG element, the same bytes every time.
+def svg(key: str, label: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
+    """Return a drawing as an inline SVG element, the same bytes for the same drawing.
 
-    ``draw`` fills a figure of ``size`` inches; ``key`` keeps its ids apart from other drawings'.
+    Args:
+        key: prefix of the element's ids, unique within the page.
+        label: the accessible name.
+        size: width and height in inches.
+        draw: draws on an empty figure.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    style: dict[Any, Any] = {
-        "svg.hashsalt": "charrnn",
-        "svg.fonttype": "none",
-        "text.parse_math": False,
-        "font.size": 9,
-        "text.color": _INK,
-        "axes.labelcolor": _INK,
-        "axes.edgecolor": _GREY,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.color": _GREY,
-        "ytick.color": _GREY,
-        "xtick.labelcolor": _INK,
-        "ytick.labelcolor": _INK,
-    }
     stream = io.StringIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style)
+        matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         for artist in figure.findobj():
-            artist.set_clip_on(False)  # clip paths are references, and nothing here needs one
+            artist.set_clip_on(False)  # clip paths are url() references
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(stream.getvalue(), key, title)
+    return _inline(stream.getvalue(), key, label)
 
 
-def _inline(document: str, key: str, title: str) -> str:
-    """Return matplotlib's SVG document as an element of a page: no metadata, no addresses, no
-    fixed size, no ids but those it uses, and these its own."""
+def _inline(document: str, key: str, label: str) -> str:
+    """Return matplotlib's SVG document as an element: without metadata, namespaces, fixed size and
+    unused ids, in the colours and the font of the page."""
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", document, flags=re.S)
-    svg = svg[svg.index("<svg") :]
-    attributes, body = svg[len("<svg") : svg.index(">")], svg[svg.index(">") :]
+    attributes, body = svg[svg.index("<svg") + len("<svg") :].split(">", 1)
     box = re.search(r'viewBox="[^"]*"', attributes)
     used = set(re.findall(r'xlink:href="#([^"]+)"', body))
     body = re.sub(r' id="([^"]+)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", body)
     body = body.replace('xlink:href="#', f'xlink:href="#{key}-')
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
-    label = html.escape(title)
-    return f'<svg role="img" aria-label="{label}" {box[0] if box else ""}{body}'.strip()
+    for color, variable in _THEMED.items():
+        body = body.replace(f": {color}", f": {variable}")
+    return (
+        f'<svg role="img" aria-label="{html.escape(label)}" {box[0] if box else ""}>{body}'.strip()
+    )
 
 
 def draw_confusion(
     figure: Figure,
     counts: npt.NDArray[np.int64],
     totals: npt.NDArray[np.int64],
-    names: Sequence[str],
+    labels: Sequence[str],
 ) -> None:
-    """Draw a confusion matrix: counts ``(L, L)`` by true label (row) and label given; the shade is
-    the share of the row, whose ``totals`` are ``(L,)``."""
+    """Draw a confusion matrix, shaded by the share of the row.
+
+    Args:
+        counts: names by true label (row) and predicted label (column), ``(L, L)``.
+        totals: names by true label, ``(L,)``; more than the row's sum where labels are left out.
+        labels: the L labels.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
 
-    L = len(names)
-    shares = counts / np.maximum(totals[:, None], 1)
+    L = len(labels)
+    shares = counts / np.maximum(totals[:, None], 1)  # (L, L)
     axes = figure.subplots()
     mesh = axes.pcolormesh(
         np.ma.masked_equal(shares, 0),
-        cmap=colormaps["Blues"].resampled(40),  # few enough for a colour bar without an image
+        cmap=colormaps["Blues"].resampled(40),  # more colours would make the bar a raster image
         norm=PowerNorm(0.5, 0, 1),
-        edgecolors="white",
+        edgecolors=_PAPER,
         linewidth=0.5,
     )
     size = min(9.0, 250 / L)
     if L <= NUMBERED_LABELS:
         for i, j in zip(*np.nonzero(counts), strict=True):
-            color = "white" if shares[i, j] > 0.35 else _INK
+            color = "white" if shares[i, j] > 0.35 else "black"
             axes.text(j + 0.5, i + 0.5, f"{counts[i, j]}", ha="center", va="center",
                       color=color, fontsize=size * 0.8)  # fmt: skip
-    rows = [f"{name} ({n:,})" for name, n in zip(names, totals, strict=True)]
-    axes.set_xticks(np.arange(L) + 0.5, names, rotation=90, fontsize=size)
+    rows = [f"{label} ({n:,})" for label, n in zip(labels, totals, strict=True)]
+    axes.set_xticks(np.arange(L) + 0.5, labels, rotation=90, fontsize=size)
     axes.set_yticks(np.arange(L) + 0.5, rows, fontsize=size)
     axes.tick_params(length=0)
-    axes.set_xlim(0, L)
-    axes.set_ylim(L, 0)
-    axes.set_xlabel("Label given")
-    axes.set_ylabel("True label (test names)")
+    axes.set(xlim=(0, L), ylim=(L, 0), xlabel="Predicted label", ylabel="True label (test names)")
     axes.spines[:].set_visible(True)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.7, pad=0.02)
     if bar.solids is not None:
-        bar.solids.set_edgecolor("face")  # no seams
+        bar.solids.set_edgecolor("face")  # hides seams between the colours
     ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
     bar.set_ticks(list(ticks), labels=[percent(tick, 0) for tick in ticks])
     bar.set_label("Share of the row (square-root scale)")
 
 
-def draw_reliability(figure: Figure, found: Mapping[str, Sequence[Any]]) -> None:
-    """Draw accuracy against confidence by bin, with 95 % Wilson intervals, and the bins' counts."""
+def draw_reliability(figure: Figure, bins: Mapping[str, Sequence[Any]]) -> None:
+    """Draw a reliability diagram with 95 % Wilson intervals over a histogram of confidence.
+
+    ``bins`` has ``count``, ``confidence`` and ``accuracy`` of B equal-width bins of confidence from
+    0 to 1; the latter two are means, 0 to 1, None where a bin is empty.
+    """
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-    count = np.array(found["count"])
+    count = np.array(bins["count"])  # (B,)
     used = count > 0
-    n = count[used]
-    x, y = (np.array(found[key], float)[used] for key in ("confidence", "accuracy"))
-    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, n, strict=True)])
-    errors = np.maximum(np.abs(bounds.T - y), 0)
-    upper.plot((0, 1), (0, 1), color=_GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+    x, y = (np.array(bins[key], float)[used] for key in ("confidence", "accuracy"))
+    errors = np.maximum(np.abs(_wilson(y, count[used]).T - y), 0)
+    upper.plot((0, 1), (0, 1), color=_GREY, linestyle=_DASHED, linewidth=1, zorder=1)
     upper.errorbar(x, y, yerr=errors, fmt="o", color=_BLUE, markersize=5, elinewidth=1.2)
-    upper.set_ylabel("Accuracy")
-    upper.set_ylim(0, 1)
+    upper.set(ylabel="Accuracy", ylim=(0, 1))
     edges = np.linspace(0, 1, len(count) + 1)
     lower.bar(edges[:-1], count, width=np.diff(edges), align="edge", color=_BLUE,
-              edgecolor="white", linewidth=0.8)  # fmt: skip
+              edgecolor=_PAPER, linewidth=0.8)  # fmt: skip
     for left, height in zip(edges, count, strict=False):
         if height:
             lower.annotate(f"{height:,}", (left + edges[1] / 2, height), (0, 2), ha="center",
                            textcoords="offset points", fontsize=8)  # fmt: skip
-    lower.set_yticks([])
     lower.spines["left"].set_visible(False)
-    lower.set_ylabel("Names")
-    lower.set_xlabel("Confidence")
-    lower.set_xlim(0, 1)
-    _inpercent(lower.xaxis, upper.yaxis)
+    lower.set(yticks=[], ylabel="Names", xlabel="Confidence", xlim=(0, 1))
+    _percent_ticks(lower.xaxis, upper.yaxis)
 
 
 def draw_curve(
     figure: Figure,
-    curve: Mapping[str, Any],
+    curve: Mapping[str, npt.NDArray[np.float64]],
     points: Sequence[tuple[float, ...]],
     count: int,
 ) -> None:
-    """Draw accuracy against the share of ``count`` names that is answered, ``points`` marked."""
+    """Draw accuracy by the share of names answered, with a band of 95 % Wilson intervals.
+
+    Args:
+        curve: ``coverage``, ascending, and ``accuracy``, both ``(P,)``, 0 to 1.
+        points: (coverage, accuracy, …) to mark.
+        count: number of all names.
+    """
     axes = figure.subplots()
-    shown = curve["coverage"] >= 0.1  # fewer names have no accuracy to speak of
+    shown = curve["coverage"] >= 0.1  # below, the intervals are too wide
     x, y = curve["coverage"][shown], curve["accuracy"][shown]
-    kept = np.maximum(1, np.round(x * count)).astype(int)
-    bounds = np.array([wilson_interval(round(a * k), int(k)) for a, k in zip(y, kept, strict=True)])
-    axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=_BLUE, alpha=0.15, linewidth=0)
+    low, high = _wilson(y, np.maximum(1, np.round(x * count))).T
+    axes.fill_between(x, low, high, color=_BLUE, alpha=0.15, linewidth=0)
     axes.plot(x, y, color=_BLUE, linewidth=1.6)
-    for share, accuracy, _ in points:
-        axes.plot(share, accuracy, "o", color=_BLUE, markersize=5)
-        axes.annotate(percent(accuracy), (share, accuracy), (-6, -10), ha="right",
+    for coverage, accuracy, *_ in points:
+        axes.plot(coverage, accuracy, "o", color=_BLUE, markersize=5)
+        axes.annotate(percent(accuracy), (coverage, accuracy), (-6, -10), ha="right",
                       textcoords="offset points")  # fmt: skip
-    axes.set_ylim(max(0, np.floor(bounds.min() * 20) / 20), 1)
-    axes.set_xlim(0.1, 1)
-    axes.set_xlabel("Share of names answered")
-    axes.set_ylabel("Accuracy of the answers")
-    _inpercent(axes.xaxis, axes.yaxis)
+    axes.set(xlim=(0.1, 1), ylim=(max(0, np.floor(low.min() * 20) / 20), 1))
+    axes.set(xlabel="Share of names answered", ylabel="Accuracy of the answers")
+    _percent_ticks(axes.xaxis, axes.yaxis)
 
 
 def draw_class_shares(figure: Figure, shares: Sequence[tuple[str, float, float]]) -> None:
-    """Draw two shares per label, (label, before, after): a hollow and a filled dot on one line."""
+    """Draw (label, before, after), shares of 0 to 1, as a hollow and a filled dot per label."""
     axes = figure.subplots()
     labels, before, after = zip(*shares, strict=True)
     y = np.arange(len(labels))
     axes.hlines(y, before, after, color=_BLUE, linewidth=1.6)
-    axes.plot(before, y, "o", color=_BLUE, markerfacecolor="white", markersize=6)
+    axes.plot(before, y, "o", color=_BLUE, markerfacecolor=_PAPER, markersize=6)
     axes.plot(after, y, "o", color=_BLUE, markersize=6)
     axes.set_yticks(y, labels)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel="Share of the rows")
     axes.set_xlim(left=0)
     axes.grid(axis="x", color=_GREY, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_xlabel("Share of the rows")
-    _inpercent(axes.xaxis)
-
-
-# After Okabe & Ito: told apart also by people who see fewer colours.
-_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_RED = "#b3261e"
+    _percent_ticks(axes.xaxis)
 
 
 def draw_history(
     figure: Figure,
-    when: Sequence[str],
+    times: Sequence[str],
     lines: Mapping[str, Sequence[float | None]],
     *,
     shares: bool = True,
@@ -217,24 +227,24 @@ def draw_history(
     marked: Collection[tuple[str, int]] = (),
     breaks: Sequence[int] = (),
 ) -> None:
-    """Draw up to six values per run over the runs, each line named at its right end; a value that
-    is None leaves a gap.
+    """Draw up to six values per run as lines; None leaves a gap.
 
     Args:
-        when: what each run is called, N of them.
+        times: label of each of the N runs, oldest first.
         lines: name → N values.
-        shares: write the values as per cent. zero: let the axis begin at 0.
-        limits: values that get a dashed line.
-        marked: (name, run) whose point is to stand out.
+        shares: the values are shares, 0 to 1, written as per cent.
+        zero: begin the axis at 0.
+        limits: values of dashed lines.
+        marked: (name, run) of points to highlight.
         breaks: runs before which a dotted line is drawn.
     """
     axes = figure.subplots()
-    N = len(when)
+    N = len(times)
     x = np.arange(N)
     for limit in limits:
-        axes.axhline(limit, color=_GREY, linestyle=(0, (4, 3)), linewidth=0.8)
+        axes.axhline(limit, color=_GREY, linestyle=_DASHED, linewidth=0.8)
     for i in breaks:
-        axes.axvline(i - 0.5, color=_INK, linestyle=(0, (1, 2)), linewidth=0.9)
+        axes.axvline(i - 0.5, color=_INK, linestyle=_DOTTED, linewidth=0.9)
     ends = []
     for color, (name, values) in zip(_LINES, lines.items(), strict=False):
         y = np.array([np.nan if value is None else value for value in values], float)
@@ -247,30 +257,38 @@ def draw_history(
     if zero:
         axes.set_ylim(bottom=0)
     if shares:
-        _inpercent(axes.yaxis)
+        _percent_ticks(axes.yaxis)
     else:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    bottom, top = axes.get_ylim()
-    step = (top - bottom) / 9  # a line of text
-    height = -np.inf
-    for value, name, color in sorted(ends) if len(lines) > 1 else ():
-        height = max(value, height + step)
-        axes.annotate(name, (1, height), (6, 0), xycoords=("axes fraction", "data"),
-                      textcoords="offset points", color=color, va="center")  # fmt: skip
-    shown = range((N - 1) % -(-N // 8), N, -(-N // 8))
-    axes.set_xticks(shown, [when[i].replace(" ", "\n") for i in shown], fontsize=7)
+    if len(lines) > 1:
+        _name_lines(axes, ends)
+    shown = range((N - 1) % -(-N // 8), N, -(-N // 8))  # at most 8, the newest run among them
+    axes.set_xticks(shown, [times[i].replace(" ", "\n") for i in shown], fontsize=7)
     axes.set_xlim(-0.3, N - 0.7)
     axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _inpercent(*axes: Axis) -> None:
+def _name_lines(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write the names of lines, given as (last value, name, colour), to the right of the axes, a
+    line of text apart."""
+    bottom, top = axes.get_ylim()
+    height = -np.inf
+    for value, name, color in sorted(ends):
+        height = max(value, height + (top - bottom) / 9)
+        axes.annotate(name, (1, height), (6, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", color=color, va="center")  # fmt: skip
+
+
+def _wilson(shares: npt.NDArray[np.float64], counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return low and high of the 95 % Wilson intervals of ``shares`` of ``counts``, ``(N, 2)``."""
+    pairs = zip(shares, counts, strict=True)
+    return np.array([wilson_interval(round(share * n), int(n)) for share, n in pairs])
+
+
+def _percent_ticks(*axes: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for axis in axes:
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-
-
-def percent(share: float, decimals: int = 1) -> str:
-    return f"{100 * share:.{decimals}f} %"

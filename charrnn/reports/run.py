@@ -2,141 +2,135 @@
 
 from __future__ import annotations
 
-__all__ = ["drift_markdown", "making", "run_report"]
+__all__ = ["drift_markdown", "provenance", "run_report"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from charrnn.reports.figures import percent
-from charrnn.reports.page import Block, Heading, Table, Text, html_page, markdown_of, signed
+from charrnn.monitoring.drift import LIMITS
+from charrnn.reports.formats import percent, setting, signed, utc_minute
+from charrnn.reports.page import Table, html_page, markdown_page
+
+_MOST_INPUTS = 50  # files listed; a run can have thousands
+_MOST_SHARES = 10  # languages listed in the section on drift
+_SIDES = (("model", "the model's validation names"), ("previous", "the previous run"))
 
 
 def run_report(manifest: Mapping[str, Any]) -> bytes:
-    """Return the report of a scoring run: what came in, what went out, with which model."""
-    rows, confidence = manifest["rows"], manifest["mean_confidence"]
+    """Return the report of a scoring run as a self-contained HTML page: rows in and out, languages,
+    drift, and how the run was made."""
+    rows = max(1, manifest["rows"])
 
-    def shares(what: str, counts: Mapping[str, int]) -> Table:
-        counted = [(key, n, f"{n / max(1, rows):.2%}") for key, n in counts.items()]
-        return Table((what, "rows", "share"), counted)
+    def counted(name: str, counts: Mapping[str, int]) -> Table:
+        cells = [(key, n, percent(n / rows, 2)) for key, n in counts.items()]
+        return Table((name, "rows", "share"), cells)
 
-    blocks = [
-        Heading("Rows"),
-        shares("status", manifest["statuses"]),
-        *([shares("reason", manifest["reasons"])] if manifest["reasons"] else []),
-        Heading("Languages"),
-        Text(
-            "No row was scored."
-            if confidence is None
-            else f"Mean confidence of the scored rows: {confidence:.3f}."
-        ),
-        shares("language", manifest["labels"]),
-        *_drift_blocks(manifest),
-        *making(manifest, ("model",)),
-    ]
-    return html_page("Scoring run", blocks)
+    return html_page(
+        "run",
+        manifest=manifest,
+        statuses=counted("status", manifest["statuses"]),
+        reasons=counted("reason", manifest["reasons"]),
+        languages=counted("language", manifest["labels"]),
+        **_drift(manifest),
+        **provenance(manifest, ("model",)),
+    )
 
 
-def making(manifest: Mapping[str, Any], models: Sequence[str]) -> list[Block]:
-    """Return the section on how a run, or a comparison, was made: when, by which ``models`` (keys
-    of the manifest), with which options and libraries, and from which files."""
+def provenance(manifest: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    """Return what ``provenance.jinja`` shows of a run or a comparison: time, ``models`` (keys of
+    the manifest), options, libraries and input files."""
     rows = [
-        ("created (UTC)", manifest["created"]),
-        ("rows", f"{manifest['rows']:,}"),
+        ("created (UTC)", utc_minute(manifest["created"])),
+        ("rows", manifest["rows"]),
         ("seconds", f"{manifest['seconds']:.1f}"),
         ("device", manifest["device"]),
         *((key, f"{manifest[key]['name']} ({manifest[key]['digest'][:12]})") for key in models),
         ("fingerprint", manifest["fingerprint"]),
-        *((f"option {key}", str(value)) for key, value in manifest["options"].items()),
+        *_option_rows("option", manifest["options"]),
         *manifest["libraries"].items(),
     ]
-    inputs = [(f["name"], f["size"], f["sha256"]) for f in manifest["inputs"][:50]]
-    caption = f"{len(manifest['inputs'])} input files, the first 50 listed"
-    return [
-        Heading("Run"),
-        Table(("", "value"), rows),
-        Table(("input", "bytes", "SHA-256"), inputs, caption),
-    ]
+    files = manifest["inputs"]
+    listed = [(f["name"], f["size"], f["sha256"]) for f in files[:_MOST_INPUTS]]
+    return {
+        "provenance": Table(("", "value"), rows),
+        "inputs": Table(("input file", "bytes", "SHA-256"), listed),
+        "input_count": len(files),
+    }
+
+
+def _option_rows(name: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return a row per option, those of a group one by one."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            rows += _option_rows(f"{name} {key}", value)
+        else:
+            rows.append((f"{name} {key}", setting(value)))
+    return rows
 
 
 def drift_markdown(manifest: Mapping[str, Any]) -> str:
-    """Return the report's section on drift as Markdown; "" where nothing was compared."""
-    return "\n\n".join(map(markdown_of, _drift_blocks(manifest)))
+    """Return the section on drift of ``run_report`` as Markdown; "" where a run has none."""
+    context = _drift(manifest)
+    return markdown_page("drift", **context) if context["sides"] else ""
 
 
-def _drift_blocks(manifest: Mapping[str, Any]) -> list[Block]:
-    """What changed against the model's validation names and against the run before."""
-    found = manifest.get("drift")
-    if not found:
-        return []
-    model, previous = found["model"], found["previous"]
-    blocks: list[Block] = [Heading("Compared with before")]
-    sides = (
-        (model, "the model's validation names"),
-        (previous, "the run before"),
-    )
-    for side, what in sides:
-        if side is None:
-            blocks.append(Text(f"Not compared with {what}: there is none to compare with."))
-            continue
-        rows = [_measure_row(measure, side["standing"]) for measure in side["measures"]]
-        skipped = f" Not compared: {'; '.join(side['skipped'])}." if side["skipped"] else ""
-        caption = f"Against {what} ({side['against']}).{skipped}"
-        head = ("measure", "before", "now", "difference", "by chance", "limit", "verdict")
-        blocks.append(Table(head, rows, caption))
-    if model is not None or previous is not None:
-        blocks += [_class_shares(manifest["profile"]["class_shares"], model, previous), Text(_HOW)]
-    return blocks
-
-
-_HOW = (
-    "Distributions are compared by the population stability index (PSI), of which 0.1 is usually "
-    "called moderate and 0.25 large; rates by their difference in points. By chance: what two "
-    "samples of these numbers of distinct names from one population exceed once in a thousand "
-    "times; a difference within it is called steady. Languages and confidences are the model's "
-    "own, before a prior and before abstaining. A table need not be like the names the model "
-    "learned from: then its expected accuracy is no promise (see --prior estimate)."
-)
+def _drift(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``drift.jinja`` shows: the measures against either reference, and the shares of
+    the languages."""
+    drift = manifest.get("drift")
+    if not drift:
+        return {"sides": [], "shares": None}
+    sides = []
+    for key, reference in _SIDES:
+        side = drift[key] or {}
+        rows = [_measure_row(m, side["standing"]) for m in side.get("measures", ())]
+        table = Table(
+            ("measure", "level", "reference", "this run", "change", "noise", "limit"), rows
+        )
+        sides.append({"reference": reference, "table": side and table, **side})
+    compared = {
+        name: drift[key]["class_shares"]
+        for key, name in (("model", "model"), ("previous", "previous run"))
+        if drift[key]
+    }
+    shares = _class_shares(manifest["profile"]["class_shares"], compared) if compared else None
+    return {"sides": sides, "shares": shares, "limits": LIMITS["languages"]}
 
 
 def _measure_row(measure: Mapping[str, Any], standing: Sequence[str]) -> tuple[str, ...]:
-    verdict = measure["level"]
-    if verdict == "large" and measure["name"] in standing:
-        verdict = "large, as before"
+    """Return a measure as cells; one in ``standing`` was as large in the previous run."""
+    level = measure["level"]
+    if level == "large" and measure["name"] in standing:
+        level = "large, as in the previous run"
+    change, noise, limit = (measure[key] for key in ("value", "chance_high", "large"))
     if measure["kind"] == "psi":
-        figures = [f"PSI {measure[key]:.3f}" for key in ("value", "chance_high", "large")]
-        return (measure["name"], "–", "–", *figures, verdict)
-    change, chance, limit = (100 * measure[key] for key in ("value", "chance_high", "large"))
-    rates = (percent(measure["before"]), percent(measure["now"]))
+        cells = (f"PSI {value:.3f}" for value in (change, noise, limit))
+        return (measure["name"], level, "–", "–", *cells)
     return (
         measure["name"],
-        *rates,
-        f"{signed(change, 1)} points",
-        f"±{chance:.1f} points",
-        f"±{limit:.0f} points",
-        verdict,
+        level,
+        percent(measure["before"]),
+        percent(measure["now"]),
+        f"{signed(100 * change, 1)} points",
+        f"±{100 * noise:.1f} points",
+        f"±{100 * limit:.0f} points",
     )
 
 
 def _class_shares(
-    now: Mapping[str, float],
-    model: Mapping[str, Any] | None,
-    previous: Mapping[str, Any] | None,
+    current: Mapping[str, float], references: Mapping[str, Mapping[str, float]]
 ) -> Table:
-    """The labels whose share differs most from what it was before."""
-    sides = {
-        name: side["class_shares"]
-        for name, side in (("model's names", model), ("run before", previous))
-        if side is not None
-    }
-    labels = {*now, *(label for shares in sides.values() for label in shares)}
+    """Return the languages whose share differs most from a reference, largest difference first."""
+    labels = {*current, *(label for shares in references.values() for label in shares)}
 
-    def moved(label: str) -> tuple[float, str]:
-        changes = (abs(now.get(label, 0) - shares.get(label, 0)) for shares in sides.values())
-        return -max(changes), label
+    def change(label: str) -> float:
+        share = current.get(label, 0)
+        return max(abs(share - shares.get(label, 0)) for shares in references.values())
 
+    largest = sorted(labels, key=lambda label: (-change(label), label))[:_MOST_SHARES]
     rows = [
-        (label, *(percent(shares.get(label, 0)) for shares in (now, *sides.values())))
-        for label in sorted(labels, key=moved)[:10]
+        (label, *(percent(shares.get(label, 0)) for shares in (current, *references.values())))
+        for label in largest
     ]
-    caption = "Shares of the labels in the rows with an answer; the ten that moved most."
-    return Table(("language", "this run", *sides), rows, caption)
+    return Table(("language", "this run", *references), rows)

@@ -91,13 +91,18 @@ def test_page_shows_every_run_with_a_link_to_its_report(predictions: Path) -> No
     assert len(targets) == RUNS + 1
     assert all((page.parent / str(target)).is_file() for target in targets)
     assert [d for d in re.findall(r"2026-11-\d\d 02:00", text) if d == "2026-11-07 02:00"]
-    for word in ("people", "branch", "7 runs, the newest first", "One run has no history yet"):
+    for word in (
+        "people",
+        "branch",
+        "7 runs, the newest first",
+        "Charts are drawn from two runs on",
+    ):
         assert word in text
     figures = [a["aria-label"] for tag, a in found if tag == "svg"]
     assert figures == [
         "Rows", "Share of the rows with each language", "Expected accuracy",
         "Share of the rows without a language, by reason",
-        "Drift against the model's validation names (PSI)", "Drift against the run before (PSI)",
+        "Drift against the model's validation names (PSI)", "Drift against the previous run (PSI)",
     ]  # fmt: skip
 
 

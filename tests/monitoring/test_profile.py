@@ -434,7 +434,7 @@ def test_a_run_is_compared_with_the_run_before_it(
     assert "drift" in printed
     assert second.name in printed
     report = (third / "report.html").read_text()
-    assert "Compared with before" in report
+    assert "<h2>Drift</h2>" in report
     assert second.name in report
     assert "length" in drift_markdown(read_manifest(third))
 

@@ -232,7 +232,9 @@ def test_worst_confusions_are_the_largest_cells_off_the_diagonal(version: ModelV
     assert f"of all {wrong.sum()}." in said(version)[0]
 
 
-def test_sets_are_told_by_group_and_short_labels_named(version: ModelVersion) -> None:
+def test_sets_are_reported_by_group_and_labels_below_the_target_are_named(
+    version: ModelVersion,
+) -> None:
     facts = json.loads(json.dumps(version.facts))
     found = facts["test"]["sets"]["0.9"]
     found["labels"][0] = {**found["labels"][0], "count": 9, "coverage": 0.1, "high": 0.4}
@@ -244,7 +246,7 @@ def test_sets_are_told_by_group_and_short_labels_named(version: ModelVersion) ->
 def test_unfamiliarity_says_what_its_thresholds_flag(version: ModelVersion) -> None:
     shares = version.facts["test"]["unfamiliar"]
     for text in said(version):
-        assert "by construction" in text
+        assert "the share follows from the definition" in text
         assert f"{100 * shares['0.95']:.1f} %" in text
     unmeasured = {k: v for k, v in version.facts["test"].items() if k != "unfamiliar"}
     facts = {**version.facts, "test": unmeasured}
@@ -265,23 +267,23 @@ def test_summary_says_when_a_difference_may_be_chance(
         assert f"{100 * interval[0]:+.1f} points".replace("-", "−") in text
 
 
-def test_calibration_error_is_told_beside_its_noise(version: ModelVersion) -> None:
+def test_calibration_error_is_reported_beside_its_noise(version: ModelVersion) -> None:
     error = f"{version.facts['metrics']['honest']['test']['ece']:.3f}"
     for text in said(version):
-        assert f"calibration error is {error}." in text
+        assert f"calibration error (ECE) is {error}." in text
     noise = {"ece_noise": {"mean": 0.0123, "95th percentile": 0.0456}}
     facts = {**version.facts, "test": {**version.facts["test"], **noise}}
     for text in said(dataclasses.replace(version, facts=facts)):
-        assert "would show 0.012 on average, and more than 0.046 one time in twenty" in text
+        assert "would have 0.012 on average on this many names, and more than 0.046 in 5 %" in text
 
 
 def test_version_without_arrays_gets_a_report_without_figures(version: ModelVersion) -> None:
     old = without(version, "test", "paired")
     text, elements = checked(model_report(old))
     assert figures(elements) == []
-    assert "Confusions" not in text
-    assert "Abstaining" in text
-    assert b"Confusions" not in model_markdown(old)
+    assert "Confusion matrix" not in text
+    assert "Abstention" in text
+    assert b"Confusion matrix" not in model_markdown(old)
 
 
 @pytest.mark.parametrize("name", sorted(PRETRAINED))
@@ -336,7 +338,7 @@ def test_tables_stand_in_where_there_is_no_matplotlib(
     text, elements = checked(model_report(version))
     assert figures(elements) == []
     assert "details" not in {tag for tag, _ in elements}
-    assert "Test names by true label (row) and label given (column)." in text
+    assert "Test names by true label (row) and predicted label (column)." in text
 
 
 def test_markdown_tables_are_as_wide_in_every_row(version: ModelVersion) -> None:
@@ -357,4 +359,4 @@ def test_page_of_a_run_shares_the_tables() -> None:
         "libraries": {}, "inputs": [],
     }  # fmt: skip
     text, _ = checked(run_report(manifest))
-    assert "100.00%" in text
+    assert "100.00\u00a0%" in text

@@ -4,26 +4,16 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from flat import read_manifest, score
+from jinja2 import UndefinedError
 
 from charrnn.model.version import ModelVersion
+from charrnn.reports.formats import interval, is_number, percent, shown, signed, utc_minute
 from charrnn.reports.model import model_report
-from charrnn.reports.page import (
-    RESPONSIBLE_USE,
-    BulletList,
-    Heading,
-    Link,
-    Table,
-    Text,
-    html_of,
-    html_page,
-    markdown_of,
-    markdown_page,
-    signed,
-)
+from charrnn.reports.page import RESPONSIBLE_USE, Figure, Link, Table, environment
 from charrnn.reports.run import run_report
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import evaluate
@@ -51,12 +41,17 @@ def checked(content: bytes) -> tuple[str, list[str]]:
         if tag not in VOID:
             opened.append(tag)
 
+    def start_and_end(tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        start(tag, attributes)
+        if tag not in VOID:
+            end(tag)
+
     def end(tag: str) -> None:
         assert opened, f"</{tag}> closes nothing"
         assert opened.pop() == tag, f"</{tag}> closes something else"
 
     parser.handle_starttag = start  # type: ignore[method-assign]
-    parser.handle_startendtag = start  # type: ignore[method-assign]
+    parser.handle_startendtag = start_and_end  # type: ignore[method-assign]
     parser.handle_endtag = end  # type: ignore[method-assign]
     parser.handle_data = texts.append  # type: ignore[method-assign]
     parser.feed(source)
@@ -69,6 +64,12 @@ def checked(content: bytes) -> tuple[str, list[str]]:
         assert outside not in source, outside
     assert 'charset="utf-8"' in source
     return " ".join(texts), tags
+
+
+def rendered(suffix: Literal["html", "md"], table: Table) -> str:
+    """Return a table as the macro of a format renders it."""
+    macros = environment(suffix).get_template(f"macros.{suffix}").module
+    return str(macros.table(table))  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -124,8 +125,8 @@ def test_report_of_a_run_holds_no_name(manifest: tuple[Path, dict[str, Any]]) ->
 def test_report_of_a_run_shows_counts_and_shares(manifest: tuple[Path, dict[str, Any]]) -> None:
     _, document = manifest
     text, _ = checked(run_report({**document, "rows": 4}))
-    assert "50.00%" in text
-    assert "25.00%" in text
+    assert "50.00\u00a0%" in text
+    assert "25.00\u00a0%" in text
     assert f"{document['mean_confidence']:.3f}" in text
 
 
@@ -156,7 +157,7 @@ def test_comparison_with_before_escapes_what_users_name(
     model = {**document["drift"]["model"], "against": HOSTILE, "class_shares": {HOSTILE: 1.0}}
     text, _ = checked(run_report({**document, "drift": {"model": model, "previous": None}}))
     assert text.count(HOSTILE) == 2
-    assert "Not compared with the run before" in text
+    assert "Not compared with the previous run" in text
 
 
 def test_report_of_a_run_without_drift_has_no_such_section(
@@ -164,14 +165,14 @@ def test_report_of_a_run_without_drift_has_no_such_section(
 ) -> None:
     _, document = manifest
     text, _ = checked(run_report({key: document[key] for key in document if key != "drift"}))
-    assert "Compared with before" not in text
+    assert "Drift" not in text
 
 
 def test_link_in_a_table_is_escaped_and_plain_in_markdown() -> None:
     linked = Table(("run",), [(Link(HOSTILE, 'a"b/report.html'),)])
-    assert '<a href="a&quot;b/report.html"' in html_of(linked)
-    assert HOSTILE not in html_of(linked)
-    assert "report.html" not in markdown_of(linked)
+    assert '<a href="a&#34;b/report.html"' in rendered("html", linked)
+    assert HOSTILE not in rendered("html", linked)
+    assert "report.html" not in rendered("md", linked)
 
 
 def test_number_that_rounds_to_nothing_has_no_minus() -> None:
@@ -193,8 +194,8 @@ def test_report_of_a_model_is_a_whole_page_of_its_own(measured_version: ModelVer
     assert RESPONSIBLE_USE in text
     for label in measured_version.labels:
         assert label in text
-    for word in ("Honest protocol", "Seed protocol", "majority label", "n-grams", "95 % Wilson",
-                 "temperature", "0" * 64):  # fmt: skip
+    for word in ("Honest protocol", "Seed protocol", "majority label", "n-grams",
+                 "95\u00a0% Wilson", "temperature", "0" * 64):  # fmt: skip
         assert word in text
     accuracy = measured_version.facts["metrics"]["honest"]["test"]["accuracy"]
     assert f"{accuracy:.3f}" in text
@@ -225,34 +226,80 @@ def test_report_of_a_model_without_seed_runs_or_baselines_is_whole(
     checked(model_report(dataclasses.replace(measured_version, facts=facts)))
 
 
-def test_page_escapes_its_text_and_begins_with_what_it_is_not_for() -> None:
-    table = Table((HOSTILE,), [(HOSTILE,)], HOSTILE)
-    blocks = [Text(HOSTILE), Heading(HOSTILE), BulletList([HOSTILE]), table]
-    text, _ = checked(html_page(HOSTILE, blocks))
-    assert text.count(HOSTILE) == 8
-    assert text.index(RESPONSIBLE_USE) < text.rindex(HOSTILE)
-    title, use, *rest = markdown_page(HOSTILE, blocks).split("\n\n")
-    assert title.startswith("# ")
-    assert use == f"> {RESPONSIBLE_USE}"
-    assert len(rest) == 5
-    assert "<script" not in markdown_page(HOSTILE, blocks).replace("\\<", "")
+@pytest.mark.parametrize("suffix", ["html", "md"])
+def test_every_macro_escapes_what_it_is_given(suffix: Literal["html", "md"]) -> None:
+    figure = Figure("x", (1, 1), lambda canvas: None, Table((HOSTILE,), [(HOSTILE,)]))
+    source = """{% extends base %}{% import macros as page %}
+    {% block title %}{{ hostile }}{% endblock %}{% block content %}
+    {{ page.heading(hostile) }}
+    {% call page.text() %}{{ hostile }}{% endcall %}
+    {% call page.bullets() %}{% call page.item() %}{{ hostile }}{% endcall %}{% endcall %}
+    {% call page.text() %}{{ [hostile, hostile]|listed }}{% endcall %}
+    {% call page.table(figure.numbers) %}{{ hostile }}{% endcall %}
+    {% call page.figure(figure, hostile) %}{{ hostile }}{% endcall %}
+    {% endblock %}"""
+    page = environment(suffix).from_string(source).render(hostile=HOSTILE, figure=figure)
+    if suffix == "html":
+        text, _ = checked(page.encode())
+        assert text.count(HOSTILE) == 14
+        assert text.index(RESPONSIBLE_USE) < text.rindex(HOSTILE)
+    else:
+        assert page.count("\\<script") == page.count("<script") == 12
+        assert "&lt;" not in page
+        assert f"> {RESPONSIBLE_USE}" in page
+
+
+def test_undefined_value_is_refused_instead_of_left_blank() -> None:
+    with pytest.raises(UndefinedError, match="nothing"):
+        environment("html").from_string("{{ nothing }}").render()
 
 
 def test_table_aligns_numbers_and_rounds_floats() -> None:
     rows = [("a", 1234567, 0.12345), ("b", 2, 1.0)]
-    html = html_of(Table(("name", "rows", "share"), rows))
-    assert "<td >a</td>" in html
+    html = rendered("html", Table(("name", "rows", "share"), rows))
+    assert "<td>a</td>" in html
     assert '<td class="n">1,234,567</td>' in html
     assert '<td class="n">0.123</td>' in html
     assert '<th class="n">rows</th>' in html
+    assert "|---|---:|---:|" in rendered("md", Table(("name", "rows", "share"), rows))
 
 
 def test_table_without_rows_is_a_table() -> None:
-    text, tags = checked(html_page("x", [Table(("name", "rows"), [])]))
-    assert tags.count("th") == 2
-    assert "rows" in text
+    html = rendered("html", Table(("name", "rows"), []))
+    assert html.count("<th>") == 2
+    assert "rows" in html
 
 
 def test_table_refuses_a_row_of_another_width() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        html_of(Table(("name", "rows"), [("a", 1, 2)]))
+    with pytest.raises(ValueError, match="a row has 3 cells, the head has 2"):
+        Table(("name", "rows"), [("a", 1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (True, "yes"), (1234, "1,234"), (0.5, "0.500"), ("x", "x")],
+)
+def test_values_are_shown_by_their_type(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_columns_of_formatted_numbers_count_as_numbers() -> None:
+    intervals = (interval(0, 1), interval(0, 1, percent))
+    for text in (percent(0.5), signed(-1, 2), *intervals, "±1.0 points", "PSI 0.250", None, 3):
+        assert is_number(text), text
+    for text in ("", "v0001", "PSI", "3 rows", "."):
+        assert not is_number(text), text
+
+
+def test_times_are_shown_to_the_minute() -> None:
+    assert utc_minute("20261124T020312Z") == "2026-11-24 02:03"
+
+
+def test_options_are_shown_one_by_one_and_never_blank(
+    manifest: tuple[Path, dict[str, Any]],
+) -> None:
+    _, document = manifest
+    options = {"prefix": "", "details": False, "csv": {"delimiter": ";"}}
+    html = run_report({**document, "options": options}).decode()
+    for name, value in (("prefix", "–"), ("details", "no"), ("csv delimiter", ";")):
+        assert f"<td>option {name}</td><td>{value}</td>" in html
