@@ -1,22 +1,25 @@
-"""Every failure a user can meet, and the exit code it ends a command with.
+"""Exceptions of the package, and the exit code that each gives a command.
 
-    CharrnnError              70  anything of ours that has no better class
-    ├── ConfigError           64  an option or a combination of options makes no sense
-    ├── DataError             65  the input is not what it has to be; names file, row or column
-    ├── InputMissingError     66  there is nothing at the path given
+    CharrnnError              70  base class; raised itself only for an internal error
+    ├── ConfigError           64  an option, or a combination of options, is not valid
+    ├── DataError             65  the input is invalid; the message names file, row or column
+    ├── InputMissingError     66  the input does not exist
     ├── OutputError           73  the destination cannot be created or written
-    ├── StorageError          74  reading or writing failed underneath us (disk full, I/O error)
-    ├── BusyError             75  another run holds the destination; try again later
-    ├── ModelError            78  a model version is missing, damaged or not ours to load
-    └── DriftError            79  the run is published, but its names are not like those before
+    ├── StorageError          74  reading or writing failed (disk full, I/O error, network)
+    ├── BusyError             75  another process holds the destination; try again later
+    ├── ModelError            78  a model version is missing, damaged or of a newer format
+    └── DriftError            79  the run is published, but its names drifted
 
-0 is success, 2 a wrong command line, 130 Ctrl-C and 143 SIGTERM. Messages name the
-object, what was expected, what was found and the fix; they never contain a name or a cell.
+Other exit codes: 0 success, 2 invalid command line, 130 Ctrl-C, 143 SIGTERM.
+
+A message is one line: the object, what was found, what was expected and how to fix it. It contains
+no name and no cell of the input.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "DISTRIBUTION",
     "BusyError",
     "CharrnnError",
     "ConfigError",
@@ -27,6 +30,7 @@ __all__ = [
     "OutputError",
     "StorageError",
     "did_you_mean",
+    "missing_package",
     "redact",
     "storage_error",
     "without_password",
@@ -39,15 +43,16 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+DISTRIBUTION = "charrnn-names"  # name on PyPI, where "charrnn" is another author's package
+
 
 class CharrnnError(Exception):
-    """Base of every error this package raises on purpose; the message is one readable line.
+    """Base class of the errors that this package raises.
 
     Args:
-        message: object, finding, expectation and fix; no name and no cell.
-        option: the option that would change the outcome, as its field is called, such as
-            ``name_column``. Messages of the library name no command-line flag; whoever shows them
-            adds ``--name-column`` or the name of the form's field.
+        message: one line (see the module's docstring) that names no command-line flag.
+        option: field name of the option that would change the outcome, such as ``name_column``.
+            A command line shows it as ``--name-column``.
     """
 
     exit_code = 70
@@ -58,19 +63,19 @@ class CharrnnError(Exception):
 
 
 class ConfigError(CharrnnError):
-    """An option, or a combination of options, makes no sense."""
+    """An option, or a combination of options, is not valid."""
 
     exit_code = 64
 
 
 class DataError(CharrnnError):
-    """The input's bytes are not what they have to be."""
+    """The input is invalid or damaged."""
 
     exit_code = 65
 
 
 class InputMissingError(CharrnnError):
-    """There is nothing to read at the path given."""
+    """The input does not exist."""
 
     exit_code = 66
 
@@ -82,40 +87,48 @@ class OutputError(CharrnnError):
 
 
 class StorageError(CharrnnError):
-    """Reading or writing failed underneath us."""
+    """Reading or writing failed: disk full, I/O error, network."""
 
     exit_code = 74
 
 
 class BusyError(CharrnnError):
-    """Another run holds the destination."""
+    """Another process holds the destination."""
 
     exit_code = 75
 
 
 class ModelError(CharrnnError):
-    """A model version is missing, damaged, or written in a format this release cannot load."""
+    """A model version is missing, damaged, or of a format that this release cannot load."""
 
     exit_code = 78
 
 
 class DriftError(CharrnnError):
-    """The run is whole and published; its names are not like the model's or the run's before, and
-    the caller asked to fail then."""
+    """The run is published, but its names drifted from the model's validation names or from the
+    previous run, and ``on_drift`` is ``fail``."""
 
     exit_code = 79
 
 
-def did_you_mean(wanted: str, existing: Iterable[str]) -> str:
+def did_you_mean(name: str, existing: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``existing``, or ``""``."""
-    by_folded = {name.casefold(): name for name in existing}
-    close = difflib.get_close_matches(wanted.casefold(), by_folded, n=1, cutoff=0.6)
+    by_folded = {other.casefold(): other for other in existing}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
 
 
+def missing_package(feature: str, extra: str) -> ConfigError:
+    """Return the error for a feature whose optional dependencies are not installed."""
+    return ConfigError(
+        f"{feature} needs optional packages; run: pip install '{DISTRIBUTION}[{extra}]'"
+    )
+
+
 def redact(error: BaseException) -> CharrnnError:
-    """Return an error that may be shown and recorded: one of ours as it is; of any other only its
-    kind and its place, since its message may quote a cell. ``python -X dev`` prints that too."""
+    """Return an error whose message is safe to show and log: a CharrnnError unchanged, any other
+    exception by its class and source line only, since its message may quote a cell. ``python -X
+    dev`` prints the traceback."""
     if isinstance(error, CharrnnError):
         return error
     if sys.flags.dev_mode:
@@ -136,12 +149,12 @@ def redact(error: BaseException) -> CharrnnError:
 
 
 def storage_error(what: str, error: Exception) -> StorageError:
-    """Return ``what`` (such as "s3://… cannot be reached") with the reason: the kind and the first
-    line of an error of a storage library, of which each has its own."""
+    """Wrap an exception of a storage library as a StorageError: ``what`` (such as "s3://… cannot be
+    reached"), the exception's class and the first line of its message, without passwords."""
     lines = str(error).strip().splitlines()
     return StorageError(without_password(": ".join([what, type(error).__name__, *lines[:1]])))
 
 
 def without_password(text: str) -> str:
-    """Return ``text`` without the ``user:password@`` of the addresses in it."""
+    """Remove ``user:password@`` from the URIs in ``text``."""
     return re.sub(r"://[^/@\s]*@", "://", text)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from charrnn.errors import BusyError, ConfigError, DataError, storage_error
+from charrnn.errors import BusyError, DataError, missing_package, storage_error
 from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import read_part_batches
 from charrnn.tables.columns import is_text
@@ -45,9 +45,7 @@ def append_run(run: Path, uri: str) -> bool:
     try:
         import deltalake
     except ImportError:
-        raise ConfigError(
-            "Delta Lake is not installed; pip install 'charrnn-names[delta]'"
-        ) from None
+        raise missing_package("Delta Lake", "delta") from None
     manifest = read_run(run)
     application = f"charrnn-{manifest.fingerprint}"
     schema = _delta_schema(run, manifest)

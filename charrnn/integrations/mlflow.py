@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from charrnn.errors import CharrnnError, ConfigError, storage_error
+from charrnn.errors import CharrnnError, ConfigError, missing_package, storage_error
 from charrnn.model.version import PRETRAINED, ModelVersion, aliases, resolve
 
 _AT_ONCE = 1000  # metrics that MLflow takes in one call
@@ -45,7 +45,7 @@ def register_version(root: Path, reference: str, uri: str, *, name: str = "charr
     try:
         from mlflow import MlflowClient
     except ImportError:
-        raise ConfigError("MLflow is not installed; pip install 'charrnn-names[mlflow]'") from None
+        raise missing_package("MLflow", "mlflow") from None
     version = resolve(reference, root)
     with _reaching(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)

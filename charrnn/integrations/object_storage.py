@@ -37,6 +37,7 @@ from charrnn.errors import (
     DataError,
     InputMissingError,
     StorageError,
+    missing_package,
     storage_error,
 )
 from charrnn.files import SUMS, check_sums, json_bytes, remove_tree, writing_to
@@ -183,9 +184,7 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         store, path = url_to_fs(uri, use_listings_cache=False)
     except ImportError:
-        raise ConfigError(
-            f"{scheme}:// needs another package; pip install 'charrnn-names[{_EXTRAS[scheme]}]'"
-        ) from None
+        raise missing_package(f"{scheme}://", _EXTRAS[scheme]) from None
     return store, path.rstrip("/")
 
 

@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 
-from charrnn.errors import CharrnnError, ConfigError, storage_error
+from charrnn.errors import CharrnnError, ConfigError, missing_package, storage_error
 from charrnn.files import make_folder, remove_tree, replace_file, translate_os_errors, write_bytes
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
@@ -259,7 +259,7 @@ def _cluster() -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise ConfigError("Ray is not installed; pip install 'charrnn-names[ray]'") from None
+        raise missing_package("Ray", "ray") from None
     if ray.is_initialized():
         yield ray
         return

@@ -1,4 +1,4 @@
-"""Columns of text: what a name column is, and the checks that a table has to pass."""
+"""Text columns of Arrow tables: checks of the input's columns, and a common text type."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ from charrnn.errors import DataError, did_you_mean
 
 
 def check_name_column(schema: pa.Schema, column: str) -> None:
-    """Raise DataError unless ``column`` exists, once, and holds text."""
-    found = schema.get_all_field_indices(column)
-    if not found:
+    """Raise DataError unless exactly one column is called ``column`` and it holds text."""
+    positions = schema.get_all_field_indices(column)
+    if not positions:
         raise DataError(
             f"column {column!r} not found; columns: {', '.join(schema.names)}"
-            f"{did_you_mean(column, schema.names)} (use --name-column)"
+            f"{did_you_mean(column, schema.names)}",
+            option="name_column",
         )
-    if len(found) > 1:
-        raise DataError(f"column {column!r} appears {len(found)} times; rename all but one")
-    kind = schema.field(found[0]).type
-    if not is_text(kind):
+    if len(positions) > 1:
+        raise DataError(f"column {column!r} appears {len(positions)} times; rename all but one")
+    column_type = schema.field(positions[0]).type
+    if not is_text(column_type):
         raise DataError(
-            f"column {column!r} is {kind}; names must be text (string); cast the column, or choose "
-            "another with --name-column"
+            f"column {column!r} is {column_type}, expected text (string); cast it, or choose "
+            "another column",
+            option="name_column",
         )
 
 
 def check_no_clash(schema: pa.Schema, added: Iterable[str]) -> None:
-    """Raise DataError when a column that scoring adds is in the input already."""
+    """Raise DataError if the input already has one of the columns that scoring adds."""
     clashes = [column for column in added if column in schema.names]
     if clashes:
         raise DataError(
-            f"the input already has column {', '.join(map(repr, clashes))}, which scoring would "
-            "add; give --prefix, such as --prefix charrnn_"
+            f"the input already has column {', '.join(map(repr, clashes))}, which scoring adds; "
+            "set a prefix for the added columns, such as charrnn_",
+            option="prefix",
         )
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this Arrow type holds text, dictionary-encoded or not."""
-    text = kind.value_type if pa.types.is_dictionary(kind) else kind
+def is_text(column_type: pa.DataType) -> bool:
+    """Whether an Arrow type is string, large_string or string_view, or a dictionary of these."""
+    is_dictionary = pa.types.is_dictionary(column_type)
+    value_type = column_type.value_type if is_dictionary else column_type
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(check(text) for check in checks)
+    return any(check(value_type) for check in checks)
 
 
 def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Return text of any Arrow type as large_string: string_view has no kernels for much of what
-    follows, and 2 GB of names overflow a string array."""
-    plain = names.cast(names.type.value_type) if pa.types.is_dictionary(names.type) else names
-    return plain.cast(pa.large_string())
+    """Cast text of any Arrow type (see ``is_text``) to large_string: many compute kernels lack
+    string_view, and a string array holds at most 2 GB."""
+    decoded = names.cast(names.type.value_type) if pa.types.is_dictionary(names.type) else names
+    return decoded.cast(pa.large_string())
