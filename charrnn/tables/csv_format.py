@@ -1,8 +1,15 @@
-"""How a CSV file is written: what the user says of it, and what its first lines show."""
+"""Formats of CSV files: the options, decoding, and detection from a file's first lines."""
 
 from __future__ import annotations
 
-__all__ = ["DOCSTRINGS", "CsvFormat", "Recoded", "encoding_of", "sniff"]
+__all__ = [
+    "DOCSTRINGS",
+    "CsvFormat",
+    "CsvFormatError",
+    "Recoded",
+    "detect_encoding",
+    "sniff",
+]
 
 import codecs
 import csv
@@ -12,15 +19,15 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, BinaryIO, Literal
 
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, DataError
 
-# Read by pydantic: the string below a field is its description in Prefect's form.
+# For pydantic: the string below a field is the field's description in Prefect's form.
 DOCSTRINGS = {"use_attribute_docstrings": True}
-_CANDIDATES = ",;\t|"
-_SAMPLE = 100  # records that a delimiter is tried on
-# Codecs whose text is no text file: they read escapes as characters, or cannot work in pieces.
-_ESCAPES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
-_MARKS = {  # a mark of UTF-32 begins like one of UTF-16
+_DELIMITERS = ",;\t|"  # the ones that can be detected
+_SAMPLE_RECORDS = 100  # records that each candidate delimiter is tried on
+# Text codecs that no text file uses: they decode escapes, or cannot decode in pieces.
+_UNUSABLE_CODECS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+_BYTE_ORDER_MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -85,11 +92,15 @@ class CsvFormat:
         return {**asdict(self), "encoding": self.codec}
 
 
-class Recoded:
-    """A binary stream that gives the text of another one, in another encoding, as UTF-8.
+class CsvFormatError(DataError):
+    """A problem of a CSV file; the caller puts the file's name before the message."""
 
-    ``read`` raises ValueError, its message naming line and byte, where the bytes are not text in
-    that encoding.
+
+class Recoded:
+    """A binary stream that converts another stream from ``encoding`` to UTF-8.
+
+    A byte order mark at the start is removed. ``read`` raises CsvFormatError, with line and byte,
+    if the bytes are not valid in that encoding.
     """
 
     def __init__(self, raw: BinaryIO, encoding: str) -> None:
@@ -97,33 +108,37 @@ class Recoded:
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
         self._bytes = 0  # read so far
-        self._line = 1
-        self._start = True
+        self._line = 1  # of the next character, from 1
+        self._at_start = True
 
     def read(self, size: int = -1) -> bytes:
-        """Return the UTF-8 of the next at most ``size`` bytes; b"" at the end."""
-        text = ""
-        chunk = b"start"
-        while chunk and not text:
+        """Read at most ``size`` bytes of the stream and return them as UTF-8; b"" at the end."""
+        text, at_end = "", False
+        while not (text or at_end):
             chunk = self._raw.read(size)
+            at_end = not chunk
             state = self._decoder.getstate()
             try:
-                text = self._decoder.decode(chunk, not chunk)
+                text = self._decoder.decode(chunk, at_end)
             except UnicodeDecodeError as error:
                 self._decoder.setstate(state)
                 before = self._decoder.decode(error.object[len(state[0]) : error.start])
                 line = self._line + before.count("\n")
                 byte = self._bytes - len(state[0]) + error.start
-                raise ValueError(f"line {line}, byte {byte:,} is not {self._encoding}") from None
+                raise CsvFormatError(
+                    f"line {line}, byte {byte:,} is not {self._encoding}", option="encoding"
+                ) from None
+            except ValueError as error:  # of some decoders, such as utf-16 without its mark
+                raise CsvFormatError(str(error), option="encoding") from None
             self._bytes += len(chunk)
-        if self._start and text:
-            self._start = False
+        if self._at_start and text:
+            self._at_start = False
             text = text.removeprefix("\ufeff")
         self._line += text.count("\n")
         return text.encode()
 
     def close(self) -> None:
-        """Close the stream underneath."""
+        """Close the underlying stream."""
         self._raw.close()
 
     def __enter__(self) -> Recoded:
@@ -133,12 +148,13 @@ class Recoded:
         self.close()
 
 
-def encoding_of(head: bytes, declared: str) -> str:
-    """Return the encoding that a file's first bytes show, if it is not the one declared, or ""."""
-    for mark, encoding in _MARKS.items():
+def detect_encoding(head: bytes, declared: str) -> str:
+    """Return the encoding of a file that begins with ``head``, by its byte order mark or its zero
+    bytes; "" if it is the declared one, or not detected."""
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             return "" if declared.startswith(encoding) else encoding
-    zeros = [head[i::2].count(0) for i in (0, 1)]
+    zeros = [head[i::2].count(0) for i in (0, 1)]  # at even and at odd offsets
     if declared != "utf-8" or sum(zeros) < len(head) / 10:
         return ""
     if sum(zeros) > 0.6 * len(head):
@@ -149,56 +165,59 @@ def encoding_of(head: bytes, declared: str) -> str:
 def sniff(head: bytes, form: CsvFormat) -> tuple[str, list[str]]:
     """Return the delimiter and the column names.
 
-    The delimiter is that candidate in the header, outside quotes, which gives the first records as
-    many fields as the header.
+    If ``form`` has no delimiter, it is detected: the candidate in the header, outside quotes, with
+    which most of the first records have as many fields as the header.
 
     Args:
-        head: the start of the file, in UTF-8 without byte order mark, cut behind a line end or at
-            the end of the file.
+        head: the start of the file as UTF-8 without byte order mark, up to a line end or the end
+            of the file.
 
     Raises:
-        ValueError: the message says what is wrong, in the words that follow a file's name.
+        CsvFormatError: the header is not valid, or the delimiter is ambiguous.
     """
     try:
         header = head.split(b"\n", 1)[0].rstrip(b"\r").decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"line 1, byte {error.start:,} is not UTF-8") from None
-    delimiter = form.delimiter or _delimiter_of(header, head, form)
+        raise CsvFormatError(
+            f"line 1, byte {error.start:,} is not UTF-8", option="encoding"
+        ) from None
+    delimiter = form.delimiter or _detect_delimiter(header, head, form)
     try:
         columns = next(_rows([header], delimiter, form, strict=True), [])
     except csv.Error:
-        raise ValueError("line 1 has a broken quote in a column name") from None
+        raise CsvFormatError("line 1 has a broken quote in a column name") from None
     if not columns:
-        raise ValueError("line 1 is empty; expected the names of the columns")
+        raise CsvFormatError("line 1 is empty; expected the names of the columns")
     repeated = sorted({c for c in columns if columns.count(c) > 1})
     if repeated or "" in columns:
         what = f"repeats {', '.join(map(repr, repeated))}" if repeated else "has an empty name"
-        raise ValueError(f"line 1 {what}; every column needs a name of its own")
+        raise CsvFormatError(f"line 1 {what}; every column needs a unique name")
     return delimiter, columns
 
 
-def _delimiter_of(header: str, head: bytes, form: CsvFormat) -> str:
+def _detect_delimiter(header: str, head: bytes, form: CsvFormat) -> str:
     quote = form.quote_character
-    bare = "".join(header.split(quote)[::2]) if quote else header
-    counts = {c: bare.count(c) for c in _CANDIDATES if c in bare}
+    unquoted = "".join(header.split(quote)[::2]) if quote else header
+    counts = {c: unquoted.count(c) for c in _DELIMITERS if c in unquoted}
     if len(counts) < 2:
         return next(iter(counts), ",")
     lines = list(io.StringIO(head.decode(errors="replace"), newline=""))
-    fits = {candidate: _fitting(lines, candidate, form) for candidate in counts}
-    best, second = sorted(counts, key=lambda c: (fits[c], counts[c]), reverse=True)[:2]
-    if fits[best] == fits[second] and (fits[best] or counts[best] == counts[second]):
-        raise ValueError(
+    matches = {candidate: _matching_records(lines, candidate, form) for candidate in counts}
+    best, second = sorted(counts, key=lambda c: (matches[c], counts[c]), reverse=True)[:2]
+    if matches[best] == matches[second] and (matches[best] or counts[best] == counts[second]):
+        raise CsvFormatError(
             f"line 1 may be delimited by {best!r} or by {second!r}, and the lines below fit both; "
-            "give --delimiter"
+            "set the delimiter",
+            option="delimiter",
         )
     return best
 
 
-def _fitting(lines: list[str], delimiter: str, form: CsvFormat) -> int:
-    """Return how many of the first records have as many fields as the header."""
+def _matching_records(lines: list[str], delimiter: str, form: CsvFormat) -> int:
+    """Count the first records that have as many fields as the header."""
     try:
         header, *records = [
-            row for row in islice(_rows(lines, delimiter, form), 1 + _SAMPLE) if row
+            row for row in islice(_rows(lines, delimiter, form), 1 + _SAMPLE_RECORDS) if row
         ]
     except (csv.Error, ValueError):
         return 0
@@ -224,4 +243,4 @@ def _is_text_codec(encoding: str) -> bool:
         text = getattr(info, "_is_text_encoding", True) and info.incrementaldecoder is not None
     except (LookupError, ValueError):
         return False
-    return bool(text) and info.name.replace("_", "-") not in _ESCAPES
+    return bool(text) and info.name.replace("_", "-") not in _UNUSABLE_CODECS

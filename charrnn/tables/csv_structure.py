@@ -1,56 +1,60 @@
-"""Read the structure of a CSV byte stream: where records end, and whether its quotes are sound.
+"""Find the records of a CSV byte stream, and check its quotes, without parsing cells.
 
-This is the second opinion that ``staging`` holds a CSV parser against. It never looks at what a
-cell says, only at quotes, delimiters and line feeds, by the rules of RFC 4180 with one leniency
-that parsers share: a quote inside an unquoted cell (``5" disk``) is an ordinary character.
+``csv_staging`` compares a CSV parser's row count with the records found here. Only quotes,
+delimiters and line ends are looked at, by RFC 4180 with one exception that parsers share: a quote
+inside an unquoted cell (``5" disk``) is an ordinary character.
 
-The stream is taken apart in pieces that begin with a record. Almost always every quote of a piece
-either opens a cell, closes one, or is doubled inside one; then a byte is inside a quoted cell where
-the number of quotes up to it is odd. numpy counts that and checks it, for all bytes at once, and
-64 of them in a word, as Langdale and Lemire do in "Parsing Gigabytes of JSON per Second" (2019).
-Only in a piece where it does not hold is one quote looked at after the other.
+The stream is read in pieces that begin with a record. In almost every piece each quote opens a
+cell, closes one, or is doubled inside one; then a byte is inside a quoted cell if the number of
+quotes up to it is odd. numpy computes and checks this parity for 64 bytes per word, as Langdale and
+Lemire do in "Parsing Gigabytes of JSON per Second" (2019). A piece that fails the check is read
+quote by quote.
 """
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "REASONS", "Structure"]
+__all__ = ["MAX_RECORD_BYTES", "REASONS", "Structure"]
 
 import codecs
 
 import numpy as np
 import numpy.typing as npt
 
-LONGEST = 8 * 2**20  # bytes of the longest record that is accepted, its line end included
+MAX_RECORD_BYTES = 8 * 2**20  # line end included; a longer record is refused
 REASONS = ("ragged_row", "invalid_utf8", "bare_return")  # why a record is rejected
-_PIECE = 128 * 1024  # bytes looked at together: what stays in a processor's cache
-_MOST_REJECTED = 1_000_000
-_FEED, _RETURN = 0x0A, 0x0D
+_RAGGED, _INVALID_UTF8, _BARE_RETURN = (np.uint8(i) for i in range(1, 4))  # index in REASONS, + 1
+_PIECE_BYTES = 128 * 1024  # read together; fits into a processor's cache
+_MAX_REJECTED = 1_000_000  # records; bounds the memory that their list takes
+_LINE_FEED, _RETURN = 0x0A, 0x0D
 _BOM = b"\xef\xbb\xbf"
-_ALL = np.uint64(2**64 - 1)
-Mask = npt.NDArray[np.bool_]  # one value for each byte of a piece,
-Bits = npt.NDArray[np.uint64]  # and the same with 64 of them in a word
+_ALL_ONES = np.uint64(2**64 - 1)
+Mask = npt.NDArray[np.bool_]  # one value per byte of a piece
+Bits = npt.NDArray[np.uint64]  # the same, 64 bytes per word, the first byte in the lowest bit
 Positions = npt.NDArray[np.int64]
 
 
 class Structure:
-    """The structure of what has been fed so far.
+    """Records and quotes of the bytes fed so far.
 
     Args:
-        quote: the quote character; "" where quotes are ordinary characters.
+        delimiter: one ASCII character.
+        quote: the quote character; "" if quotes are ordinary characters.
         multiline: accept line feeds inside quoted cells.
-        columns: where given, a record (never the first) that has another number of fields, bytes
-            that are not UTF-8 or a carriage return of its own is *rejected*: recorded and left out
-            of what ``feed`` returns. Blank lines are no records of several columns.
+        columns: expected fields per record; 0 rejects nothing. A record after the header is
+            *rejected*, that is recorded and left out of what ``feed`` returns, if it has another
+            number of fields, bytes that are not UTF-8, or a carriage return without line feed.
+            Blank lines are never rejected.
 
     Attributes:
-        records: records seen, header, blank lines and rejected ones included.
-        blank: records that are an empty line.
-        line_breaks: line feeds inside quoted cells.
-        unterminated: the last record lacks its line end.
-        problem: what is wrong and in which line, without any cell; "" while all is well. Nothing
-            more is taken once it is set.
-        first_fields: fields of the first record rejected for their number.
-        first_invalid: place in the stream of the first byte that is not UTF-8, -1 for none.
+        records: number of records, including header, blank lines and rejected records.
+        blank: number of blank lines.
+        line_breaks: number of line feeds inside quoted cells.
+        unterminated: whether the last record has no line end.
+        problem: what is wrong and in which line, without any cell; "" if nothing is. Reading stops
+            at the first problem.
+        option: field name of the option that could resolve ``problem``, or "".
+        first_fields: number of fields of the first ragged record.
+        first_invalid: byte offset of the first byte that is not UTF-8, -1 if there is none.
     """
 
     def __init__(
@@ -61,199 +65,216 @@ class Structure:
         self.line_breaks = 0
         self.unterminated = False
         self.problem = ""
+        self.option = ""
         self.first_fields = 0
         self.first_invalid = -1
         self._delimiter = ord(delimiter)
         self._quote = quote.encode()
         self._multiline = multiline
         self._columns = columns
-        self._line = 1  # physical line of the next byte
-        self._taken = 0  # bytes before it
-        self._pending = b""  # of a record that has not ended yet
+        self._line = 1  # line of the next byte, from 1
+        self._offset = 0  # of the next byte in the stream
+        self._pending = b""  # start of a record that has not ended yet
         self._rejected: list[tuple[Positions, Positions, npt.NDArray[np.uint8]]] = []
-        self._rejects = 0
+        self._rejected_count = 0
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
-        """Take the next bytes of the stream; return the records that are whole by now."""
+        """Read the next bytes of the stream; return the complete records, rejected ones left out.
+        The start of an incomplete record is kept for the next call."""
         data = self._pending + chunk
-        if not self._taken and data.startswith(_BOM):
-            data, self._taken = data[len(_BOM) :], len(_BOM)
-        kept: list[bytes] = []
-        at, size = 0, _PIECE
-        while at < len(data) and not self.problem:
-            whole = self._take(data[at : at + size], kept)
-            at += whole
-            if whole:
-                size = _PIECE
-            elif size >= LONGEST and len(data) - at >= LONGEST:
-                self.problem = self.problem or (
-                    f"line {self._line} begins a record longer than {LONGEST:,} bytes; is a quote "
-                    "left open, or is this no CSV file?"
+        if not self._offset and data.startswith(_BOM):
+            data, self._offset = data[len(_BOM) :], len(_BOM)
+        accepted: list[bytes] = []
+        start, size = 0, _PIECE_BYTES
+        while start < len(data) and not self.problem:
+            complete = self._read_piece(data[start : start + size], accepted)
+            start += complete
+            if complete:
+                size = _PIECE_BYTES
+            elif size >= MAX_RECORD_BYTES and len(data) - start >= MAX_RECORD_BYTES:
+                self.fail(
+                    f"line {self._line} begins a record longer than {MAX_RECORD_BYTES:,} bytes; "
+                    "is a quote not closed, or is this not a CSV file?"
                 )
-            elif at + size >= len(data):
+            elif start + size >= len(data):
                 break
             else:
                 size *= 2
-        self._pending = data[at:]
-        return b"".join(kept) if self._columns else memoryview(data)[:at]
+        self._pending = data[start:]
+        return b"".join(accepted) if self._columns else memoryview(data)[:start]
 
     def finish(self) -> bytes:
-        """Take the end of the stream; return the last record, with the line end it may lack."""
+        """End the stream; return the last record if it had no line end, with one added."""
         last, self._pending = self._pending, b""
         if not last or self.problem:
             return b""
         self.unterminated = True
         last += b"\n"
-        kept: list[bytes] = []
-        if not self._take(last, kept, final=True):
-            self.problem = self.problem or f"line {self._line} holds a quote that is never closed"
-        return b"".join(kept) if self._columns else last
+        accepted: list[bytes] = []
+        if not self._read_piece(last, accepted, final=True):
+            self.fail(f"line {self._line} has a quote that is never closed")
+        return b"".join(accepted) if self._columns else last
+
+    def fail(self, problem: str, option: str = "") -> None:
+        """Set ``problem`` and ``option``, unless there is a problem already."""
+        if not self.problem:
+            self.problem, self.option = problem, option
 
     def rejected(self) -> tuple[Positions, Positions, npt.NDArray[np.uint8]]:
-        """Return, of every rejected record: its line, which row of the file it would have been
-        (from 0), and its reason as an index into ``REASONS``; in the order of the stream."""
+        """Return the rejected records in the order of the stream, three arrays ``(rejected,)``:
+        line (from 1), row of the file (from 0), both int64, and uint8 index into ``REASONS``."""
         empty = np.empty(0, np.int64)
         parts = [(empty, empty, np.empty(0, np.uint8)), *self._rejected]
         lines, records, reasons = (np.concatenate(column) for column in zip(*parts, strict=True))
         return lines, records, reasons
 
-    def _take(self, piece: bytes, kept: list[bytes], *, final: bool = False) -> int:
-        """Take the whole records at the start of ``piece``; return their number of bytes."""
+    def _read_piece(self, piece: bytes, accepted: list[bytes], *, final: bool = False) -> int:
+        """Read the complete records at the start of ``piece`` and return their number of bytes.
+
+        Args:
+            accepted: gets the records that are not rejected, if ``columns`` are checked.
+            final: the piece is the last record, with a line feed that is not in the stream.
+        """
         if b"\0" in piece:
-            self._complain(piece, piece.index(b"\0"), "holds a NUL byte; is it UTF-16?")
+            self._fail_at(piece, piece.index(b"\0"), "has a NUL byte; is it UTF-16?")
             return 0
-        window = np.frombuffer(piece, np.uint8)
-        feeds = _bits(window == _FEED)
-        returns = _bits(window == _RETURN) if b"\r" in piece else None
-        outside, inside, breaks = feeds, None, 0
+        codes = np.frombuffer(piece, np.uint8)
+        feeds = _bits(codes == _LINE_FEED)
+        returns = _bits(codes == _RETURN) if b"\r" in piece else None
+        record_ends, inside, breaks = feeds, None, 0
         if self._quote and self._quote in piece:
-            inside = self._inside(piece, window, feeds if returns is None else feeds | returns)
+            inside = self._inside(piece, codes, feeds if returns is None else feeds | returns)
             if inside is None:
                 return 0
             broken = feeds & inside
             if final:
-                broken &= _below(len(piece) - 1, len(feeds))  # the last line feed is ours
+                broken &= _below(len(piece) - 1, len(feeds))  # the last line feed was added
             if not self._multiline and broken.any():
                 what = (
-                    "has a line break inside a quoted cell; close the quote, or give --multiline "
-                    "if that is meant"
+                    "has a line break inside a quoted cell; close the quote, or accept such cells"
                 )
-                self._complain(piece, int(_mask(broken).argmax()), what)
+                self._fail_at(piece, int(_mask(broken).argmax()), what, option="multiline")
                 return 0
-            outside = feeds & ~inside
-        ends = outside.nonzero()[0]
-        if not ends.size:
+            record_ends = feeds & ~inside
+        words = record_ends.nonzero()[0]
+        if not words.size:
             return 0
-        last = int(ends[-1])
-        whole = 64 * last + int(outside[last]).bit_length()
+        last = int(words[-1])
+        complete = 64 * last + int(record_ends[last]).bit_length()
         if inside is not None:
-            breaks = _count(broken & _below(whole, len(broken)))
+            breaks = _count(broken & _below(complete, len(broken)))
         if self._columns:
-            shown = None if inside is None else _mask(inside)[:whole]
-            kept.append(self._sift(piece[:whole], _mask(outside)[:whole], shown))
-        records = _count(outside)
-        self.blank += _blank_lines(outside, returns)
+            quoted = None if inside is None else _mask(inside)[:complete]
+            accepted.append(self._reject(piece[:complete], _mask(record_ends)[:complete], quoted))
+        records = _count(record_ends)
+        self.blank += _blank_lines(record_ends, returns)
         self.records += records
         self.line_breaks += breaks
         self._line += records + breaks
-        self._taken += whole
-        return whole
+        self._offset += complete
+        return complete
 
-    def _inside(self, piece: bytes, window: npt.NDArray[np.uint8], line_ends: Bits) -> Bits | None:
-        """Return which bytes are inside a quoted cell (its opening quote is, its closing quote is
-        not); None after a problem.
+    def _inside(self, piece: bytes, codes: npt.NDArray[np.uint8], line_ends: Bits) -> Bits | None:
+        """Return which bytes are inside a quoted cell, opening quote included, closing quote not;
+        None after a problem.
 
-        The parity of the quotes says it if every quote opens a cell, closes one or is doubled in
-        one, that is, if those that open have the end of a cell or a quote before them, and those
-        that close have one behind them: by induction from the start of the piece.
+        The parity of the quotes is the answer if every opening quote follows a cell's end or a
+        quote, and every closing quote precedes one (by induction from the start of the piece).
         """
-        quotes = _bits(window == self._quote[0])
+        quotes = _bits(codes == self._quote[0])
         inside = _odd(quotes)
-        edges = quotes | line_ends | _bits(window == self._delimiter)
-        edges |= ~_below(len(piece), len(edges))  # whatever comes behind the piece
-        astray = (quotes & inside & ~_shift_left(edges, first=True)) | (
+        edges = quotes | line_ends | _bits(codes == self._delimiter)
+        edges |= ~_below(len(piece), len(edges))  # the byte after the piece is unknown
+        misplaced = (quotes & inside & ~_shift_left(edges, first=True)) | (
             quotes & ~inside & ~_shift_right(edges, last=True)
         )
-        if astray.any():
-            walked = self._walk(piece)
-            return None if walked is None else _odd(_bits(walked))
-        return inside
+        if not misplaced.any():
+            return inside
+        cell_quotes = self._cell_quotes(piece)
+        return None if cell_quotes is None else _odd(_bits(cell_quotes))
 
-    def _walk(self, piece: bytes) -> Mask | None:
+    def _cell_quotes(self, piece: bytes) -> Mask | None:
         """Return the quotes that open or close a cell, found one by one; None after a problem."""
-        quote, edges = self._quote, bytes([self._delimiter, _FEED, _RETURN])
-        switches = np.zeros(len(piece), np.bool_)
-        at = piece.find(quote)
-        while at >= 0:
-            if at and piece[at - 1] not in edges:  # an ordinary character of an unquoted cell
-                at = piece.find(quote, at + 1)
+        quote, edges = self._quote, bytes([self._delimiter, _LINE_FEED, _RETURN])
+        cell_quotes = np.zeros(len(piece), np.bool_)
+        opening = piece.find(quote)
+        while opening >= 0:
+            if opening and piece[opening - 1] not in edges:  # inside an unquoted cell
+                opening = piece.find(quote, opening + 1)
                 continue
-            closing = piece.find(quote, at + 1)
+            closing = piece.find(quote, opening + 1)
             while closing >= 0 and piece[closing + 1 : closing + 2] == quote:
                 closing = piece.find(quote, closing + 2)
-            switches[at] = True
+            cell_quotes[opening] = True
             if closing < 0:
                 break
             if piece[closing + 1 : closing + 2] and piece[closing + 1] not in edges:
-                self._complain(piece, closing, "has text behind a closing quote")
+                self._fail_at(piece, closing, "has text after a closing quote")
                 return None
-            switches[closing] = True
-            at = piece.find(quote, closing + 1)
-        return switches
+            cell_quotes[closing] = True
+            opening = piece.find(quote, closing + 1)
+        return cell_quotes
 
-    def _sift(self, piece: bytes, outside: Mask, inside: Mask | None) -> bytes:
-        """Note the records of ``piece`` that are to be rejected; return the others."""
-        window = np.frombuffer(piece, np.uint8)
-        ends = np.flatnonzero(outside)
+    def _reject(self, piece: bytes, record_ends: Mask, inside: Mask | None) -> bytes:
+        """Record the rejected records of ``piece``; return the others."""
+        codes = np.frombuffer(piece, np.uint8)
+        ends = np.flatnonzero(record_ends)
         starts = np.concatenate([[0], ends[:-1] + 1])
-
-        def unquoted(byte: int) -> Positions:
-            found = window == byte
-            return np.flatnonzero(found if inside is None else found & ~inside)
-
-        length = ends - starts
-        blank = (length == 0) | ((length == 1) & (window[starts] == _RETURN))
-        delimiters = unquoted(self._delimiter)
-        fields = 1 + np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts)
-        ragged = (fields != self._columns) & ~blank
-        ragged[0] &= self.records > 0  # the header is never rejected
-        if ragged.any() and not self.first_fields:
-            self.first_fields = int(fields[ragged.argmax()])
-        reasons = ragged.astype(np.uint8)
-        if b"\r" in piece:
-            returns = unquoted(_RETURN)
-            bare = returns[window[returns + 1] != _FEED]  # a piece ends with a line feed
-            reasons[np.searchsorted(ends, bare)] = 3
-        for start in _invalid(piece, ends):
-            reasons[np.searchsorted(ends, start)] = 2
-            if self.first_invalid < 0:
-                self.first_invalid = self._taken + start
-        if not self.records:
-            reasons[0] = 0  # the header
+        lengths = ends - starts
+        blank = (lengths == 0) | ((lengths == 1) & (codes[starts] == _RETURN))
+        reasons = self._reject_reasons(piece, starts, ends, blank, inside)
         bad = np.flatnonzero(reasons)
         if not bad.size:
             return piece
         records = self.records + bad - 1
         if self._columns > 1:
             records -= self.blank + np.cumsum(blank)[bad]
-        lines = self._line + np.searchsorted(np.flatnonzero(window == _FEED), starts[bad])
+        lines = self._line + np.searchsorted(np.flatnonzero(codes == _LINE_FEED), starts[bad])
         self._rejected.append((lines, records, reasons[bad] - 1))
-        self._rejects += bad.size
-        if self._rejects > _MOST_REJECTED:
-            self.problem = (
-                f"over {_MOST_REJECTED:,} rows are bad; are delimiter, quote and encoding right?"
-            )
+        self._rejected_count += bad.size
+        if self._rejected_count > _MAX_REJECTED:
+            self.fail(f"more than {_MAX_REJECTED:,} rows are bad; check delimiter, quote, encoding")
         edges = np.concatenate([[0], np.stack([starts[bad], ends[bad] + 1], 1).ravel()])
         stops = np.append(edges[1::2], len(piece))
         return b"".join(piece[a:b] for a, b in zip(edges[::2], stops, strict=True))
 
-    def _complain(self, piece: bytes, position: int, what: str) -> None:
+    def _reject_reasons(
+        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, inside: Mask | None
+    ) -> npt.NDArray[np.uint8]:
+        """Return why each record of ``piece`` is rejected, uint8 ``(records,)``: 0 if it is not,
+        else 1 + an index into ``REASONS``."""
+        codes = np.frombuffer(piece, np.uint8)
+
+        def unquoted(byte: int) -> Positions:
+            matches = codes == byte
+            return np.flatnonzero(matches if inside is None else matches & ~inside)
+
+        delimiters = unquoted(self._delimiter)
+        fields = 1 + np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts)
+        ragged = (fields != self._columns) & ~blank
+        ragged[0] &= self.records > 0  # the header is never rejected
+        if ragged.any() and not self.first_fields:
+            self.first_fields = int(fields[ragged.argmax()])
+        reasons = np.where(ragged, _RAGGED, np.uint8(0))
+        if b"\r" in piece:
+            returns = unquoted(_RETURN)
+            bare = returns[codes[returns + 1] != _LINE_FEED]  # a piece ends with a line feed
+            reasons[np.searchsorted(ends, bare)] = _BARE_RETURN
+        for start in _invalid_utf8(piece, ends):
+            reasons[np.searchsorted(ends, start)] = _INVALID_UTF8
+            if self.first_invalid < 0:
+                self.first_invalid = self._offset + start
+        if not self.records:
+            reasons[0] = 0  # the header
+        return reasons
+
+    def _fail_at(self, piece: bytes, position: int, what: str, option: str = "") -> None:
         line = self._line + piece.count(b"\n", 0, position)
-        self.problem = f"line {line} {what}"
+        self.fail(f"line {line} {what}", option)
 
 
 def _bits(mask: Mask) -> Bits:
-    """Return a mask with 64 of its values in a word, the first one lowest, 0 behind its end."""
+    """Pack a mask into words of 64 bits; bits after its end are 0."""
     words = np.zeros(-(-len(mask) // 64), np.uint64)
     packed = np.packbits(mask, bitorder="little")
     words.view(np.uint8)[: len(packed)] = packed
@@ -261,21 +282,21 @@ def _bits(mask: Mask) -> Bits:
 
 
 def _mask(bits: Bits) -> Mask:
-    """Return what ``_bits`` was given, up to the end of its last word."""
+    """Unpack words of 64 bits; the inverse of ``_bits``, padded to a whole word."""
     return np.unpackbits(bits.view(np.uint8), bitorder="little").view(np.bool_)
 
 
-def _below(place: int, words: int) -> Bits:
-    """Return bits that are set at all places below ``place``."""
+def _below(position: int, words: int) -> Bits:
+    """Return ``words`` words whose bits are set at the positions below ``position``."""
     bits = np.zeros(words, np.uint64)
-    bits[: place // 64] = _ALL
-    if place % 64:
-        bits[place // 64] = (1 << place % 64) - 1
+    bits[: position // 64] = _ALL_ONES
+    if position % 64:
+        bits[position // 64] = (1 << position % 64) - 1
     return bits
 
 
 def _shift_left(bits: Bits, *, first: bool = False) -> Bits:
-    """Return bits moved to the next place; ``first`` comes in at the first one."""
+    """Move every bit to the next position; ``first`` is the new first bit."""
     moved = bits << np.uint64(1)
     moved[1:] |= bits[:-1] >> np.uint64(63)
     moved[0] |= np.uint64(first)
@@ -283,31 +304,30 @@ def _shift_left(bits: Bits, *, first: bool = False) -> Bits:
 
 
 def _shift_right(bits: Bits, *, last: bool = False) -> Bits:
-    """Return bits moved to the place before; ``last`` comes in at the last one."""
+    """Move every bit to the previous position; ``last`` is the new last bit."""
     moved = bits >> np.uint64(1)
     moved[:-1] |= bits[1:] << np.uint64(63)
     moved[-1] |= np.uint64(last) << np.uint64(63)
     return moved
 
 
-def _odd(marks: Bits) -> Bits:
-    """Return where the number of marks so far, the one here included, is odd: bit by bit a sum
-    over all before, in a word of 64 bits six shifts."""
-    words, moved = marks.copy(), np.empty_like(marks)
+def _odd(bits: Bits) -> Bits:
+    """Return the positions at which the number of set bits up to and including it is odd: a prefix
+    XOR, by six shifts in each word and a scan over the words."""
+    words, moved = bits.copy(), np.empty_like(bits)
     for shift in (1, 2, 4, 8, 16, 32):
         words ^= np.left_shift(words, np.uint64(shift), out=moved)
-    odd = np.bitwise_xor.accumulate(words >> np.uint64(63))  # at the end of each word
-    words[1:] ^= np.uint64(0) - odd[:-1]  # all bits of a word that begins odd
+    odd = np.bitwise_xor.accumulate(words >> np.uint64(63))  # parity at the end of each word
+    words[1:] ^= np.uint64(0) - odd[:-1]  # inverts the words that begin with odd parity
     return words
 
 
-def _blank_lines(ends: Bits, returns: Bits | None) -> int:
-    """Return how many records of a piece are an empty line, given the places of the line feeds
-    that end a record, and those of carriage returns."""
-    before = _shift_left(ends, first=True)  # a record begins here
-    blank = ends & before
+def _blank_lines(record_ends: Bits, returns: Bits | None) -> int:
+    """Count the blank lines of a piece, from its record ends and its carriage returns."""
+    starts = _shift_left(record_ends, first=True)
+    blank = record_ends & starts
     if returns is not None:
-        blank |= ends & _shift_left(returns & before)
+        blank |= record_ends & _shift_left(returns & starts)
     return _count(blank)
 
 
@@ -315,16 +335,16 @@ def _count(bits: Bits) -> int:
     return int(np.bitwise_count(bits).sum())
 
 
-def _invalid(piece: bytes, ends: Positions) -> list[int]:
-    """Return the place of the first byte that is not UTF-8 of every record that has one."""
-    found: list[int] = []
-    view, at = memoryview(piece), 0
+def _invalid_utf8(piece: bytes, ends: Positions) -> list[int]:
+    """Return the offset of the first byte that is not UTF-8 of every record that has one."""
+    offsets: list[int] = []
+    view, start = memoryview(piece), 0
     while not piece.isascii():
         try:
-            codecs.utf_8_decode(view[at:], "strict", True)
+            codecs.utf_8_decode(view[start:], "strict", True)
         except UnicodeDecodeError as error:
-            found.append(at + error.start)
-            at = int(ends[np.searchsorted(ends, found[-1])]) + 1
+            offsets.append(start + error.start)
+            start = int(ends[np.searchsorted(ends, offsets[-1])]) + 1
         else:
             break
-    return found
+    return offsets

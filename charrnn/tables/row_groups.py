@@ -1,16 +1,16 @@
-"""Tables on disk that are read some groups of rows at a time: Parquet as given, or a staged copy.
+"""Tables on disk, read a few row groups at a time, and partitions: the units of work.
 
-In a staged copy every group is an Arrow IPC stream: nothing is encoded, so it is written and read
-back in a fraction of the time that Parquet takes. Where groups lie, and their checksums, is known
-to the run that wrote them.
+A table is a Parquet file of the input, or a staged copy of a CSV file. In a staged copy every row
+group is an Arrow IPC stream of its own, which is written and read many times faster than Parquet;
+offsets and checksums of its row groups are kept in memory by the run that wrote them.
 """
 
 from __future__ import annotations
 
 __all__ = [
     "PARTITION_ROWS",
-    "Group",
     "Partition",
+    "RowGroup",
     "TableFile",
     "cut",
     "open_parquet",
@@ -32,111 +32,144 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError
 from charrnn.files import scratch_file
 
-_NOWHERE = -1  # place of the rows of a Parquet file that has none
+PARTITION_ROWS = 2**20  # rows of a partition by default
+_PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes
+_MIN_PARTITIONS = 8  # an input is cut into at least so many, to keep as many workers busy,
+_MIN_PARTITION_ROWS = 2**19  # unless they had fewer rows: small ones share fewer equal names
+_NO_ROW_GROUP = -1  # ``RowGroup.position`` in a Parquet file without row groups
 
 
 @dataclass(frozen=True)
-class Group:
-    """Some rows that are read together.
+class RowGroup:
+    """Consecutive rows of a file that are read together.
 
     Attributes:
-        path: the file they are in.
-        rows: their number.
-        size: their bytes, uncompressed.
-        first_row: number of rows before them in the file.
-        place: number of the row group in a Parquet file, or first byte in a staged copy.
-        crc32: of its bytes in a staged copy; None in Parquet, whose pages have their own.
+        path: the file.
+        rows: number of rows.
+        size: uncompressed bytes.
+        first_row: number of rows before it in the file.
+        position: index of the row group in a Parquet file; byte offset in a staged copy.
+        crc32: of its bytes in a staged copy; None in Parquet, whose pages have checksums.
     """
 
     path: Path
     rows: int
     size: int
     first_row: int
-    place: int
+    position: int
     crc32: int | None = None
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table on disk. Its groups are all of its rows, in order; a table without rows has one group
-    of none."""
+    """A table on disk. ``groups`` cover its rows in order; an empty table has one empty group."""
 
     path: Path
     schema: pa.Schema
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
+        return sum(group.rows for group in self.groups)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Consecutive row groups, of one file or of several small ones, that one worker scores.
+
+    Attributes:
+        index: position of the partition in the output.
+        groups: at least one row group.
+        first_row: number of rows before it in the whole input.
+    """
+
+    index: int
+    groups: tuple[RowGroup, ...]
+    first_row: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
         return sum(group.rows for group in self.groups)
 
 
 def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """Open a Parquet file; page checksums are verified as it is read. A ``footer`` that is known
-    is not read again."""
+    """Open a Parquet file whose page checksums are verified on reading.
+
+    Args:
+        footer: the file's metadata if it has been read before; saves reading it again.
+
+    Raises:
+        DataError: the file is empty, encrypted or damaged.
+    """
     try:
         return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a Parquet file") from None
         _refuse_encrypted(path, error)
-        raise DataError(f"{path} is not a readable Parquet file; is it whole?") from error
+        raise DataError(f"{path} is not a readable Parquet file; is it complete?") from error
 
 
 def _refuse_encrypted(path: Path, error: Exception) -> None:
-    """Raise DataError if what Arrow lacked was a key."""
+    """Raise DataError if Arrow's error is that it has no decryption key."""
     if "decryption" in str(error).lower():
-        raise DataError(f"{path} is encrypted; give a copy that is not") from error
+        raise DataError(f"{path} is encrypted; decrypt it first") from error
 
 
 def parquet_file(path: Path) -> TableFile:
-    """Return what a Parquet file's footer says."""
+    """Describe a Parquet file by its footer."""
     footer = _footer_of(path)
     groups, first_row = [], 0
-    for g in range(footer.num_row_groups):
-        found = footer.row_group(g)
-        groups.append(Group(path, found.num_rows, found.total_byte_size, first_row, g))
-        first_row += found.num_rows
+    for index in range(footer.num_row_groups):
+        metadata = footer.row_group(index)
+        rows = metadata.num_rows
+        groups.append(RowGroup(path, rows, metadata.total_byte_size, first_row, index))
+        first_row += rows
     schema = footer.schema.to_arrow_schema()
-    return TableFile(path, schema, tuple(groups or [Group(path, 0, 0, 0, _NOWHERE)]))
+    return TableFile(path, schema, tuple(groups or [RowGroup(path, 0, 0, 0, _NO_ROW_GROUP)]))
 
 
 def write_groups(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, most_rows: int
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, group_rows: int
 ) -> TableFile:
-    """Write a staged copy of record batches, in groups of ``most_rows`` at most."""
-    groups: list[Group] = []
-    head = schema.serialize()
-    known = zlib.crc32(head)
+    """Write a staged copy of record batches, in row groups of at most ``group_rows`` rows."""
+    groups: list[RowGroup] = []
+    header = schema.serialize()  # begins every row group, so that each is a stream of its own
+    header_crc32 = zlib.crc32(header)
     with scratch_file(path) as file:
-        place = first_row = 0
+        offset = first_row = 0
         for batch in batches:
-            for first in range(0, batch.num_rows, most_rows):
-                part = batch.slice(first, most_rows)
-                content = part.serialize()
-                size, checksum = head.size + content.size, zlib.crc32(content, known)
-                groups.append(Group(path, part.num_rows, size, first_row, place, checksum))
-                file.write(head)
-                file.write(content)
-                place, first_row = place + size, first_row + part.num_rows
+            for start in range(0, batch.num_rows, group_rows):
+                rows = batch.slice(start, group_rows)
+                body = rows.serialize()
+                size, crc32 = header.size + body.size, zlib.crc32(body, header_crc32)
+                groups.append(RowGroup(path, rows.num_rows, size, first_row, offset, crc32))
+                file.write(header)
+                file.write(body)
+                offset, first_row = offset + size, first_row + rows.num_rows
         if not groups:
-            groups.append(Group(path, 0, file.write(head), 0, 0, known))
+            groups.append(RowGroup(path, 0, file.write(header), 0, 0, header_crc32))
     return TableFile(path, schema, tuple(groups))
 
 
-def read_groups(groups: Iterable[Group], columns: Sequence[str] | None = None) -> pa.Table:
-    """Read groups of rows, at least one, of one file or of several with the same schema; all
-    columns or some, checksums verified.
+def read_groups(groups: Iterable[RowGroup], columns: Sequence[str] | None = None) -> pa.Table:
+    """Read row groups, at least one, of one file or of several with the same schema.
+
+    Args:
+        columns: names of the columns to read; None: all.
 
     Raises:
-        DataError: a file is damaged, or gives another number of rows than it promised.
+        DataError: a file is damaged, or has another number of rows than its footer says.
     """
-    of_file = itertools.groupby(groups, lambda group: group.path)
-    return pa.concat_tables([_read_some(path, list(some), columns) for path, some in of_file])
+    by_file = itertools.groupby(groups, lambda group: group.path)
+    return pa.concat_tables([_read_file(path, list(of_file), columns) for path, of_file in by_file])
 
 
-def _read_some(path: Path, groups: list[Group], columns: Sequence[str] | None) -> pa.Table:
-    """Read groups of one file that lie side by side."""
-    promised = sum(group.rows for group in groups)
+def _read_file(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
+    """Read consecutive row groups of one file."""
+    expected = sum(group.rows for group in groups)
     first = groups[0].first_row
     try:
         read = _read_parquet if path.suffix == ".parquet" else _read_staged
@@ -145,28 +178,28 @@ def _read_some(path: Path, groups: list[Group], columns: Sequence[str] | None) -
     except (pa.ArrowException, OSError) as error:
         _refuse_encrypted(path, error)
         raise DataError(
-            f"{path} is damaged between rows {first} and {first + promised}; "
+            f"{path} is damaged between rows {first} and {first + expected}; "
             "restore it and run this again"
         ) from error
-    if table.num_rows != promised:
+    if table.num_rows != expected:
         raise DataError(
-            f"{path} gave {table.num_rows} rows where its footer promises {promised}; "
+            f"{path} has {table.num_rows} rows where its footer says {expected}; "
             "restore it and run this again"
         )
     return table
 
 
-def _read_parquet(path: Path, groups: list[Group], columns: Sequence[str] | None) -> pa.Table:
+def _read_parquet(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
     with open_parquet(path, _footer_of(path)) as reader:
-        places = [group.place for group in groups if group.place != _NOWHERE]
-        return reader.read_row_groups(places, columns=columns, use_threads=False)
+        indices = [group.position for group in groups if group.position != _NO_ROW_GROUP]
+        return reader.read_row_groups(indices, columns=columns, use_threads=False)
 
 
-def _read_staged(path: Path, groups: list[Group], columns: Sequence[str] | None) -> pa.Table:
+def _read_staged(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
     tables = []
     with path.open("rb") as file:
         for group in groups:
-            file.seek(group.place)
+            file.seek(group.position)
             content = file.read(group.size)
             if zlib.crc32(content) != group.crc32:
                 raise OSError("checksum differs")
@@ -177,64 +210,45 @@ def _read_staged(path: Path, groups: list[Group], columns: Sequence[str] | None)
 
 def _footer_of(path: Path) -> pq.FileMetaData:
     status = path.stat()
-    return _footer(path, status.st_size, status.st_mtime_ns)
+    return _read_footer(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _footer(path: Path, size: int, mtime_ns: int) -> pq.FileMetaData:
-    """Return a file's footer, read once for all its partitions: it grows with the file, and a large
-    file has many partitions."""
+def _read_footer(path: Path, size: int, mtime_ns: int) -> pq.FileMetaData:
+    """Read a file's footer, once for all its partitions: a large file has a large footer and many
+    partitions. Size and time are part of the cache's key only."""
     with open_parquet(path) as reader:
         return reader.metadata
 
 
-PARTITION_ROWS = 2**20
-PARTITION_BYTES = 2**28  # of uncompressed Parquet: bounds the memory that wide tables take
-_SHARES = 8  # an input is cut in so many partitions at least,
-_SMALL_PARTITION = 2**19  # unless they had fewer rows: smaller ones find fewer equal names
-
-
-@dataclass(frozen=True)
-class Partition:
-    """Some groups of rows, side by side, of one file or of several small ones; ``index`` is its
-    place in the output, ``first_row`` the number of rows before it in the whole input."""
-
-    index: int
-    groups: tuple[Group, ...]
-    first_row: int
-
-    @property
-    def rows(self) -> int:
-        return sum(group.rows for group in self.groups)
-
-
 def cut(tables: Sequence[TableFile], partition_rows: int) -> list[Partition]:
-    """Cut the input into partitions of at most about ``partition_rows`` rows and
-    ``PARTITION_BYTES``, along row groups; at least one, so that an empty input has a part too.
-    Small files make one partition together.
+    """Cut the input along row groups into partitions of about ``partition_rows`` rows and
+    ``_PARTITION_BYTES`` at most; consecutive small files share a partition. An empty input makes
+    one empty partition, so that the output has a part.
 
-    A few million rows are cut smaller, so that there is a share for every worker; the cut depends
-    on the input alone, so that a rerun finds its parts whatever the machine."""
+    An input of a few million rows is cut finer, into work for several workers. The cut depends on
+    the input alone, not on the machine, so that a rerun reuses finished parts.
+    """
     rows = sum(table.rows for table in tables)
-    partition_rows = min(partition_rows, max(_SMALL_PARTITION, -(-rows // _SHARES)))
-    every = [group for table in tables for group in table.groups]
+    target_rows = min(partition_rows, max(_MIN_PARTITION_ROWS, -(-rows // _MIN_PARTITIONS)))
+    all_groups = [group for table in tables for group in table.groups]
     partitions: list[Partition] = []
     first_row = 0
-    for groups in _together((group for group in every if group.rows), partition_rows):
+    for groups in _bundle((group for group in all_groups if group.rows), target_rows):
         partitions.append(Partition(len(partitions), groups, first_row))
         first_row += partitions[-1].rows
-    return partitions or [Partition(0, (every[0],), 0)]
+    return partitions or [Partition(0, (all_groups[0],), 0)]
 
 
-def _together(groups: Iterable[Group], most_rows: int) -> Iterator[tuple[Group, ...]]:
-    """Yield groups that make one partition."""
-    taken: list[Group] = []
+def _bundle(groups: Iterable[RowGroup], max_rows: int) -> Iterator[tuple[RowGroup, ...]]:
+    """Yield the row groups of each partition."""
+    bundle: list[RowGroup] = []
     rows = size = 0
     for group in groups:
-        if taken and (rows + group.rows > most_rows or size + group.size > PARTITION_BYTES):
-            yield tuple(taken)
-            taken, rows, size = [], 0, 0
-        taken.append(group)
+        if bundle and (rows + group.rows > max_rows or size + group.size > _PARTITION_BYTES):
+            yield tuple(bundle)
+            bundle, rows, size = [], 0, 0
+        bundle.append(group)
         rows, size = rows + group.rows, size + group.size
-    if taken:
-        yield tuple(taken)
+    if bundle:
+        yield tuple(bundle)

@@ -54,116 +54,110 @@ ACCEPTED = {
 REFUSED = {
     "blank_header.csv": "line 1 is empty; expected the names of the columns",
     "delimiter_ambiguous.csv": (
-        "line 1 may be delimited by ',' or by ';', and the lines below fit both; give --delimiter"
+        "line 1 may be delimited by ',' or by ';', and the lines below fit both; set the delimiter"
     ),
-    "encrypted.parquet": "is encrypted; give a copy that is not",
-    "encrypted_below_a_plain_footer.parquet": "is encrypted; give a copy that is not",
-    "gzip_called_plain.csv": "is packed; name it gzip_called_plain.csv.gz",
+    "encrypted.parquet": "is encrypted; decrypt it first",
+    "encrypted_below_a_plain_footer.parquet": "is encrypted; decrypt it first",
+    "gzip_called_plain.csv": "is compressed; rename it to gzip_called_plain.csv.gz",
     "line_over_8_mib.csv.gz": (
-        "line 3 begins a record longer than 8,388,608 bytes; is a quote left open, or is "
-        "this no CSV file?"
+        "line 3 begins a record longer than 8,388,608 bytes; is a quote not closed, or "
+        "is this not a CSV file?"
     ),
     "names_are_bytes.parquet": (
-        "column 'name' is binary; names must be text (string); cast the column, or choose "
-        "another with --name-column"
+        "column 'name' is binary, expected text (string); cast it, or choose another column"
     ),
     "names_are_dates.parquet": (
-        "column 'name' is date32[day]; names must be text (string); cast the column, or "
-        "choose another with --name-column"
+        "column 'name' is date32[day], expected text (string); cast it, or choose another column"
     ),
     "names_are_lists.parquet": (
-        "column 'name' is list<element: string>; names must be text (string); cast the "
-        "column, or choose another with --name-column"
+        "column 'name' is list<element: string>, expected text (string); cast it, or "
+        "choose another column"
     ),
     "names_are_numbers.parquet": (
-        "column 'name' is int64; names must be text (string); cast the column, or choose "
-        "another with --name-column"
+        "column 'name' is int64, expected text (string); cast it, or choose another column"
     ),
     "names_are_structs.parquet": (
-        "column 'name' is struct<first: string>; names must be text (string); cast the "
-        "column, or choose another with --name-column"
+        "column 'name' is struct<first: string>, expected text (string); cast it, or "
+        "choose another column"
     ),
     "names_are_truths.parquet": (
-        "column 'name' is bool; names must be text (string); cast the column, or choose "
-        "another with --name-column"
+        "column 'name' is bool, expected text (string); cast it, or choose another column"
     ),
     "not_gzip.csv.gz": "is truncated or damaged; copy it again",
     "not_zstd.csv.zst": "is truncated or damaged; copy it again",
     "repeated_column.parquet": "column 'name' appears 2 times; rename all but one",
-    "s02_stray_quotes_four.csv": "line 22 has text behind a closing quote",
+    "s02_stray_quotes_four.csv": "line 22 has text after a closing quote",
     "s02_stray_quotes_odd.csv": (
-        "line 12 has a line break inside a quoted cell; close the quote, or give "
-        "--multiline if that is meant"
+        "line 12 has a line break inside a quoted cell; close the quote, or accept such cells"
     ),
-    "s02_stray_quotes_open_cells.csv": "line 42 has text behind a closing quote",
+    "s02_stray_quotes_open_cells.csv": "line 42 has text after a closing quote",
     "s03_quoted_cell_of_many_lines.csv": (
-        "line 12 has a line break inside a quoted cell; close the quote, or give "
-        "--multiline if that is meant"
+        "line 12 has a line break inside a quoted cell; close the quote, or accept such cells"
     ),
-    "s04_doubled_quote_closes.csv": "line 42 has text behind a closing quote",
-    "s04_doubled_quote_opens.csv": "line 12 has text behind a closing quote",
-    "s04_text_behind_quote.csv": "line 12 has text behind a closing quote",
+    "s04_doubled_quote_closes.csv": "line 42 has text after a closing quote",
+    "s04_doubled_quote_opens.csv": "line 12 has text after a closing quote",
+    "s04_text_behind_quote.csv": "line 12 has text after a closing quote",
     "s05_unquoted_comma.csv": (
-        "line 12 has 4 fields, the header 3 (bad rows: ragged_row 1); quote cells with a "
-        "delimiter, or give --on-bad-line reject"
+        "line 12 has 4 fields, the header 3 (bad rows: ragged_row 1); quote cells that "
+        "contain a delimiter, or reject bad lines"
     ),
-    "s06_cut_off_in_a_quoted_cell.csv": "line 62 holds a quote that is never closed",
+    "s06_cut_off_in_a_quoted_cell.csv": "line 62 has a quote that is never closed",
     "s06_cut_off_in_a_row.csv": (
-        "line 61 has 2 fields, the header 3 (bad rows: ragged_row 1); quote cells with a "
-        "delimiter, or give --on-bad-line reject"
+        "line 61 has 2 fields, the header 3 (bad rows: ragged_row 1); quote cells that "
+        "contain a delimiter, or reject bad lines"
     ),
     "s06_short_row.csv": (
-        "line 12 has 2 fields, the header 3 (bad rows: ragged_row 1); quote cells with a "
-        "delimiter, or give --on-bad-line reject"
+        "line 12 has 2 fields, the header 3 (bad rows: ragged_row 1); quote cells that "
+        "contain a delimiter, or reject bad lines"
     ),
     "s08_utf16_be_without_mark.csv": (
-        "looks like UTF-16-BE, not UTF-8; give --encoding utf-16-be, or convert it: iconv "
+        "looks like UTF-16-BE, not UTF-8; set the encoding to utf-16-be, or convert it: iconv "
         "-f UTF-16BE -t UTF-8 s08_utf16_be_without_mark.csv"
     ),
     "s08_utf16_le_without_mark.csv": (
-        "looks like UTF-16-LE, not UTF-8; give --encoding utf-16-le, or convert it: iconv "
+        "looks like UTF-16-LE, not UTF-8; set the encoding to utf-16-le, or convert it: iconv "
         "-f UTF-16LE -t UTF-8 s08_utf16_le_without_mark.csv"
     ),
     "s08_utf16_with_mark.csv": (
-        "looks like UTF-16, not UTF-8; give --encoding utf-16, or convert it: iconv -f "
+        "looks like UTF-16, not UTF-8; set the encoding to utf-16, or convert it: iconv -f "
         "UTF-16 -t UTF-8 s08_utf16_with_mark.csv"
     ),
     "s08_utf32.csv": (
-        "looks like UTF-32, not UTF-8; give --encoding utf-32, or convert it: iconv -f "
+        "looks like UTF-32, not UTF-8; set the encoding to utf-32, or convert it: iconv -f "
         "UTF-32 -t UTF-8 s08_utf32.csv"
     ),
     "s09_cr_between_two_rows.csv": (
-        "line 12 has a carriage return of its own (bad rows: bare_return 1); quote the "
-        "cell, or give --on-bad-line reject"
+        "line 12 has a carriage return without line feed (bad rows: bare_return 1); quote "
+        "the cell, or reject bad lines"
     ),
     "s09_cr_only.csv": "ends its lines with CR alone; convert it: tr '\\r' '\\n'",
-    "s10_nul_in_a_cell.csv": "line 12 holds a NUL byte; is it UTF-16?",
-    "s10_nul_tail.csv": "line 62 holds a NUL byte; is it UTF-16?",
-    "s13_empty_column_name.csv": "line 1 has an empty name; every column needs a name of its own",
-    "s13_repeated_column.csv": "line 1 repeats 'name'; every column needs a name of its own",
+    "s10_nul_in_a_cell.csv": "line 12 has a NUL byte; is it UTF-16?",
+    "s10_nul_tail.csv": "line 62 has a NUL byte; is it UTF-16?",
+    "s13_empty_column_name.csv": "line 1 has an empty name; every column needs a unique name",
+    "s13_repeated_column.csv": "line 1 repeats 'name'; every column needs a unique name",
     "s14_latin1_in_the_header.csv": (
-        "line 1, byte 12 is not UTF-8; give --encoding, or convert it: iconv -f LATIN1 -t "
+        "line 1, byte 12 is not UTF-8; set the encoding, or convert it: iconv -f LATIN1 -t "
         "UTF-8 s14_latin1_in_the_header.csv"
     ),
     "s15_latin1_in_a_cell.csv": (
-        "line 2, byte 16 is not UTF-8 (bad rows: invalid_utf8 1); give --encoding, such as "
-        "--encoding latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
-        "s15_latin1_in_a_cell.csv, or give --on-bad-line reject"
+        "line 2, byte 16 is not UTF-8 (bad rows: invalid_utf8 1); set the encoding, "
+        "such as latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
+        "s15_latin1_in_a_cell.csv, or reject bad lines"
     ),
     "s15_overlong_in_a_cell.csv": (
-        "line 62, byte 1,486 is not UTF-8 (bad rows: invalid_utf8 1); give --encoding, such "
-        "as --encoding latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
-        "s15_overlong_in_a_cell.csv, or give --on-bad-line reject"
+        "line 62, byte 1,486 is not UTF-8 (bad rows: invalid_utf8 1); set the encoding, "
+        "such as latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
+        "s15_overlong_in_a_cell.csv, or reject bad lines"
     ),
     "s15_surrogate_in_a_cell.csv": (
-        "line 62, byte 1,486 is not UTF-8 (bad rows: invalid_utf8 1); give --encoding, such "
-        "as --encoding latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
-        "s15_surrogate_in_a_cell.csv, or give --on-bad-line reject"
+        "line 62, byte 1,486 is not UTF-8 (bad rows: invalid_utf8 1); set the encoding, "
+        "such as latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
+        "s15_surrogate_in_a_cell.csv, or reject bad lines"
     ),
     "s15_utf8_cut_in_a_character.csv": (
-        "line 2, byte 11 is not UTF-8 (bad rows: invalid_utf8 1); give --encoding, such as "
-        "--encoding latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
-        "s15_utf8_cut_in_a_character.csv, or give --on-bad-line reject"
+        "line 2, byte 11 is not UTF-8 (bad rows: invalid_utf8 1); set the encoding, "
+        "such as latin-1, or convert it: iconv -f LATIN1 -t UTF-8 "
+        "s15_utf8_cut_in_a_character.csv, or reject bad lines"
     ),
     "s16_bit_flipped.parquet": "is damaged between rows 0 and 60; restore it and run this again",
     "s17_invalid_utf8.parquet": "is damaged between rows 0 and 60; restore it and run this again",
@@ -176,22 +170,21 @@ REFUSED = {
         "and large_string; score them one by one"
     ),
     "s20_quote_never_closed.csv": (
-        "line 61 has a line break inside a quoted cell; close the quote, or give "
-        "--multiline if that is meant"
+        "line 61 has a line break inside a quoted cell; close the quote, or accept such cells"
     ),
     "s21_column_that_scoring_adds.csv": (
-        "the input already has column 'language', which scoring would add; give --prefix, "
-        "such as --prefix charrnn_"
+        "the input already has column 'language', which scoring adds; set a prefix for "
+        "the added columns, such as charrnn_"
     ),
     "trailing_garbage.csv.gz": "is truncated or damaged; copy it again",
     "truncated.csv.gz": "is truncated or damaged; copy it again",
     "truncated.csv.zst": "is truncated or damaged; copy it again",
-    "truncated.parquet": "is not a readable Parquet file; is it whole?",
+    "truncated.parquet": "is not a readable Parquet file; is it complete?",
     "truncated_by_a_byte.csv.zst": "is truncated or damaged; copy it again",
-    "truncated_by_a_byte.parquet": "is not a readable Parquet file; is it whole?",
+    "truncated_by_a_byte.parquet": "is not a readable Parquet file; is it complete?",
     "without_its_end.csv.gz": "is truncated or damaged; copy it again",
     "wrong_case_of_the_column.csv": (
-        "column 'name' not found; columns: id, Name; did you mean 'Name'? (use --name-column)"
+        "column 'name' not found; columns: id, Name; did you mean 'Name'?"
     ),
     "wrong_checksum.csv.gz": "is truncated or damaged; copy it again",
     "wrong_checksum.csv.zst": "is truncated or damaged; copy it again",

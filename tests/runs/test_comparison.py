@@ -23,7 +23,7 @@ from charrnn.model.network import CharRNN
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.runs.comparison import CHANGES, NONE
 from charrnn.runs.verify import verify_run
-from charrnn.tables.row_groups import Group
+from charrnn.tables.row_groups import RowGroup
 from charrnn.training.presets import PRESETS
 
 NAMES = ["Katoro", "burgmann", None, "", "Катя", "Katoro", "  ", "é" * 300, "12345", "-",
@@ -224,10 +224,10 @@ def test_every_partition_is_read_once(
 ) -> None:
     import charrnn.runs.comparison as module
 
-    read: list[tuple[Group, ...]] = []
+    read: list[tuple[RowGroup, ...]] = []
     original = module.read_groups
 
-    def counted(groups: tuple[Group, ...]) -> pa.Table:
+    def counted(groups: tuple[RowGroup, ...]) -> pa.Table:
         read.append(groups)
         return original(groups)
 

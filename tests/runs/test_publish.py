@@ -528,7 +528,7 @@ def test_added_column_that_clashes_is_refused_before_scoring(
     with pytest.raises(DataError) as caught:
         run_score(tmp_path / "people.csv")
     assert "'confidence', 'status'" in str(caught.value)
-    assert "--prefix" in str(caught.value)
+    assert caught.value.option == "prefix"
     assert visible(Path("outputs/predictions/people")) == []
     run = run_score(tmp_path / "people.csv", prefix="charrnn_")
     found = output(run)

@@ -104,7 +104,7 @@ SCRIPTS = {
 def test_every_encoding_gives_the_text_it_was_written_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, chunk: int
 ) -> None:
-    monkeypatch.setattr(staging, "_CHUNK", chunk)
+    monkeypatch.setattr(staging, "_CHUNK_BYTES", chunk)
     names = [f"{SCRIPTS[encoding]}{i}" for i in range(12)]
     text = "id,name\n" + "".join(f'{i},"{name}"\n' for i, name in enumerate(names))
     source = source_of(tmp_path, text.encode(encoding), CsvFormat(encoding=encoding))
@@ -132,7 +132,7 @@ def test_bytes_that_are_not_in_the_encoding_are_refused_with_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, content: bytes, place: str,
     chunk: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(staging, "_CHUNK", chunk)
+    monkeypatch.setattr(staging, "_CHUNK_BYTES", chunk)
     assert place in refusal(tmp_path, content, CsvFormat(encoding=encoding))
     assert not list((tmp_path / "staging").glob("*"))
 
@@ -147,15 +147,15 @@ def test_place_of_a_bad_byte_is_found_far_behind_what_is_sniffed(tmp_path: Path)
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
 def test_mark_of_another_encoding_is_not_read_as_text(tmp_path: Path, encoding: str) -> None:
     content = b"\xef\xbb\xbfid,name\n1,M\xc3\xbcller\n"
-    assert "--encoding utf-8" in refusal(tmp_path, content, CsvFormat(encoding=encoding))
+    assert "set the encoding to utf-8" in refusal(tmp_path, content, CsvFormat(encoding=encoding))
     utf16 = "id,name\n1,a\n".encode("utf-16")
-    assert "--encoding utf-16" in refusal(tmp_path, utf16, CsvFormat(encoding=encoding))
+    assert "set the encoding to utf-16" in refusal(tmp_path, utf16, CsvFormat(encoding=encoding))
 
 
 def test_latin1_file_names_both_ways_out(tmp_path: Path) -> None:
     message = refusal(tmp_path, "id,name\n1,Müller\n2,é\n".encode("latin-1"), CsvFormat())
     assert "line 2, byte 11 is not UTF-8 (bad rows: invalid_utf8 2)" in message
-    assert "--encoding latin-1" in message
+    assert "set the encoding, such as latin-1" in message
     assert "iconv -f LATIN1 -t UTF-8 people.csv" in message
 
 
@@ -196,7 +196,7 @@ def test_records_decide_between_delimiters_of_the_header(
     "content", ["a,b;c\n1,2;3\n", "a,b;c\n", "a,b;c\n\n", "a,b,c;d\n1,2,3;4\n"]
 )
 def test_header_with_two_delimiters_that_both_fit_is_refused(tmp_path: Path, content: str) -> None:
-    assert "give --delimiter" in refusal(tmp_path, content.encode(), CsvFormat())
+    assert "set the delimiter" in refusal(tmp_path, content.encode(), CsvFormat())
     assert source_of(tmp_path, content.encode(), CsvFormat(delimiter=",")).schema.names[0] == "a"
 
 
@@ -204,7 +204,7 @@ def test_single_quotes_quote_where_they_are_given(tmp_path: Path) -> None:
     content = b"id,name\n1,'O''Kashi, M'\n2,5\" disk\n3,d'Or\n4,\"x\"\n"
     found = rows_of(source_of(tmp_path, content, CsvFormat(quote="'")))
     assert [row[1] for row in found] == ["O'Kashi, M", '5" disk', "d'Or", '"x"']
-    assert "text behind a closing quote" in refusal(
+    assert "text after a closing quote" in refusal(
         tmp_path, b"id,name\n1,'a'b\n", CsvFormat(quote="'")
     )
 
@@ -290,7 +290,7 @@ def test_budget_is_over_all_files(
         with pytest.raises(DataError) as caught:
             opened()
         message = str(caught.value)
-        assert "3 of 10 rows would be rejected (ragged_row 3)" in message
+        assert "3 of 10 rows are bad (ragged_row 3)" in message
         assert "first: a.csv line 6 ragged_row, b.csv line 5 ragged_row" in message
         assert CANARY not in message
     proof("P8", BUDGETS, 1)
@@ -306,15 +306,15 @@ def test_budget_is_a_number_or_a_share(text: str, allowed: int | float) -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "-1%", "101%", "nan%", "inf%", "0.5", "many", "%"])
 def test_budget_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="max rejected"):
+    with pytest.raises(ConfigError, match="max_rejected must be"):
         parse_budget(text)
 
 
 def test_over_a_million_bad_rows_are_refused_not_collected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_structure, "_MOST_REJECTED", 10)
-    assert "over 10 rows are bad" in refusal(tmp_path, b"a,b\n" + b"1\n" * 11, REJECT)
+    monkeypatch.setattr(csv_structure, "_MAX_REJECTED", 10)
+    assert "more than 10 rows are bad" in refusal(tmp_path, b"a,b\n" + b"1\n" * 11, REJECT)
     assert len(source_of(tmp_path, b"a,b\n" + b"1\n" * 10, REJECT).rejects) == 10
 
 
@@ -330,8 +330,8 @@ def test_rejects_do_not_depend_on_where_the_stream_is_cut(
         whole = source_of(tmp_path, content, form)
         found = (rows_of(whole), rejects_of(whole), whole.counts)
         with monkeypatch.context() as patch:
-            patch.setattr(csv_structure, "_PIECE", draw.choice([1, 8, 64]))
-            patch.setattr(staging, "_CHUNK", draw.choice([1, 5, 100]))
+            patch.setattr(csv_structure, "_PIECE_BYTES", draw.choice([1, 8, 64]))
+            patch.setattr(staging, "_CHUNK_BYTES", draw.choice([1, 5, 100]))
             pieces = source_of(tmp_path, content, form)
             assert (rows_of(pieces), rejects_of(pieces), pieces.counts) == found, f"seed {seed}"
 
@@ -468,3 +468,27 @@ def test_text_of_every_arrow_type_comes_through_parquet(
     found = pa.concat_tables([read_groups(p.groups) for p in cut(source.tables, 2)])
     assert found["name"].to_pylist() == names
     proof("P3", "Parquet files of nasty names in every text type: back exactly", 1)
+
+
+# --- the option that would help -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "option"),
+    [
+        ("id,name\n1,Müller\n".encode("latin-1"), "encoding"),
+        ("id,naïve\n1,M\n".encode("latin-1"), "encoding"),
+        ("id,name\n1,M\n".encode("utf-16"), "encoding"),
+        (b"a,b;c\n1,2;3\n", "delimiter"),
+        (b'id,name\n1,"M\nK"\n', "multiline"),
+        (b"id,name\n1\n", "on_bad_line"),
+        (b"id,name\n1,M\rK\n", "on_bad_line"),
+        (b'id,name\n1,"M"K\n', ""),
+    ],
+)
+def test_error_carries_the_option_that_would_help(
+    tmp_path: Path, content: bytes, option: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        source_of(tmp_path, content, CsvFormat())
+    assert caught.value.option == option

@@ -25,7 +25,7 @@ from charrnn.errors import DataError
 from charrnn.tables import csv_staging as staging
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import stage_csv, stage_parquet
-from charrnn.tables.csv_structure import LONGEST, Structure
+from charrnn.tables.csv_structure import MAX_RECORD_BYTES, Structure
 from charrnn.tables.row_groups import TableFile, open_parquet, read_groups
 
 NULL = "\ue000null"  # stands for a null while Python's csv writes a table; it has none
@@ -328,7 +328,7 @@ def test_what_the_parser_says_of_a_cell_is_not_repeated(
 
     monkeypatch.setattr(staging.pacsv, "open_csv", parse)
     message = refusal(tmp_path, capfd, f"name,id\n{CANARY},1\n".encode())
-    assert "is not a CSV file that can be read" in message
+    assert "cannot be parsed as CSV" in message
     proof("P9", "errors of the CSV parser, which quote cells: not repeated", 1)
 
 
@@ -509,10 +509,10 @@ def test_limit_of_a_line_is_what_the_message_says(
 ) -> None:
     start = f"name,id\nKatoro,1\n{quote}".encode()
     for more in (0, 1):
-        cell = b"k" * (LONGEST - len(f"{quote * 2},1\n") + more)
+        cell = b"k" * (MAX_RECORD_BYTES - len(f"{quote * 2},1\n") + more)
         content = start + cell + f"{quote},1{end}".encode()
         if more:
-            assert f"longer than {LONGEST:,} bytes" in refusal(tmp_path, capfd, content)
+            assert f"longer than {MAX_RECORD_BYTES:,} bytes" in refusal(tmp_path, capfd, content)
         else:
             assert len(staged(tmp_path, content)[0]["name"][1].as_py()) == len(cell)
             (tmp_path / "staged.arrows").unlink()
