@@ -17,7 +17,7 @@ def challenge(request: CompareRequest) -> str:
     from charrnn.reports.comparison import comparison_markdown
 
     published = compare(request, prefect_runner())
-    markdown = comparison_markdown(published.manifest.to_json()).decode()
+    markdown = comparison_markdown(published.manifest).decode()
     note("challenge", markdown, "What would change")
     cli.show(summary.comparison_lines(published))
     return str(published.folder)

@@ -49,7 +49,7 @@ def show_run(published: "Published", request: ScoreRequest) -> None:
     note_table("label-shares", summary.label_shares(manifest), "Languages given, by rows")
     note_link("run-report", published.folder / "report.html", "The run's report, on the worker")
     if published.drift and request.delivery.on_drift != "ignore":
-        note("drift", drift_markdown(manifest.to_json()), "What changed beyond its limit")
+        note("drift", drift_markdown(manifest), "What changed beyond its limit")
         for sentence in published.drift:
             warn(f"drift: {sentence}")
 

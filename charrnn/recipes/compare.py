@@ -128,10 +128,9 @@ def compare_all(
 
 def publish_comparison(plan: RunPlan, manifest: ComparisonManifest) -> Path:
     """Write manifest and reports, and make the comparison visible by one rename."""
-    document = manifest.to_json()
     reports = {
-        "report.html": comparison_report(document),
-        "report.md": comparison_markdown(document),
+        "report.html": comparison_report(manifest),
+        "report.md": comparison_markdown(manifest),
     }
     return publish(plan, manifest, reports)
 

@@ -28,7 +28,7 @@ class MonitorPage:
         return [
             (history.name, sentence)
             for history in self.histories
-            for sentence in alarms(history.runs[-1][1].get("drift") or {})
+            for sentence in alarms(history.runs[-1][1].drift)
         ]
 
 

@@ -215,7 +215,7 @@ def publish_run(
         drift=drift_of(manifest, plan.destination, version),
         fetched=tuple(asdict(file) for file in remote),
     )
-    return publish(plan, manifest, {"report.html": run_report(manifest.to_json())})
+    return publish(plan, manifest, {"report.html": run_report(manifest)})
 
 
 def deliver(

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 __all__ = ["comparison_markdown", "comparison_report"]
 
-from collections.abc import Mapping
 from typing import Any
 
 from charrnn.reports.figures import draw_class_shares
 from charrnn.reports.formats import interval, percent, signed
 from charrnn.reports.page import Figure, Table, html_page, markdown_page
 from charrnn.reports.run import provenance
+from charrnn.runs.manifest import ComparisonManifest
 
 _MOST_PAIRS = 40  # pairs of languages listed; more than that are single rows
 
 
-def comparison_report(manifest: Mapping[str, Any]) -> bytes:
+def comparison_report(manifest: ComparisonManifest) -> bytes:
     """Return the report of a comparison as a self-contained HTML page."""
     return html_page("comparison", **_context(manifest))
 
 
-def comparison_markdown(manifest: Mapping[str, Any]) -> bytes:
+def comparison_markdown(manifest: ComparisonManifest) -> bytes:
     """Return the report of a comparison as Markdown."""
     return markdown_page("comparison", **_context(manifest)).encode()
 
 
-def _context(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    compared = max(1, manifest["compared"])
-    flips = manifest["flips"][:_MOST_PAIRS]
+def _context(manifest: ComparisonManifest) -> dict[str, Any]:
+    compared = max(1, manifest.compared)
+    flips = manifest.flips[:_MOST_PAIRS]
     return {
         "manifest": manifest,
-        "champion": manifest["champion"]["name"],
-        "challenger": manifest["challenger"]["name"],
+        "champion": manifest.champion.name,
+        "challenger": manifest.challenger.name,
         "flips": Table(
             ("champion", "challenger", "rows", "share of all rows"),
             [(before, after, n, percent(n / compared, 2)) for before, after, n in flips],
@@ -39,13 +39,13 @@ def _context(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "flipped": sum(n for _, _, n in flips),
         "shares": _shares(manifest, compared),
         "confidence": _confidence(manifest),
-        **provenance(manifest, ("champion", "challenger")),
+        **provenance(manifest, champion=manifest.champion, challenger=manifest.challenger),
     }
 
 
-def _shares(manifest: Mapping[str, Any], compared: int) -> Figure | None:
+def _shares(manifest: ComparisonManifest, compared: int) -> Figure | None:
     """Return both models' share of every language; None where no row was compared."""
-    shares = [(label, a / compared, b / compared) for label, a, b in manifest["class_rows"]]
+    shares = [(label, a / compared, b / compared) for label, a, b in manifest.class_rows]
     if not shares:
         return None
     rows = [
@@ -60,9 +60,9 @@ def _shares(manifest: Mapping[str, Any], compared: int) -> Figure | None:
     )
 
 
-def _confidence(manifest: Mapping[str, Any]) -> Table | None:
+def _confidence(manifest: ComparisonManifest) -> Table | None:
     """Return how many rows gain or lose how much confidence; None where both models answer none."""
-    changes, both = manifest["confidence_changes"], manifest["answered_by_both"]
+    changes, both = manifest.confidence_changes, manifest.answered_by_both
     if not both:
         return None
     edges = changes["edges"]

@@ -15,7 +15,7 @@ from charrnn.monitoring.drift import LIMITS, alarms
 from charrnn.reports.figures import draw_history
 from charrnn.reports.formats import percent, utc_minute
 from charrnn.reports.page import Figure, Link, Table, html_page, markdown_page
-from charrnn.runs.manifest import newest_first
+from charrnn.runs.manifest import RunManifest, newest_first
 
 _MOST_LINES = 6  # lines in a chart; there are six distinguishable colours
 
@@ -27,7 +27,7 @@ class History:
     """The runs of one destination, oldest first: name and manifest."""
 
     name: str
-    runs: tuple[tuple[str, dict[str, Any]], ...]
+    runs: tuple[tuple[str, RunManifest], ...]
 
 
 def read_histories(folder: Path, last: int) -> list[History]:
@@ -43,7 +43,7 @@ def read_histories(folder: Path, last: int) -> list[History]:
     for destination in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         if destination.is_symlink():
             continue
-        scored = ((run.name, m.to_json()) for run, m in newest_first(destination))
+        scored = ((run.name, m) for run, m in newest_first(destination))
         runs = tuple(islice(scored, last))[::-1]
         if runs:
             histories.append(History(str(destination.relative_to(folder)), runs))
@@ -80,16 +80,16 @@ def _runs(history: History) -> Table:
     rows = []
     for name, manifest in reversed(history.runs):
         report = name if history.name == "." else f"{history.name}/{name}"
-        count, confidence = max(1, manifest["rows"]), manifest["mean_confidence"]
-        largest = next(iter(manifest["labels"].items()), None)
+        count, confidence = max(1, manifest.rows), manifest.mean_confidence
+        largest = next(iter(manifest.labels.items()), None)
         rows.append(
             (
-                Link(utc_minute(manifest["created"]), f"{report}/report.html"),
-                manifest["rows"],
-                percent(manifest["statuses"]["scored"] / count),
+                Link(utc_minute(manifest.created), f"{report}/report.html"),
+                manifest.rows,
+                percent(manifest.statuses["scored"] / count),
                 f"{largest[0]} {percent(largest[1] / count)}" if largest else "–",
                 "–" if confidence is None else percent(confidence),
-                manifest["model"]["name"],
+                manifest.model.name,
                 _drift_words(manifest),
             )
         )
@@ -98,13 +98,11 @@ def _runs(history: History) -> Table:
     return Table(head, rows)
 
 
-def _drift_words(manifest: Mapping[str, Any]) -> str:
-    if "profile" not in manifest:
-        return "no profile (made by an earlier release)"
-    drift = manifest.get("drift") or {}
-    standing = ", ".join((drift.get("model") or {}).get("standing", []))
+def _drift_words(manifest: RunManifest) -> str:
+    """Return the large differences of a run, or that there is no new one."""
+    standing = ", ".join((manifest.drift.get("model") or {}).get("standing", []))
     unchanged = f"as in the previous run: {standing}" if standing else "steady"
-    return "; ".join(alarms(drift)) or unchanged
+    return "; ".join(alarms(manifest.drift)) or unchanged
 
 
 def _figures(history: History, key: str) -> list[tuple[str, Figure]]:
@@ -112,19 +110,20 @@ def _figures(history: History, key: str) -> list[tuple[str, Figure]]:
     manifests = [manifest for _, manifest in history.runs]
     if len(manifests) < 2:
         return []
-    times = [utc_minute(manifest["created"]) for manifest in manifests]
-    models = [manifest["model"]["digest"] for manifest in manifests]
+    times = [utc_minute(manifest.created) for manifest in manifests]
+    models = [manifest.model.digest for manifest in manifests]
     breaks = [i for i in range(1, len(models)) if models[i] != models[i - 1]]
-    confidence: Series = {"expected accuracy": [m["mean_confidence"] for m in manifests]}
+    confidence: Series = {"expected accuracy": [m.mean_confidence for m in manifests]}
     limits = LIMITS["languages"]
     model_psi, model_large = _indices(manifests, "model")
     previous_psi, previous_large = _indices(manifests, "previous")
     charts: list[tuple[str, str, Series, dict[str, Any]]] = [
-        ("rows", "Rows", {"rows": [m["rows"] for m in manifests]}, {"shares": False}),
-        ("classes", "Share of the rows with each language", _shares(manifests, "labels"), {}),
+        ("rows", "Rows", {"rows": [m.rows for m in manifests]}, {"shares": False}),
+        ("classes", "Share of the rows with each language",
+         _shares(manifests, [m.labels for m in manifests]), {}),
         ("confidence", "Expected accuracy", confidence, {"zero": False}),
         ("unscored", "Share of the rows without a language, by reason",
-         _shares(manifests, "reasons"), {}),
+         _shares(manifests, [m.reasons for m in manifests]), {}),
         ("model", "Drift against the model's validation names (PSI)", model_psi,
          {"shares": False, "limits": limits, "marked": model_large}),
         ("previous", "Drift against the previous run (PSI)", previous_psi,
@@ -151,26 +150,25 @@ def _figure(key: str, times: Sequence[str], lines: Series, options: dict[str, An
     )
 
 
-def _shares(manifests: Sequence[Mapping[str, Any]], counted: str) -> Series:
-    """Return the share of the rows of each label (or reason) per run, of those whose share is the
-    largest anywhere in the history."""
-    names = {name for manifest in manifests for name in manifest[counted]}
-    shares: Series = {
-        name: [m[counted].get(name, 0) / max(1, m["rows"]) for m in manifests] for name in names
+def _shares(manifests: Sequence[RunManifest], counts: Sequence[Mapping[str, int]]) -> Series:
+    """Return the shares of the rows per run, from the ``counts`` of each run by label (or reason),
+    for the names with the largest share in any run."""
+    rows = [max(1, manifest.rows) for manifest in manifests]
+    shares = {
+        name: [by_name.get(name, 0) / n for by_name, n in zip(counts, rows, strict=True)]
+        for name in {name for by_name in counts for name in by_name}
     }
-    largest = sorted(names, key=lambda name: (-max(v or 0 for v in shares[name]), name))
-    return {name: shares[name] for name in largest[:_MOST_LINES]}
+    largest = sorted(shares, key=lambda name: (-max(shares[name]), name))
+    return {name: [*shares[name]] for name in largest[:_MOST_LINES]}
 
 
-def _indices(
-    manifests: Sequence[Mapping[str, Any]], side: str
-) -> tuple[Series, set[tuple[str, int]]]:
+def _indices(manifests: Sequence[RunManifest], side: str) -> tuple[Series, set[tuple[str, int]]]:
     """Return the PSI of each distribution per run, None where a run was not compared, and which
     (name, run) are large."""
     lines: Series = {}
     large = set()
     for i, manifest in enumerate(manifests):
-        compared = (manifest.get("drift") or {}).get(side)
+        compared = manifest.drift.get(side)
         for measure in compared["measures"] if compared else ():
             if measure["kind"] == "psi":
                 lines.setdefault(measure["name"], [None] * len(manifests))[i] = measure["value"]

@@ -10,16 +10,17 @@ from typing import Any
 from charrnn.monitoring.drift import LIMITS
 from charrnn.reports.formats import percent, setting, signed, utc_minute
 from charrnn.reports.page import Table, html_page, markdown_page
+from charrnn.runs.manifest import Manifest, ModelRef, RunManifest
 
 _MOST_INPUTS = 50  # files listed; a run can have thousands
 _MOST_SHARES = 10  # languages listed in the section on drift
 _SIDES = (("model", "the model's validation names"), ("previous", "the previous run"))
 
 
-def run_report(manifest: Mapping[str, Any]) -> bytes:
+def run_report(manifest: RunManifest) -> bytes:
     """Return the report of a scoring run as a self-contained HTML page: rows in and out, languages,
     drift, and how the run was made."""
-    rows = max(1, manifest["rows"])
+    rows = max(1, manifest.rows)
 
     def counted(name: str, counts: Mapping[str, int]) -> Table:
         cells = [(key, n, percent(n / rows, 2)) for key, n in counts.items()]
@@ -28,33 +29,32 @@ def run_report(manifest: Mapping[str, Any]) -> bytes:
     return html_page(
         "run",
         manifest=manifest,
-        statuses=counted("status", manifest["statuses"]),
-        reasons=counted("reason", manifest["reasons"]),
-        languages=counted("language", manifest["labels"]),
+        statuses=counted("status", manifest.statuses),
+        reasons=counted("reason", manifest.reasons),
+        languages=counted("language", manifest.labels),
         **_drift(manifest),
-        **provenance(manifest, ("model",)),
+        **provenance(manifest, model=manifest.model),
     )
 
 
-def provenance(manifest: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
-    """Return what ``provenance.jinja`` shows of a run or a comparison: time, ``models`` (keys of
-    the manifest), options, libraries and input files."""
+def provenance(manifest: Manifest, **models: ModelRef) -> dict[str, Any]:
+    """Return what ``provenance.jinja`` shows of a run or a comparison: time, ``models`` by role,
+    options, libraries and input files."""
     rows = [
-        ("created (UTC)", utc_minute(manifest["created"])),
-        ("rows", manifest["rows"]),
-        ("seconds", f"{manifest['seconds']:.1f}"),
-        ("device", manifest["device"]),
-        *((key, f"{manifest[key]['name']} ({manifest[key]['digest'][:12]})") for key in models),
-        ("fingerprint", manifest["fingerprint"]),
-        *_option_rows("option", manifest["options"]),
-        *manifest["libraries"].items(),
+        ("created (UTC)", utc_minute(manifest.created)),
+        ("rows", manifest.rows),
+        ("seconds", f"{manifest.seconds:.1f}"),
+        ("device", manifest.device),
+        *((role, f"{model.name} ({model.digest[:12]})") for role, model in models.items()),
+        ("fingerprint", manifest.fingerprint),
+        *_option_rows("option", manifest.options.to_json()),
+        *manifest.libraries.items(),
     ]
-    files = manifest["inputs"]
-    listed = [(f["name"], f["size"], f["sha256"]) for f in files[:_MOST_INPUTS]]
+    listed = [(file.name, file.size, file.sha256) for file in manifest.inputs[:_MOST_INPUTS]]
     return {
         "provenance": Table(("", "value"), rows),
         "inputs": Table(("input file", "bytes", "SHA-256"), listed),
-        "input_count": len(files),
+        "input_count": len(manifest.inputs),
     }
 
 
@@ -69,16 +69,16 @@ def _option_rows(name: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]
     return rows
 
 
-def drift_markdown(manifest: Mapping[str, Any]) -> str:
+def drift_markdown(manifest: RunManifest) -> str:
     """Return the section on drift of ``run_report`` as Markdown; "" where a run has none."""
     context = _drift(manifest)
     return markdown_page("drift", **context) if context["sides"] else ""
 
 
-def _drift(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _drift(manifest: RunManifest) -> dict[str, Any]:
     """Return what ``drift.jinja`` shows: the measures against either reference, and the shares of
     the languages."""
-    drift = manifest.get("drift")
+    drift = manifest.drift
     if not drift:
         return {"sides": [], "shares": None}
     sides = []
@@ -94,7 +94,9 @@ def _drift(manifest: Mapping[str, Any]) -> dict[str, Any]:
         for key, name in (("model", "model"), ("previous", "previous run"))
         if drift[key]
     }
-    shares = _class_shares(manifest["profile"]["class_shares"], compared) if compared else None
+    shares = (
+        _class_shares(manifest.profile.to_json()["class_shares"], compared) if compared else None
+    )
     return {"sides": sides, "shares": shares, "limits": LIMITS["languages"]}
 
 

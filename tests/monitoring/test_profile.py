@@ -37,7 +37,7 @@ from charrnn.monitoring.profile import (
 )
 from charrnn.reports.run import drift_markdown
 from charrnn.runs.history import drift_of
-from charrnn.runs.manifest import SCHEMA_VERSION
+from charrnn.runs.manifest import SCHEMA_VERSION, read_run
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.options import REASONS, ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -436,7 +436,7 @@ def test_a_run_is_compared_with_the_run_before_it(
     report = (third / "report.html").read_text()
     assert "<h2>Drift</h2>" in report
     assert second.name in report
-    assert "length" in drift_markdown(read_manifest(third))
+    assert "length" in drift_markdown(read_run(third))
 
 
 def test_scoring_the_same_table_again_is_not_compared_with_itself(

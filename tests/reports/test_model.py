@@ -24,7 +24,6 @@ from charrnn.model.version import (
 )
 from charrnn.reports.model import model_markdown, model_report
 from charrnn.reports.page import RESPONSIBLE_USE
-from charrnn.reports.run import run_report
 from charrnn.training.baselines import majority_probabilities
 from charrnn.training.metrics import evaluate, report_data
 from charrnn.training.paired import paired_bootstrap
@@ -349,14 +348,3 @@ def test_markdown_tables_are_as_wide_in_every_row(version: ModelVersion) -> None
         else:
             assert len(set(widths)) <= 1
             widths = []
-
-
-def test_page_of_a_run_shares_the_tables() -> None:
-    manifest: dict[str, Any] = {
-        "rows": 2, "mean_confidence": 0.5, "statuses": {"scored": 2}, "reasons": {},
-        "labels": {"Alpha": 2}, "created": "2026", "seconds": 1.0, "device": "cpu",
-        "model": {"name": "v0001", "digest": "0" * 64}, "fingerprint": "1", "options": {},
-        "libraries": {}, "inputs": [],
-    }  # fmt: skip
-    text, _ = checked(run_report(manifest))
-    assert "100.00\u00a0%" in text

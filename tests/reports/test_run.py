@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from flat import read_manifest, score
+from flat import score
 from jinja2 import UndefinedError
 
 from charrnn.model.version import ModelVersion
@@ -15,6 +15,7 @@ from charrnn.reports.formats import interval, is_number, percent, shown, signed,
 from charrnn.reports.model import model_report
 from charrnn.reports.page import RESPONSIBLE_USE, Figure, Link, Table, environment
 from charrnn.reports.run import run_report
+from charrnn.runs.manifest import InputRecord, ModelRef, RunManifest, read_run
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import evaluate
 
@@ -73,13 +74,15 @@ def rendered(suffix: Literal["html", "md"], table: Table) -> str:
 
 
 @pytest.fixture
-def manifest(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Path, dict[str, Any]]:
+def run(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("people.csv").write_text(f"id,name\n{CANARY},{CANARY}\n2,Katoro\n3,\n4,Катя\n")
-    run = Path(score("people.csv", model="v0001", models=str(models), workers=1))
-    return run, read_manifest(run)
+    return Path(score("people.csv", model="v0001", models=str(models), workers=1))
+
+
+@pytest.fixture
+def manifest(run: Path) -> RunManifest:
+    return read_run(run)
 
 
 @pytest.fixture(scope="session")
@@ -101,70 +104,62 @@ def measured_version(tiny_version: ModelVersion, corpus: Corpus) -> ModelVersion
     return dataclasses.replace(tiny_version, facts=facts)
 
 
-def test_report_of_a_run_is_a_whole_page_of_its_own(
-    manifest: tuple[Path, dict[str, Any]],
-) -> None:
-    run, document = manifest
+def test_report_of_a_run_is_a_whole_page_of_its_own(run: Path, manifest: RunManifest) -> None:
     text, tags = checked((run / "report.html").read_bytes())
-    assert (run / "report.html").read_bytes() == run_report(document)
+    assert (run / "report.html").read_bytes() == run_report(manifest)
     assert RESPONSIBLE_USE in text
     for status in ("scored", "abstained", "unscored", "null_name", "unknown_script"):
         assert status in text
-    assert document["fingerprint"] in text
-    assert document["model"]["digest"][:12] in text
+    assert manifest.fingerprint in text
+    assert manifest.model.digest[:12] in text
     assert "people.csv" in text
     assert tags.count("table") >= 4
 
 
-def test_report_of_a_run_holds_no_name(manifest: tuple[Path, dict[str, Any]]) -> None:
-    run, _ = manifest
+def test_report_of_a_run_holds_no_name(run: Path) -> None:
     assert CANARY not in (run / "report.html").read_text()
     assert "Katoro" not in (run / "report.html").read_text()
 
 
-def test_report_of_a_run_shows_counts_and_shares(manifest: tuple[Path, dict[str, Any]]) -> None:
-    _, document = manifest
-    text, _ = checked(run_report({**document, "rows": 4}))
+def test_report_of_a_run_shows_counts_and_shares(manifest: RunManifest) -> None:
+    text, _ = checked(run_report(dataclasses.replace(manifest, rows=4)))
     assert "50.00\u00a0%" in text
     assert "25.00\u00a0%" in text
-    assert f"{document['mean_confidence']:.3f}" in text
+    assert f"{manifest.mean_confidence:.3f}" in text
 
 
-def test_report_of_a_run_without_a_row_is_whole(manifest: tuple[Path, dict[str, Any]]) -> None:
-    _, document = manifest
-    empty = {"rows": 0, "mean_confidence": None, "labels": {}, "reasons": {},
-             "statuses": {"scored": 0, "abstained": 0, "unscored": 0}}  # fmt: skip
-    text, _ = checked(run_report({**document, **empty}))
+def test_report_of_a_run_without_a_row_is_whole(manifest: RunManifest) -> None:
+    statuses = {"scored": 0, "abstained": 0, "unscored": 0}
+    empty = dataclasses.replace(
+        manifest, rows=0, mean_confidence=None, labels={}, reasons={}, statuses=statuses
+    )
+    text, _ = checked(run_report(empty))
     assert "No row was scored." in text
 
 
-def test_report_of_a_run_escapes_what_users_name(manifest: tuple[Path, dict[str, Any]]) -> None:
-    _, document = manifest
-    hostile = {
-        "labels": {HOSTILE: 1},
-        "inputs": [{"name": HOSTILE, "size": 1, "sha256": "0"}],
-        "options": {**document["options"], "prefix": HOSTILE, HOSTILE: 1},
-        "model": {"name": HOSTILE, "digest": "0" * 64},
-    }
-    text, _ = checked(run_report({**document, **hostile}))
-    assert text.count(HOSTILE) >= 4
+def test_report_of_a_run_escapes_what_users_name(manifest: RunManifest) -> None:
+    scoring = dataclasses.replace(manifest.options.scoring, prefix=HOSTILE)
+    hostile = dataclasses.replace(
+        manifest,
+        labels={HOSTILE: 1},
+        inputs=(InputRecord(HOSTILE, 1, "0"),),
+        options=dataclasses.replace(manifest.options, scoring=scoring),
+        model=ModelRef(HOSTILE, "0" * 64),
+    )
+    text, _ = checked(run_report(hostile))
+    assert text.count(HOSTILE) == 4
 
 
-def test_comparison_with_before_escapes_what_users_name(
-    manifest: tuple[Path, dict[str, Any]],
-) -> None:
-    _, document = manifest
-    model = {**document["drift"]["model"], "against": HOSTILE, "class_shares": {HOSTILE: 1.0}}
-    text, _ = checked(run_report({**document, "drift": {"model": model, "previous": None}}))
+def test_section_on_drift_escapes_what_users_name(manifest: RunManifest) -> None:
+    model = {**manifest.drift["model"], "against": HOSTILE, "class_shares": {HOSTILE: 1.0}}
+    drift = {"model": model, "previous": None}
+    text, _ = checked(run_report(dataclasses.replace(manifest, drift=drift)))
     assert text.count(HOSTILE) == 2
     assert "Not compared with the previous run" in text
 
 
-def test_report_of_a_run_without_drift_has_no_such_section(
-    manifest: tuple[Path, dict[str, Any]],
-) -> None:
-    _, document = manifest
-    text, _ = checked(run_report({key: document[key] for key in document if key != "drift"}))
+def test_report_of_a_run_without_drift_has_no_such_section(manifest: RunManifest) -> None:
+    text, _ = checked(run_report(dataclasses.replace(manifest, drift={})))
     assert "Drift" not in text
 
 
@@ -179,12 +174,9 @@ def test_number_that_rounds_to_nothing_has_no_minus() -> None:
     assert [signed(value, 1) for value in (-0.04, -0.06, 2)] == ["+0.0", "−0.1", "+2.0"]
 
 
-def test_report_of_a_run_lists_at_most_fifty_inputs(
-    manifest: tuple[Path, dict[str, Any]],
-) -> None:
-    _, document = manifest
-    inputs = [{"name": f"file{i:04d}.csv", "size": i, "sha256": "0"} for i in range(400)]
-    text, _ = checked(run_report({**document, "inputs": inputs}))
+def test_report_of_a_run_lists_at_most_fifty_inputs(manifest: RunManifest) -> None:
+    inputs = tuple(InputRecord(f"file{i:04d}.csv", i, "0") for i in range(400))
+    text, _ = checked(run_report(dataclasses.replace(manifest, inputs=inputs)))
     assert len(re.findall(r"file\d{4}\.csv", text)) == 50
     assert "400 input files" in text
 
@@ -295,11 +287,7 @@ def test_times_are_shown_to_the_minute() -> None:
     assert utc_minute("20261124T020312Z") == "2026-11-24 02:03"
 
 
-def test_options_are_shown_one_by_one_and_never_blank(
-    manifest: tuple[Path, dict[str, Any]],
-) -> None:
-    _, document = manifest
-    options = {"prefix": "", "details": False, "csv": {"delimiter": ";"}}
-    html = run_report({**document, "options": options}).decode()
-    for name, value in (("prefix", "–"), ("details", "no"), ("csv delimiter", ";")):
+def test_options_are_shown_one_by_one_and_never_blank(manifest: RunManifest) -> None:
+    html = run_report(manifest).decode()
+    for name, value in (("prefix", "–"), ("details", "no"), ("csv encoding", "utf-8")):
         assert f"<td>option {name}</td><td>{value}</td>" in html
