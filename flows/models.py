@@ -45,7 +45,9 @@ def promote_version(
     root = Path(models)
     candidate = resolve(version, root)
     champion = aliases(root).get("champion")
-    problems = promotion_problems(candidate, resolve(champion, root)) if champion else []
+    problems = (
+        promotion_problems(candidate.facts, resolve(champion, root).facts) if champion else []
+    )
     if problems and not force:
         say(f"not promoted: {candidate.name} may not replace {champion}: {'; '.join(problems)}")
         say(f"(python flows/train.py compare {champion} {candidate.name}; --force promotes it)")
@@ -67,11 +69,11 @@ def list_models(*, models: Path = MODELS) -> None:
     say(f"{'version':16} {'preset':8} {'accuracy':>8} {'macro-F1':>8} {'ECE':>6}  aliases")
     for name in [*PRETRAINED, *list_versions(models)]:
         version = resolve(name, models)
-        test = version.facts["metrics"]["honest"]["test"]
+        test = version.facts.metrics.honest.test
         pointing = ", ".join(alias for alias, target in known.items() if target == name)
         say(
-            f"{name:16} {version.facts['preset']:8} {test['accuracy']:>8.4f} "
-            f"{test['macro_f1']:>8.4f} {test['ece']:>6.4f}  {pointing}"
+            f"{name:16} {version.facts.preset:8} {test.accuracy:>8.4f} "
+            f"{test.macro_f1:>8.4f} {test.ece:>6.4f}  {pointing}"
         )
 
 
@@ -94,7 +96,7 @@ def evaluate_model(
         parts = {str(on): _labelled(on, loaded.labels)}
     else:
         corpus = load_corpus(data)
-        if corpus.digest != loaded.facts.get("data_digest"):
+        if corpus.digest != loaded.facts.data_digest:
             say(f"note: {loaded.name} was trained on other data than {data}")
         split = honest_split(corpus)
         parts = {"honest test": split.test, "honest validation": split.validation}

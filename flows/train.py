@@ -5,10 +5,9 @@ python flows/train.py --preset seed --seeds 3
 python flows/train.py --resume
 """
 
-import platform
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +17,7 @@ from flows.tracking import device_slot, note, task
 from flows.tracking import plain_flow as flow
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
+    from charrnn.model.facts import Metrics, Provenance
     from charrnn.model.version import ModelVersion
     from charrnn.training.baselines import Baseline
     from charrnn.training.corpus import Corpus
@@ -149,7 +149,7 @@ def train(
         compared = measure_baselines(corpus, seed) if baselines else {}
         version = publish_version(
             make_version(
-                corpus, chosen, honest, [r.test for r in seed_runs], compared, _made(where)
+                corpus, chosen, honest, [r.test for r in seed_runs], compared, _provenance(where)
             ),
             root,
         )
@@ -188,31 +188,31 @@ def describe(version: "ModelVersion", seed_losses: list[float]) -> list[str]:
     """Return the lines that a person wants to see after training."""
     import numpy as np
 
-    metrics, compared = version.facts["metrics"], version.facts["baselines"]
-    test = metrics["honest"]["test"]
+    metrics, compared = version.facts.metrics, version.facts.baselines
+    test = metrics.honest.test
     lines = [
-        f"version     {version.name}, preset {version.facts['preset']}, "
+        f"version     {version.name}, preset {version.facts.preset}, "
         f"temperature {version.temperature:.3f}",
         "",
         f"{'honest protocol':38}  accuracy  macro-F1   top-3     NLL     ECE",
     ]
 
-    def row(name: str, m: dict[str, Any]) -> str:
+    def row(name: str, m: "Metrics") -> str:
         return (
-            f"{name:38} {m['accuracy']:>9.4f} {m['macro_f1']:>9.4f} {m['top3']:>7.4f} "
-            f"{m['nll']:>7.4f} {m['ece']:>7.4f}"
+            f"{name:38} {m.accuracy:>9.4f} {m.macro_f1:>9.4f} {m.top3:>7.4f} "
+            f"{m.nll:>7.4f} {m.ece:>7.4f}"
         )
 
     lines += [
-        row(f"{version.name} on test ({test['count']} names)", test),
-        row(f"{version.name} on validation", metrics["honest"]["validation"]),
+        row(f"{version.name} on test ({test.count} names)", test),
+        row(f"{version.name} on validation", metrics.honest.validation),
         *(row(name, m) for name, m in compared.get("honest", {}).items()),
     ]
-    if metrics["seed"]:
+    if metrics.seed:
         lines += ["", "seed protocol (random 80/20 of all rows, leaky)"]
-        lines += [row(f"{version.name}, run {i}", m) for i, m in enumerate(metrics["seed"])]
+        lines += [row(f"{version.name}, run {i}", m) for i, m in enumerate(metrics.seed)]
         lines += [row(name, m) for name, m in compared.get("seed", {}).items()]
-        accuracy = np.array([m["accuracy"] for m in metrics["seed"]])
+        accuracy = np.array([m.accuracy for m in metrics.seed])
         losses = np.array(seed_losses)
         ddof = min(1, len(accuracy) - 1)
         lines += [
@@ -223,36 +223,35 @@ def describe(version: "ModelVersion", seed_losses: list[float]) -> list[str]:
         "",
         *_label_lines("honest test", test),
     ]
-    if metrics["seed"]:
-        lines += ["", *_label_lines("seed protocol, run 0", metrics["seed"][0])]
+    if metrics.seed:
+        lines += ["", *_label_lines("seed protocol, run 0", metrics.seed[0])]
     return [*lines, ""]
 
 
-def _label_lines(title: str, metrics: dict[str, Any]) -> list[str]:
+def _label_lines(title: str, metrics: "Metrics") -> list[str]:
     """Return a table of what each label reaches; the interval is of the recall, 95 % Wilson."""
     return [
         f"{title:22} {'names':>6} {'precision':>10} {'recall':>7} {'interval':>15} {'F1':>8}",
         *(
-            f"{m['label']:22} {m['count']:>6} {m['precision']:>10.3f} {m['recall']:>7.3f} "
-            f"  {m['recall_low']:.3f} to {m['recall_high']:.3f} {m['f1']:>7.3f}"
-            for m in metrics["labels"]
+            f"{m.label:22} {m.count:>6} {m.precision:>10.3f} {m.recall:>7.3f} "
+            f"  {m.recall_low:.3f} to {m.recall_high:.3f} {m.f1:>7.3f}"
+            for m in metrics.labels
         ),
     ]
 
 
-def _made(device: str) -> dict[str, Any]:
+def _provenance(device: str) -> "Provenance":
     import torch
 
-    import charrnn
+    from charrnn.model.facts import Provenance
+    from charrnn.model.provenance import library_versions
 
-    return {
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "charrnn": charrnn.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    return Provenance(
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        device=device,
+        threads=torch.get_num_threads(),
+        libraries=library_versions(),
+    )
 
 
 app = new_app(

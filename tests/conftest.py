@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from calibrations import calibration_of
 from commands import Command, commands_of
+from model_facts import facts_of
 from recording import (  # noqa: F401
     proof,
     pytest_addoption,
@@ -84,11 +85,7 @@ def tiny_version() -> ModelVersion:
         temperature=temperature,
         priors=(0.4, 0.3, 0.1, 0.2),
         calibration=calibration,
-        facts={
-            "metrics": {"honest": {"test": {}}},
-            "data_digest": "none",
-            "profile": asdict(profile),
-        },
+        facts=facts_of(labels, profile),
     )
 
 

@@ -12,6 +12,7 @@ __all__ = ["register_version"]
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -73,31 +74,36 @@ def _log_run(client: Any, folder: Path, version: ModelVersion, name: str) -> Any
     """Log parameters, metrics and files as a finished run, and return it."""
     from mlflow.entities import Metric, Param
 
-    facts = version.facts
-    made = facts.get("made", {})
-    moment = 0
-    if "created" in made:
-        moment = int(datetime.fromisoformat(made["created"]).timestamp() * 1000)
+    facts, provenance = version.facts, version.facts.provenance
+    moment = int(datetime.fromisoformat(provenance.created).timestamp() * 1000)  # ms since 1970
     experiment = client.get_experiment_by_name(name)
     run = client.create_run(
         experiment.experiment_id if experiment else client.create_experiment(name),
         run_name=version.name,
-        start_time=moment or None,
-        tags={"digest": version.digest, **{key: str(value) for key, value in made.items()}},
+        start_time=moment,
+        tags={
+            "digest": version.digest,
+            "created": provenance.created,
+            "device": provenance.device,
+            "threads": str(provenance.threads),
+            **provenance.libraries,
+        },
     )
     recipe = {
-        **{key: facts[key] for key in ("preset", "data_digest", "examples") if key in facts},
-        **facts.get("train", {}),
+        "preset": facts.preset,
+        "data_digest": facts.data_digest,
+        "examples": facts.examples,
+        **facts.train,
         **{f"model.{key}": value for key, value in version.config.to_json().items()},
         "temperature": version.temperature,
         "labels": len(version.labels),
     }
     metrics = [
-        *((key, value, 0) for key, value in _numbers(facts.get("metrics", {}))),
+        *((key, value, 0) for key, value in _numbers(asdict(facts.metrics))),
         *(
-            (f"epoch.{key}", value, epoch["epoch"])
-            for epoch in facts.get("history", [])
-            for key, value in _numbers(epoch)
+            (f"epoch.{key}", value, record.epoch)
+            for record in facts.history
+            for key, value in _numbers(asdict(record))
             if key != "epoch"
         ),
     ]

@@ -37,7 +37,6 @@ import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +56,7 @@ from charrnn.files import (
     write_sums,
 )
 from charrnn.model.calibration import Floats, softmax
+from charrnn.model.facts import ModelFacts
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.model.novelty import CharacterModel
 from charrnn.model.vocabulary import Vocabulary
@@ -122,7 +122,7 @@ class ModelVersion:
         temperature: divides the logits before the softmax; above 0.
         priors: L label shares of the training examples.
         calibration: results on the validation names.
-        facts: plain JSON about how it was made: preset, seed, data digest, metrics, libraries.
+        facts: how it was trained, on what, and how good it is.
         name: such as ``v0007`` or ``pretrained``; empty before it is saved.
         digest: SHA-256 of ``SHA256SUMS``, so of all files; empty before it is saved.
     """
@@ -134,7 +134,7 @@ class ModelVersion:
     temperature: float
     priors: tuple[float, ...]
     calibration: Calibration = field(repr=False)
-    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    facts: ModelFacts = field(repr=False)
     name: str = ""
     digest: str = ""
 
@@ -185,7 +185,7 @@ def write_version(
         "labels": list(version.labels),
         "temperature": version.temperature,
         "priors": list(version.priors),
-        "facts": version.facts,
+        "facts": version.facts.to_json(),
     }
     remove_tree(folder)
     write_bytes(folder / "weights.safetensors", save(to_stored(version.weights)))
@@ -225,7 +225,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
             temperature=float(document["temperature"]),
             priors=tuple(document["priors"]),
             calibration=Calibration.from_tensors(load(content["calibration.safetensors"])),
-            facts=document["facts"],
+            facts=ModelFacts.from_json(document["facts"]),
             name=name or path.name,
             digest=digest,
         )

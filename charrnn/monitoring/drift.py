@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.monitoring.profile import Profile
+from charrnn.model.facts import Profile
 from charrnn.scoring.options import REASONS
 
 _FEWEST = 5  # names expected in a bin; bins with fewer are compared as one
@@ -185,7 +185,7 @@ def _rate(
 
 def drift(
     now: Profile,
-    reference: tuple[str, Profile] | None,
+    reference: tuple[str, Profile],
     previous: tuple[str, Profile] | None,
     *,
     same_rules: bool,
@@ -195,7 +195,7 @@ def drift(
     """Compare a run with the model's validation names and with the run before.
 
     Args:
-        reference: the model's name and profile; None where it has none.
+        reference: the model's name and profile.
         previous: the run's name and profile; None where there is none.
         same_rules: whether that run had the same model and text options; without them only the
             names are compared, not the answers.
@@ -205,14 +205,16 @@ def drift(
             alarm again.
 
     Returns:
-        Plain JSON: ``model`` and ``previous``, each null or with ``against``, its ``class_shares``,
-        ``measures``, ``skipped`` (what could not be compared, and why) and ``standing``.
+        Plain JSON: ``model`` and ``previous`` (null where there is none), each with ``against``,
+        its ``class_shares``, ``measures``, ``skipped`` (what could not be compared, and why) and
+        ``standing``.
     """
-    document: dict[str, Any] = {"model": None, "previous": None}
-    if reference is not None:
-        name, before = reference
-        measures = compare(now, before, answers=True, gaps=False)
-        document["model"] = _document(name, before, measures, [], standing)
+    name, before = reference
+    measures = compare(now, before, answers=True, gaps=False)
+    document: dict[str, Any] = {
+        "model": _document(name, before, measures, [], standing),
+        "previous": None,
+    }
     if previous is not None:
         name, before = previous
         measures = compare(now, before, answers=same_rules, gaps=True)

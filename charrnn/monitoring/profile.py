@@ -19,24 +19,22 @@ from __future__ import annotations
 __all__ = [
     "CONFIDENCE_BINS",
     "LENGTHS",
-    "Profile",
     "confidence_histogram",
     "profile_of_names",
     "profile_of_rows",
-    "reference_profile",
     "total",
     "validation_profile",
 ]
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from charrnn.model.facts import Profile
 from charrnn.scoring.columns import Predictions
 from charrnn.scoring.options import REASONS, UNSCORED
 
@@ -45,52 +43,6 @@ Counts = npt.NDArray[np.int64]
 CONFIDENCE_BINS = 20  # of equal width, 0 to 1
 LENGTHS = (1, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31)  # a bin's shortest length, in characters
 _LENGTH_BIN = np.searchsorted(LENGTHS, np.arange(LENGTHS[-1] + 1), side="right")  # 0: empty
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a run, or a part of it, saw. Counts are of rows unless they say distinct; distinct
-    names are counted within each partition and summed.
-
-    Attributes:
-        rows: all rows; names: those whose name is not null; distinct: their distinct names.
-        answered: rows with a language or abstained from; answered_distinct: their distinct names.
-        labels: answered rows by most probable label, before prior and abstention.
-        confidences: answered rows by confidence, ``CONFIDENCE_BINS``; confidence_sum: its sum.
-        lengths: rows by length after normalising, bins as in ``LENGTHS``; empty ones left out.
-        characters: of all names, after normalising; unknown: those not in the vocabulary.
-        unscored: rows without an answer, by reason.
-    """
-
-    rows: int
-    names: int
-    distinct: int
-    answered: int
-    answered_distinct: int
-    labels: dict[str, int]
-    confidences: list[int]
-    confidence_sum: float
-    lengths: list[int]
-    characters: int
-    unknown: int
-    unscored: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts, and the shares and means that follow from them (null where there is
-        nothing to divide by), as plain JSON values."""
-        return {
-            **asdict(self),
-            "class_shares": {k: n / self.answered for k, n in self.labels.items()},
-            "mean_confidence": _ratio(self.confidence_sum, self.answered),
-            "unknown_character_rate": _ratio(self.unknown, self.characters),
-            "duplicate_share": _ratio(self.names - self.distinct, self.names),
-            "unscored_shares": {k: n / self.rows for k, n in self.unscored.items()},
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Profile:
-        """Rebuild what ``to_json`` returned; raise KeyError where a count is missing."""
-        return cls(**{field.name: document[field.name] for field in fields(cls)})
 
 
 def profile_of_rows(found: Predictions, codes: pa.Array, labels: Sequence[str]) -> Profile:
@@ -167,11 +119,6 @@ def confidence_histogram(confidence: npt.NDArray[Any], rows: Counts | None = Non
     return _weighed(bin_of, rows, CONFIDENCE_BINS)
 
 
-def reference_profile(facts: Mapping[str, Any]) -> Profile | None:
-    """Return the profile of a model's validation names, or None when training recorded none."""
-    return Profile.from_json(facts["profile"]) if "profile" in facts else None
-
-
 def validation_profile(
     labels: Sequence[str], probabilities: npt.NDArray[np.float64], lengths: Counts, unknown: Counts
 ) -> Profile:
@@ -222,10 +169,6 @@ def total(profiles: Iterable[Profile]) -> Profile:
 def _weighed(bin_of: npt.NDArray[Any], rows: Counts | None, bins: int) -> list[int]:
     counts: list[int] = np.bincount(bin_of, rows, bins).astype(np.int64).tolist()
     return counts
-
-
-def _ratio(part: float, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 def _nonzero(keys: Sequence[str | None], counts: Sequence[int]) -> dict[str, int]:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.model.calibration import wilson_interval
+from charrnn.model.facts import Reliability, RiskCoverage
 from charrnn.reports.formats import percent
 
 if TYPE_CHECKING:
@@ -145,16 +146,15 @@ def draw_confusion(
     bar.set_label("Share of the row (square-root scale)")
 
 
-def draw_reliability(figure: Figure, bins: Mapping[str, Sequence[Any]]) -> None:
+def draw_reliability(figure: Figure, bins: Reliability) -> None:
     """Draw a reliability diagram with 95 % Wilson intervals over a histogram of confidence.
 
-    ``bins`` has ``count``, ``confidence`` and ``accuracy`` of B equal-width bins of confidence from
-    0 to 1; the latter two are means, 0 to 1, None where a bin is empty.
+    ``bins`` are B equal-width bins of confidence from 0 to 1.
     """
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-    count = np.array(bins["count"])  # (B,)
+    count = np.array(bins.count)  # (B,)
     used = count > 0
-    x, y = (np.array(bins[key], float)[used] for key in ("confidence", "accuracy"))
+    x, y = (np.array(m, float)[used] for m in (bins.confidence, bins.accuracy))
     errors = np.maximum(np.abs(_wilson(y, count[used]).T - y), 0)
     upper.plot((0, 1), (0, 1), color=_GREY, linestyle=_DASHED, linewidth=1, zorder=1)
     upper.errorbar(x, y, yerr=errors, fmt="o", color=_BLUE, markersize=5, elinewidth=1.2)
@@ -173,20 +173,20 @@ def draw_reliability(figure: Figure, bins: Mapping[str, Sequence[Any]]) -> None:
 
 def draw_curve(
     figure: Figure,
-    curve: Mapping[str, npt.NDArray[np.float64]],
+    curve: RiskCoverage,
     points: Sequence[tuple[float, ...]],
     count: int,
 ) -> None:
     """Draw accuracy by the share of names answered, with a band of 95 % Wilson intervals.
 
     Args:
-        curve: ``coverage``, ascending, and ``accuracy``, both ``(P,)``, 0 to 1.
+        curve: P points of accuracy by coverage.
         points: (coverage, accuracy, …) to mark.
         count: number of all names.
     """
     axes = figure.subplots()
-    shown = curve["coverage"] >= 0.1  # below, the intervals are too wide
-    x, y = curve["coverage"][shown], curve["accuracy"][shown]
+    shown = np.array(curve.coverage) >= 0.1  # below, the intervals are too wide
+    x, y = np.array(curve.coverage)[shown], np.array(curve.accuracy)[shown]
     low, high = _wilson(y, np.maximum(1, np.round(x * count))).T
     axes.fill_between(x, low, high, color=_BLUE, alpha=0.15, linewidth=0)
     axes.plot(x, y, color=_BLUE, linewidth=1.6)

@@ -11,6 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.model.calibration import wilson_interval
+from charrnn.model.facts import (
+    ModelFacts,
+    PairedDifference,
+    Reliability,
+    RiskCoverage,
+    SetCoverage,
+)
 from charrnn.model.version import ModelVersion
 from charrnn.reports.figures import (
     NUMBERED_LABELS,
@@ -23,15 +30,13 @@ from charrnn.reports.page import Figure, Table, html_page, markdown_page
 
 _DRAWN_LABELS = 40  # rows of the confusion matrix; more cannot be read
 _MOST_ERRORS = 15  # pairs of labels listed
-_THRESHOLDS = ("0.9", "0.95", "0.99", "0.999")  # of unfamiliarity, where no rates were measured
 _COVERAGES = (1, 0.9, 0.8, 0.7, 0.5)  # marked points of the accuracy-coverage curve
 
 
 def model_report(version: ModelVersion) -> bytes:
     """Return the report of a model version as a self-contained HTML page.
 
-    Figures need ``facts["test"]`` (see ``metrics.report_data``) and matplotlib (extra ``flows``):
-    without the former their sections are left out, without the latter tables replace them.
+    Figures need matplotlib (extra ``flows``); without it, tables replace them.
     """
     return html_page("model", **_context(version))
 
@@ -42,64 +47,58 @@ def model_markdown(version: ModelVersion) -> bytes:
 
 
 def _context(version: ModelVersion) -> dict[str, Any]:
-    """Return what ``model.jinja`` shows; None or empty for what was not measured."""
-    facts, report_data = version.facts, version.facts.get("test")
-    test = facts["metrics"]["honest"]["test"]
-    confusion = np.array(report_data["confusion"]) if report_data else None  # (L, L)
+    """Return what ``model.jinja`` shows."""
+    facts, report_data = version.facts, version.facts.report_data
+    test, confusion = facts.metrics.honest.test, np.array(report_data.confusion)  # (L, L)
     return {
         "version": version,
         "test": test,
         "report_data": report_data,
-        "ece_noise": report_data.get("ece_noise") if report_data else None,
         "best": _best_baseline(facts),
-        "weak_labels": [m["label"] for m in test["labels"] if m["count"] and m["recall"] < 0.5],
+        "weak_labels": [m.label for m in test.labels if m.count and m.recall < 0.5],
         "quality": _quality(facts),
-        "seed_accuracies": np.array([m["accuracy"] for m in facts["metrics"]["seed"]]),
-        "paired": _paired(facts.get("paired", {})),
+        "seed_accuracies": np.array([m.accuracy for m in facts.metrics.seed]),
+        "paired": _paired(facts.paired),
         "labels": _labels(version, confusion),
-        "confusion": None if confusion is None else _confusion(confusion, version.labels),
+        "confusion": _confusion(confusion, version.labels),
         "numbered": len(version.labels) <= NUMBERED_LABELS,
-        "errors": None if confusion is None else _errors(confusion, version.labels),
-        "reliability": _reliability(report_data["reliability"]) if report_data else None,
-        "curve": _curve(report_data["risk_coverage"], test["count"]) if report_data else None,
-        "selective": Table(
-            ("answered", "accuracy"),
-            [(percent(float(coverage), 0), m) for coverage, m in test["selective"].items()],
-        ),
-        "sets": _sets(report_data["sets"]) if report_data else None,
-        "low_sets": _low_sets(report_data["sets"]) if report_data else (),
+        "errors": _errors(confusion, version.labels),
+        "reliability": _reliability(report_data.reliability),
+        "curve": _curve(report_data.risk_coverage, test.count),
+        "sets": _sets(report_data.sets),
+        "low_sets": _low_sets(report_data.sets),
         "data": _data(version),
         "unfamiliarity": _unfamiliarity(version),
         "provenance": _provenance(version),
     }
 
 
-def _best_baseline(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def _best_baseline(facts: ModelFacts) -> dict[str, Any] | None:
     """Return name, metrics and paired comparison of the most accurate baseline."""
-    baselines = facts["baselines"].get("honest", {})
+    baselines = facts.baselines.get("honest", {})
     if not baselines:
         return None
-    name = max(baselines, key=lambda baseline: baselines[baseline]["accuracy"])
-    paired = facts.get("paired", {}).get(name)
-    points = [signed(100 * value, 1) for value in paired["accuracy"]] if paired else None
-    by_chance = paired is not None and paired["accuracy"][1] <= 0 <= paired["accuracy"][2]
-    return {"name": name, "metrics": baselines[name], "points": points, "by_chance": by_chance}
+    name = max(baselines, key=lambda baseline: baselines[baseline].accuracy)
+    difference, low, high = facts.paired[name].accuracy
+    points = [signed(100 * value, 1) for value in (difference, low, high)]
+    return {
+        "name": name, "metrics": baselines[name], "points": points, "by_chance": low <= 0 <= high
+    }  # fmt: skip
 
 
-def _quality(facts: Mapping[str, Any]) -> Table:
+def _quality(facts: ModelFacts) -> Table:
     """Return the metrics of the model and the baselines under both protocols."""
-    metrics, baselines = facts["metrics"], facts["baselines"]
-    keys = ("macro_f1", "balanced_accuracy", "top3", "nll", "ece", "brier")
+    metrics, baselines = facts.metrics, facts.baselines
     measured = [
-        ("honest", "this model, test", metrics["honest"]["test"]),
-        ("honest", "this model, validation", metrics["honest"]["validation"]),
+        ("honest", "this model, test", metrics.honest.test),
+        ("honest", "this model, validation", metrics.honest.validation),
         *(("honest", name, m) for name, m in baselines.get("honest", {}).items()),
-        *(("seed", f"this recipe, run {i}", m) for i, m in enumerate(metrics["seed"])),
+        *(("seed", f"this recipe, run {i}", m) for i, m in enumerate(metrics.seed)),
         *(("seed", name, m) for name, m in baselines.get("seed", {}).items()),
     ]
     rows = [
-        (protocol, name, m["accuracy"], interval(m["accuracy_low"], m["accuracy_high"]),
-         *(m[key] for key in keys))
+        (protocol, name, m.accuracy, interval(m.accuracy_low, m.accuracy_high), m.macro_f1,
+         m.balanced_accuracy, m.top3, m.nll, m.ece, m.brier)
         for protocol, name, m in measured
     ]  # fmt: skip
     head = ("protocol", "model", "accuracy", "95 % interval", "macro-F1", "balanced accuracy",
@@ -107,30 +106,32 @@ def _quality(facts: Mapping[str, Any]) -> Table:
     return Table(head, rows)
 
 
-def _paired(paired: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
+def _paired(paired: Mapping[str, PairedDifference]) -> Table:
     """Return the differences to the baselines, with their bootstrap intervals."""
     rows = [
-        (name, measure, *(signed(value, 3) for value in differences[key]))
-        for name, differences in paired.items()
-        for measure, key in (("accuracy", "accuracy"), ("macro-F1", "macro_f1"))
+        (name, metric, *(signed(value, 3) for value in difference))
+        for name, paired_with in paired.items()
+        for metric, difference in (
+            ("accuracy", paired_with.accuracy),
+            ("macro-F1", paired_with.macro_f1),
+        )
     ]
     return Table(("baseline", "measure", "difference", "low", "high"), rows)
 
 
-def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64] | None) -> Table:
+def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
     """Return the rates of every label, most test names first; None for a rate of nothing."""
     share = dict(zip(version.labels, version.priors, strict=True))
-    metrics = version.facts["metrics"]["honest"]["test"]["labels"]
-    predicted = np.ones(len(metrics)) if confusion is None else confusion.sum(axis=0)  # (L,)
-    by_size = sorted(zip(metrics, predicted, strict=True), key=lambda pair: -pair[0]["count"])
+    metrics = version.facts.metrics.honest.test.labels
+    predicted = confusion.sum(axis=0)  # (L,)
+    by_size = sorted(zip(metrics, predicted, strict=True), key=lambda pair: -pair[0].count)
     rows = [
         (
-            m["label"],
-            percent(share[m["label"]]) if m["label"] in share else None,
-            m["count"],
-            m["precision"] if n else None,
-            *((m["recall"], interval(m["recall_low"], m["recall_high"]), m["f1"])
-              if m["count"] else (None,) * 3),
+            m.label,
+            percent(share[m.label]) if m.label in share else None,
+            m.count,
+            m.precision if n else None,
+            *((m.recall, interval(m.recall_low, m.recall_high), m.f1) if m.count else (None,) * 3),
         )
         for m, n in by_size
     ]  # fmt: skip
@@ -170,16 +171,16 @@ def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, A
             "total": int(wrong.sum())}  # fmt: skip
 
 
-def _reliability(bins: Mapping[str, Sequence[Any]]) -> Figure:
+def _reliability(bins: Reliability) -> Figure:
     """Return accuracy and mean confidence by bin of confidence; empty bins are left out."""
-    edges = np.linspace(0, 1, len(bins["count"]) + 1)
+    edges = np.linspace(0, 1, len(bins.count) + 1)
     rows = [
         (f"{low:.2f} to {high:.2f}", n, confidence, accuracy,
          interval(*wilson_interval(round(accuracy * n), n)))
         for low, high, n, confidence, accuracy in zip(
-            edges, edges[1:], bins["count"], bins["confidence"], bins["accuracy"], strict=False
+            edges, edges[1:], bins.count, bins.confidence, bins.accuracy, strict=False
         )
-        if n
+        if accuracy is not None
     ]  # fmt: skip
     return Figure(
         "reliability",
@@ -189,12 +190,11 @@ def _reliability(bins: Mapping[str, Sequence[Any]]) -> Figure:
     )
 
 
-def _curve(risk_coverage: Mapping[str, Sequence[float]], count: int) -> Figure:
+def _curve(curve: RiskCoverage, count: int) -> Figure:
     """Return the accuracy on the most confident share of ``count`` names, with a few points."""
-    curve = {key: np.array(values) for key, values in risk_coverage.items()}
-    chosen = [int(np.abs(curve["coverage"] - coverage).argmin()) for coverage in _COVERAGES]
-    columns = ("coverage", "accuracy", "confidence")
-    points = [tuple(float(curve[key][i]) for key in columns) for i in dict.fromkeys(chosen)]
+    coverages = np.array(curve.coverage)
+    chosen = dict.fromkeys(int(np.abs(coverages - c).argmin()) for c in _COVERAGES)
+    points = [(curve.coverage[i], curve.accuracy[i], curve.confidence[i]) for i in chosen]
     return Figure(
         "abstaining",
         (7.0, 3.6),
@@ -207,48 +207,48 @@ def _curve(risk_coverage: Mapping[str, Sequence[float]], count: int) -> Figure:
     )
 
 
-def _sets(sets: Mapping[str, Any]) -> Table:
+def _sets(sets: Mapping[str, SetCoverage]) -> Table:
     """Return the coverage of the prediction sets, for all labels and by size of the label."""
     rows = [
         (
             percent(float(target), 0),
-            share["name"],
-            share["count"],
-            share["coverage"],
-            interval(share["low"], share["high"]),
-            f"{share['mean_size']:.2f}",
+            share.name,
+            share.count,
+            share.coverage,
+            interval(share.low, share.high),
+            f"{share.mean_size:.2f}",
         )
         for target, coverage in sets.items()
-        for share in (coverage["overall"], *coverage["groups"])
-        if share["count"]
+        for share in (coverage.overall, *coverage.groups)
+        if share.count
     ]
     return Table(("target", "group", "names", "coverage", "95 % interval", "mean set size"), rows)
 
 
-def _low_sets(sets: Mapping[str, Any]) -> list[tuple[str, float, list[str]]]:
+def _low_sets(sets: Mapping[str, SetCoverage]) -> list[tuple[str, float, list[str]]]:
     """Return each target with the share of sets that hold one label, and the labels whose whole
     interval lies below it."""
     return [
         (
             percent(float(target), 0),
-            coverage["single"],
-            [s["name"] for s in coverage["labels"] if s["count"] and s["high"] < float(target)],
+            coverage.single,
+            [s.name for s in coverage.labels if s.count and s.high < float(target)],
         )
         for target, coverage in sets.items()
     ]
 
 
 def _data(version: ModelVersion) -> Table:
-    facts, honest = version.facts, version.facts["metrics"]["honest"]
+    facts, honest = version.facts, version.facts.metrics.honest
     share, label = max(zip(version.priors, version.labels, strict=True), key=lambda pair: pair[0])
     rows = [
-        ("training names", facts["examples"]),
-        ("validation names", honest["validation"]["count"]),
-        ("test names", honest["test"]["count"]),
+        ("training names", facts.examples),
+        ("validation names", honest.validation.count),
+        ("test names", honest.test.count),
         ("labels", len(version.labels)),
         ("largest label", f"{label}, {percent(share)} of the training names"),
         ("training names with several labels", len(version.calibration.ambiguous)),
-        ("data digest", facts["data_digest"]),
+        ("data digest", facts.data_digest),
     ]
     return Table(("", "value"), rows)
 
@@ -257,30 +257,33 @@ def _unfamiliarity(version: ModelVersion) -> Table:
     """Return how many names each threshold of unfamiliarity flags."""
     quantiles = version.calibration.characters.quantiles
     grid = np.linspace(0, 1, len(quantiles))
-    measured = version.facts.get("test", {}).get("unfamiliar", {})
-    count = version.facts["metrics"]["honest"]["test"]["count"]
-    rows = []
-    for threshold in measured or _THRESHOLDS:
-        flagged = measured.get(threshold)
-        rate = [] if flagged is None else [
-            percent(flagged), interval(*wilson_interval(round(flagged * count), count), percent)
-        ]  # fmt: skip
-        value = float(threshold)
-        surprise = f"{np.interp(value, grid, quantiles):.2f}"
-        rows.append((threshold, surprise, percent(1 - value), *(rate or (None, None))))
+    count = version.facts.metrics.honest.test.count
+    rows = [
+        (
+            threshold,
+            f"{np.interp(float(threshold), grid, quantiles):.2f}",
+            percent(1 - float(threshold)),
+            percent(flagged),
+            interval(*wilson_interval(round(flagged * count), count), percent),
+        )
+        for threshold, flagged in version.facts.report_data.unfamiliar.items()
+    ]
     head = ("unfamiliarity above", "nats per character", "validation names", "test names",
             "95 % interval")  # fmt: skip
     return Table(head, rows)
 
 
 def _provenance(version: ModelVersion) -> Table:
-    facts = version.facts
-    groups = (("network ", version.config.to_json()), ("training ", facts["train"]),
-              ("", facts["made"]))  # fmt: skip
+    facts, provenance = version.facts, version.facts.provenance
+    machine = {
+        "created": provenance.created, "device": provenance.device, "threads": provenance.threads
+    }  # fmt: skip
+    groups = (("network ", version.config.to_json()), ("training ", facts.train),
+              ("", machine), ("", provenance.libraries))  # fmt: skip
     rows = [
         (f"{group}{key.replace('_', ' ')}", setting(value))
         for group, values in groups
         for key, value in values.items()
     ]
-    head_rows = [("preset", facts["preset"]), ("temperature", f"{version.temperature:.4f}")]
+    head_rows = [("preset", facts.preset), ("temperature", f"{version.temperature:.4f}")]
     return Table(("", "value"), [*head_rows, *rows])

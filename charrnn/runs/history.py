@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charrnn.model.facts import Profile
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import drift, large_measures
-from charrnn.monitoring.profile import Profile, reference_profile
 from charrnn.runs.manifest import RunManifest, newest_first
 
 
@@ -48,13 +48,12 @@ class PreviousRun:
 def drift_of(manifest: RunManifest, destination: Path, model: ModelVersion) -> dict[str, Any]:
     """Return how the run of ``manifest`` differs from the model's validation names and from the
     run before it in ``destination``; see ``monitoring.drift``."""
-    reference = reference_profile(model.facts)
     before = run_before(manifest, destination)
     now = PreviousRun.of("", manifest)
     same_rules = before is not None and before.text_rules == now.text_rules
     return drift(
         now.profile,
-        None if reference is None else (model.name, reference),
+        (model.name, model.facts.profile),
         None if before is None else (before.name, before.profile),
         same_rules=same_rules,
         same_cut=before is not None and 2 / 3 < now.rows_per_part / before.rows_per_part < 3 / 2,

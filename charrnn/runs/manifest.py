@@ -35,7 +35,7 @@ from typing import Any, Literal
 import msgspec
 
 from charrnn.errors import CharrnnError, DataError, InputMissingError
-from charrnn.monitoring.profile import Profile
+from charrnn.model.facts import Profile
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from charrnn.errors import DataError, StorageError
 from charrnn.files import json_bytes, sha256_of, write_bytes, writing_to
-from charrnn.monitoring.profile import Profile
+from charrnn.model.facts import Profile
 from charrnn.runs.manifest import PartRecord
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.row_groups import Partition

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from charrnn.model.calibration import Floats, LabelIds
+from charrnn.model.facts import Metrics
 from charrnn.model.normalise import normalise
 from charrnn.training.corpus import Corpus, Split
-from charrnn.training.metrics import Metrics, evaluate
+from charrnn.training.metrics import evaluate
 from charrnn.training.protocol import Protocol, split_of
 
 
@@ -43,9 +44,6 @@ def baselines(
             ("char 1-5-grams + logistic regression", ngrams),
         )
     }
-
-
-# pytest collects what is called test_*, also where a test module imports it.
 
 
 def majority_probabilities(train_labels: LabelIds, count: int, rows: int) -> Floats:

@@ -7,7 +7,7 @@ same bits as an uninterrupted one on the same machine and thread count.
 
 from __future__ import annotations
 
-__all__ = ["EpochRecord", "Fit", "SoftLabels", "fit", "fitted_network"]
+__all__ = ["Fit", "SoftLabels", "fit", "fitted_network"]
 
 import hashlib
 import json
@@ -29,21 +29,11 @@ from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.files import write_bytes
 from charrnn.model.calibration import negative_log_likelihood, softmax
 from charrnn.model.engine import logits_of
+from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig, from_stored, to_stored
 from charrnn.model.vocabulary import PAD, Encoded, Vocabulary
 from charrnn.training.corpus import Examples
 from charrnn.training.presets import TrainConfig
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch gave: mean training loss of the labels in nats, and the validation figures
-    (None without validation examples)."""
-
-    epoch: int
-    loss: float
-    validation_nll: float | None
-    validation_accuracy: float | None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Flips", "PairedDifference", "flips", "paired_bootstrap"]
+__all__ = ["Flips", "flips", "paired_bootstrap"]
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,20 +11,8 @@ from typing import Any
 import numpy as np
 
 from charrnn.model.calibration import Floats, LabelIds
+from charrnn.model.facts import PairedDifference
 from charrnn.training.metrics import Counts, confusion_matrix, largest_cells
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """How much better a is than b on the same names: (difference, low, high), low and high the
-    95 % interval."""
-
-    accuracy: tuple[float, float, float]
-    macro_f1: tuple[float, float, float]
-
-    def to_json(self) -> dict[str, list[float]]:
-        """Return the fields as lists."""
-        return {"accuracy": list(self.accuracy), "macro_f1": list(self.macro_f1)}
 
 
 @dataclass(frozen=True)

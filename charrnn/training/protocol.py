@@ -25,12 +25,13 @@ import torch
 from charrnn.errors import DataError
 from charrnn.model.calibration import Floats, fit_temperature, softmax
 from charrnn.model.engine import logits_of
+from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
-from charrnn.training.fit import EpochRecord, Fit, SoftLabels, fit
-from charrnn.training.metrics import Metrics, evaluate
+from charrnn.training.fit import Fit, SoftLabels, fit
+from charrnn.training.metrics import evaluate
 from charrnn.training.presets import Preset
 from charrnn.training.synthetic import synthetic_names
 

@@ -32,7 +32,7 @@ from torch import nn
 from charrnn.model.engine import logits_of
 from charrnn.model.network import CharRNN
 from charrnn.model.novelty import CharacterModel
-from charrnn.model.version import Calibration, ModelVersion, save_version
+from charrnn.model.version import Calibration, ModelVersion, resolve, save_version
 from charrnn.training.presets import PRESETS
 
 MEMORY_BAR = 1500  # MB above the imported libraries
@@ -145,6 +145,7 @@ def random_version(labels: int, root: Path) -> str:
             characters=CharacterModel.fit(encoded, encoded),
             ambiguous=np.zeros(0, np.int64),
         ),
+        facts=resolve("pretrained", root).facts,  # of another model; growth does not depend on it
     )
     return save_version(root, version).name
 

@@ -22,11 +22,12 @@ import numpy as np
 import torch
 
 from charrnn.model.calibration import Floats, calibration_noise
+from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.network import to_stored
 from charrnn.training.baselines import baselines
 from charrnn.training.corpus import FOLDS, Split, load_corpus
-from charrnn.training.metrics import Metrics, evaluate
-from charrnn.training.paired import PairedDifference, paired_bootstrap
+from charrnn.training.metrics import evaluate
+from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import PRESETS, with_seed
 from charrnn.training.protocol import Protocol, ProtocolResult, rotation, run_protocol, split_of
 

@@ -178,7 +178,7 @@ def _versions(folder: Path) -> State:
     for name in list_versions(root):
         load_version(root / name)
         facts = json.loads((root / name / "model.json").read_bytes())
-        when = facts["facts"]["made"].pop("created").encode()  # the pages say it, too
+        when = facts["facts"]["provenance"].pop("created").encode()  # the pages say it, too
         files = [
             p.read_bytes().replace(when, b"")
             for p in sorted((root / name).iterdir())

@@ -63,8 +63,8 @@ def test_first_training_publishes_a_version_and_both_aliases(
     check_sums(MODELS / "v0001")
     version = load_version(MODELS / "v0001")
     assert version.labels == ("Alpha", "Beta", "Gamma")
-    assert version.facts["data_digest"]
-    assert len(version.facts["metrics"]["seed"]) == 1
+    assert version.facts.data_digest
+    assert len(version.facts.metrics.seed) == 1
     assert "version     v0001, preset default" in out
     assert "champion    v0001" in out
     assert "Gamma" in out
@@ -97,7 +97,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(command: Comma
     one, two, three = ((MODELS / f"v000{i}/weights.safetensors").read_bytes() for i in (1, 2, 3))
     assert one == two
     assert one != three
-    assert load_version(MODELS / "v0001").facts["metrics"]["seed"] == []
+    assert load_version(MODELS / "v0001").facts.metrics.seed == ()
 
 
 def test_gate_promotes_what_is_not_worse_and_says_why_it_does_not(command: Command) -> None:
@@ -116,7 +116,7 @@ def test_gate_promotes_what_is_not_worse_and_says_why_it_does_not(command: Comma
 def test_baselines_are_measured_under_both_protocols(command: Command) -> None:
     code, out, error = command("--epochs", "1", "--seeds", "1", "--promote", "never")
     assert code == 0, error
-    compared = load_version(MODELS / "v0001").facts["baselines"]
+    compared = load_version(MODELS / "v0001").facts.baselines
     assert set(compared) == {"honest", "seed"}
     for found in compared.values():
         assert len(found) >= 2
@@ -128,7 +128,7 @@ def test_preset_of_the_seed_notebook_can_be_trained(command: Command) -> None:
     code, _, error = command("--preset", "seed", *QUICK)
     assert code == 0, error
     version = load_version(MODELS / "v0001")
-    assert version.facts["preset"] == "seed"
+    assert version.facts.preset == "seed"
     assert (version.config.cell, version.config.hidden_size) == ("rnn", 128)
     assert version.vocabulary.size == 58
 
@@ -190,7 +190,7 @@ def test_interrupted_training_goes_on_where_it_stopped(command: Command, tmp_pat
     assert not Path("stopped/.training").exists()
     resumed, whole = (load_version(Path(folder, "v0001")) for folder in ("stopped", "whole"))
     assert resumed.temperature == whole.temperature
-    assert resumed.facts["metrics"] == whole.facts["metrics"]
+    assert resumed.facts.metrics == whole.facts.metrics
     for name, tensor in whole.weights.items():
         assert torch.equal(resumed.weights[name], tensor), name
 

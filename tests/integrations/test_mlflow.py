@@ -6,23 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_facts import facts_of
 
 from charrnn.errors import ConfigError, ModelError, StorageError
 from charrnn.integrations import mlflow as mlflow_registry
 from charrnn.integrations.mlflow import register_version
+from charrnn.model.facts import EpochRecord, ModelFacts
 from charrnn.model.version import ModelVersion, load_version, save_version, set_alias
 from flows.train import train
 
 pytest.importorskip("mlflow", reason="the extra charrnn-names[mlflow] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its database's library
 
-FACTS = {
-    "preset": "default",
-    "train": {"epochs": 2, "seed": 7},
-    "history": [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}],
-    "metrics": {"honest": {"test": {"accuracy": 0.75, "labels": [{"label": "Alpha"}]}}, "seed": []},
-    "made": {"created": "2026-01-02T03:04:05Z", "torch": "2.13.0"},
-}
+
+def facts(labels: tuple[str, ...]) -> ModelFacts:
+    """Two epochs and a test accuracy of 0.75."""
+    history = (EpochRecord(1, 2.0, None, None), EpochRecord(2, 1.5, None, None))
+    document = facts_of(labels, train={"epochs": 2, "seed": 7}, history=history).to_json()
+    document["metrics"]["honest"]["test"]["accuracy"] = 0.75
+    return ModelFacts.from_json(document)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +46,12 @@ def server(empty_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def root(tiny_version: ModelVersion, tmp_path: Path) -> Path:
     """Two versions; the first is the champion."""
     folder = tmp_path / "models"
-    save_version(folder, replace(tiny_version, facts=FACTS), {"report.html": b"<p>report</p>"})
-    save_version(folder, replace(tiny_version, facts=FACTS, temperature=0.3))
+    save_version(
+        folder,
+        replace(tiny_version, facts=facts(tiny_version.labels)),
+        {"report.html": b"<p>report</p>"},
+    )
+    save_version(folder, replace(tiny_version, facts=facts(tiny_version.labels), temperature=0.3))
     set_alias(folder, "champion", "v0001")
     return folder
 
@@ -66,6 +72,7 @@ def test_parameters_metrics_files_and_alias_arrive(server: str, root: Path, tmp_
     assert run.info.status == "FINISHED"
     assert run.data.params["preset"] == "default"
     assert run.data.params["seed"] == "7"
+    assert run.data.tags["torch"] == "2.13.0"
     assert run.data.params["model.hidden_size"] == str(version.config.hidden_size)
     assert run.data.metrics["honest.test.accuracy"] == 0.75
     history = client.get_metric_history(found.run_id, "epoch.loss")
@@ -116,9 +123,8 @@ def test_training_registers_what_it_publishes(
     for alias in ("candidate", "champion"):
         assert client.get_model_version_by_alias("charrnn", alias).tags["version"] == name
     run = client.get_run(client.get_model_version("charrnn", "1").run_id)
-    facts = load_version(tmp_path / "new" / name).facts
-    wanted = facts["metrics"]["honest"]["test"]["accuracy"]
-    assert run.data.metrics["honest.test.accuracy"] == pytest.approx(wanted)
+    test = load_version(tmp_path / "new" / name).facts.metrics.honest.test
+    assert run.data.metrics["honest.test.accuracy"] == pytest.approx(test.accuracy)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from real_data import real_names
 
 from charrnn.model.calibration import Floats, calibration_noise, conformal_threshold, softmax
 from charrnn.model.engine import logits_of
+from charrnn.model.facts import Metrics
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.training.corpus import (
     Examples,
@@ -16,7 +17,7 @@ from charrnn.training.corpus import (
     read_label_files,
     write_table,
 )
-from charrnn.training.metrics import Metrics, evaluate, expected_accuracy, prediction_sets
+from charrnn.training.metrics import evaluate, expected_accuracy, prediction_sets
 
 NAMES = real_names()
 pytestmark = [
@@ -47,10 +48,10 @@ def test_quality_is_what_the_version_says_and_above_its_bar(
     model: str, accuracy: float, macro_f1: float, test_fold: Examples
 ) -> None:
     version, _, metrics = measured(model, test_fold)
-    stated = version.facts["metrics"]["honest"]["test"]
-    assert metrics.count == stated["count"]
-    assert metrics.accuracy == pytest.approx(stated["accuracy"], abs=0.001)
-    assert metrics.macro_f1 == pytest.approx(stated["macro_f1"], abs=0.005)
+    stated = version.facts.metrics.honest.test
+    assert metrics.count == stated.count
+    assert metrics.accuracy == pytest.approx(stated.accuracy, abs=0.001)
+    assert metrics.macro_f1 == pytest.approx(stated.macro_f1, abs=0.005)
     assert metrics.accuracy >= accuracy
     assert metrics.macro_f1 >= macro_f1
 

@@ -161,8 +161,8 @@ for i in range(8):
         os.close(writing)
         os.read(reading, 1)  # until the parent closes its end
         try:
-            version.facts["child"] = i
-            save_version(Path(sys.argv[2]), version)
+            facts = replace(version.facts, examples=i)
+            save_version(Path(sys.argv[2]), replace(version, facts=facts))
         except BaseException as problem:
             print(repr(problem), flush=True)
             os._exit(1)
@@ -179,7 +179,7 @@ def test_processes_saving_at_once_get_eight_whole_versions(models: Path, tmp_pat
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "")
     assert list_versions(root) == [f"v{n:04d}" for n in range(1, 9)]
-    children = [load_version(root / name).facts["child"] for name in list_versions(root)]
+    children = [load_version(root / name).facts.examples for name in list_versions(root)]
     assert sorted(children) == list(range(8))
     assert contents(root) == list_versions(root)
 

@@ -16,6 +16,7 @@ from flat import read_manifest
 
 from charrnn.errors import DataError, DriftError
 from charrnn.files import json_bytes, write_sums
+from charrnn.model.facts import Profile
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.monitoring.drift import (
     LIMITS,
@@ -28,11 +29,9 @@ from charrnn.monitoring.drift import (
 from charrnn.monitoring.profile import (
     CONFIDENCE_BINS,
     LENGTHS,
-    Profile,
     confidence_histogram,
     profile_of_names,
     profile_of_rows,
-    reference_profile,
     total,
 )
 from charrnn.reports.run import drift_markdown
@@ -313,12 +312,11 @@ def test_training_keeps_the_profile_of_its_validation_names(
                  seeds=0, baselines=False, device="cpu")  # fmt: skip
     version = resolve(name, tmp_path / "m")
     held_out = honest_split(corpus).validation.names
-    known = reference_profile(version.facts)
-    assert known is not None
+    known = version.facts.profile
     assert known.rows == known.answered == len(held_out)
     encoded = version.vocabulary.encode(pa.array(held_out))
     assert known.characters == encoded.lengths.sum()
-    assert not any(held in json.dumps(version.facts["profile"]) for held in held_out)
+    assert not any(held in json.dumps(known.to_json()) for held in held_out)
 
 
 # --- in a run -------------------------------------------------------------------------------------

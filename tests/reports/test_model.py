@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from model_facts import facts_of
 
 import charrnn.reports.page
 from charrnn.model.calibration import softmax
+from charrnn.model.facts import (
+    CalibrationNoise,
+    HonestMetrics,
+    ModelFacts,
+    PairedDifference,
+    ProtocolMetrics,
+    Provenance,
+)
 from charrnn.model.novelty import CharacterModel
 from charrnn.model.version import (
     PRETRAINED,
@@ -50,8 +59,8 @@ def measured(version: ModelVersion, labels: tuple[str, ...]) -> ModelVersion:
     (test, true), (held_out, held_out_true) = drawn(L, 300, 0), drawn(L, 400, 1)
     names = vocabulary.encode(pa.array([CANARY, f"{CANARY}a"]))
     majority = majority_probabilities(true, L, len(true))
-    metrics = evaluate(test, true, labels).to_json()
-    compared = {BASELINE: evaluate(majority, true, labels).to_json()}
+    metrics = evaluate(test, true, labels)
+    compared = {BASELINE: evaluate(majority, true, labels)}
     return dataclasses.replace(
         version,
         labels=labels,
@@ -62,19 +71,22 @@ def measured(version: ModelVersion, labels: tuple[str, ...]) -> ModelVersion:
             characters=CharacterModel.fit(names, names),
             ambiguous=np.arange(1234),
         ),
-        facts={
-            "preset": "default",
-            "train": {"epochs": 3, "learning_rate": 0.004},
-            "data_digest": "f" * 64,
-            "examples": 4321,
-            "metrics": {"honest": {"test": metrics, "validation": metrics}, "seed": [metrics] * 2},
-            "baselines": {"honest": compared, "seed": compared},
-            "paired": {BASELINE: paired_bootstrap(test, majority, true, resamples=50).to_json()},
-            "test": report_data(
-                test, true, held_out, held_out_true, labels, test_unfamiliarity=test.max(axis=1)
+        facts=facts_of(
+            labels,
+            train={"epochs": 3, "learning_rate": 0.004},
+            examples=4321,
+            metrics=ProtocolMetrics(HonestMetrics(metrics, metrics), (metrics, metrics)),
+            baselines={"honest": compared, "seed": compared},
+            paired={BASELINE: paired_bootstrap(test, majority, true, resamples=50)},
+            report_data=report_data(
+                (test, true),
+                (held_out, held_out_true),
+                labels,
+                unfamiliarity=test.max(axis=1),
+                ambiguous=1234,
             ),
-            "made": {"created": "2026-01-01T00:00:00Z", "device": "cpu"},
-        },
+            provenance=Provenance("2026-01-01T00:00:00Z", "cpu", 1, {"torch": "2.13.0"}),
+        ),
     )
 
 
@@ -83,9 +95,16 @@ def version(tiny_version: ModelVersion) -> ModelVersion:
     return measured(tiny_version, tiny_version.labels)
 
 
-def without(version: ModelVersion, *keys: str) -> ModelVersion:
-    facts = {key: value for key, value in version.facts.items() if key not in keys}
-    return dataclasses.replace(version, facts=facts)
+def with_facts(version: ModelVersion, **changes: Any) -> ModelVersion:
+    return dataclasses.replace(version, facts=dataclasses.replace(version.facts, **changes))
+
+
+def with_document(version: ModelVersion, document: dict[str, Any]) -> ModelVersion:
+    return dataclasses.replace(version, facts=ModelFacts.from_json(document))
+
+
+def document_of(version: ModelVersion) -> Any:
+    return json.loads(json.dumps(version.facts.to_json()))
 
 
 def checked(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
@@ -171,8 +190,7 @@ def test_report_does_not_depend_on_what_was_drawn_before(version: ModelVersion) 
 def test_report_survives_saving_the_version(
     version: ModelVersion, tmp_path: Path, render: Any
 ) -> None:
-    facts = {**version.facts, "metrics": json.loads(json.dumps(version.facts["metrics"]))}
-    saved = save_version(tmp_path, dataclasses.replace(version, facts=facts))
+    saved = save_version(tmp_path, version)
     assert render(dataclasses.replace(saved, name="")) == render(version)
     assert b"Model report: v0001" in render(saved)
 
@@ -183,13 +201,13 @@ def test_report_holds_no_name(version: ModelVersion, render: Any) -> None:
 
 
 def test_page_and_markdown_say_the_same(version: ModelVersion) -> None:
-    test = version.facts["metrics"]["honest"]["test"]
-    difference = version.facts["paired"][BASELINE]["accuracy"]
+    test = version.facts.metrics.honest.test
+    difference = version.facts.paired[BASELINE].accuracy
     expected = [
         *version.labels, "honest", "seed", BASELINE, "this recipe, run 1", "± 0.000", "4,321",
         "1,234", "f" * 64, "2026-01-01T00:00:00Z", "learning rate", "0.004", "not a person's",
-        "Not supported", "GDPR", "95 % Wilson", f"{100 * test['accuracy']:.1f} %",
-        f"{test['accuracy']:.3f}", f"{test['accuracy_low']:.3f} to {test['accuracy_high']:.3f}",
+        "Not supported", "GDPR", "95 % Wilson", f"{100 * test.accuracy:.1f} %",
+        f"{test.accuracy:.3f}", f"{test.accuracy_low:.3f} to {test.accuracy_high:.3f}",
         *(f"{value:+.3f}" for value in difference),
     ]  # fmt: skip
     for text in said(version):
@@ -197,22 +215,22 @@ def test_page_and_markdown_say_the_same(version: ModelVersion) -> None:
 
 
 def test_every_label_has_its_rates_and_interval(version: ModelVersion) -> None:
-    assert all(np.sum(version.facts["test"]["confusion"], axis=0))
+    assert all(np.sum(version.facts.report_data.confusion, axis=0))
     lines = model_markdown(version).decode().splitlines()
-    for m in version.facts["metrics"]["honest"]["test"]["labels"]:
+    for m in version.facts.metrics.honest.test.labels:
         rates = (
-            f"| {m['label']} | 25.0 % | {m['count']} | {m['precision']:.3f} | {m['recall']:.3f} | "
-            f"{m['recall_low']:.3f} to {m['recall_high']:.3f} | {m['f1']:.3f} |"
+            f"| {m.label} | 25.0 % | {m.count} | {m.precision:.3f} | {m.recall:.3f} | "
+            f"{m.recall_low:.3f} to {m.recall_high:.3f} | {m.f1:.3f} |"
         )
         assert rates in lines
 
 
 def test_rate_of_nothing_is_a_dash(version: ModelVersion) -> None:
-    facts = json.loads(json.dumps(version.facts))
+    facts = document_of(version)
     facts["metrics"]["honest"]["test"]["labels"][1]["count"] = 0
-    for row in facts["test"]["confusion"]:
+    for row in facts["report_data"]["confusion"]:
         row[2] = 0  # the third label is never given
-    rows = model_markdown(dataclasses.replace(version, facts=facts)).decode().splitlines()
+    rows = model_markdown(with_document(version, facts)).decode().splitlines()
     split = [row.split(" | ") for row in rows]
     cells = {cells[0]: cells for cells in split if len(cells) == 7}  # the table of labels
     assert cells["| Beta"][4:] == ["–", "–", "– |"]
@@ -221,7 +239,7 @@ def test_rate_of_nothing_is_a_dash(version: ModelVersion) -> None:
 
 
 def test_worst_confusions_are_the_largest_cells_off_the_diagonal(version: ModelVersion) -> None:
-    counts = np.array(version.facts["test"]["confusion"])
+    counts = np.array(version.facts.report_data.confusion)
     wrong = counts - np.diag(np.diag(counts))
     i, j = np.unravel_index(wrong.argmax(), wrong.shape)
     share = 100 * wrong[i, j] / counts[i].sum()
@@ -234,55 +252,41 @@ def test_worst_confusions_are_the_largest_cells_off_the_diagonal(version: ModelV
 def test_sets_are_reported_by_group_and_labels_below_the_target_are_named(
     version: ModelVersion,
 ) -> None:
-    facts = json.loads(json.dumps(version.facts))
-    found = facts["test"]["sets"]["0.9"]
+    facts = document_of(version)
+    found = facts["report_data"]["sets"]["0.9"]
     found["labels"][0] = {**found["labels"][0], "count": 9, "coverage": 0.1, "high": 0.4}
-    for text in said(dataclasses.replace(version, facts=facts)):
+    for text in said(with_document(version, facts)):
         assert "labels with 100 names or more" in text
         assert re.search(r"Target 90 %: \d+ % of the sets hold one label\. [^.]*: Alpha", text)
 
 
 def test_unfamiliarity_says_what_its_thresholds_flag(version: ModelVersion) -> None:
-    shares = version.facts["test"]["unfamiliar"]
+    shares = version.facts.report_data.unfamiliar
     for text in said(version):
         assert "the share follows from the definition" in text
         assert f"{100 * shares['0.95']:.1f} %" in text
-    unmeasured = {k: v for k, v in version.facts["test"].items() if k != "unfamiliar"}
-    facts = {**version.facts, "test": unmeasured}
-    for text in said(dataclasses.replace(version, facts=facts)):
         assert "0.999" in text
 
 
 @pytest.mark.parametrize(
-    ("interval", "chance"), [([0.01, -0.02, 0.04], True), ([-0.03, -0.04, -0.02], False)]
+    ("interval", "chance"), [((0.01, -0.02, 0.04), True), ((-0.03, -0.04, -0.02), False)]
 )
 def test_summary_says_when_a_difference_may_be_chance(
-    version: ModelVersion, interval: list[float], chance: bool
+    version: ModelVersion, interval: tuple[float, float, float], chance: bool
 ) -> None:
-    paired = {BASELINE: {"accuracy": interval, "macro_f1": interval}}
-    facts = {**version.facts, "paired": paired}
-    for text in said(dataclasses.replace(version, facts=facts)):
+    paired = {BASELINE: PairedDifference(interval, interval)}
+    for text in said(with_facts(version, paired=paired)):
         assert ("which may be chance" in text) == chance
         assert f"{100 * interval[0]:+.1f} points".replace("-", "−") in text
 
 
 def test_calibration_error_is_reported_beside_its_noise(version: ModelVersion) -> None:
-    error = f"{version.facts['metrics']['honest']['test']['ece']:.3f}"
-    for text in said(version):
-        assert f"calibration error (ECE) is {error}." in text
-    noise = {"ece_noise": {"mean": 0.0123, "95th percentile": 0.0456}}
-    facts = {**version.facts, "test": {**version.facts["test"], **noise}}
-    for text in said(dataclasses.replace(version, facts=facts)):
+    error = f"{version.facts.metrics.honest.test.ece:.3f}"
+    noise = CalibrationNoise(0.0123, 0.0456)
+    report_data = dataclasses.replace(version.facts.report_data, ece_noise=noise)
+    for text in said(with_facts(version, report_data=report_data)):
+        assert f"calibration error (ECE) is {error};" in text
         assert "would have 0.012 on average on this many names, and more than 0.046 in 5 %" in text
-
-
-def test_version_without_arrays_gets_a_report_without_figures(version: ModelVersion) -> None:
-    old = without(version, "test", "paired")
-    text, elements = checked(model_report(old))
-    assert figures(elements) == []
-    assert "Confusion matrix" not in text
-    assert "Abstention" in text
-    assert b"Confusion matrix" not in model_markdown(old)
 
 
 @pytest.mark.parametrize("name", sorted(PRETRAINED))
@@ -297,16 +301,12 @@ def test_packaged_versions_have_a_report(name: str, tmp_path: Path) -> None:
 
 
 def test_golden_version_has_a_report() -> None:
-    found = load_version(GOLDEN / "format-1")
-    if not found.facts.get("metrics", {}).get("honest", {}).get("test"):
-        pytest.skip("the golden version was never measured")
-    checked(model_report(found))
+    checked(model_report(load_version(GOLDEN / "format-1")))
 
 
 def test_version_without_baselines_or_seed_runs_has_a_report(version: ModelVersion) -> None:
-    metrics = {**version.facts["metrics"], "seed": []}
-    facts = {**version.facts, "metrics": metrics, "baselines": {}, "paired": {}}
-    for text in said(dataclasses.replace(version, facts=facts)):
+    metrics = dataclasses.replace(version.facts.metrics, seed=())
+    for text in said(with_facts(version, metrics=metrics, baselines={}, paired={})):
         assert "baseline," not in text
 
 

@@ -9,7 +9,9 @@ from typing import Any, Literal
 import pytest
 from flat import score
 from jinja2 import UndefinedError
+from model_facts import facts_of
 
+from charrnn.model.facts import HonestMetrics, ModelFacts, PairedDifference, ProtocolMetrics
 from charrnn.model.version import ModelVersion
 from charrnn.reports.formats import interval, is_number, percent, shown, signed, utc_minute
 from charrnn.reports.model import model_report
@@ -94,13 +96,13 @@ def measured_version(tiny_version: ModelVersion, corpus: Corpus) -> ModelVersion
     logits = draw.normal(size=(len(corpus.names), len(tiny_version.labels)))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     found = evaluate(probabilities, corpus.label_ids, tiny_version.labels)
-    metrics = found if isinstance(found, dict) else dataclasses.asdict(found)
-    facts = {
-        "metrics": {"honest": {"test": metrics, "validation": metrics}, "seed": [metrics, metrics]},
-        "baselines": {"honest": {"majority label": metrics}, "seed": {"n-grams": metrics}},
-        "preset": "default", "examples": 480, "data_digest": "0" * 64,
-        "train": {"epochs": 3, "seed": 0}, "made": {"created": "2026-01-01", "device": "cpu"},
-    }  # fmt: skip
+    facts = facts_of(
+        tiny_version.labels,
+        metrics=ProtocolMetrics(HonestMetrics(found, found), (found, found)),
+        baselines={"honest": {"majority label": found}, "seed": {"n-grams": found}},
+        paired={"majority label": PairedDifference((0.0, -0.1, 0.1), (0.0, -0.1, 0.1))},
+        data_digest="0" * 64,
+    )
     return dataclasses.replace(tiny_version, facts=facts)
 
 
@@ -189,7 +191,7 @@ def test_report_of_a_model_is_a_whole_page_of_its_own(measured_version: ModelVer
     for word in ("Honest protocol", "Seed protocol", "majority label", "n-grams",
                  "95\u00a0% Wilson", "temperature", "0" * 64):  # fmt: skip
         assert word in text
-    accuracy = measured_version.facts["metrics"]["honest"]["test"]["accuracy"]
+    accuracy = measured_version.facts.metrics.honest.test.accuracy
     assert f"{accuracy:.3f}" in text
 
 
@@ -201,11 +203,10 @@ def test_report_of_a_model_holds_no_name(measured_version: ModelVersion, corpus:
 
 
 def test_report_of_a_model_escapes_its_labels(measured_version: ModelVersion) -> None:
-    metrics = measured_version.facts["metrics"]
-    test = metrics["honest"]["test"]
-    labels = [{**entry, "label": HOSTILE} for entry in test["labels"]]
-    honest = {**metrics["honest"], "test": {**test, "labels": labels}}
-    facts = {**measured_version.facts, "metrics": {**metrics, "honest": honest}}
+    document = measured_version.facts.to_json()
+    for entry in document["metrics"]["honest"]["test"]["labels"]:
+        entry["label"] = HOSTILE
+    facts = ModelFacts.from_json(document)
     text, _ = checked(model_report(dataclasses.replace(measured_version, facts=facts)))
     assert HOSTILE in text
 
@@ -213,8 +214,8 @@ def test_report_of_a_model_escapes_its_labels(measured_version: ModelVersion) ->
 def test_report_of_a_model_without_seed_runs_or_baselines_is_whole(
     measured_version: ModelVersion,
 ) -> None:
-    metrics = {**measured_version.facts["metrics"], "seed": []}
-    facts = {**measured_version.facts, "metrics": metrics, "baselines": {}}
+    metrics = dataclasses.replace(measured_version.facts.metrics, seed=())
+    facts = dataclasses.replace(measured_version.facts, metrics=metrics, baselines={})
     checked(model_report(dataclasses.replace(measured_version, facts=facts)))
 
 

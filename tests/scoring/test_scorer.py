@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 from calibrations import calibration_of
+from model_facts import facts_of
 from recording import Proof
 
 from charrnn.errors import ConfigError, DataError, ModelError
@@ -417,7 +418,8 @@ def labelled(count: int) -> ModelVersion:
     labels = tuple(f"label {i:04d}" for i in range(count))
     calibration = calibration_of(network, vocabulary, ["Katoro"])
     shares, weights = (1 / count,) * count, dict(network.state_dict())
-    return ModelVersion(config, vocabulary, weights, labels, 0.05, shares, calibration)
+    return ModelVersion(config, vocabulary, weights, labels, 0.05, shares, calibration,
+                        facts_of(labels))  # fmt: skip
 
 
 @pytest.mark.parametrize("count", [1, 127, 128, 1000])

@@ -16,11 +16,11 @@ import torch
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.model.calibration import softmax
 from charrnn.model.engine import logits_of
+from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY
 from charrnn.training.corpus import Examples
 from charrnn.training.fit import (
-    EpochRecord,
     Fit,
     SoftLabels,
     _Learner,

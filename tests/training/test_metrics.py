@@ -1,6 +1,7 @@
 """Metrics against scikit-learn and against examples small enough to count on fingers."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_intervals_surround_their_rates() -> None:
 
 
 def test_metrics_become_plain_json() -> None:
-    document = evaluate(*random_predictions(0, absent=2), LABELS).to_json()
+    document = asdict(evaluate(*random_predictions(0, absent=2), LABELS))
     assert json.loads(json.dumps(document, allow_nan=False))["labels"][1]["label"] == "Beta"
     assert set(document["selective"]) == {"0.9", "0.8", "0.7"} == {str(c) for c in COVERAGES}
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from charrnn.model.calibration import (
     softmax,
     wilson_interval,
 )
+from charrnn.model.facts import ReportData
 from charrnn.training.metrics import (
     SET_TARGETS,
     evaluate,
@@ -24,6 +26,8 @@ from charrnn.training.metrics import (
     set_coverage,
 )
 from charrnn.training.paired import flips, paired_bootstrap
+
+Probed = tuple[np.ndarray, np.ndarray]  # probabilities and label ids
 
 # Two labels; five rows that give the first label with these probabilities.
 CONFIDENCE = np.array([0.95, 0.6, 0.9, 0.7, 0.8])
@@ -50,46 +54,41 @@ def simulated(
 
 def test_reliability_counts_and_averages_each_bin() -> None:
     found = reliability(TWO, TRUTH, bins=4)
-    assert found.count.tolist() == [0, 0, 2, 3]
-    np.testing.assert_allclose(found.confidence, [np.nan, np.nan, 0.65, 2.65 / 3])
-    np.testing.assert_allclose(found.accuracy, [np.nan, np.nan, 0, 1])
+    assert found.count == (0, 0, 2, 3)
+    assert found.confidence == (None, None, pytest.approx(0.65), pytest.approx(2.65 / 3))
+    assert found.accuracy == (None, None, 0, 1)
 
 
 def test_reliability_puts_certainty_into_the_last_bin() -> None:
     found = reliability(one_hot([0, 1], 2), np.array([0, 0]), bins=15)
-    assert found.count.tolist() == [0] * 14 + [2]
+    assert found.count == (*[0] * 14, 2)
     assert found.accuracy[-1] == 0.5
 
 
 def test_reliability_is_what_the_calibration_error_averages() -> None:
     probabilities, labels = simulated(np.random.default_rng(0), np.full(4, 0.25), 500)
     found = reliability(probabilities, labels)
-    gap = np.nansum(found.count * np.abs(found.confidence - found.accuracy)) / found.count.sum()
+    confidence, accuracy = (np.array(m, float) for m in (found.confidence, found.accuracy))
+    gap = np.nansum(np.array(found.count) * np.abs(confidence - accuracy)) / sum(found.count)
     assert gap == pytest.approx(expected_calibration_error(probabilities, labels))
 
 
-def test_reliability_becomes_plain_json_without_nan() -> None:
-    document = json.loads(json.dumps(reliability(TWO, TRUTH, bins=4).to_json(), allow_nan=False))
-    assert document["count"] == [0, 0, 2, 3]
-    assert document["accuracy"] == [None, None, 0, 1]
-
-
 def test_risk_coverage_takes_the_most_confident_rows_first() -> None:
-    coverage, accuracy = risk_coverage(TWO, TRUTH, points=5)
-    np.testing.assert_allclose(coverage, [0.2, 0.4, 0.6, 0.8, 1])
-    np.testing.assert_allclose(accuracy, [1, 1, 1, 3 / 4, 3 / 5])
+    curve = risk_coverage(TWO, TRUTH, points=5)
+    np.testing.assert_allclose(curve.coverage, [0.2, 0.4, 0.6, 0.8, 1])
+    np.testing.assert_allclose(curve.accuracy, [1, 1, 1, 3 / 4, 3 / 5])
 
 
 def test_risk_coverage_has_no_more_points_than_rows() -> None:
-    coverage, accuracy = risk_coverage(TWO, TRUTH, points=100)
-    assert len(coverage) == len(accuracy) == 5
+    curve = risk_coverage(TWO, TRUTH, points=100)
+    assert len(curve.coverage) == len(curve.accuracy) == len(curve.confidence) == 5
 
 
 def test_risk_coverage_agrees_with_selective_accuracy() -> None:
     probabilities, labels = simulated(np.random.default_rng(1), np.full(3, 1 / 3), 1000)
-    coverage, accuracy = risk_coverage(probabilities, labels, points=20)
-    expected = [selective_accuracy(probabilities, labels, share) for share in coverage]
-    np.testing.assert_allclose(accuracy, expected)
+    curve = risk_coverage(probabilities, labels, points=20)
+    expected = [selective_accuracy(probabilities, labels, share) for share in curve.coverage]
+    np.testing.assert_allclose(curve.accuracy, expected)
 
 
 def test_expected_accuracy_is_the_mean_confidence() -> None:
@@ -145,12 +144,8 @@ def test_paired_bootstrap_of_equal_models_is_exactly_nothing() -> None:
 def test_paired_bootstrap_depends_on_its_seed_alone() -> None:
     a, labels = simulated(np.random.default_rng(5), np.full(4, 0.25), 200)
     b = np.roll(a, 1, axis=1)
-    first, same, other = (
-        paired_bootstrap(a, b, labels, resamples=200, seed=s).to_json() for s in (0, 0, 1)
-    )
+    first, same, other = (paired_bootstrap(a, b, labels, resamples=200, seed=s) for s in (0, 0, 1))
     assert first == same != other
-    assert json.loads(json.dumps(first)) == first
-    assert set(first) == {"accuracy", "macro_f1"}
 
 
 def test_paired_bootstrap_is_fast_enough_for_every_training() -> None:
@@ -240,7 +235,7 @@ def test_set_coverage_counts_labels_and_groups() -> None:
     sets = np.zeros((125, 4), bool)
     sets[:, 0] = True
     sets[100:110, 1] = True  # half of the second label, in sets of two
-    found = set_coverage(sets, labels, ["a", "b", "c", "d"])
+    found = set_coverage(sets / sets.sum(axis=1, keepdims=True), labels, 0.4, ["a", "b", "c", "d"])
     assert (found.overall.count, found.overall.coverage) == (125, 110 / 125)
     assert found.overall.mean_size == pytest.approx(135 / 125)
     assert found.single == pytest.approx(115 / 125)
@@ -257,8 +252,8 @@ def test_set_coverage_counts_labels_and_groups() -> None:
 
 
 def test_set_coverage_becomes_plain_json() -> None:
-    found = set_coverage(np.ones((3, 2), bool), np.array([0, 0, 1]), ["a", "b"])
-    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    found = set_coverage(np.full((3, 2), 0.5), np.array([0, 0, 1]), 0.5, ["a", "b"])
+    document = json.loads(json.dumps(asdict(found), allow_nan=False))
     assert document["overall"]["coverage"] == 1
     assert document["groups"][0] == {
         "name": "labels with 100 names or more", "count": 0, "coverage": 0, "low": 0, "high": 1,
@@ -292,41 +287,44 @@ def test_flips_of_a_model_with_itself_are_none() -> None:
     assert (found.changed, found.pairs, found.fixed, found.broken) == (0, (), 0, 0)
 
 
-# --- The facts of a report ---
+# --- The data of a report ---
 
 
-def test_facts_of_a_test_are_plain_json_of_the_right_sizes() -> None:
+def report_of(test: Probed, validation: Probed, labels: list[str]) -> ReportData:
+    unfamiliarity = np.linspace(0, 1, len(test[1]))
+    return report_data(test, validation, labels, unfamiliarity=unfamiliarity, ambiguous=0)
+
+
+def test_report_data_has_the_right_sizes() -> None:
     rng, priors = np.random.default_rng(11), np.array([0.6, 0.3, 0.1])
     probabilities, labels = simulated(rng, priors, 250)
-    validation = simulated(rng, priors, 300)
-    found = report_data(probabilities, labels, *validation, ["a", "b", "c"])
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert np.sum(found["confusion"]) == sum(found["reliability"]["count"]) == 250
-    assert np.sum(found["confusion"], axis=1).tolist() == np.bincount(labels).tolist()
-    assert {len(values) for values in found["risk_coverage"].values()} == {100}
-    assert list(found["sets"]) == [str(target) for target in SET_TARGETS]
-    assert found["expected_accuracy"] == pytest.approx(probabilities.max(axis=1).mean())
-    assert "unfamiliar" not in found
+    found = report_of((probabilities, labels), simulated(rng, priors, 300), ["a", "b", "c"])
+    json.dumps(asdict(found), allow_nan=False)
+    assert np.sum(found.confusion) == sum(found.reliability.count) == 250
+    assert np.sum(found.confusion, axis=1).tolist() == np.bincount(labels).tolist()
+    assert {len(values) for values in vars(found.risk_coverage).values()} == {100}
+    assert list(found.sets) == [str(target) for target in SET_TARGETS]
+    assert found.expected_accuracy == pytest.approx(probabilities.max(axis=1).mean())
 
 
-def test_facts_say_from_which_confidence_a_share_is_answered() -> None:
-    curve = report_data(TWO, TRUTH, TWO, TRUTH, ["a", "b"])["risk_coverage"]
-    assert curve["confidence"] == [0.95, 0.9, 0.8, 0.7, 0.6]
-    for share, from_ in zip(curve["coverage"], curve["confidence"], strict=True):
-        assert (from_ <= CONFIDENCE).mean() == pytest.approx(share)
+def test_report_data_says_from_which_confidence_a_share_is_answered() -> None:
+    curve = report_of((TWO, TRUTH), (TWO, TRUTH), ["a", "b"]).risk_coverage
+    assert curve.confidence == (0.95, 0.9, 0.8, 0.7, 0.6)
+    for share, lowest in zip(curve.coverage, curve.confidence, strict=True):
+        assert (lowest <= CONFIDENCE).mean() == pytest.approx(share)
 
 
-def test_facts_fit_the_sets_on_the_validation_names() -> None:
+def test_prediction_sets_of_a_report_are_fitted_on_the_validation_names() -> None:
     rng, priors = np.random.default_rng(12), np.array([0.6, 0.3, 0.1])
-    (probabilities, labels), validation = simulated(rng, priors, 200), simulated(rng, priors, 300)
-    found = report_data(probabilities, labels, *validation, ["a", "b", "c"])["sets"]["0.9"]
+    test, validation = simulated(rng, priors, 200), simulated(rng, priors, 300)
+    found = report_of(test, validation, ["a", "b", "c"]).sets["0.9"]
     threshold = conformal_threshold(*validation, 0.9)
-    expected = set_coverage(prediction_sets(probabilities, threshold), labels, ["a", "b", "c"])
-    assert found["threshold"] == threshold
-    assert found["overall"]["coverage"] == expected.overall.coverage
+    assert found == set_coverage(*test, threshold, ["a", "b", "c"])
 
 
-def test_facts_count_the_unfamiliar_test_names_where_they_were_measured() -> None:
+def test_report_data_counts_the_unfamiliar_test_names() -> None:
     unfamiliarity = np.array([0.1, 0.91, 0.96, 0.995, 0.9])
-    found = report_data(TWO, TRUTH, TWO, TRUTH, ["a", "b"], test_unfamiliarity=unfamiliarity)
-    assert found["unfamiliar"] == {"0.9": 0.6, "0.95": 0.4, "0.99": 0.2, "0.999": 0}
+    found = report_data((TWO, TRUTH), (TWO, TRUTH), ["a", "b"], unfamiliarity=unfamiliarity,
+                        ambiguous=3)  # fmt: skip
+    assert found.unfamiliar == {"0.9": 0.6, "0.95": 0.4, "0.99": 0.2, "0.999": 0}
+    assert found.ambiguous == 3

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from calibrations import calibration_of
+from model_facts import facts_of
 from safetensors.torch import save
 
 from charrnn.errors import DataError, ModelError
 from charrnn.files import write_sums
 from charrnn.model.calibration import fit_temperature, softmax
 from charrnn.model.engine import logits_of
-from charrnn.model.network import CharRNN
+from charrnn.model.facts import EpochRecord, ModelFacts, Provenance
 from charrnn.model.normalise import normalise
 from charrnn.model.version import FORMAT_VERSION, ModelVersion, load_version, save_version
 from charrnn.training.baselines import Baseline, baselines
@@ -29,7 +29,6 @@ from charrnn.training.corpus import (
     seed_split,
     write_table,
 )
-from charrnn.training.fit import EpochRecord
 from charrnn.training.metrics import evaluate
 from charrnn.training.presets import PRESETS, Preset, with_overrides, with_seed
 from charrnn.training.protocol import ProtocolResult, identity_of, rotation, run_protocol, split_of
@@ -45,6 +44,7 @@ SMALL = replace(
         "dropout": 0.1,
     },
 )
+PROVENANCE = Provenance("2026-01-02T03:04:05Z", "cpu", 1, {"torch": "2.13.0"})
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def version(corpus: Corpus, honest: ProtocolResult) -> ModelVersion:
     seed = run_protocol(corpus, with_overrides(SMALL, epochs=1), "seed")
     baseline = Baseline(honest.test, honest.test_probabilities)
     compared = {"honest": {"majority label": baseline}}
-    return make_version(corpus, SMALL, honest, [seed.test], compared, {"device": "cpu"})
+    return make_version(corpus, SMALL, honest, [seed.test], compared, PROVENANCE)
 
 
 def test_honest_protocol_learns_on_train_and_measures_on_test(
@@ -225,18 +225,19 @@ def test_a_version_holds_the_network_and_its_provenance(
     assert sum(version.priors) == pytest.approx(1)
     train = honest_split(corpus).train
     assert version.priors == pytest.approx(np.bincount(train.label_ids) / len(train.names))
-    facts = json.loads(json.dumps(version.facts, allow_nan=False))
-    assert facts["data_digest"] == corpus.digest
-    assert facts["examples"] == len(train.names)
-    assert facts["metrics"]["honest"]["test"]["accuracy"] == honest.test.accuracy
-    assert facts["metrics"]["seed"][0]["count"] == 120
-    assert facts["made"] == {"device": "cpu"}
-    assert facts["best_epoch"] == 3
-    assert len(facts["history"]) == 3
+    facts = version.facts
+    assert facts.data_digest == corpus.digest
+    assert facts.examples == len(train.names)
+    assert facts.metrics.honest.test == honest.test
+    assert facts.metrics.seed[0].count == 120
+    assert facts.provenance == PROVENANCE
+    assert facts.best_epoch == 3
+    assert facts.history == honest.fit.history
+    assert ModelFacts.from_json(json.loads(json.dumps(facts.to_json(), allow_nan=False))) == facts
 
 
 def test_a_version_holds_no_name(version: ModelVersion, corpus: Corpus) -> None:
-    document = json.dumps(version.facts)
+    document = json.dumps(version.facts.to_json())
     assert not [name for name in corpus.names if len(name) > 5 and name in document]
 
 
@@ -250,7 +251,7 @@ def test_a_saved_version_gives_the_same_logits(
     expected = logits_of(version.network(), encoded)
     assert np.array_equal(logits_of(saved.network(), encoded), expected)
     assert np.array_equal(logits_of(loaded.network(), encoded), expected)
-    assert loaded.facts == json.loads(json.dumps(version.facts))
+    assert loaded.facts == version.facts
     unchanged = (loaded.config, loaded.vocabulary, loaded.labels, loaded.temperature, loaded.priors)
     assert unchanged == (
         version.config, version.vocabulary, version.labels, version.temperature, version.priors,
@@ -294,15 +295,11 @@ def test_a_version_does_not_share_memory_with_later_training(version: ModelVersi
     assert torch.equal(version.weights["h2o.bias"], before)
 
 
-def measured(data: str = "same", **metrics: float) -> ModelVersion:
-    network = CharRNN(SMALL.model_config(2))
-    calibration = calibration_of(network, SMALL.vocabulary, ["Katoro"])
-    figures = {"accuracy": 0.8, "macro_f1": 0.7, "ece": 0.05, **metrics}
-    facts = {"data_digest": data, "metrics": {"honest": {"test": figures}}}
-    return ModelVersion(
-        config=SMALL.model_config(2), vocabulary=SMALL.vocabulary, weights={}, labels=("a", "b"),
-        temperature=1.0, priors=(0.5, 0.5), calibration=calibration, facts=facts,
-    )  # fmt: skip
+def measured(data: str = "same", **metrics: float) -> ModelFacts:
+    document = facts_of(("a", "b"), data_digest=data).to_json()
+    document["metrics"]["honest"]["test"] |= {"accuracy": 0.8, "macro_f1": 0.7, "ece": 0.05}
+    document["metrics"]["honest"]["test"] |= metrics
+    return ModelFacts.from_json(document)
 
 
 @pytest.mark.parametrize(
@@ -311,17 +308,17 @@ def measured(data: str = "same", **metrics: float) -> ModelVersion:
         (measured(), []),
         (measured(accuracy=0.9, macro_f1=0.8, ece=0.01), []),
         (measured(accuracy=0.79), ["accuracy 0.7900 against 0.8000"]),
-        (measured(macro_f1=0.6), ["macro_f1 0.6000 against 0.7000"]),
-        (measured(ece=0.06), ["ece 0.0600 against 0.0500"]),
+        (measured(macro_f1=0.6), ["macro-F1 0.6000 against 0.7000"]),
+        (measured(ece=0.06), ["ECE 0.0600 against 0.0500"]),
         (
             measured(accuracy=0.1, macro_f1=0.1, ece=0.9),
             [
                 "accuracy 0.1000 against 0.8000",
-                "macro_f1 0.1000 against 0.7000",
-                "ece 0.9000 against 0.0500",
+                "macro-F1 0.1000 against 0.7000",
+                "ECE 0.9000 against 0.0500",
             ],
         ),
-        (measured(accuracy=0.9, ece=0.06), ["ece 0.0600 against 0.0500"]),
+        (measured(accuracy=0.9, ece=0.06), ["ECE 0.0600 against 0.0500"]),
         (
             measured("other", accuracy=0.9),
             ["measured on different data: data digest other against same"],
@@ -330,6 +327,6 @@ def measured(data: str = "same", **metrics: float) -> ModelVersion:
     ids=["equal", "better", "accuracy", "F1", "calibration", "all", "mixed", "other data"],
 )
 def test_promotion_problems_are_what_got_worse_or_cannot_be_compared(
-    candidate: ModelVersion, problems: list[str]
+    candidate: ModelFacts, problems: list[str]
 ) -> None:
     assert promotion_problems(candidate, measured()) == problems

@@ -1,0 +1,322 @@
+"""What a model version records about itself: how it was trained, on what, and how good it is.
+
+``ModelFacts`` is the ``facts`` of a version's ``model.json``. The records below have the fields of
+the JSON; no name is in any of them. Rates are 0 to 1, intervals 95 %.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CalibrationNoise",
+    "EpochRecord",
+    "HonestMetrics",
+    "LabelMetrics",
+    "Metrics",
+    "ModelFacts",
+    "PairedDifference",
+    "Profile",
+    "ProtocolMetrics",
+    "Provenance",
+    "Reliability",
+    "ReportData",
+    "RiskCoverage",
+    "SetCoverage",
+    "SetShare",
+]
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Figures of one epoch: mean training loss of the labels in nats, and the validation figures
+    (None without validation examples)."""
+
+    epoch: int
+    loss: float
+    validation_nll: float | None
+    validation_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """Quality on the names of one label; the interval is Wilson's."""
+
+    label: str
+    count: int
+    precision: float
+    recall: float
+    recall_low: float
+    recall_high: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Quality of predictions for ``count`` names; ``nll`` in nats per name.
+
+    ``macro_f1`` and ``balanced_accuracy`` average over the labels that occur in the truth;
+    ``selective`` maps a coverage such as ``"0.9"`` to the accuracy on that most confident share.
+    """
+
+    count: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    macro_f1: float
+    balanced_accuracy: float
+    top3: float
+    nll: float
+    ece: float
+    brier: float
+    selective: dict[str, float]
+    labels: tuple[LabelMetrics, ...]
+
+
+@dataclass(frozen=True)
+class HonestMetrics:
+    """Metrics of the honest protocol, on the validation fold and on the test fold."""
+
+    validation: Metrics
+    test: Metrics
+
+
+@dataclass(frozen=True)
+class ProtocolMetrics:
+    """Metrics under both protocols; ``seed`` has one entry per run of the seed protocol."""
+
+    honest: HonestMetrics
+    seed: tuple[Metrics, ...]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Metrics of model a minus those of model b on the same names: (difference, low, high)."""
+
+    accuracy: tuple[float, float, float]
+    macro_f1: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy in B bins of equal width from 0 to 1: rows, mean confidence and
+    accuracy of each bin, the last two None where it is empty."""
+
+    count: tuple[int, ...]
+    confidence: tuple[float | None, ...]
+    accuracy: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Accuracy on the most confident share (coverage) of the rows, and the lowest confidence in
+    that share; ascending coverage."""
+
+    coverage: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    confidence: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SetShare:
+    """How many of ``count`` names have their true label in their prediction set; ``name`` is a
+    label or a group of labels. The interval (low, high) is Wilson's."""
+
+    name: str
+    count: int
+    coverage: float
+    low: float
+    high: float
+    mean_size: float
+
+
+@dataclass(frozen=True)
+class SetCoverage:
+    """Prediction sets at a threshold against the truth.
+
+    ``single`` is the share of sets with one label; ``groups`` are the labels with 100 names or
+    more, with 20 to 99, and with fewer, counted on the measured names.
+    """
+
+    threshold: float
+    overall: SetShare
+    single: float
+    labels: tuple[SetShare, ...]
+    groups: tuple[SetShare, ...]
+
+
+@dataclass(frozen=True)
+class CalibrationNoise:
+    """Calibration error (ECE) that chance alone gives a perfectly calibrated model on as many
+    names: the mean, and the 95th percentile."""
+
+    mean: float
+    percentile_95: float
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the model report draws about the test names.
+
+    Attributes:
+        confusion: names by true label (row) and predicted label (column), ``(L, L)``.
+        expected_accuracy: mean confidence.
+        sets: requested coverage, such as ``"0.9"`` → prediction sets of it.
+        unfamiliar: threshold, such as ``"0.99"`` → share of the names above it.
+        ece_noise: what the ECE has to be compared with.
+        ambiguous: training names that occur under several labels.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: Reliability
+    risk_coverage: RiskCoverage
+    expected_accuracy: float
+    sets: dict[str, SetCoverage]
+    unfamiliar: dict[str, float]
+    ece_noise: CalibrationNoise
+    ambiguous: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Counts of what a run, a part of it, or a model's validation saw. Counts are of rows unless
+    they say distinct; distinct names are counted within each partition and summed.
+
+    Attributes:
+        rows: all rows.
+        names: rows whose name is not null.
+        distinct: their distinct names.
+        answered: rows with a language or abstained from.
+        answered_distinct: their distinct names.
+        labels: answered rows by most probable label, before prior and abstention.
+        confidences: answered rows by confidence, in ``CONFIDENCE_BINS`` of ``monitoring.profile``.
+        confidence_sum: sum of the confidences.
+        lengths: rows by length after normalising, in the bins ``LENGTHS`` of
+            ``monitoring.profile``; empty names left out.
+        characters: characters of all names, after normalising.
+        unknown: those of them not in the vocabulary.
+        unscored: rows without an answer, by reason.
+    """
+
+    rows: int
+    names: int
+    distinct: int
+    answered: int
+    answered_distinct: int
+    labels: dict[str, int]
+    confidences: list[int]
+    confidence_sum: float
+    lengths: list[int]
+    characters: int
+    unknown: int
+    unscored: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts, and the shares and means that follow from them (null where there is
+        nothing to divide by), as plain JSON values."""
+        return {
+            **asdict(self),
+            "class_shares": {k: n / self.answered for k, n in self.labels.items()},
+            "mean_confidence": _ratio(self.confidence_sum, self.answered),
+            "unknown_character_rate": _ratio(self.unknown, self.characters),
+            "duplicate_share": _ratio(self.names - self.distinct, self.names),
+            "unscored_shares": {k: n / self.rows for k, n in self.unscored.items()},
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Profile:
+        """Rebuild what ``to_json`` returned; raise KeyError where a count is missing."""
+        return cls(**{field.name: document[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """When and with what a version was trained: UTC time, torch device, threads, versions."""
+
+    created: str
+    device: str
+    threads: int
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """All that a version records about itself.
+
+    Attributes:
+        preset: name of the preset.
+        train: fields of its ``TrainConfig``.
+        data_digest: content digest of the corpus.
+        examples: number of training names.
+        history: one record per epoch.
+        best_epoch: the epoch whose weights the version has.
+        metrics: quality under both protocols.
+        baselines: protocol → baseline → metrics on the same names; empty where not measured.
+        paired: baseline → this model minus the baseline on the honest test names.
+        report_data: arrays that the report draws.
+        profile: of the validation names; later runs are compared with it.
+        provenance: when and with what it was trained.
+    """
+
+    preset: str
+    train: dict[str, Any]
+    data_digest: str
+    examples: int
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    metrics: ProtocolMetrics
+    baselines: dict[str, dict[str, Metrics]]
+    paired: dict[str, PairedDifference]
+    report_data: ReportData
+    profile: Profile
+    provenance: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ModelFacts:
+        """Rebuild what ``to_json`` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: the document has another form.
+        """
+        facts: ModelFacts = _read(cls, document)
+        return facts
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Rebuild a value of the annotated type ``kind`` from plain JSON."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = _field_types(kind)
+        return kind(**{name: _read(hint, value[name]) for name, hint in hints.items()})
+    if kind is Any or (value is None and origin is UnionType):
+        return value
+    if origin is UnionType:  # X | None
+        return _read(arguments[0], value)
+    if origin is dict:
+        return {key: _read(arguments[1], item) for key, item in value.items()}
+    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
+        return origin(_read(arguments[0], item) for item in value)
+    if origin is tuple:
+        return tuple(_read(k, item) for k, item in zip(arguments, value, strict=True))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {value!r}")
+    return value
+
+
+@cache
+def _field_types(record: type) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
+def _ratio(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
