@@ -377,7 +377,7 @@ def failing(copy: Path, test: str) -> bool:
     Raises:
         SystemExit: there is no such test, or it could not be run.
     """
-    path = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    path = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-p", "no:cacheprovider"]
     words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", test)]
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(

@@ -48,6 +48,7 @@ def problems_of_failing(
     return [f"{scene.name} {number} ({scene.operations[number]}) {fault}: {p}" for p in problems]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", [True], ids=["after another"])
 def test_every_operation_fails_once(
     scene: Scene, server: Server, disturbed: Path, proof: Proof

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import pytest
 from harness import Server
 from launcher import kind
 from recording import Proof
@@ -37,6 +38,7 @@ def problems_of_killing(scene: Scene, server: Server, folder: Path, number: int)
     return [f"{scene.name} {number} ({scene.operations[number]}): {p}" for p in problems]
 
 
+@pytest.mark.slow
 def test_kill_at_every_operation(
     scene: Scene, server: Server, disturbed: Path, proof: Proof
 ) -> None:

@@ -205,6 +205,7 @@ def _command(server: PrefectServer, folder: Path, script: str, *arguments: str) 
     assert "untracked" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_ingest_train_and_score_are_completed_flow_runs(
     server: PrefectServer, language_folder: Path, tmp_path: Path
@@ -236,6 +237,7 @@ def test_ingest_train_and_score_are_completed_flow_runs(
     assert set(server.artifacts(runs["ingest"]["id"])) == {"data-report"}
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_neither_names_nor_their_key_reach_the_server(
     server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
@@ -248,6 +250,7 @@ def test_neither_names_nor_their_key_reach_the_server(
     proof("P12", NO_NAME_IN_PREFECT, len(server.files()))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_tracked_run_gives_the_same_bytes(
     server: PrefectServer, tmp_path: Path, proof: Proof
@@ -269,6 +272,7 @@ def test_a_tracked_run_gives_the_same_bytes(
     proof("P13", "parts of a run with and without Prefect: the same bytes", len(tracked))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_failed_run_is_failed_on_the_server_and_says_why(
     server: PrefectServer, tmp_path: Path
@@ -289,6 +293,7 @@ def test_a_failed_run_is_failed_on_the_server_and_says_why(
     until(explained, "the state hook's line is in the run's log")
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("kind", ["KeyError", "PanicException"])
 def test_the_message_of_a_fault_is_not_recorded(
@@ -330,6 +335,7 @@ with device_slot("cuda"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_two_runs_never_hold_the_gpu_at_once(server: PrefectServer, tmp_path: Path) -> None:
     script = tmp_path / "hold.py"

@@ -115,6 +115,7 @@ def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
     assert frame.equals(pl.read_parquet(sorted(run.glob("part-*.parquet"))))
 
 
+@pytest.mark.slow
 def test_a_kill_between_uploads_shows_nothing_and_a_rerun_uploads_the_run_once(
     bucket: str, people: Path, run_score: Callable[..., Path]
 ) -> None:

@@ -25,7 +25,7 @@ from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
 
 # Ray and what it imports warn of their own affairs.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.ray]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.ray, pytest.mark.slow]
 PARTITIONS = 24
 OPTIONS = ScoreOptions()
 

@@ -41,6 +41,7 @@ def run(script: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_peers_are_compared_and_written_to_the_page(tmp_path: Path) -> None:
     page = tmp_path / "speed.md"
     page.write_text(
@@ -60,6 +61,7 @@ def test_peers_are_compared_and_written_to_the_page(tmp_path: Path) -> None:
     assert page.read_text().endswith("\n\nEnd.\n")
 
 
+@pytest.mark.slow
 def test_growth_is_measured_and_leaves_no_table(tmp_path: Path) -> None:
     printed = run(
         "growth.py", "--max-rows", 10_000, "--only", "rows, tiny",
