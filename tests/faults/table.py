@@ -1,11 +1,11 @@
-"""Puts what tests have proven into README's Guarantees, from their records.
+"""Write the table of docs/guarantees.md from records of what tests have proven.
 
 Every test may prove something (the fixture ``proof``, see ``recording``), so the first record is
 that of the whole suite; every one of the 15 promises has to have a row.
 
-python -m pytest --record ci.json
+python -m pytest -m '' --record ci.json
 python tests/faults/long.py --record long.json
-python tests/faults/table.py ci.json long.json   # rewrites docs/faults.json and README.md
+python tests/faults/table.py ci.json long.json   # rewrites docs/faults.json and docs/guarantees.md
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs/faults.json"
+PAGE = ROOT / "docs/guarantees.md"
 PROMISES = [f"P{number}" for number in range(1, 16)]
 MARKERS = "<!-- guarantees:start -->\n", "<!-- guarantees:end -->\n"
 
@@ -53,9 +54,9 @@ def _number(promise: str) -> int:
     return int(re.sub(r"\D.*", "", promise[1:]))
 
 
-def shown(readme: str) -> str:
-    """Return the table that a README shows."""
-    return readme.split(MARKERS[0])[1].split(MARKERS[1])[0]
+def shown(page: str) -> str:
+    """Return the table that a page shows."""
+    return page.split(MARKERS[0])[1].split(MARKERS[1])[0]
 
 
 def main() -> None:
@@ -64,9 +65,8 @@ def main() -> None:
     if missing(proofs):
         sys.exit(f"nothing was tried for {', '.join(sorted(missing(proofs), key=_number))}")
     RECORD.write_text(json.dumps(proofs, indent=1) + "\n")
-    path = ROOT / "README.md"
-    readme = path.read_text()
-    path.write_text(readme.replace(MARKERS[0] + shown(readme), MARKERS[0] + table(proofs)))
+    page = PAGE.read_text()
+    PAGE.write_text(page.replace(MARKERS[0] + shown(page), MARKERS[0] + table(proofs)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The deployments on a real Prefect server, from zero as the README says, and through failures.
+"""The deployments on a real Prefect server, from zero and through failures.
 
-The commands are the README's own. The server, the worker and their files live in a copy of the
-project, whose scoring can be held up after a part by creating a file, so that what happens in the
-middle of a run happens there and not a moment earlier or later.
+The commands are those of docs/operating.md. The server, the worker and their files live in a copy
+of the project, whose scoring can be held up after a part by creating a file, so that what happens
+in the middle of a run happens there and not a moment earlier or later.
 """
 
 import json
@@ -24,16 +24,16 @@ from recording import Proof
 from charrnn.model.version import ModelVersion, save_version, set_alias
 from charrnn.runs.verify import verify_run
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 # After the part of this index is finished: wait while there is a file hold-INDEX.
 _HOLD = """
 import time
 from pathlib import Path
 
-from charrnn.runs import publish as runs
+from charrnn.runs import execute
 
-_write_receipt = runs.write_receipt
+_write_receipt = execute.write_receipt
 
 
 def _write_and_hold(folder, receipt):
@@ -42,7 +42,7 @@ def _write_and_hold(folder, receipt):
         time.sleep(0.1)
 
 
-runs.write_receipt = _write_and_hold
+execute.write_receipt = _write_and_hold
 """
 
 KILLED = "worker or server killed while a tracked run works: published or gone on with, once"
@@ -50,10 +50,10 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 class Site:
-    """A copy of the project with a server and a worker, set up by the README's commands.
+    """A copy of the project with a server and a worker, set up by the page's commands.
 
     Attributes:
-        walk: what the README's last command, which starts a run and watches it, printed.
+        walk: what the page's last command, which starts a run and watches it, printed.
     """
 
     def __init__(self, home: Path, folder: Path, version: ModelVersion) -> None:
@@ -77,7 +77,7 @@ class Site:
         self.walk = ""
 
     def set_up(self) -> None:
-        for line in readme_commands():
+        for line in documented_commands():
             self._run_line(line)
 
     def _run_line(self, line: str) -> None:
@@ -152,8 +152,8 @@ def inodes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in folder.glob("part-*.parquet")}
 
 
-def readme_commands() -> list[str]:
-    text = (ROOT / "README.md").read_text()
+def documented_commands() -> list[str]:
+    text = (ROOT / "docs/operating.md").read_text()
     block = re.search(r"<!-- command: operate -->\n```sh\n([^`]+)```", text)
     assert block
     return block[1].splitlines()
@@ -172,7 +172,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_version: ModelVersion) -
 PARTS = {"model": "v0001", "partition_rows": 10, "workers": 1}  # five parts of 50 rows
 
 
-def test_the_walk_of_the_readme_ends_in_a_published_run(site: Site) -> None:
+def test_the_walk_of_the_page_ends_in_a_published_run(site: Site) -> None:
     assert "Flow run finished successfully in 'Completed'." in site.walk
     [run] = [run for run in site.server.runs() if run["name"] == "score example.csv"]
     assert run["state"]["type"] == "COMPLETED"
