@@ -183,8 +183,14 @@ def new_app(examples: str, note: str = "", **options: Any) -> App:
     return app
 
 
-def run(app: App, tokens: list[str]) -> NoReturn:
-    """Run a command line; turn what goes wrong into one line on standard error and an exit code."""
+def run(
+    app: App, tokens: list[str], shown: Callable[[BaseException], CharrnnError] = redact
+) -> NoReturn:
+    """Run a command line; turn what goes wrong into one line on standard error and an exit code.
+
+    Args:
+        shown: returns the error that may be shown in place of another one.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(tokens)
@@ -203,9 +209,9 @@ def run(app: App, tokens: list[str]) -> NoReturn:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # also pyo3's PanicException, which is no Exception
-        shown = redact(error)
-        complain(f"{shown}{_remedy(shown)}")
-        sys.exit(shown.exit_code)
+        ours = shown(error)
+        complain(f"{ours}{_remedy(ours)}")
+        sys.exit(ours.exit_code)
     sys.exit(0)
 
 

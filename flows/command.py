@@ -11,7 +11,7 @@ from cyclopts import App
 
 from charrnn import cli
 from charrnn.cli import progress, say
-from flows.tracking import TRACKED
+from flows.tracking import TRACKED, shown
 
 _NOTE = """\
 --track records the run with Prefect, starting its ephemeral server if no API
@@ -33,4 +33,4 @@ def run(app: App) -> NoReturn:
     tokens = [token for token in sys.argv[1:] if token != "--track"]
     if not TRACKED and not {"-h", "--help"} & set(tokens):
         cli.complain("untracked run: no Prefect API is configured (--track records it)", "note")
-    cli.run(app, tokens)
+    cli.run(app, tokens, shown)

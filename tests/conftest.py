@@ -12,6 +12,7 @@ import pytest
 import torch
 from calibrations import calibration_of
 from commands import Command, commands_of
+from flat import score
 from model_facts import facts_of
 from recording import (  # noqa: F401
     proof,
@@ -26,7 +27,7 @@ from charrnn.model.version import ModelVersion, save_version
 from charrnn.monitoring.profile import validation_profile
 from charrnn.training.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
 from charrnn.training.presets import PRESETS, with_overrides
-from flows import score as score_flow
+from flows.score import app
 
 # Invented syllables, so that no real list of names is in the repository.
 SYLLABLES = {
@@ -140,7 +141,7 @@ def run_score(models: Path) -> Callable[..., Path]:
 
     def run(source: Path | str, **options: Any) -> Path:
         chosen = {"model": "v0001", "models": str(models), "device": "cpu", "workers": 1}
-        return Path(score_flow.score(str(source), **{**chosen, **options}))
+        return Path(score(str(source), **{**chosen, **options}))
 
     return run
 
@@ -148,4 +149,4 @@ def run_score(models: Path) -> Callable[..., Path]:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The score command."""
-    return commands_of(score_flow.app.meta, monkeypatch, capsys)
+    return commands_of(app, monkeypatch, capsys)

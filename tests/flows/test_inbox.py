@@ -8,10 +8,14 @@ from typing import Any
 import polars as pl
 import pytest
 from commands import CANARY, Command, commands_of, complaint
+from flat import score
 
 import flows.inbox
+from charrnn.recipes import inbox as recipe
+from charrnn.recipes import score as score_recipe
 from charrnn.files import hold
 from charrnn.model.version import ModelVersion, save_version, set_alias
+from charrnn.runs import inbox as memory
 from charrnn.runs import plan as planning
 from charrnn.runs.verify import verify_run
 
@@ -27,7 +31,7 @@ def _working_folder(
     save_version(tmp_path / "outputs/models", tiny_version)
     set_alias(tmp_path / "outputs/models", "champion", "v0001")
     Path("data/inbox").mkdir(parents=True)
-    monkeypatch.setattr(flows.inbox.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(recipe.time, "sleep", lambda seconds: None)
 
 
 @pytest.fixture
@@ -39,11 +43,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files for which a scoring run is started."""
     started: list[str] = []
-    score = flows.inbox.score
+    score_one = flows.inbox.score
 
-    def counted(source: str, **options: Any) -> str:
-        started.append(Path(source).name)
-        return score(source, **options)
+    def counted(**options: Any) -> str:
+        started.append(Path(options["source"]).name)
+        return score_one(**options)
 
     monkeypatch.setattr(flows.inbox, "score", counted)
     return started
@@ -95,14 +99,15 @@ def test_only_new_and_changed_files_are_scored_again(command: Command, scored: l
 def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose bytes are read; how old the files are does not count."""
     read: list[str] = []
-    order_of = planning.order_of
+    run_key = planning.run_key
 
     def noted(source: str, *arguments: Any, **options: Any) -> Any:
         read.append(Path(source).name)
-        return order_of(source, *arguments, **options)
+        return run_key(source, *arguments, **options)
 
-    monkeypatch.setattr(planning, "order_of", noted)
-    monkeypatch.setattr(flows.inbox, "_OLD_ENOUGH", 0.0)
+    monkeypatch.setattr(recipe, "run_key", noted)
+    monkeypatch.setattr(score_recipe, "run_key", noted)
+    monkeypatch.setattr(memory, "_OLD_ENOUGH", 0.0)
     return read
 
 
@@ -135,7 +140,7 @@ def test_a_file_rewritten_with_its_time_put_back_is_read_again(
 
 
 def test_a_file_that_changed_just_now_is_read_again(command: Command, digested: list[str]) -> None:
-    flows.inbox._OLD_ENOUGH = 60.0  # the fixture puts it back
+    memory._OLD_ENOUGH = 60.0  # the fixture puts it back
     drop("a.csv")
     command()
     digested.clear()
@@ -143,9 +148,9 @@ def test_a_file_that_changed_just_now_is_read_again(command: Command, digested: 
     assert digested == ["a.csv"]
 
 
-@pytest.mark.parametrize("memory", ["", "{", "[]", '{"asked": 1, "files": 2}'])
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"asked": 1, "files": 2}'])
 def test_other_options_and_a_damaged_memory_read_again(
-    command: Command, digested: list[str], scored: list[str], memory: str
+    command: Command, digested: list[str], scored: list[str], damaged: str
 ) -> None:
     drop("a.csv")
     command()
@@ -154,7 +159,7 @@ def test_other_options_and_a_damaged_memory_read_again(
     command("data/inbox", "--names", "omit")
     digested.clear()
     [noted] = OUTPUT.glob(".inbox-*")
-    noted.write_text(memory)
+    noted.write_text(damaged)
     assert command("data/inbox", "--names", "omit")[0] == 0
     assert digested == ["a.csv"]
     assert scored == ["a.csv", "a.csv"]
@@ -174,7 +179,7 @@ def test_what_the_score_command_published_is_not_scored_again(
     command: Command, scored: list[str]
 ) -> None:
     path = drop("a.csv")
-    flows.score.score(str(path), model="champion")
+    score(str(path), model="champion")
     assert command()[0] == 0
     assert scored == []
 
@@ -205,7 +210,7 @@ def test_a_file_that_is_being_written_is_left_for_the_next_run(
             with growing.open("a") as file:
                 file.write("3,Katoro\n")
 
-    monkeypatch.setattr(flows.inbox.time, "sleep", meanwhile)
+    monkeypatch.setattr(recipe.time, "sleep", meanwhile)
     code, out, _ = command("--settle-seconds", "7")
     assert (code, waits) == (0, [7.0])
     assert scored == ["done.csv"]
@@ -223,7 +228,7 @@ def test_a_file_that_goes_away_is_left(
     command: Command, scored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = drop("a.csv")
-    monkeypatch.setattr(flows.inbox.time, "sleep", lambda seconds: path.unlink())
+    monkeypatch.setattr(recipe.time, "sleep", lambda seconds: path.unlink())
     assert command()[0] == 0
     assert scored == []
 
@@ -266,23 +271,23 @@ def test_a_fault_of_ours_is_told_without_its_message(
 ) -> None:
     drop("a.csv")
     drop("b.csv")
-    score = flows.inbox.score
+    score_one = flows.inbox.score
 
-    def faulty(source: str, **options: Any) -> str:
-        if source.endswith("a.csv"):
+    def faulty(**options: Any) -> str:
+        if options["source"].endswith("a.csv"):
             raise KeyError(CANARY)
-        return score(source, **options)
+        return score_one(**options)
 
     monkeypatch.setattr(flows.inbox, "score", faulty)
     code, out, error = command()
-    assert "1 of 2 files failed; a.csv: unexpected KeyError" in complaint(code, 65, error)
+    assert "1 of 2 files failed; a.csv: internal error: unexpected KeyError" in complaint(code, 65, error)
     assert CANARY not in out
     assert verify_run(OUTPUT / "b/latest").rows == 2
 
 
 def test_a_folder_that_does_not_exist_is_missing_input(command: Command) -> None:
     code, _, error = command("nowhere")
-    assert "nowhere does not exist" in complaint(code, 66, error)
+    assert "the folder nowhere does not exist" in complaint(code, 66, error)
 
 
 def test_options_reach_the_runs(command: Command) -> None:
@@ -294,6 +299,6 @@ def test_options_reach_the_runs(command: Command) -> None:
     assert code == 0, error
     published = Path("runs/a/latest")
     manifest = verify_run(published)
-    assert manifest["options"]["name_column"] == "surname"
-    assert manifest["options"]["names"] == "omit"
+    assert manifest.options.scoring.name_column == "surname"
+    assert manifest.options.names == "omit"
     assert (published / "manifest.json").stat().st_mode & 0o077 == 0

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import commands_of, complaint
-from flat import monitor, read_manifest
+from flat import monitor, read_manifest, score_request
 
 from charrnn.files import json_bytes, write_sums
+from charrnn.recipes.runner import Runner
+from charrnn.recipes.score import score
 from charrnn.reports.history import history_markdown, history_page, read_histories
 from flows import monitor as monitor_module
-from flows import score as score_module
 
 CANARY = "Zanzibarova"
 RUNS = 7
@@ -33,27 +35,18 @@ def predictions(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             size = (14, 19) if day == RUNS - 1 else (4, 8)
             names = ["".join(draw.choice(list("karomitash"), draw.integers(*size)))
                      for _ in range(300)]  # fmt: skip
-            _score_on(day + 1, "people", [*names, CANARY, None], models, patch)
-        _score_on(3, "branch", ["Katoro", "Burgmann"], models, patch)
+            _score_on(day + 1, "people", [*names, CANARY, None], models)
+        _score_on(3, "branch", ["Katoro", "Burgmann"], models)
     return folder / "outputs/predictions"
 
 
-def _score_on(
-    day: int, name: str, names: list[str | None], models: Path, patch: pytest.MonkeyPatch
-) -> None:
-    real = score_module.datetime
-
-    class Clock(real):  # type: ignore[valid-type, misc]
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return real(2026, 11, day, 2, 0, 0, tzinfo=tz)
-
-    with patch.context() as inner:
-        inner.setattr(score_module, "datetime", Clock)
-        pq.write_table(pa.table({"name": pa.array(names, pa.string())}), f"{name}.parquet")
-        score_module.score(
-            f"{name}.parquet", model="v0001", models=str(models), device="cpu", workers=1
-        )
+def _score_on(day: int, name: str, names: list[str | None], models: Path) -> None:
+    pq.write_table(pa.table({"name": pa.array(names, pa.string())}), f"{name}.parquet")
+    request = score_request(
+        f"{name}.parquet", model="v0001", models=models, device="cpu", workers=1
+    )
+    when = datetime(2026, 11, day, 2, 0, 0, tzinfo=UTC)
+    score(request, Runner(now=lambda: when, holder="a test"))
 
 
 def elements(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
@@ -143,31 +136,29 @@ def test_page_of_one_history_is_the_same_bytes_every_time(predictions: Path) -> 
     assert CANARY not in history_markdown(histories, "x")
 
 
-def test_runs_of_the_first_schema_are_shown_as_lacking_a_profile(
+def test_runs_whose_manifest_cannot_be_read_are_passed_over(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        for day in (1, 2, 3):
-            _score_on(day, "people", ["Katoro"] * (100 + day), models, patch)
+    for day in (1, 2, 3):
+        _score_on(day, "people", ["Katoro"] * (100 + day), models)
     old = min(p for p in Path("outputs/predictions/people").iterdir() if p.name[0] == "2")
     manifest = read_manifest(old)
-    del manifest["profile"], manifest["drift"]
-    (old / "manifest.json").write_bytes(json_bytes({**manifest, "schema_version": 1}))
+    del manifest["profile"]
+    (old / "manifest.json").write_bytes(json_bytes(manifest))
     write_sums(old)
     (old.parent / "20260101T000000Z-00000000").mkdir()  # not a run: passed over
     text, found = elements(Path(monitor()).read_bytes())
-    assert "no profile (made by an earlier release)" in text
-    assert len([1 for tag, _ in found if tag == "a"]) == 3
+    assert "2 runs" in text
+    assert len([1 for tag, _ in found if tag == "a"]) == 2
 
 
 def test_runs_without_a_scored_row_are_drawn(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        for day, names in enumerate(([None], [], ["Катя", None]), start=1):
-            _score_on(day, "people", names, models, patch)
+    for day, names in enumerate(([None], [], ["Катя", None]), start=1):
+        _score_on(day, "people", names, models)
     text, _ = elements(Path(monitor()).read_bytes())
     assert "3 runs" in text
     assert "nan" not in text.lower().split()

@@ -8,18 +8,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from commands import complaint
-from flows.results import label_shares
+from flat import score
 from prefect_server import NO_NAME_IN_PREFECT, ROOT, PrefectServer, until
 from recording import Proof
 
-import flows.score
+from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import DataError
-from charrnn.scoring.names import KEY_VARIABLE
+from charrnn.recipes import score as score_recipe
+from charrnn.recipes.summary import label_shares
 from flows import tracking
 
 # --- without a server: Prefect is imported late, since flows are tracked once it is there -------
@@ -93,7 +95,7 @@ def test_scoring_holds_a_slot_of_its_device(
     monkeypatch: pytest.MonkeyPatch, models: Path, tmp_path: Path
 ) -> None:
     happened: list[str] = []
-    score_parts = flows.score.score_parts
+    score_partitions = score_recipe.score_partitions
 
     @contextmanager
     def slot(device: str) -> Iterator[None]:
@@ -103,24 +105,26 @@ def test_scoring_holds_a_slot_of_its_device(
 
     def recorded(*arguments: Any) -> Any:
         happened.append("scored")
-        return score_parts(*arguments)
+        return score_partitions(*arguments)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(flows.score, "device_slot", slot)
-    monkeypatch.setattr(flows.score, "score_parts", recorded)
+    monkeypatch.setattr(tracking, "device_slot", slot)
+    monkeypatch.setattr(score_recipe, "score_partitions", recorded)
     Path("people.csv").write_text("id,name\n1,Burghof\n")
-    flows.score.score("people.csv", model="v0001", models=str(models), device="cpu")
+    score("people.csv", model="v0001", models=models, device="cpu")
     assert happened == ["cpu held", "scored", "cpu free"]
 
 
 def test_labels_of_few_rows_are_shown_together() -> None:
-    manifest = {"rows": 40, "labels": {"Russian": 20, "Greek": 10, "Thai": 9, "Irish": 1}}
+    labels = {"Russian": 20, "Greek": 10, "Thai": 9, "Irish": 1}
+    manifest: Any = SimpleNamespace(rows=40, labels=labels)  # all that is read of one
     assert label_shares(manifest) == [
         {"language": "Russian", "rows": 20, "share": "50.0%"},
         {"language": "Greek", "rows": 10, "share": "25.0%"},
         {"language": "under 10 rows each", "rows": 10, "share": "25.0%"},
     ]
-    assert label_shares({"rows": 0, "labels": {}}) == []
+    manifest = SimpleNamespace(rows=0, labels={})
+    assert label_shares(manifest) == []
 
 
 _SERVED = """
@@ -301,12 +305,12 @@ def test_the_message_of_a_fault_is_not_recorded(
 ) -> None:
     script = tmp_path / "faulty.py"
     script.write_text(
-        "from flows.tracking import flow, task\n"
+        "from charrnn.recipes.requests import MonitorRequest\n"
+        "from flows.tracking import as_task, flow\n"
         "class PanicException(BaseException): pass\n"
-        "@task(name='look up')\n"
         f"def look_up(name): raise {kind}(name)\n"
-        f"@flow(name='faulty', flow_run_name='{kind}')\n"
-        "def faulty(): look_up('Canary' + 'fault')\n"
+        f"@flow(MonitorRequest, name='faulty', flow_run_name='{kind}')\n"
+        "def faulty(request): as_task('look up', look_up, 'Canary' + 'fault')\n"
         "faulty()\n"
     )
     done = subprocess.run(

@@ -29,8 +29,10 @@ from charrnn.integrations.object_storage import (
     fetch,
     upload_run,
 )
+from charrnn.recipes import score as score_recipe
+from charrnn.recipes.requests import VerifyRequest
+from charrnn.recipes.runs import verify
 from charrnn.runs.verify import verify_run
-from flows.score import verify
 
 # The libraries below leave warnings of their own (sessions that are closed late).
 pytestmark = [
@@ -89,7 +91,7 @@ def whole_runs(uri: str) -> list[str]:
 
 
 def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
-    bucket: str, people: Path, run_score: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    bucket: str, people: Path, run_score: Callable[..., Path]
 ) -> None:
     put(people, f"{bucket}/in/people.parquet")
     local = run_score(people, output="local", partition_rows=4)
@@ -97,17 +99,15 @@ def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
     assert run.parent == Path("outputs/predictions/people")
     assert not list(run.parent.glob(".fetched-*"))
     manifest = verify_run(run)
-    assert manifest["parts"] == verify_run(local).parts
-    assert manifest["fetched"][0]["uri"] == f"{bucket}/in/people.parquet"
-    assert manifest["fetched"][0]["size"] == people.stat().st_size
+    assert manifest.parts == verify_run(local).parts
+    assert manifest.fetched[0]["uri"] == f"{bucket}/in/people.parquet"
+    assert manifest.fetched[0]["size"] == people.stat().st_size
     (name,) = whole_runs(f"{bucket}/out")
     assert name.startswith(run.name)
     latest = json.loads(store(bucket).cat_file(f"{bucket}/out/latest.json"))
     assert latest == {"run": name}
     for uri in (f"{bucket}/out/{name}", f"{bucket}/out"):
-        capsys.readouterr()
-        verify(uri)
-        assert "12 rows in 3 parts" in capsys.readouterr().out
+        assert verify(VerifyRequest(run=uri)) == [f"{uri} is whole: 12 rows in 3 parts"]
     frame = pl.concat(
         [pl.read_parquet(store(bucket).open(p)) for p in
          sorted(store(bucket).glob(f"{bucket}/out/{name}/part-*.parquet"))]
@@ -149,11 +149,11 @@ def test_a_kill_between_uploads_shows_nothing_and_a_rerun_uploads_the_run_once(
         assert len(whole_runs(target)) == (writes == files)
         if writes < files:
             with pytest.raises(InputMissingError, match="no manifest"):
-                verify(target)
+                verify(VerifyRequest(run=target))
         again = run_score(people, partition_rows=4, output=target)
         assert again == run
         assert len(whole_runs(target)) == 1
-        verify(target)
+        verify(VerifyRequest(run=target))
 
 
 def test_an_object_that_changes_while_it_is_scored_publishes_nothing(
@@ -172,7 +172,7 @@ def test_an_object_that_changes_while_it_is_scored_publishes_nothing(
 
     pq.write_table(pq.read_table(people).slice(1), people.with_name("other.parquet"))
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "check_remote_unchanged", change)
+        patched.setattr(score_recipe, "check_remote_unchanged", change)
         with pytest.raises(DataError, match=r"people.parquet changed while it was being scored"):
             run_score(uri)
     destination = Path("outputs/predictions/people")
@@ -259,7 +259,7 @@ def test_a_truncated_download_or_upload_is_noticed(
             upload_run(run, f"{memory}/out")
     assert whole_runs(f"{memory}/out") == []
     upload_run(run, f"{memory}/out")
-    assert verify_run(download_run(f"{memory}/out", Path("copy")))["rows"] == 12
+    assert verify_run(download_run(f"{memory}/out", Path("copy"))).rows == 12
 
 
 def test_verify_finds_what_changed_on_the_store(
@@ -272,7 +272,7 @@ def test_verify_finds_what_changed_on_the_store(
     content[len(content) // 2] ^= 1
     opened.pipe_file(f"{base}/part-00000.parquet", bytes(content))
     with pytest.raises(DataError, match=r"part-00000.parquet has changed"):
-        verify(f"{memory}/out/{name}")
+        verify(VerifyRequest(run=f"{memory}/out/{name}"))
 
 
 def test_the_same_run_is_uploaded_once_and_two_runs_lie_side_by_side(
@@ -314,7 +314,7 @@ def test_what_cannot_be_fetched_is_one_line(
 def test_a_single_file_on_object_storage_is_refused(
     people: Path, run_score: Callable[..., Path]
 ) -> None:
-    with pytest.raises(ConfigError, match="give -o a prefix without a suffix"):
+    with pytest.raises(ConfigError, match="give a prefix without a suffix"):
         run_score(people, output="s3://bucket/scored.csv")
 
 

@@ -11,13 +11,14 @@ import pytest
 from commands import CANARY, Command, complaint
 from recording import Proof
 
+import charrnn.recipes.inbox
 import flows.inbox
 import flows.ingest
 import flows.monitor
 import flows.score
 import flows.train
+from charrnn.cli import KEY_VARIABLE
 from charrnn.model.version import set_alias
-from charrnn.scoring.names import KEY_VARIABLE
 
 TINY = ("--preset", "seed", "--epochs", "1", "--seeds", "1", "--device", "cpu")
 PARTS = ("--partition-rows", "20", "--workers", "1")
@@ -70,7 +71,7 @@ def test_no_name_is_printed_logged_or_written_where_none_belongs(
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv(KEY_VARIABLE, "0123456789abcdef")
-    monkeypatch.setattr(flows.inbox.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(charrnn.recipes.inbox.time, "sleep", lambda seconds: None)
     caplog.set_level(logging.INFO)
     fill(working_folder)
     printed: list[str] = []
