@@ -64,7 +64,9 @@ def signature_of(request: type) -> tuple[inspect.Signature, str]:
     """Return the signature and the docstring of a function whose parameters are the fields of a
     request record, groups of options among them: what Prefect's form is made of."""
     help_of = _help_of(request)
-    parameters = [_parameter(name, kind, default) for name, kind, default in _fields_of(request)]
+    parameters = [
+        _parameter(name, kind, default) for name, kind, default in _fields_of(request, bounds=True)
+    ]
     document = inspect.cleandoc(request.__doc__ or "") + "\n\nArgs:\n"
     document += "\n".join(f"    {name}: {text}" for name, text in help_of.items())
     return inspect.Signature(parameters), document
@@ -119,9 +121,14 @@ def command_from(
     return command
 
 
-def _fields_of(record: type) -> list[tuple[str, Any, Any]]:
-    """Return name, type and default (``MISSING`` without one) of each field."""
-    hints = get_type_hints(record, include_extras=True)
+def _fields_of(record: type, *, bounds: bool = False) -> list[tuple[str, Any, Any]]:
+    """Return name, type and default (``MISSING`` without one) of each field.
+
+    Args:
+        bounds: leave bounds in the types. A command line does without: cyclopts would apply them
+            only where pydantic happens to be imported; the records check their bounds themselves.
+    """
+    hints = get_type_hints(record, include_extras=bounds)
     return [
         (f.name, hints[f.name], f.default if f.default_factory is MISSING else f.default_factory())
         for f in fields(record)

@@ -7,7 +7,6 @@ __all__ = ["MonitorPage", "monitor"]
 from dataclasses import dataclass
 from pathlib import Path
 
-from charrnn.errors import ConfigError
 from charrnn.files import write_bytes
 from charrnn.monitoring.drift import alarms
 from charrnn.recipes.requests import MonitorRequest
@@ -37,10 +36,7 @@ def monitor(request: MonitorRequest) -> MonitorPage:
 
     Raises:
         InputMissingError: the folder holds no run.
-        ConfigError: ``last`` is below 1.
     """
-    if request.last < 1:
-        raise ConfigError(f"last must be ≥ 1, got {request.last}", option="last")
     folder = str(request.folder)
     histories = read_histories(request.folder, request.last)
     page = request.folder / "monitor.html"

@@ -29,6 +29,7 @@ from charrnn.scoring.options import (
     DeliveryOptions,
     PrivacyOptions,
     ScoreOptions,
+    check_bounds,
 )
 from charrnn.tables.csv_format import DOCSTRINGS, CsvFormat
 
@@ -107,6 +108,9 @@ class CompareRequest:
     force: bool = False
     """Compare again even where the same comparison is already published."""
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class InboxRequest:
@@ -142,6 +146,9 @@ class InboxRequest:
     """What to do when the names are not like the model's or the last run's: ignore, warn, or fail
     (the file counts as failed; its run is published in any case)."""
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorRequest:
@@ -156,6 +163,9 @@ class MonitorRequest:
     """A destination, such as outputs/predictions/people, or a folder of destinations."""
     last: Annotated[int, Ge(1)] = 100
     """How many runs of each destination to show, the newest ones."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +194,9 @@ class PurgeRequest:
     yes: bool = False
     """Remove them; without it they are only listed."""
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineRequest:
@@ -210,3 +223,6 @@ class PipelineRequest:
     """Instead of the preset's."""
     device: str = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)

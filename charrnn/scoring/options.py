@@ -17,11 +17,13 @@ __all__ = [
     "NamePolicy",
     "PrivacyOptions",
     "ScoreOptions",
+    "check_bounds",
 ]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from operator import ge, gt, le, lt
+from typing import Annotated, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Interval
 
@@ -43,6 +45,32 @@ REASONS = (
     "low_confidence",
 )
 SCORED, ABSTAINED, UNSCORED = range(3)
+_COMPARISONS = {"ge": ("≥", ge), "gt": (">", gt), "le": ("≤", le), "lt": ("<", lt)}
+
+
+def check_bounds(options: object) -> None:
+    """Compare the numbers of a record with the bounds that the annotations of its fields give.
+
+    Raises:
+        ConfigError: a number is out of bounds.
+    """
+    for name, limits in _bounds_of(type(options)).items():
+        value = getattr(options, name)
+        fits = (_COMPARISONS[key][1](value, limit) for key, limit in limits.items())
+        if isinstance(value, int | float) and not all(fits):
+            bounds = " and ".join(f"{_COMPARISONS[key][0]} {v}" for key, v in limits.items())
+            raise ConfigError(f"{name} must be {bounds}, got {value}", option=name)
+
+
+def _bounds_of(record: type) -> dict[str, dict[str, float]]:
+    """Return field → comparison (``ge``, ``lt`` …) → limit."""
+    bounds: dict[str, dict[str, float]] = {}
+    for name, kind in get_type_hints(record, include_extras=True).items():
+        for option in (kind, *get_args(kind)):  # of a union such as ``int ≥ 1 | None`` each
+            for annotation in getattr(option, "__metadata__", ()):
+                limits = {key: getattr(annotation, key, None) for key in _COMPARISONS}
+                bounds[name] = {key: v for key, v in limits.items() if v is not None}
+    return bounds
 
 
 @dataclass(frozen=True)
@@ -81,19 +109,7 @@ class ScoreOptions:
     unknown_script)."""
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "max_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be ≥ 1, got {getattr(self, name)}", option=name)
-        for name in ("min_confidence", "max_unknown"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"{name} must be between 0 and 1, got {getattr(self, name)}", option=name
-                )
-        if not 0 <= self.coverage_target < 1:
-            raise ConfigError(
-                f"coverage_target must be ≥ 0 and below 1, got {self.coverage_target}",
-                option="coverage_target",
-            )
+        check_bounds(self)
 
     def columns(self, labels: Sequence[str]) -> list[str]:
         """Return the names of the columns that scoring adds, in order."""
@@ -137,10 +153,7 @@ class ComputeOptions:
     """Rows per unit of work and per output file, at most."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "batch_size", "partition_rows"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ConfigError(f"{name} must be ≥ 1, got {value}", option=name)
+        check_bounds(self)
 
     @property
     def names_per_pass(self) -> int | None:
