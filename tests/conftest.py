@@ -140,7 +140,7 @@ def run_score(models: Path) -> Callable[..., Path]:
     """The score flow on the tiny model, with one worker."""
 
     def run(source: Path | str, **options: Any) -> Path:
-        chosen = {"model": "v0001", "models": str(models), "device": "cpu", "workers": 1}
+        chosen = {"model": "v0001", "models": models, "device": "cpu", "workers": 1}
         return Path(score(str(source), **{**chosen, **options}))
 
     return run

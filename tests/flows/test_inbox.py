@@ -11,10 +11,10 @@ from commands import CANARY, Command, commands_of, complaint
 from flat import score
 
 import flows.inbox
-from charrnn.recipes import inbox as recipe
-from charrnn.recipes import score as score_recipe
 from charrnn.files import hold
 from charrnn.model.version import ModelVersion, save_version, set_alias
+from charrnn.recipes import inbox as recipe
+from charrnn.recipes import score as score_recipe
 from charrnn.runs import inbox as memory
 from charrnn.runs import plan as planning
 from charrnn.runs.verify import verify_run
@@ -280,7 +280,9 @@ def test_a_fault_of_ours_is_told_without_its_message(
 
     monkeypatch.setattr(flows.inbox, "score", faulty)
     code, out, error = command()
-    assert "1 of 2 files failed; a.csv: internal error: unexpected KeyError" in complaint(code, 65, error)
+    assert "1 of 2 files failed; a.csv: internal error: unexpected KeyError" in complaint(
+        code, 65, error
+    )
     assert CANARY not in out
     assert verify_run(OUTPUT / "b/latest").rows == 2
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,7 +76,7 @@ def elements(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]
 
 
 def test_page_shows_every_run_with_a_link_to_its_report(predictions: Path) -> None:
-    page = Path(monitor(str(predictions)))
+    page = Path(monitor(predictions))
     assert page == predictions / "monitor.html"
     text, found = elements(page.read_bytes())
     targets = [a["href"] for tag, a in found if tag == "a"]
@@ -100,7 +99,7 @@ def test_page_shows_every_run_with_a_link_to_its_report(predictions: Path) -> No
 
 
 def test_page_fetches_nothing_and_names_nobody(predictions: Path) -> None:
-    source = Path(monitor(str(predictions))).read_text()
+    source = Path(monitor(predictions)).read_text()
     assert CANARY not in source
     for word in ("http", "<script", "@import", "url(", " src="):
         assert word not in source
@@ -109,7 +108,7 @@ def test_page_fetches_nothing_and_names_nobody(predictions: Path) -> None:
 def test_drift_of_the_last_run_is_on_the_page_and_in_the_terminal(
     predictions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = Path(monitor(str(predictions / "people")))
+    page = Path(monitor(predictions / "people"))
     text, found = elements(page.read_bytes())
     assert page.parent.name == "people"
     assert "length PSI" in text
@@ -123,7 +122,7 @@ def test_drift_of_the_last_run_is_on_the_page_and_in_the_terminal(
 
 
 def test_the_last_runs_only_are_shown_where_that_is_asked(predictions: Path) -> None:
-    text, found = elements(Path(monitor(str(predictions), last=3)).read_bytes())
+    text, found = elements(Path(monitor(predictions, last=3)).read_bytes())
     assert len([1 for tag, _ in found if tag == "a"]) == 4
     assert "2026-11-07 02:00" in text
     assert "2026-11-04 02:00" not in text
