@@ -11,17 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from flat import score
+from flat import key_of, score
 
+from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import CharrnnError, ConfigError, DataError, StorageError
 from charrnn.integrations import ray as ray_engine
 from charrnn.integrations.ray import _Worker, score_partitions_on_ray
 from charrnn.runs.execute import score_partitions
 from charrnn.runs.parts import PartReceipt, part_path
-from charrnn.runs.plan import RunPlan, order_of, plan_run
+from charrnn.runs.plan import RunPlan, plan_run
 from charrnn.runs.verify import verify_run
-from charrnn.scoring.names import KEY_VARIABLE
-from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 
 # Ray and what it imports warn of their own affairs.
@@ -74,14 +74,14 @@ def plan(names_table: pa.Table, scorer: Scorer, tmp_path: Path) -> RunPlan:
     path = tmp_path / "people.parquet"
     table = pa.concat_tables([names_table] * PARTITIONS)
     pq.write_table(table, path, row_group_size=12, write_page_checksum=True)
-    order = order_of(str(path), scorer.version, OPTIONS, partition_rows=12)
-    return plan_run(order, tmp_path / "ray", OPTIONS.columns(scorer.version.labels))
+    key = key_of(path, scorer.version, OPTIONS, 12)
+    return plan_run(key, tmp_path / "ray", OPTIONS.columns(scorer.version.labels))
 
 
 def locally(plan: RunPlan, scorer: Scorer, tmp_path: Path) -> tuple[list[PartReceipt], list[bytes]]:
     """Score the same plan with the local engine, elsewhere."""
     local = replace(plan, destination=tmp_path / "local")
-    receipts = score_partitions(local, scorer, OPTIONS, workers=1)
+    receipts = score_partitions(local, scorer, OPTIONS, ComputeOptions(workers=1))
     return receipts, parts(local)
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flat import key_of, publish_parts
 
 from charrnn.model.version import ModelVersion
-from charrnn.runs.execute import score_partitions
-from charrnn.runs.plan import order_of, plan_run
-from charrnn.runs.publish import manifest_of, publish
+from charrnn.runs.plan import plan_run
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -25,12 +24,10 @@ def test_parts_from_the_hundred_thousandth_on_are_published(
     source = tmp_path / "names.parquet"
     pq.write_table(pa.table({"name": ["Katoro", "Burgmann"]}), source, row_group_size=1)
     scorer, options = Scorer(tiny_version), ScoreOptions()
-    order = order_of(str(source), tiny_version, options, partition_rows=1)
-    plan = plan_run(order, tmp_path / "runs", [])
+    plan = plan_run(key_of(source, tiny_version, options, 1), tmp_path / "runs", [])
     first, last = plan.partitions
     far = replace(plan, partitions=(first, replace(last, index=100_000)))
-    receipts = score_partitions(far, scorer, options, workers=1)
-    run = publish(far, manifest_of(far, receipts, {}), "20260101T000000Z", {})
+    run = publish_parts(far, scorer, options)
     assert verify_run(run).rows == 2
     assert (run / "part-100000.parquet").is_file()
 

@@ -21,7 +21,7 @@ from charrnn.errors import BusyError, ConfigError, DataError
 from charrnn.files import hold
 from charrnn.model.network import CharRNN
 from charrnn.model.version import ModelVersion, save_version
-from charrnn.runs.comparison import CHANGES, NONE
+from charrnn.runs.comparison import CHANGES, NO_LANGUAGE
 from charrnn.runs.verify import verify_run
 from charrnn.tables.row_groups import RowGroup
 from charrnn.training.presets import PRESETS
@@ -86,7 +86,7 @@ def scored_twice(source: str, models: Path) -> pl.DataFrame:
 
 
 def shown(label: str | None) -> str:
-    return NONE if label is None else label
+    return NO_LANGUAGE if label is None else label
 
 
 @pytest.mark.parametrize("sample", [0, 25])
@@ -210,7 +210,7 @@ def test_rows_that_only_one_model_can_read_are_flips_but_no_disagreement(
     pq.write_table(pa.table({"surname": ["Łłł", "Łłł", "Katoro"]}), "few.parquet")
     run = compare("few.parquet", models=str(root), flips=True)
     manifest = read_manifest(run)
-    assert [(b, n) for _, b, n in manifest["flips"] if b == NONE] == [(NONE, 2)]
+    assert [(b, n) for _, b, n in manifest["flips"] if b == NO_LANGUAGE] == [(NO_LANGUAGE, 2)]
     assert manifest["answered_by_both"] == 1
     assert sum(manifest["confidence_changes"]["rows"]) == 1
     lost = pl.read_parquet(f"{run}/part-*.parquet").filter(pl.col("challenger").is_null())

@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY
-from flat import read_manifest
+from flat import FACTS, TRAIN, key_of, publish_parts, read_manifest
 from recording import Proof
 
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError, StorageError
@@ -28,10 +28,10 @@ from charrnn.model.version import ModelVersion, save_version
 from charrnn.runs.execute import score_partition, score_partitions
 from charrnn.runs.export import export
 from charrnn.runs.parts import read_receipt
-from charrnn.runs.plan import RunPlan, fingerprint, order_of, plan_run
-from charrnn.runs.publish import finished_run, manifest_of, publish
+from charrnn.runs.plan import RunPlan, plan_run
+from charrnn.runs.publish import finished_run, manifest_of
 from charrnn.runs.verify import verify_run
-from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.csv_staging import stage_csv
 from charrnn.tables.row_groups import read_groups
@@ -65,11 +65,6 @@ def visible(destination: Path) -> list[str]:
 def numbered(rows: int) -> pa.Table:
     names = [f"{'kato'[: i % 5]}{'ro' * (i % 3)}x" for i in range(rows)]
     return pa.table({"id": pa.array(range(rows), pa.int32()), "name": names})
-
-
-def finish(plan: RunPlan, scorer: Scorer, options: ScoreOptions) -> Path:
-    receipts = score_partitions(plan, scorer, options, workers=1)
-    return publish(plan, manifest_of(plan, receipts, {}), "20260101T000000Z", {})
 
 
 # --- what a run is ------------------------------------------------------------------------------
@@ -348,7 +343,7 @@ def test_every_option_and_the_model_count_in_the_fingerprint(
 ) -> None:
     def digest(version: ModelVersion = scorer.version, rows: int = 4, **options: Any) -> str:
         chosen = ScoreOptions(**options)
-        return order_of(str(people), version, chosen, partition_rows=rows).fingerprint
+        return key_of(people, version, chosen, rows).fingerprint
 
     changes: list[dict[str, Any]] = [
         {"top_k": 2}, {"probabilities": True}, {"prefix": "x_"}, {"min_confidence": 0.1},
@@ -387,9 +382,9 @@ def test_left_over_staging_of_other_work_is_removed(
 @pytest.fixture
 def half_done(people: Path, scorer: Scorer, tmp_path: Path) -> tuple[RunPlan, Scorer]:
     """A plan whose parts are all staged, as they are when a run dies before publishing."""
-    order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
-    plan = plan_run(order, tmp_path / "out", [])
-    score_partitions(plan, scorer, ScoreOptions(), workers=1)
+    key = key_of(people, scorer.version, ScoreOptions(), 4)
+    plan = plan_run(key, tmp_path / "out", [])
+    score_partitions(plan, scorer, ScoreOptions(), ComputeOptions(workers=1))
     assert len(plan.partitions) == 3
     return plan, scorer
 
@@ -402,7 +397,7 @@ def test_finished_parts_are_reused(half_done: tuple[RunPlan, Scorer]) -> None:
     plan, scorer = half_done
     before = inodes(plan)
     assert all(read_receipt(plan, partition) for partition in plan.partitions)
-    score_partitions(plan, scorer, ScoreOptions(), workers=2)
+    score_partitions(plan, scorer, ScoreOptions(), ComputeOptions(workers=2))
     assert inodes(plan) == before
 
 
@@ -413,8 +408,8 @@ def test_a_device_without_memory_is_told_with_the_rows(
         raise StorageError("the device has no memory for a single name")
 
     monkeypatch.setattr(Scorer, "answers", without_memory)
-    order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
-    plan = plan_run(order, tmp_path / "out", [])
+    key = key_of(people, scorer.version, ScoreOptions(), 4)
+    plan = plan_run(key, tmp_path / "out", [])
     with pytest.raises(StorageError, match=r"^rows 4 to 7: the device has no memory"):
         score_partition(plan.partitions[1], plan, scorer, ScoreOptions())
     proof("P14", "a device without memory for one name: one line says so", 1)
@@ -423,8 +418,8 @@ def test_a_device_without_memory_is_told_with_the_rows(
 def test_workers_take_turns_with_the_devices(
     people: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = order_of(str(people), scorer.version, ScoreOptions(), partition_rows=4)
-    plan = plan_run(order, tmp_path / "out", [])
+    key = key_of(people, scorer.version, ScoreOptions(), 4)
+    plan = plan_run(key, tmp_path / "out", [])
     replicas = [Scorer(scorer.version) for _ in range(3)]
     monkeypatch.setattr(Scorer, "replicas", lambda self: replicas)
     used, all_at_once = [], threading.Barrier(3, timeout=30)
@@ -436,7 +431,7 @@ def test_workers_take_turns_with_the_devices(
         return answers(self, *arguments)
 
     monkeypatch.setattr(Scorer, "answers", together)
-    receipts = score_partitions(plan, scorer, ScoreOptions(), workers=3)
+    receipts = score_partitions(plan, scorer, ScoreOptions(), ComputeOptions(workers=3))
     assert [receipt.index for receipt in receipts] == [0, 1, 2]
     assert sorted(used) == [0, 1, 2]
 
@@ -490,7 +485,7 @@ def test_damaged_part_is_done_again_and_the_others_are_not(
     whole = output(plan.staging)
     DAMAGE[damage](plan.staging)
     assert read_receipt(plan, plan.partitions[1]) is None
-    run = finish(plan, scorer, ScoreOptions())
+    run = publish_parts(plan, scorer, ScoreOptions())
     after = [p.stat().st_ino for p in sorted(run.glob("part-*.parquet"))]
     assert (after[0], after[2]) == (before[0], before[2])
     assert output(run).equals(whole)
@@ -501,7 +496,7 @@ def test_left_over_temporary_files_are_not_published(half_done: tuple[RunPlan, S
     plan, scorer = half_done
     (plan.staging / "part-00001.parquet.999.tmp").write_bytes(b"half a part")
     (plan.staging / "input-00000.arrows").write_bytes(b"a staged input")
-    run = finish(plan, scorer, ScoreOptions())
+    run = publish_parts(plan, scorer, ScoreOptions())
     names = {p.name for p in run.iterdir()}
     assert names == {f"part-0000{i}.parquet" for i in range(3)} | {"manifest.json", "SHA256SUMS"}
 
@@ -510,12 +505,12 @@ def test_parts_that_do_not_account_for_every_row_are_not_published(
     half_done: tuple[RunPlan, Scorer],
 ) -> None:
     plan, scorer = half_done
-    receipts = score_partitions(plan, scorer, ScoreOptions(), workers=1)
+    receipts = score_partitions(plan, scorer, ScoreOptions(), ComputeOptions(workers=1))
     with pytest.raises(CharrnnError, match="12 rows came in, 8 went out"):
-        manifest_of(plan, receipts[:2], {})
+        manifest_of(plan, receipts[:2], FACTS, TRAIN)
     short = dataclasses.replace(receipts[0], statuses={"scored": 1})
     with pytest.raises(CharrnnError, match="have a status"):
-        manifest_of(plan, [short, *receipts[1:]], {})
+        manifest_of(plan, [short, *receipts[1:]], FACTS, TRAIN)
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -9,16 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from flat import read_manifest
+from flat import read_manifest, score
 
 import flows.score
+from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import BusyError, ConfigError, InputMissingError
 from charrnn.files import hold
 from charrnn.runs.plan import RunPlan
 from charrnn.runs.retention import old_runs, purge
 from charrnn.runs.verify import verify_run
-from charrnn.scoring.names import KEY_VARIABLE, hide_names
-from flows.score import app, score
+from charrnn.scoring.names import hide_names
+from flows.score import app
 
 KEY = "0123456789abcdef"
 
