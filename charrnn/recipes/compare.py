@@ -80,6 +80,8 @@ def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
 def load_pair(request: CompareRequest) -> ModelPair:
     """Load both models; refuse a model compared with itself."""
     compute = request.compute
+    if request.sample < 0:
+        raise ConfigError(f"sample must be ≥ 0, got {request.sample}", option="sample")
     if compute.engine != "local":
         raise ConfigError(
             "a comparison runs on this machine only; use engine local", option="engine"

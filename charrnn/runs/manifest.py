@@ -104,9 +104,7 @@ class RunOptions:
     def to_json(self) -> dict[str, Any]:
         """Return the options side by side, as plain JSON values."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scoring"}
-        document = {**asdict(self.scoring), **own, "csv": self.csv.to_json()}
-        builtins: dict[str, Any] = msgspec.to_builtins(document)
-        return builtins
+        return _plain({**asdict(self.scoring), **own, "csv": self.csv.to_json()})
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> RunOptions:
@@ -159,7 +157,7 @@ class RunManifest(RunFacts):
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
-        document: dict[str, Any] = msgspec.to_builtins(asdict(self))
+        document = _plain(self)
         document |= {
             "prior": {k: v for k, v in document["prior"].items() if v is not None},
             "options": self.options.to_json(),
@@ -210,7 +208,7 @@ class ComparisonManifest(RunFacts):
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
-        document: dict[str, Any] = msgspec.to_builtins(asdict(self))
+        document = _plain(self)
         return {**document, "options": self.options.to_json()}
 
 
@@ -271,6 +269,13 @@ def newest_first(destination: Path) -> Iterator[tuple[Path, RunManifest]]:
     for run in sorted((r for r in runs if RUN_NAME.fullmatch(r.name)), reverse=True):
         with suppress(CharrnnError):
             yield run, read_run(run)
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """Return a record as plain JSON values."""
+    document = record if isinstance(record, dict) else asdict(record)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    return plain
 
 
 def _reason(error: Exception) -> str:

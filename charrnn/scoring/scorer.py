@@ -31,7 +31,7 @@ from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
 from charrnn.model.novelty import name_hashes
-from charrnn.model.priors import PriorEstimate, corrected, correction, estimate_prior
+from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import Encoded
 from charrnn.scoring.columns import Predictions, answer_columns
@@ -178,6 +178,10 @@ class Scorer:
         if isinstance(options.prior, tuple) and len(options.prior) != len(self.version.labels):
             raise ConfigError(
                 f"prior has {len(options.prior)} shares for {len(self.version.labels)} labels"
+            )
+        if isinstance(options.prior, str) and options.prior not in MODES:
+            raise ConfigError(
+                f"prior must be {', '.join(MODES)} or shares, got {options.prior!r}", option="prior"
             )
         if options.prior != "estimate":
             return options, None

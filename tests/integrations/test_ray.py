@@ -144,7 +144,7 @@ def test_a_killed_actor_and_a_killed_node_cost_no_row(
             cluster.remove_node(node, allow_graceful=False)
             lost.append("node")
 
-    receipts = score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=2, on_part=lose)
+    receipts = score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=2), lose)
     assert lost == ["actor", "node"]
     assert (receipts, parts(plan)) == locally(plan, scorer, tmp_path)
     assert sum(receipt.rows for receipt in receipts) == 12 * PARTITIONS
@@ -155,7 +155,7 @@ def test_a_worker_that_does_not_see_the_storage_is_an_error_that_says_so(
 ) -> None:
     monkeypatch.setattr(ray_engine, "write_bytes", lambda path, content: None)  # no token
     with pytest.raises(ConfigError, match=r"does not see .*every machine mounts at the same place"):
-        score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
+        score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=1))
     assert not list(plan.destination.glob(".staging-*-*"))
 
 
@@ -164,7 +164,7 @@ def test_a_worker_that_sees_another_file_in_the_input_s_place_says_so(
 ) -> None:
     monkeypatch.setattr(ray_engine, "_state", lambda path: (1, 1))  # here, not in the worker
     with pytest.raises(ConfigError, match=r"does not see .*people\.parquet, which"):
-        score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
+        score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=1))
 
 
 def test_what_a_worker_meets_arrives_as_it_is_and_finished_parts_are_kept(
@@ -174,10 +174,10 @@ def test_what_a_worker_meets_arrives_as_it_is_and_finished_parts_are_kept(
     whole = path.read_bytes()
     path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])  # in the first row groups
     with pytest.raises(DataError, match=r"people.parquet is damaged between rows"):
-        score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
+        score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=1))
     path.write_bytes(whole)
     before = {p.name: p.stat().st_mtime_ns for p in plan.staging.glob("part-*.parquet")}
-    receipts = score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
+    receipts = score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=1))
     after = {p.name: p.stat().st_mtime_ns for p in plan.staging.glob("part-*.parquet")}
     assert before.items() <= after.items()
     assert (receipts, parts(plan)) == locally(plan, scorer, tmp_path)
@@ -195,7 +195,7 @@ def test_a_partition_that_kills_its_workers_is_given_up(
     monkeypatch.setattr(ray_engine, "_Worker", Dying)
     monkeypatch.setattr(ray_engine, "RETRIES", 1)
     with pytest.raises(CharrnnError, match="part 3 lost its Ray worker 2 times"):
-        score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=1)
+        score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=1))
 
 
 def test_a_cluster_that_cannot_be_reached_is_one_line(
@@ -208,13 +208,13 @@ def test_a_cluster_that_cannot_be_reached_is_one_line(
 
     monkeypatch.setattr(ray, "init", fail)
     with pytest.raises(StorageError, match=r"no Ray cluster can be reached or started: .*there$"):
-        score_partitions_on_ray(plan, scorer.version, OPTIONS)
+        score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions())
 
 
 def test_without_a_gpu_in_the_cluster_cuda_is_refused(
     connected: Any, plan: RunPlan, scorer: Scorer
 ) -> None:
     with pytest.raises(ConfigError, match="no GPU; use --device cpu"):
-        score_partitions_on_ray(plan, scorer.version, OPTIONS, device="cuda")
+        score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(device="cuda"))
     with pytest.raises(ConfigError, match="workers are 0"):
-        score_partitions_on_ray(plan, scorer.version, OPTIONS, workers=0)
+        score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=0))

@@ -27,15 +27,16 @@ from charrnn.files import hold, write_sums
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.runs.execute import score_partition, score_partitions
 from charrnn.runs.export import export
+from charrnn.runs.manifest import RunOptions
 from charrnn.runs.parts import read_receipt
 from charrnn.runs.plan import RunPlan, plan_run
 from charrnn.runs.publish import finished_run, manifest_of
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
+from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import stage_csv
 from charrnn.tables.row_groups import read_groups
-from charrnn.tables.source import fingerprint_files
 
 ADDED = ["language", "confidence", "language_2", "confidence_2", "language_3", "confidence_3",
          "status", "reason"]  # fmt: skip
@@ -228,7 +229,7 @@ def test_manifest_accounts_for_every_row(people: Path, run_score: Callable[..., 
     assert [i["size"] for i in manifest["inputs"]] == [people.stat().st_size]
     assert manifest["model"]["name"] == "v0001"
     assert manifest["options"]["min_confidence"] == 0.5
-    assert verify_run(run) == manifest
+    assert verify_run(run).to_json() == manifest
 
 
 def test_manifest_holds_no_name(tmp_path: Path, run_score: Callable[..., Path]) -> None:
@@ -350,7 +351,8 @@ def test_every_option_and_the_model_count_in_the_fingerprint(
         {"max_length": 99}, {"max_unknown": 0.5}, {"rows": 5},
     ]  # fmt: skip
     every = {field.name for field in dataclasses.fields(ScoreOptions)}
-    assert set(ScoreOptions().to_json()) == every, "an option that would not count"
+    document = RunOptions(ScoreOptions(), CsvFormat(), 4).to_json()
+    assert every <= set(document), "an option that would not count"
     warmer = dataclasses.replace(tiny_version, temperature=0.21)
     digests = [digest(), *(digest(**change) for change in changes)]
     digests.append(digest(version=save_version(tmp_path / "models", warmer)))
@@ -358,12 +360,18 @@ def test_every_option_and_the_model_count_in_the_fingerprint(
     assert digest() == digests[0]
 
 
-def test_fingerprint_knows_names_sizes_and_order_of_the_inputs(tmp_path: Path) -> None:
-    for name, content in (("a.csv", "x"), ("b.csv", "y"), ("c.csv", "x")):
-        (tmp_path / name).write_text(content)
-    a, b, c = fingerprint_files([tmp_path / f"{x}.csv" for x in "abc"])
-    digests = [fingerprint(files, "m", {}) for files in ([a], [b], [c], [a, b], [b, a])]
-    assert len(set(digests)) == 5
+def test_fingerprint_knows_names_and_content_of_the_inputs(
+    tiny_version: ModelVersion, tmp_path: Path
+) -> None:
+    def digest(**files: str) -> str:
+        folder = tmp_path / "-".join([*files, *files.values()])
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / f"{name}.csv").write_text(content)
+        return key_of(folder, tiny_version, ScoreOptions(), 4).fingerprint
+
+    digests = [digest(a="x"), digest(b="y"), digest(c="x"), digest(a="x", b="y")]
+    assert len(set(digests)) == 4
 
 
 def test_left_over_staging_of_other_work_is_removed(
@@ -506,7 +514,7 @@ def test_parts_that_do_not_account_for_every_row_are_not_published(
 ) -> None:
     plan, scorer = half_done
     receipts = score_partitions(plan, scorer, ScoreOptions(), ComputeOptions(workers=1))
-    with pytest.raises(CharrnnError, match="12 rows came in, 8 went out"):
+    with pytest.raises(CharrnnError, match="12 rows were read, 8 written"):
         manifest_of(plan, receipts[:2], FACTS, TRAIN)
     short = dataclasses.replace(receipts[0], statuses={"scored": 1})
     with pytest.raises(CharrnnError, match="have a status"):
