@@ -215,12 +215,17 @@ class Profile:
     unknown: int
     unscored: dict[str, int]
 
+    @property
+    def class_shares(self) -> dict[str, float]:
+        """Share of each label among the answered rows, 0 to 1."""
+        return {label: n / self.answered for label, n in self.labels.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return the counts, and the shares and means that follow from them (null where there is
         nothing to divide by), as plain JSON values."""
         return {
             **asdict(self),
-            "class_shares": {k: n / self.answered for k, n in self.labels.items()},
+            "class_shares": self.class_shares,
             "mean_confidence": _ratio(self.confidence_sum, self.answered),
             "unknown_character_rate": _ratio(self.unknown, self.characters),
             "duplicate_share": _ratio(self.names - self.distinct, self.names),

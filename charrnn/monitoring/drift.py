@@ -4,17 +4,17 @@ from __future__ import annotations
 
 __all__ = [
     "LIMITS",
+    "Drift",
     "Measure",
+    "ProfileComparison",
     "Stability",
-    "alarms",
     "compare",
     "drift",
-    "large_measures",
     "population_stability",
 ]
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -183,6 +183,62 @@ def _rate(
     return Measure(name, "difference", now - before, now, before, average, _RARE * error, *limits)
 
 
+@dataclass(frozen=True)
+class ProfileComparison:
+    """A run's profile compared with one reference: the model's validation names or another run.
+
+    Attributes:
+        against: name of the model or the run.
+        class_shares: the reference's share of each label, 0 to 1.
+        skipped: what could not be compared, and why.
+        standing: measures that were large in the previous run already: reported, but no alarm.
+    """
+
+    against: str
+    class_shares: dict[str, float]
+    measures: tuple[Measure, ...]
+    skipped: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
+
+    @property
+    def large(self) -> list[str]:
+        """The names of the measures beyond their large limit."""
+        return [measure.name for measure in self.measures if measure.level == "large"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {**asdict(self), "measures": [measure.to_json() for measure in self.measures]}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A run compared with the model's validation names and with the previous run, if there is
+    one."""
+
+    model: ProfileComparison
+    previous: ProfileComparison | None = None
+
+    def alarms(self) -> list[str]:
+        """Return one sentence per reference from which the run differs beyond a large limit,
+        standing differences left out."""
+        references = (
+            (self.model, "the model's validation names"),
+            (self.previous, "the previous run"),
+        )
+        sentences = []
+        for compared, reference in references:
+            new = set(compared.large) - set(compared.standing) if compared else None
+            if compared and new:
+                changes = ", ".join(_change(m) for m in compared.measures if m.name in new)
+                sentences.append(f"{changes} against {reference} ({compared.against})")
+        return sentences
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparisons as plain JSON values."""
+        previous = None if self.previous is None else self.previous.to_json()
+        return {"model": self.model.to_json(), "previous": previous}
+
+
 def drift(
     now: Profile,
     reference: tuple[str, Profile],
@@ -191,8 +247,8 @@ def drift(
     same_rules: bool,
     same_cut: bool,
     standing: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Compare a run with the model's validation names and with the run before.
+) -> Drift:
+    """Compare a run with the model's validation names and with the previous run.
 
     Args:
         reference: the model's name and profile.
@@ -201,65 +257,25 @@ def drift(
             names are compared, not the answers.
         same_cut: whether its partitions had about as many rows; without, duplicates, which are
             counted within partitions, are not compared.
-        standing: measures in which that run already differed from the model: reported, but no
-            alarm again.
-
-    Returns:
-        Plain JSON: ``model`` and ``previous`` (null where there is none), each with ``against``,
-        its ``class_shares``, ``measures``, ``skipped`` (what could not be compared, and why) and
-        ``standing``.
+        standing: measures in which that run already differed from the model.
     """
     name, before = reference
     measures = compare(now, before, answers=True, gaps=False)
-    document: dict[str, Any] = {
-        "model": _document(name, before, measures, [], standing),
-        "previous": None,
-    }
-    if previous is not None:
-        name, before = previous
-        measures = compare(now, before, answers=same_rules, gaps=True)
-        skipped = [] if same_rules else ["answers: that run had another model or text options"]
-        if not same_cut:
-            measures = [m for m in measures if m.name != "duplicates"]
-            skipped.append("duplicates: that run's partitions had another size")
-        document["previous"] = _document(name, before, measures, skipped)
-    return document
+    model = ProfileComparison(name, before.class_shares, tuple(measures), standing=tuple(standing))
+    if previous is None:
+        return Drift(model)
+    name, before = previous
+    measures = compare(now, before, answers=same_rules, gaps=True)
+    skipped = [] if same_rules else ["answers: that run had another model or text options"]
+    if not same_cut:
+        measures = [measure for measure in measures if measure.name != "duplicates"]
+        skipped.append("duplicates: that run's partitions had another size")
+    return Drift(
+        model, ProfileComparison(name, before.class_shares, tuple(measures), tuple(skipped))
+    )
 
 
-def _document(
-    against: str,
-    before: Profile,
-    measures: Iterable[Measure],
-    skipped: list[str],
-    standing: Sequence[str] = (),
-) -> dict[str, Any]:
-    return {
-        "against": against,
-        "class_shares": before.to_json()["class_shares"],
-        "measures": [measure.to_json() for measure in measures],
-        "skipped": skipped,
-        "standing": list(standing),
-    }
-
-
-def large_measures(side: Mapping[str, Any] | None) -> list[str]:
-    """Return the measures beyond their large limit on one side of what ``drift`` returned."""
-    return [m["name"] for m in side["measures"] if m["level"] == "large"] if side else []
-
-
-def alarms(document: Mapping[str, Any]) -> list[str]:
-    """Return what drifted beyond its large limit, from what ``drift`` returned, standing
-    differences left out: a sentence for each side; empty when nothing did."""
-    sentences = []
-    for name, what in (("model", "the model's validation names"), ("previous", "the run before")):
-        side = document.get(name)
-        if side and (large := set(large_measures(side)) - set(side["standing"])):
-            said = (_said(m) for m in side["measures"] if m["name"] in large)
-            sentences.append(f"{', '.join(said)} against {what} ({side['against']})")
-    return sentences
-
-
-def _said(measure: Mapping[str, Any]) -> str:
-    if measure["kind"] == "psi":
-        return f"{measure['name']} PSI {measure['value']:.2f}"
-    return f"{measure['name']} {measure['before']:.1%} → {measure['now']:.1%}"
+def _change(measure: Measure) -> str:
+    if measure.before is None:
+        return f"{measure.name} PSI {measure.value:.2f}"
+    return f"{measure.name} {measure.before:.1%} → {measure.now:.1%}"

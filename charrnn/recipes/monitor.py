@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charrnn.files import write_bytes
-from charrnn.monitoring.drift import alarms
 from charrnn.recipes.requests import MonitorRequest
 from charrnn.reports.history import History, history_markdown, history_page, read_histories
 
@@ -27,7 +26,8 @@ class MonitorPage:
         return [
             (history.name, sentence)
             for history in self.histories
-            for sentence in alarms(history.runs[-1][1].drift)
+            if (drift := history.runs[-1][1].drift)
+            for sentence in drift.alarms()
         ]
 
 

@@ -22,7 +22,6 @@ from charrnn.integrations.object_storage import (
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
-from charrnn.monitoring.drift import alarms
 from charrnn.recipes.requests import PREDICTIONS, InboxRequest, ScoreRequest
 from charrnn.recipes.runner import Runner
 from charrnn.reports.run import run_report
@@ -83,7 +82,7 @@ class Published:
     @property
     def drift(self) -> list[str]:
         """One sentence per large drift; see ``monitoring.drift``."""
-        return alarms(self.manifest.drift)
+        return self.manifest.drift.alarms() if self.manifest.drift else []
 
     def check_drift(self, on_drift: Literal["ignore", "warn", "fail"]) -> None:
         """Raise DriftError if names drifted and ``on_drift`` is ``fail``."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.errors import InputMissingError
-from charrnn.monitoring.drift import LIMITS, alarms
+from charrnn.monitoring.drift import LIMITS, ProfileComparison
 from charrnn.reports.figures import draw_history
 from charrnn.reports.formats import percent, utc_minute
 from charrnn.reports.page import Figure, Link, Table, html_page, markdown_page
@@ -100,9 +100,11 @@ def _runs(history: History) -> Table:
 
 def _drift_words(manifest: RunManifest) -> str:
     """Return the large differences of a run, or that there is no new one."""
-    standing = ", ".join((manifest.drift.get("model") or {}).get("standing", []))
+    if manifest.drift is None:
+        return "–"
+    standing = ", ".join(manifest.drift.model.standing)
     unchanged = f"as in the previous run: {standing}" if standing else "steady"
-    return "; ".join(alarms(manifest.drift)) or unchanged
+    return "; ".join(manifest.drift.alarms()) or unchanged
 
 
 def _figures(history: History, key: str) -> list[tuple[str, Figure]]:
@@ -115,8 +117,9 @@ def _figures(history: History, key: str) -> list[tuple[str, Figure]]:
     breaks = [i for i in range(1, len(models)) if models[i] != models[i - 1]]
     confidence: Series = {"expected accuracy": [m.mean_confidence for m in manifests]}
     limits = LIMITS["languages"]
-    model_psi, model_large = _indices(manifests, "model")
-    previous_psi, previous_large = _indices(manifests, "previous")
+    drifts = [manifest.drift for manifest in manifests]
+    model_psi, model_large = _indices([d.model if d else None for d in drifts])
+    previous_psi, previous_large = _indices([d.previous if d else None for d in drifts])
     charts: list[tuple[str, str, Series, dict[str, Any]]] = [
         ("rows", "Rows", {"rows": [m.rows for m in manifests]}, {"shares": False}),
         ("classes", "Share of the rows with each language",
@@ -162,16 +165,17 @@ def _shares(manifests: Sequence[RunManifest], counts: Sequence[Mapping[str, int]
     return {name: [*shares[name]] for name in largest[:_MOST_LINES]}
 
 
-def _indices(manifests: Sequence[RunManifest], side: str) -> tuple[Series, set[tuple[str, int]]]:
+def _indices(
+    comparisons: Sequence[ProfileComparison | None],
+) -> tuple[Series, set[tuple[str, int]]]:
     """Return the PSI of each distribution per run, None where a run was not compared, and which
     (name, run) are large."""
     lines: Series = {}
     large = set()
-    for i, manifest in enumerate(manifests):
-        compared = manifest.drift.get(side)
-        for measure in compared["measures"] if compared else ():
-            if measure["kind"] == "psi":
-                lines.setdefault(measure["name"], [None] * len(manifests))[i] = measure["value"]
-                if measure["level"] == "large":
-                    large.add((measure["name"], i))
+    for i, compared in enumerate(comparisons):
+        for measure in compared.measures if compared else ():
+            if measure.kind == "psi":
+                lines.setdefault(measure.name, [None] * len(comparisons))[i] = measure.value
+                if measure.level == "large":
+                    large.add((measure.name, i))
     return lines, large

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 __all__ = ["drift_markdown", "provenance", "run_report"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from charrnn.monitoring.drift import LIMITS
+from charrnn.monitoring.drift import LIMITS, Measure, ProfileComparison
 from charrnn.reports.formats import percent, setting, signed, utc_minute
 from charrnn.reports.page import Table, html_page, markdown_page
 from charrnn.runs.manifest import Manifest, ModelRef, RunManifest
 
 _MOST_INPUTS = 50  # files listed; a run can have thousands
 _MOST_SHARES = 10  # languages listed in the section on drift
-_SIDES = (("model", "the model's validation names"), ("previous", "the previous run"))
 
 
 def run_report(manifest: RunManifest) -> bytes:
@@ -70,50 +69,50 @@ def _option_rows(name: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]
 
 
 def drift_markdown(manifest: RunManifest) -> str:
-    """Return the section on drift of ``run_report`` as Markdown; "" where a run has none."""
-    context = _drift(manifest)
-    return markdown_page("drift", **context) if context["sides"] else ""
+    """Return the section on drift of ``run_report`` as Markdown."""
+    return markdown_page("drift", **_drift(manifest))
 
 
 def _drift(manifest: RunManifest) -> dict[str, Any]:
-    """Return what ``drift.jinja`` shows: the measures against either reference, and the shares of
+    """Return what ``drift.jinja`` shows: the measures against each reference, and the shares of
     the languages."""
     drift = manifest.drift
-    if not drift:
-        return {"sides": [], "shares": None}
-    sides = []
-    for key, reference in _SIDES:
-        side = drift[key] or {}
-        rows = [_measure_row(m, side["standing"]) for m in side.get("measures", ())]
-        table = Table(
-            ("measure", "level", "reference", "this run", "change", "noise", "limit"), rows
-        )
-        sides.append({"reference": reference, "table": side and table, **side})
-    compared = {
-        name: drift[key]["class_shares"]
-        for key, name in (("model", "model"), ("previous", "previous run"))
-        if drift[key]
+    if drift is None:
+        return {"comparisons": ()}
+    comparisons = [("the model's validation names", drift.model)]
+    references = {"model": drift.model.class_shares}
+    if drift.previous is not None:
+        comparisons.append(("the previous run", drift.previous))
+        references["previous run"] = drift.previous.class_shares
+    head = ("measure", "level", "reference", "this run", "change", "noise", "limit")
+    return {
+        "comparisons": [
+            (
+                reference,
+                compared,
+                Table(head, [_measure_row(m, compared) for m in compared.measures]),
+            )
+            for reference, compared in comparisons
+        ],
+        "has_previous": drift.previous is not None,
+        "shares": _class_shares(manifest.profile.class_shares, references),
+        "limits": LIMITS["languages"],
     }
-    shares = (
-        _class_shares(manifest.profile.to_json()["class_shares"], compared) if compared else None
-    )
-    return {"sides": sides, "shares": shares, "limits": LIMITS["languages"]}
 
 
-def _measure_row(measure: Mapping[str, Any], standing: Sequence[str]) -> tuple[str, ...]:
-    """Return a measure as cells; one in ``standing`` was as large in the previous run."""
-    level = measure["level"]
-    if level == "large" and measure["name"] in standing:
-        level = "large, as in the previous run"
-    change, noise, limit = (measure[key] for key in ("value", "chance_high", "large"))
-    if measure["kind"] == "psi":
+def _measure_row(measure: Measure, compared: ProfileComparison) -> tuple[str, ...]:
+    """Return a measure as cells."""
+    standing = measure.level == "large" and measure.name in compared.standing
+    level = "large, as in the previous run" if standing else measure.level
+    change, noise, limit = measure.value, measure.chance_high, measure.large
+    if measure.before is None or measure.now is None:
         cells = (f"PSI {value:.3f}" for value in (change, noise, limit))
-        return (measure["name"], level, "–", "–", *cells)
+        return (measure.name, level, "–", "–", *cells)
     return (
-        measure["name"],
+        measure.name,
         level,
-        percent(measure["before"]),
-        percent(measure["now"]),
+        percent(measure.before),
+        percent(measure.now),
         f"{signed(100 * change, 1)} points",
         f"±{100 * noise:.1f} points",
         f"±{100 * limit:.0f} points",

@@ -10,7 +10,7 @@ from typing import Any
 
 from charrnn.model.facts import Profile
 from charrnn.model.version import ModelVersion
-from charrnn.monitoring.drift import drift, large_measures
+from charrnn.monitoring.drift import Drift, drift
 from charrnn.runs.manifest import RunManifest, newest_first
 
 
@@ -41,11 +41,11 @@ class PreviousRun:
             profile=manifest.profile,
             text_rules=(manifest.model.digest, *rules),
             rows_per_part=max(1, manifest.rows) / max(1, len(manifest.parts)),
-            standing=large_measures(manifest.drift.get("model")),
+            standing=manifest.drift.model.large if manifest.drift else [],
         )
 
 
-def drift_of(manifest: RunManifest, destination: Path, model: ModelVersion) -> dict[str, Any]:
+def drift_of(manifest: RunManifest, destination: Path, model: ModelVersion) -> Drift:
     """Return how the run of ``manifest`` differs from the model's validation names and from the
     run before it in ``destination``; see ``monitoring.drift``."""
     before = run_before(manifest, destination)

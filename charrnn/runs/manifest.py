@@ -28,7 +28,7 @@ __all__ = [
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ import msgspec
 
 from charrnn.errors import CharrnnError, DataError, InputMissingError
 from charrnn.model.facts import Profile
+from charrnn.monitoring.drift import Drift
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 
@@ -133,7 +134,7 @@ class RunManifest(RunFacts):
         rows: of the input and of the parts, without rejected ones.
         rejected: rows left out, by reason; statuses, reasons, labels: rows by each of them.
         mean_confidence: of scored rows; None where there is none.
-        drift: see ``monitoring.drift``.
+        drift: None only before the run is compared.
         fetched: objects that were copied from object storage.
     """
 
@@ -152,7 +153,7 @@ class RunManifest(RunFacts):
     mean_confidence: float | None
     profile: Profile
     parts: tuple[PartRecord, ...]
-    drift: dict[str, Any] = field(default_factory=dict)
+    drift: Drift | None = None
     fetched: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -161,6 +162,7 @@ class RunManifest(RunFacts):
         document |= {
             "prior": {k: v for k, v in document["prior"].items() if v is not None},
             "options": self.options.to_json(),
+            "drift": self.drift and self.drift.to_json(),
             "profile": {**self.profile.to_json(), "expected_accuracy": self.mean_confidence},
         }
         if not self.fetched:

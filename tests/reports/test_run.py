@@ -13,10 +13,11 @@ from model_facts import facts_of
 
 from charrnn.model.facts import HonestMetrics, ModelFacts, PairedDifference, ProtocolMetrics
 from charrnn.model.version import ModelVersion
+from charrnn.monitoring.drift import Drift
 from charrnn.reports.formats import interval, is_number, percent, shown, signed, utc_minute
 from charrnn.reports.model import model_report
 from charrnn.reports.page import RESPONSIBLE_USE, Figure, Link, Table, environment
-from charrnn.reports.run import run_report
+from charrnn.reports.run import drift_markdown, run_report
 from charrnn.runs.manifest import InputRecord, ModelRef, RunManifest, read_run
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import evaluate
@@ -153,15 +154,19 @@ def test_report_of_a_run_escapes_what_users_name(manifest: RunManifest) -> None:
 
 
 def test_section_on_drift_escapes_what_users_name(manifest: RunManifest) -> None:
-    model = {**manifest.drift["model"], "against": HOSTILE, "class_shares": {HOSTILE: 1.0}}
-    drift = {"model": model, "previous": None}
-    text, _ = checked(run_report(dataclasses.replace(manifest, drift=drift)))
-    assert text.count(HOSTILE) == 2
-    assert "Not compared with the previous run" in text
+    assert manifest.drift is not None
+    model = dataclasses.replace(
+        manifest.drift.model, against=HOSTILE, class_shares={HOSTILE: 1.0}, skipped=(HOSTILE,)
+    )
+    hostile = dataclasses.replace(manifest, drift=Drift(model))
+    text, _ = checked(run_report(hostile))
+    assert HOSTILE not in drift_markdown(hostile)
+    assert text.count(HOSTILE) == 3
+    assert "Not compared with a previous run" in text
 
 
 def test_report_of_a_run_without_drift_has_no_such_section(manifest: RunManifest) -> None:
-    text, _ = checked(run_report(dataclasses.replace(manifest, drift={})))
+    text, _ = checked(run_report(dataclasses.replace(manifest, drift=None)))
     assert "Drift" not in text
 
 
