@@ -38,7 +38,7 @@ from charrnn.scoring.scorer import Scorer
 from charrnn.tables.columns import as_large_string
 from charrnn.tables.row_groups import Partition, read_groups
 
-CHANGES = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.01, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # edges of bins
+CHANGES = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.01, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # bin edges
 NO_LANGUAGE = "(no language)"
 
 
@@ -106,18 +106,19 @@ class Comparison:
 
     def flips(self) -> list[tuple[str, str, int]]:
         """Return (champion's label, challenger's label, rows) of what changes, most rows first."""
-        found = [
+        flips = [
             (self.labels[i], self.labels[j], int(self.pairs[i, j]))
             for i, j in np.argwhere(self.pairs).tolist()
             if i != j
         ]
-        return sorted(found, key=lambda flip: (-flip[2], flip[:2]))
+        return sorted(flips, key=lambda flip: (-flip[2], flip[:2]))
 
     def class_rows(self) -> list[tuple[str, int, int]]:
         """Return (label, champion's rows, challenger's rows), the champion's largest first."""
         ours, theirs = self.pairs.sum(axis=1).tolist(), self.pairs.sum(axis=0).tolist()
-        found = [row for row in zip(self.labels, ours, theirs, strict=True) if row[1] or row[2]]
-        return sorted(found, key=lambda row: (-row[1], row[0]))
+        counts = zip(self.labels, ours, theirs, strict=True)
+        rows = [row for row in counts if row[1] or row[2]]
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
 
 
 def compare_partitions(
@@ -168,15 +169,15 @@ def _compare_partition(
     a = _label_ids(ours, champion.version.labels, labels)
     b = _label_ids(theirs, challenger.version.labels, labels)
     K = len(labels)
-    of_name = np.bincount(codes.drop_null().to_numpy(), minlength=len(distinct))  # rows
-    pairs = np.bincount(a * K + b, of_name, K * K).astype(np.int64).reshape(K, K)
+    name_rows = np.bincount(codes.drop_null().to_numpy(), minlength=len(distinct))
+    pairs = np.bincount(a * K + b, name_rows, K * K).astype(np.int64).reshape(K, K)
     pairs[K - 1, K - 1] += codes.null_count
-    p, q = (found.confidence[:, 0].astype(np.float64) for found in (ours, theirs))
+    p, q = (scored.confidence[:, 0].astype(np.float64) for scored in (ours, theirs))
     both = (a < K - 1) & (b < K - 1)
-    answered = of_name * both
+    answered = name_rows * both
     bins = np.searchsorted(CHANGES[1:-1], q - p, side="right")
-    found = Comparison(
-        labels=tuple(labels),
+    comparison = Comparison(
+        labels=labels,
         pairs=pairs,
         distinct=len(distinct),
         confidence=np.array([p @ answered, q @ answered]),
@@ -190,15 +191,15 @@ def _compare_partition(
         codes_of = pa.array(ids[which].astype(np.int32), mask=none)
         columns[side] = pa.DictionaryArray.from_arrays(codes_of, pa.array(labels[:-1], pa.string()))
         columns[f"{side}_confidence"] = pa.array(confidence[which].astype(np.float32), mask=none)
-    return found, pa.table(columns)
+    return comparison, pa.table(columns)
 
 
 def _label_ids(
-    found: Predictions, own: Sequence[str], labels: Sequence[str]
+    predictions: Predictions, own: Sequence[str], labels: Sequence[str]
 ) -> npt.NDArray[np.int64]:
     """Return the label of each name as an index into ``labels``, the last where it has none."""
     place = np.array([labels.index(label) for label in own])
-    return np.where(found.status == SCORED, place[found.ranked[:, 0]], len(labels) - 1)
+    return np.where(predictions.status == SCORED, place[predictions.ranked[:, 0]], len(labels) - 1)
 
 
 def _write_flips(flips: pa.Table, plan: RunPlan, partition: Partition) -> PartRecord:

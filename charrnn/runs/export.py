@@ -1,4 +1,4 @@
-"""Export: all rows of a run as one Parquet or CSV file, for people and programs that want that."""
+"""Export all rows of a run as one Parquet or CSV file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from charrnn.tables.columns import as_large_string, is_text
 # What a spreadsheet may run as a formula: a cell, or a line inside one, that starts with one of
 # these characters (also in full width), spaces before it or not (OWASP, "CSV Injection").
 _LEAD = r"(?m)^([\s\x{00a0}]*[=+\-@\t\r\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}])"
-_HARMLESS = r"^([+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?|-)$"  # a number, a dash
+_NUMBER = r"^([+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?|-)$"  # a number, a dash
 
 
 def check_exportable(schema: pa.Schema, path: Path) -> None:
@@ -31,7 +31,8 @@ def check_exportable(schema: pa.Schema, path: Path) -> None:
     if path.name.endswith(".csv") and nested:
         raise DataError(
             f"column {', '.join(map(repr, nested))} is nested and does not fit into CSV; "
-            "give a .parquet file to -o"
+            "give a .parquet file",
+            option="output",
         )
 
 
@@ -50,8 +51,8 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
     """
     rows = escaped = 0
     csv = path.name.endswith(".csv")
-    start = _writing_csv if csv else writing_parquet
-    with ExitStack() as started:
+    open_writer = _writing_csv if csv else writing_parquet
+    with ExitStack() as stack:
         writer: Any = None
         for part in read_run(run).parts:
             table = read_part(run / part.name)
@@ -61,7 +62,7 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
                 if not formulas:
                     table, changed = escape_formulas(table)
                     escaped += changed
-            writer = writer or started.enter_context(start(path, table.schema))
+            writer = writer or stack.enter_context(open_writer(path, table.schema))
             writer.write_table(table)
             rows += table.num_rows
     return rows, escaped
@@ -74,21 +75,21 @@ def _writing_csv(path: Path, schema: pa.Schema) -> Iterator[pacsv.CSVWriter]:
 
 
 def escape_formulas(table: pa.Table) -> tuple[pa.Table, int]:
-    """Put an apostrophe before whatever a spreadsheet would run in a text column, column names
-    included; plain numbers such as ``-5`` stay. Return the table and how many cells changed."""
+    """Put an apostrophe before every text cell and column name that a spreadsheet would run as a
+    formula; plain numbers such as ``-5`` stay. Return the table and the number of changes."""
     escaped = 0
     for i, field in enumerate(table.schema):
         if not is_text(field.type):
             continue
         column = table.column(i)
-        hit = pc.and_(
+        is_formula = pc.and_(
             pc.match_substring_regex(column, _LEAD),
-            pc.invert(pc.match_substring_regex(column, _HARMLESS)),
+            pc.invert(pc.match_substring_regex(column, _NUMBER)),
         )
-        changed = pc.sum(hit).as_py() or 0
+        changed = pc.sum(is_formula).as_py() or 0
         if changed:
-            safe = pc.replace_substring_regex(column, _LEAD, r"'\1")
-            table = table.set_column(i, field, pc.if_else(hit, safe, column))
+            escaped_cells = pc.replace_substring_regex(column, _LEAD, r"'\1")
+            table = table.set_column(i, field, pc.if_else(is_formula, escaped_cells, column))
             escaped += changed
     names = pc.replace_substring_regex(pa.array(table.column_names, pa.string()), _LEAD, r"'\1")
     return table.rename_columns(names.to_pylist()), escaped

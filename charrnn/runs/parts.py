@@ -64,16 +64,16 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
     holds.
 
     Raises:
-        StorageError: what is on the disk is not what was written.
+        StorageError: the file on the disk is not the file that was written.
     """
-    ours = {
+    footer = {
         "charrnn.fingerprint": plan.key.fingerprint,
         "charrnn.part": str(partition.index),
         "charrnn.first_row": str(partition.first_row),
     }
     metadata = {
         **(table.schema.metadata or {}),
-        **{k.encode(): v.encode() for k, v in ours.items()},
+        **{k.encode(): v.encode() for k, v in footer.items()},
     }
     with writing_to(path) as temporary:
         pq.write_table(
@@ -90,20 +90,19 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
         return sha256_of(temporary)
 
 
-def parquet_options(table: pa.Table, given: Sequence[str]) -> dict[str, Any]:
-    """Return how parts are written, as options of ``pyarrow.parquet.write_table``; ``given`` are
-    the columns of the input.
+def parquet_options(table: pa.Table, input_columns: Sequence[str]) -> dict[str, Any]:
+    """Return how parts are written, as options of ``pyarrow.parquet.write_table``; statistics are
+    written for ``input_columns``.
 
-    Pages carry checksums. Floats are split by byte, which packs probabilities best. A dictionary is
-    left out where values hardly repeat, statistics where no one would skip rows by them: in the
-    columns that scoring adds.
+    Pages carry checksums. Floats are split by byte (BYTE_STREAM_SPLIT), which compresses
+    probabilities best. Columns get a dictionary where values repeat.
     """
     floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
     return {
         "compression": "zstd",
         "compression_level": 1,
         "write_page_checksum": True,
-        "write_statistics": list(given),
+        "write_statistics": list(input_columns),
         "use_dictionary": [
             name for name in table.column_names if name not in floats and _repeats(table[name])
         ],
@@ -112,7 +111,7 @@ def parquet_options(table: pa.Table, given: Sequence[str]) -> dict[str, Any]:
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:
-    """Whether values repeat often enough for a dictionary, going by the first few thousand."""
+    """Whether the first 4,096 values repeat often enough for a dictionary: twice on average."""
     first = column.slice(0, 2**12)
     try:
         return bool(pc.count_distinct(first).as_py() <= len(first) / 2)
@@ -158,12 +157,12 @@ def _open_part(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def write_receipt(folder: Path, receipt: PartReceipt) -> None:
-    """Record that a part is finished; the part itself must be durable by now."""
+    """Record that a part is finished; the part must be durable before."""
     write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(receipt)))
 
 
 def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:
-    """Return the receipt of a part that is finished and unchanged since, or None: do it again."""
+    """Return the receipt of a finished part that is unchanged since, or None."""
     try:
         content = _receipt_path(plan.staging, partition.index).read_bytes()
         receipt = msgspec.json.decode(content, type=PartReceipt)

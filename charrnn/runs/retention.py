@@ -15,7 +15,7 @@ from charrnn.runs.manifest import RUN_NAME
 
 
 def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> list[Path]:
-    """Return the runs under ``root`` (a destination or a folder of them), and left-overs of
+    """Return the runs under ``root`` (a destination or a folder of them), and the staging folders of
     unfinished ones, that are older than ``days``, sorted.
 
     Args:
@@ -30,23 +30,23 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = Fals
     if not root.is_dir():
         raise InputMissingError(f"{root} does not exist")
     before = now - timedelta(days=days)
-    found = []
+    old = []
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
         latest = keep_latest and (folder.parent / "latest").resolve() == folder.resolve()
         if RUN_NAME.fullmatch(folder.name) and not folder.is_symlink() and not latest:
-            made = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            created = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         elif re.match(r"\.(staging|fetched|purged)-", folder.name):
-            made = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            created = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         else:
             continue
-        if made < before:
-            found.append(folder)
-    return sorted(found)
+        if created < before:
+            old.append(folder)
+    return sorted(old)
 
 
 def purge(runs: Sequence[Path]) -> int:
-    """Remove runs, each under its destination's lock and out of sight in one step, and ``latest``
-    links that would point nowhere; return how many bytes were freed.
+    """Remove runs, each under its destination's lock and by one rename, and ``latest`` links left
+    without a target; return the bytes freed.
 
     Raises:
         BusyError: a run of one of the destinations is being written.
