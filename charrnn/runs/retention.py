@@ -15,7 +15,7 @@ from charrnn.runs.manifest import RUN_NAME
 
 
 def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> list[Path]:
-    """Return the runs under ``root`` (a destination or a folder of them), and the staging folders of
+    """Return the runs under ``root`` (a destination or a folder of them), and staging folders of
     unfinished ones, that are older than ``days``, sorted.
 
     Args:
