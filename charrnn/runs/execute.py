@@ -25,7 +25,7 @@ from charrnn.runs.parts import (
     write_receipt,
 )
 from charrnn.runs.plan import RunPlan
-from charrnn.scoring.columns import answer_columns
+from charrnn.scoring.columns import prediction_columns
 from charrnn.scoring.names import hide_names
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -59,7 +59,7 @@ def score_partition(
         raise StorageError(
             f"rows {partition.first_row:,} to {last:,}: {error}", option=error.option
         ) from error
-    for name, column in answer_columns(predictions, codes, labels, options).items():
+    for name, column in prediction_columns(predictions, codes, labels, options).items():
         table = table.append_column(name, column)
     table = hide_names(table, options.name_column, plan.key.options.names, plan.name_key)
     part = part_path(plan.staging, partition.index)

@@ -1,12 +1,12 @@
-"""Answers: what is asked of the engine, what it found, and the columns that say so.
+"""Predictions for distinct names, and the output columns made of them.
 
-The columns are built for distinct names and spread over all rows by code, so that a name that
-occurs a million times is worked out once.
+Columns are computed for the distinct names and spread over the rows by code, so that the work for a
+name does not depend on how often it occurs.
 """
 
 from __future__ import annotations
 
-__all__ = ["Predictions", "answer_columns"]
+__all__ = ["Predictions", "prediction_columns"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,19 +22,22 @@ from charrnn.scoring.options import ABSTAINED, REASONS, SCORED, STATUSES, UNSCOR
 
 @dataclass
 class Predictions:
-    """Answers for N names (L labels, k ranks); what was not asked for has no columns or is None.
+    """Predictions for D names, with L labels and k ranks. What the options do not ask for has no
+    columns or is None; values of names that are not scored are meaningless.
 
     Attributes:
-        ranked: label ids, most likely first, ``(N, k)``; meaningless where reason is not 0.
-        confidence: their probabilities, float32 ``(N, k)``.
-        probabilities: of every label, float32 ``(N, L)`` or ``(N, 0)``.
-        uncorrected: label ids and confidences before the prior correction, ``(N,)`` each.
-        in_set: whether a label is in the prediction set, bool ``(N, L)`` or ``(N, 0)``.
-        ambiguous: bool ``(N,)``; unfamiliarity: float32 ``(N,)``.
-        status: index into ``STATUSES``, uint8 ``(N,)``.
-        reason: index into ``REASONS``, uint8 ``(N,)``.
-        lengths: characters after normalising, int64 ``(N,)``; unknown: those of them that are not
-            in the vocabulary.
+        ranked: label ids, most probable first, int64 ``(D, k)``.
+        confidence: their probabilities, float32 ``(D, k)``.
+        probabilities: of every label, float32 ``(D, L)`` or ``(D, 0)``.
+        uncorrected: label ids, int64, and confidences, float32, before the prior correction,
+            ``(D,)`` each.
+        in_set: whether each label is in the prediction set, bool ``(D, L)`` or ``(D, 0)``.
+        ambiguous: whether the name has several labels in the training data, bool ``(D,)``.
+        unfamiliarity: 0 to 1, float32 ``(D,)``.
+        status: index in ``STATUSES``, uint8 ``(D,)``.
+        reason: index in ``REASONS``, uint8 ``(D,)``; 0 for scored names.
+        lengths: characters after normalising, int64 ``(D,)``.
+        unknown: how many of these are not in the vocabulary, int64 ``(D,)``.
     """
 
     ranked: npt.NDArray[np.int64]
@@ -53,65 +56,74 @@ class Predictions:
     def blank(
         cls, reason: npt.NDArray[np.uint8], options: ScoreOptions, label_count: int
     ) -> Predictions:
-        """Return predictions of the right shapes, still to be filled where ``reason`` is 0."""
-        N, k = len(reason), min(options.top_k, label_count)
+        """Return zeros of the right shapes, to be filled in where ``reason`` is 0."""
+        D, k = len(reason), min(options.top_k, label_count)
         corrected = options.prior != "train"
         return cls(
-            ranked=np.zeros((N, k), np.int64),
-            confidence=np.zeros((N, k), np.float32),
-            probabilities=np.zeros((N, label_count if options.probabilities else 0), np.float32),
-            uncorrected=(np.zeros(N, np.int64), np.zeros(N, np.float32)) if corrected else None,
-            in_set=np.zeros((N, label_count if options.coverage_target else 0), bool),
+            ranked=np.zeros((D, k), np.int64),
+            confidence=np.zeros((D, k), np.float32),
+            probabilities=np.zeros((D, label_count if options.probabilities else 0), np.float32),
+            uncorrected=(np.zeros(D, np.int64), np.zeros(D, np.float32)) if corrected else None,
+            in_set=np.zeros((D, label_count if options.coverage_target else 0), bool),
             ambiguous=None,
             unfamiliarity=None,
             status=np.where(reason == 0, SCORED, UNSCORED).astype(np.uint8),
             reason=reason,
-            lengths=np.zeros(N, np.int64),
-            unknown=np.zeros(N, np.int64),
+            lengths=np.zeros(D, np.int64),
+            unknown=np.zeros(D, np.int64),
         )
 
     def abstain_below(self, confidence: float) -> None:
-        """Turn scored names of lower confidence into abstained ones."""
-        doubtful = (self.reason == 0) & (self.confidence[:, 0] < confidence)
-        self.reason[doubtful] = REASONS.index("low_confidence")
-        self.status[doubtful] = ABSTAINED
+        """Change the status of scored names with a lower confidence to abstained."""
+        uncertain = (self.reason == 0) & (self.confidence[:, 0] < confidence)
+        self.reason[uncertain] = REASONS.index("low_confidence")
+        self.status[uncertain] = ABSTAINED
 
 
-def answer_columns(
-    found: Predictions, codes: pa.Array, labels: Sequence[str], options: ScoreOptions
+def prediction_columns(
+    predictions: Predictions, codes: pa.Array, labels: Sequence[str], options: ScoreOptions
 ) -> dict[str, pa.Array]:
-    """Spread the answers for distinct names over all rows.
+    """Spread the predictions for D distinct names over N rows: column name → array ``(N,)``.
 
-    ``codes`` is int32 ``(rows,)``: which of the N answers a row gets, null for a null name. An
-    abstained name gets no language but keeps its confidence and its set.
+    An abstained name has no language, but a confidence and a set.
+
+    Args:
+        codes: index of each row's name among the D, int32 ``(N,)``; null for a null name.
+        labels: the L label names.
+        options: the ones ``predictions`` were made with.
     """
-    scored = found.status == SCORED
-    answered = scored | (found.status == ABSTAINED)
+    scored = predictions.status == SCORED
+    with_confidence = scored | (predictions.status == ABSTAINED)
+    everywhere = np.ones(len(scored), bool)
 
-    def spread(values: npt.NDArray[Any], given: npt.NDArray[np.bool_] = answered) -> pa.Array:
-        return pa.array(np.ascontiguousarray(values), mask=~given).take(codes)
+    def spread(
+        values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] = with_confidence
+    ) -> pa.Array:
+        return pa.array(np.ascontiguousarray(values), mask=~valid).take(codes)
 
-    def language(ids: npt.NDArray[np.int64]) -> pa.Array:
-        return _dictionary(spread(ids.astype(_index_type(len(labels))), scored), labels)
+    def language(label_ids: npt.NDArray[np.int64]) -> pa.Array:
+        return _dictionary(spread(label_ids.astype(_index_type(len(labels))), scored), labels)
 
     arrays: list[pa.Array] = []
-    for rank in range(found.ranked.shape[1]):
-        arrays += [language(found.ranked[:, rank]), spread(found.confidence[:, rank])]
-    if found.uncorrected is not None:
-        arrays += [language(found.uncorrected[0]), spread(found.uncorrected[1])]
+    for rank in range(predictions.ranked.shape[1]):
+        arrays.append(language(predictions.ranked[:, rank]))
+        arrays.append(spread(predictions.confidence[:, rank]))
+    if predictions.uncorrected is not None:
+        label_ids, confidence = predictions.uncorrected
+        arrays += [language(label_ids), spread(confidence)]
     if options.coverage_target:
-        of_name, sets = _label_sets(found.in_set, labels)
-        arrays.append(_dictionary(spread(of_name), sets))
-        arrays.append(spread(found.in_set.sum(axis=1).astype(np.int16)))
-    if found.ambiguous is not None and found.unfamiliarity is not None:
-        arrays += [spread(found.ambiguous), spread(found.unfamiliarity)]
-    everyone = np.ones(len(found.status), bool)
-    status = spread(found.status.astype(np.int8), everyone).fill_null(UNSCORED)
-    reason = spread(found.reason.astype(np.int8), everyone).fill_null(REASONS.index("null_name"))
-    index = pc.subtract(reason, pa.scalar(1, pa.int8()))  # into REASONS[1:]; -1 was scored
+        set_codes, sets = _label_sets(predictions.in_set, labels)
+        arrays.append(_dictionary(spread(set_codes), sets))
+        arrays.append(spread(predictions.in_set.sum(axis=1).astype(np.int16)))
+    if predictions.ambiguous is not None and predictions.unfamiliarity is not None:
+        arrays += [spread(predictions.ambiguous), spread(predictions.unfamiliarity)]
+    null_name = REASONS.index("null_name")
+    status = spread(predictions.status.astype(np.int8), everywhere).fill_null(UNSCORED)
+    reason = spread(predictions.reason.astype(np.int8), everywhere).fill_null(null_name)
+    index = pc.subtract(reason, pa.scalar(1, pa.int8()))  # in REASONS[1:]; -1 if scored
     arrays.append(_dictionary(status, STATUSES))
     arrays.append(_dictionary(pc.if_else(pc.less(index, 0), None, index), REASONS[1:]))
-    arrays += [spread(column) for column in found.probabilities.T]
+    arrays += [spread(column) for column in predictions.probabilities.T]
     return dict(zip(options.columns(labels), arrays, strict=True))
 
 
@@ -120,15 +132,17 @@ def _dictionary(indices: pa.Array, values: Sequence[str | None]) -> pa.Array:
 
 
 def _index_type(count: int) -> type[np.signedinteger[Any]]:
+    """Return the index type of a dictionary of ``count`` values."""
     return np.int8 if count <= 127 else np.int32
 
 
 def _label_sets(
     in_set: npt.NDArray[np.bool_], labels: Sequence[str]
 ) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """Return which set each name has, int32 ``(N,)``, and the sets as ``'English|German'``."""
+    """Return the code of each name's set, int32 ``(D,)``, and the distinct sets that the codes
+    index, as ``'English|German'``. ``in_set`` is bool ``(D, L)``."""
     packed = np.packbits(in_set, axis=1)
-    distinct, of_name = np.unique(packed, axis=0, return_inverse=True)
+    distinct, codes = np.unique(packed, axis=0, return_inverse=True)
     members = np.unpackbits(distinct, axis=1, count=len(labels)).astype(bool)
     sets = ["|".join(labels[i] for i in np.flatnonzero(row).tolist()) for row in members]
-    return of_name.reshape(-1).astype(np.int32), sets
+    return codes.reshape(-1).astype(np.int32), sets

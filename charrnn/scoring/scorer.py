@@ -1,12 +1,12 @@
-"""The engine: names in, one row of predictions per name out, in order.
+"""Score names: labels, confidences and statuses for a column of names, in order.
 
-Equal names are scored once: the names become codes into a table of distinct names, the distinct
-names are encoded and run through the network by an ``Engine``, and every column of
-the answer is the distinct answer taken by code. Logits become probabilities and ranked labels on
-the device; only those come back.
+Equal names are scored once. A table's names become codes into an array of its distinct names; the
+distinct names are encoded and run through the network by ``Engine``; every output column is
+computed for the distinct names and spread over the rows by code. Softmax and ranking run on the
+device, and only their results are copied back.
 
-The row contract: every input row appears exactly once, in order, its own columns untouched, with
-a status (``scored``, ``abstained``, ``unscored``) and, unless it was scored, a reason.
+Every input row appears exactly once, in order, its own columns unchanged, with a status
+(``scored``, ``abstained``, ``unscored``) and, unless it was scored, a reason.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ from charrnn.model.novelty import name_hashes
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import Encoded
-from charrnn.scoring.columns import Predictions, answer_columns
+from charrnn.scoring.columns import Predictions, prediction_columns
 from charrnn.scoring.options import REASONS, ScoreOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash, is_text
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame)
-_BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names in one pass
+_BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names per forward pass, by device type
+_MAX_REPEATED = 8  # top_k up to which taking the maximum k times is faster than sorting
 
 
 class Scorer:
-    """A model version on a device, ready to score names."""
+    """A model version on a device, ready to score names.
+
+    Args:
+        version: the model.
+        device: see ``pick_device``.
+        batch_size: names per forward pass, at least 1; None: what suits the device.
+
+    Attributes:
+        stopping: set it from another thread to make scoring raise CharrnnError at its next pass.
+    """
 
     def __init__(
         self, version: ModelVersion, device: str = "cpu", batch_size: int | None = None
     ) -> None:
         if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch size is {batch_size}; it must be at least 1")
+            raise ConfigError(f"batch_size must be ≥ 1, got {batch_size}", option="batch_size")
         self.version = version
         self.device = pick_device(device)
         self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
         self.engine = Engine(self.network, self.batch_size, self._check_stopping)
-        self.stopping = threading.Event()  # set: whoever is scoring gives up at the next pass
-
-    def replicas(self) -> list[Scorer]:
-        """Return this scorer and, where it is on ``cuda`` without a number, one more for each
-        further GPU of the machine."""
-        every = self.device.type == "cuda" and self.device.index is None
-        numbers = range(1, torch.cuda.device_count()) if every else range(0)
-        others = [Scorer(self.version, f"cuda:{i}", self.batch_size) for i in numbers]
-        for other in others:
-            other.stopping = self.stopping
-        return [self, *others]
+        self.stopping = threading.Event()
 
     @classmethod
     def load(
@@ -85,18 +85,35 @@ class Scorer:
         """
         return cls(resolve(model, None if models is None else Path(models)), device, batch_size)
 
+    def replicas(self) -> list[Scorer]:
+        """Return this scorer and, if its device is ``cuda`` without a number, one more for each
+        other GPU of the machine; all share ``stopping``."""
+        all_gpus = self.device.type == "cuda" and self.device.index is None
+        numbers = range(1, torch.cuda.device_count()) if all_gpus else range(0)
+        others = [Scorer(self.version, f"cuda:{i}", self.batch_size) for i in numbers]
+        for other in others:
+            other.stopping = self.stopping
+        return [self, *others]
+
     def score(
         self, names: Sequence[str | None] | pl.Series | pa.Array | pa.ChunkedArray, **options: Any
     ) -> pl.DataFrame:
         """Score names and return one row per name, in order.
 
+        >>> scorer = Scorer.load("pretrained-tiny")
+        >>> frame = scorer.score(["Nakamura", "O’Neill", None], top_k=1)
+        >>> frame.columns
+        ['name', 'language', 'confidence', 'status', 'reason']
+        >>> frame.select("language", "status", "reason").rows()
+        [('Japanese', 'scored', None), ('Irish', 'scored', None), (None, 'unscored', 'null_name')]
+
         Args:
-            names: a list, Polars Series or Arrow array of strings; None is allowed.
+            names: N names: a list, Polars Series or Arrow array of strings; None is allowed.
             options: fields of ``ScoreOptions``, such as ``top_k=5``.
 
         Returns:
-            The names in column ``name``, then ``language``, ``confidence``, …, ``status`` and
-            ``reason`` as in the README's table.
+            N rows: the names, then the columns that ``ScoreOptions.columns`` lists. Languages,
+            statuses and reasons are categorical, confidences and probabilities Float32.
         """
         name_column = ScoreOptions(**options).name_column
         table = self.score_table(pa.table({name_column: _text_array(names)}), **options)
@@ -105,92 +122,116 @@ class Scorer:
         return frame
 
     def score_table(self, table: Table, **options: Any) -> Table:
-        """Score a table's names and return the table with our columns added, rows in order.
+        """Score a table's names and return the table with the columns of ``score`` added, rows in
+        order.
 
         Args:
-            table: an Arrow table or a Polars DataFrame; the same kind is returned.
+            table: an Arrow table or a Polars DataFrame; the same type is returned.
             options: fields of ``ScoreOptions``, such as ``name_column="surname"``.
 
         Raises:
-            DataError: there is no such column, it is not text, or a column of ours exists already.
+            DataError: the name column is missing or not text, or the table already has one of the
+                added columns.
         """
-        chosen = ScoreOptions(**options)
-        source = table.to_arrow() if isinstance(table, pl.DataFrame) else table
-        check_name_column(source.schema, chosen.name_column)
-        check_no_clash(source.schema, chosen.columns(self.version.labels))
-        found = self.columns(source[chosen.name_column], chosen)
+        score_options = ScoreOptions(**options)
+        arrow = table.to_arrow() if isinstance(table, pl.DataFrame) else table
+        check_name_column(arrow.schema, score_options.name_column)
+        check_no_clash(arrow.schema, score_options.columns(self.version.labels))
+        added = self.columns(arrow[score_options.name_column], score_options)
         if isinstance(table, pl.DataFrame):
-            return table.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in found.items())
-        for name, column in found.items():
-            source = source.append_column(name, column)
-        return source
+            return table.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in added.items())
+        for name, column in added.items():
+            arrow = arrow.append_column(name, column)
+        return arrow
 
     def expression(self, names: str | pl.Expr = "name", **options: Any) -> pl.Expr:
-        """Return a Polars expression that scores a column into a struct of our columns::
+        """Return a Polars expression that scores a column into a struct of the columns of
+        ``score``::
 
             frame.with_columns(scorer.expression("surname").alias("origin")).unnest("origin")
 
-        It works on whole batches in eager, lazy and streaming queries. A prior of ``estimate``
-        would be estimated for every batch anew, so it is refused: use ``score_table``.
+        It scores whole batches in eager, lazy and streaming queries.
+
+        Raises:
+            ConfigError: the prior is ``estimate``, which needs the whole table: use
+                ``score_table``.
         """
-        chosen = ScoreOptions(**options)
-        if chosen.prior == "estimate":
-            raise ConfigError("prior estimate needs the whole table; use score_table")
-        answers = self.columns(pa.array([], pa.string()), chosen)
-        kind = pl.from_arrow(pa.table(answers)).to_struct("").dtype  # type: ignore[union-attr]
+        score_options = ScoreOptions(**options)
+        if score_options.prior == "estimate":
+            raise ConfigError(
+                "prior 'estimate' needs the whole table; use score_table", option="prior"
+            )
+        no_rows = self.columns(pa.array([], pa.string()), score_options)
+        dtype = pl.from_arrow(pa.table(no_rows)).to_struct("").dtype  # type: ignore[union-attr]
 
         def score_batch(batch: pl.Series) -> pl.Series:
-            found = pl.from_arrow(pa.table(self.columns(_text_array(batch), chosen)))
-            assert isinstance(found, pl.DataFrame)
-            return found.to_struct(batch.name)
+            frame = pl.from_arrow(pa.table(self.columns(_text_array(batch), score_options)))
+            assert isinstance(frame, pl.DataFrame)
+            return frame.to_struct(batch.name)
 
         column = pl.col(names) if isinstance(names, str) else names
-        return column.map_batches(score_batch, return_dtype=kind)
+        return column.map_batches(score_batch, return_dtype=dtype)
 
     def columns(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
     ) -> dict[str, pa.Array]:
-        """Return the columns that scoring adds for N names, each of N rows, by name.
+        """Return the columns that scoring adds for N names: column name → array ``(N,)``.
+
+        Labels, label sets, statuses and reasons are dictionary arrays of strings; confidences and
+        probabilities are float32, ``set_size`` is int16 and ``ambiguous`` bool. Columns about the
+        label are null where a name was not scored.
 
         Raises:
             DataError: ``names`` is not an array of text.
+            ConfigError: the prior does not fit the model's labels.
         """
-        found, codes = self.answers(names, options)
-        return answer_columns(found, codes, self.version.labels, options)
+        predictions, codes = self.answers(names, options)
+        return prediction_columns(predictions, codes, self.version.labels, options)
 
     def answers(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
     ) -> tuple[Predictions, pa.Array]:
-        """Return the answers for the distinct ones of N names, and which of them each row has,
-        int32 ``(N,)``, null for a null name; raises as ``columns`` does."""
-        settled = self.settle_prior(names, options)[0]
+        """Return the predictions for the D distinct ones of N names, and int32 ``(N,)``: the index
+        of each row's name among them, null for a null name. Raises as ``columns`` does."""
+        settled, _ = self.settle_prior(names, options)
         codes, distinct = _distinct(names)
         return self.predict(distinct, settled), codes
 
     def settle_prior(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
     ) -> tuple[ScoreOptions, PriorEstimate | None]:
-        """Return options whose prior is known, and the estimate if one was asked for; ``names``
-        is the table to be scored, or a sample of it."""
-        if options.prior == "uniform":
-            count = len(self.version.labels)
-            return replace(options, prior=(1 / count,) * count), None
-        if isinstance(options.prior, tuple) and len(options.prior) != len(self.version.labels):
+        """Return options whose prior is ``train`` or a tuple of L shares, and the estimate if the
+        prior is ``estimate``.
+
+        Args:
+            names: the names of the whole table or of a sample of it; read for ``estimate`` only.
+
+        Raises:
+            DataError: ``names`` is not an array of text.
+            ConfigError: the prior is not known, or does not have one share per label.
+        """
+        label_count = len(self.version.labels)
+        if isinstance(options.prior, tuple) and len(options.prior) != label_count:
             raise ConfigError(
-                f"prior has {len(options.prior)} shares for {len(self.version.labels)} labels"
+                f"prior has {len(options.prior)} shares, expected one for each of the "
+                f"{label_count} labels",
+                option="prior",
             )
         if isinstance(options.prior, str) and options.prior not in MODES:
             raise ConfigError(
                 f"prior must be {', '.join(MODES)} or shares, got {options.prior!r}", option="prior"
             )
+        if options.prior == "uniform":
+            return replace(options, prior=(1 / label_count,) * label_count), None
         if options.prior != "estimate":
             return options, None
         codes, distinct = _distinct(names)
-        plain = replace(options, prior="train", probabilities=True, coverage_target=0.0)
-        found = self.predict(distinct, plain)
+        uncorrected = replace(options, prior="train", probabilities=True, coverage_target=0.0)
+        predictions = self.predict(distinct, uncorrected)
         rows = codes.drop_null().to_numpy()
+        scored = rows[predictions.reason[rows] == 0]
         estimate = estimate_prior(
-            found.probabilities[rows[found.reason[rows] == 0]].astype(np.float64),
+            predictions.probabilities[scored].astype(np.float64),
             self.version.validation_probabilities(),
             self.version.calibration.label_ids,
             self.version.priors,
@@ -198,43 +239,52 @@ class Scorer:
         return replace(options, prior=estimate.shares), estimate
 
     def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
-        """Score every name of a large_string array without nulls, equal or not; the prior must be
-        ``train`` or shares (see ``settle_prior``)."""
-        long = pc.greater(pc.utf8_length(names), options.max_length)
-        kept = pc.if_else(long, "", names) if pc.any(long).as_py() else names
-        encoded = self.version.vocabulary.encode(kept, latin=options.transliterate)
-        reason = _reasons(encoded, long.to_numpy(zero_copy_only=False), options)
-        found = Predictions.blank(reason, options, len(self.version.labels))
-        found.lengths, found.unknown = encoded.lengths, encoded.unknown
-        answer = self._answer(options, found.ranked.shape[1])
+        """Return the predictions for every name of a large_string array ``(D,)`` without nulls,
+        equal or not.
+
+        Args:
+            options: with a settled prior (see ``settle_prior``).
+        """
+        too_long = pc.greater(pc.utf8_length(names), options.max_length)
+        texts = pc.if_else(too_long, "", names) if pc.any(too_long).as_py() else names
+        encoded = self.version.vocabulary.encode(texts, latin=options.transliterate)
+        reason = _reasons(encoded, too_long.to_numpy(zero_copy_only=False), options)
+        predictions = Predictions.blank(reason, options, len(self.version.labels))
+        predictions.lengths, predictions.unknown = encoded.lengths, encoded.unknown
+        rank = self._ranking(options, predictions.ranked.shape[1])
         batches = []
         for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0)):
-            batches.append((rows, answer(logits)))
+            batches.append((rows, rank(logits)))
         if batches:
-            chosen, answers = zip(*batches, strict=True)
-            targets: list[npt.NDArray[Any]]
-            targets = [found.ranked, found.confidence, found.probabilities, found.in_set]
-            targets += found.uncorrected or ()
-            for target, parts in zip(targets, zip(*answers, strict=True), strict=True):
-                # Only here is a GPU waited for, once for all batches.
-                target[np.concatenate(chosen)] = torch.cat(parts).cpu().numpy()
+            row_batches, ranked_batches = zip(*batches, strict=True)
+            targets: list[npt.NDArray[Any]] = [
+                predictions.ranked,
+                predictions.confidence,
+                predictions.probabilities,
+                predictions.in_set,
+                *(predictions.uncorrected or ()),
+            ]
+            for target, parts in zip(targets, zip(*ranked_batches, strict=True), strict=True):
+                # Copying waits for the GPU, so it is done once for all batches.
+                target[np.concatenate(row_batches)] = torch.cat(parts).cpu().numpy()
         if options.details:
-            known = self.version.calibration
-            found.ambiguous = np.isin(name_hashes(encoded), known.ambiguous)
-            found.unfamiliarity = known.characters.unfamiliarity(encoded)
-        found.abstain_below(options.min_confidence)
-        return found
+            calibration = self.version.calibration
+            predictions.ambiguous = np.isin(name_hashes(encoded), calibration.ambiguous)
+            predictions.unfamiliarity = calibration.characters.unfamiliarity(encoded)
+        predictions.abstain_below(options.min_confidence)
+        return predictions
 
     def _check_stopping(self) -> None:
         if self.stopping.is_set():
             raise CharrnnError("scoring was stopped")
 
-    def _answer(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
-        """Return what turns logits, ``(B, L)``, into the first four arrays of ``Predictions`` and,
-        where the prior is corrected, those before the correction."""
-        weights, threshold = self._weights(options), self._set_threshold(options)
+    def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
+        """Return the function from logits ``(B, L)`` to the arrays that ``predict`` fills in:
+        ``ranked``, ``confidence``, ``probabilities``, ``in_set`` and, with a prior, the label ids
+        and confidences before the correction."""
+        weights, threshold = self._prior_weights(options), self._set_threshold(options)
 
-        def answer(logits: Tensor) -> list[Tensor]:
+        def rank(logits: Tensor) -> list[Tensor]:
             p = torch.softmax(logits / self.version.temperature, dim=1)
             uncorrected = list[Tensor]()
             if weights is not None:
@@ -242,32 +292,32 @@ class Scorer:
                 uncorrected = [top.indices, top.values]
                 weighted = p * weights
                 total = weighted.sum(dim=1, keepdim=True)
-                p = torch.where(total > 0, weighted / total, p)  # nothing left: as it was
+                p = torch.where(total > 0, weighted / total, p)  # all weights 0: uncorrected
             values, ranked = _largest(p, k)
-            nothing = p.new_empty(len(p), 0)
-            in_set = p >= threshold.clamp(max=values[:, :1]) if options.coverage_target else nothing
-            return [ranked, values, p if options.probabilities else nothing, in_set, *uncorrected]
+            empty = p.new_empty(len(p), 0)
+            in_set = p >= threshold.clamp(max=values[:, :1]) if options.coverage_target else empty
+            return [ranked, values, p if options.probabilities else empty, in_set, *uncorrected]
 
-        return answer
+        return rank
 
-    def _weights(self, options: ScoreOptions) -> Tensor | None:
-        """Return what multiplies the probabilities of each label, float32 ``(L,)``."""
+    def _prior_weights(self, options: ScoreOptions) -> Tensor | None:
+        """Return the factors of the prior correction, float32 ``(L,)``; None without a prior."""
         if isinstance(options.prior, str):
             return None
-        shares = correction(options.prior, self.version.priors)
-        return torch.from_numpy(shares.astype(np.float32)).to(self.device)
+        weights = correction(options.prior, self.version.priors)
+        return torch.from_numpy(weights.astype(np.float32)).to(self.device)
 
     def _set_threshold(self, options: ScoreOptions) -> Tensor:
-        """Return the smallest probability that is in a prediction set."""
+        """Return the smallest probability in a prediction set, float32 ``()``."""
         if not options.coverage_target:
             return torch.zeros((), device=self.device)
         label_ids = self.version.calibration.label_ids
         probabilities = self.version.validation_probabilities()
         importance = None
         if not isinstance(options.prior, str):
-            shares = correction(options.prior, self.version.priors)
-            probabilities = corrected(probabilities, shares)
-            importance = shares[label_ids]
+            weights = correction(options.prior, self.version.priors)
+            probabilities = corrected(probabilities, weights)
+            importance = weights[label_ids]
         threshold = conformal_threshold(
             probabilities, label_ids, options.coverage_target, importance
         )
@@ -275,8 +325,8 @@ class Scorer:
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the torch device for ``auto`` (``cuda`` where there is a GPU), ``cpu``, ``cuda`` (all
-    GPUs, where partitions are scored) or ``cuda:N``.
+    """Return the torch device for ``auto`` (``cuda`` if there is a GPU), ``cpu``, ``cuda`` (all
+    GPUs, when partitions are scored) or ``cuda:N``.
 
     Raises:
         ConfigError: there is no such device.
@@ -284,59 +334,65 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(device)
+        torch_device = torch.device(device)
     except RuntimeError:
-        chosen = None
-    if chosen is None or chosen.type not in _BATCH_SIZE:
-        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"there is no device {device!r} on this machine; use --device cpu")
-    return chosen
+        torch_device = None
+    if torch_device is None or torch_device.type not in _BATCH_SIZE:
+        raise ConfigError(
+            f"device must be auto, cpu, cuda or cuda:N, got {device!r}", option="device"
+        )
+    if torch_device.type == "cuda" and (torch_device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no device {device!r} on this machine; use cpu", option="device"
+        )
+    return torch_device
 
 
 def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the ``k`` largest of each row of ``(B, L)`` and where they are, ``(B, k)`` each; equal
-    ones in the order of their labels, on every device."""
-    if k > 8:
+    """Return the ``k`` largest values of each row of ``(B, L)`` and their label ids, ``(B, k)``
+    each; equal values in label order, on every device."""
+    if k > _MAX_REPEATED:
         ordered = torch.sort(p, dim=1, descending=True, stable=True)
         return ordered.values[:, :k], ordered.indices[:, :k]
-    left, values, places = p.clone(), [], []
+    remaining, values, label_ids = p.clone(), [], []
     for _ in range(k):
-        value, place = left.max(dim=1, keepdim=True)  # of equal ones the first
-        left.scatter_(1, place, -1.0)
+        value, label_id = remaining.max(dim=1, keepdim=True)  # the first of equal values
+        remaining.scatter_(1, label_id, -1.0)
         values.append(value)
-        places.append(place)
-    return torch.cat(values, dim=1), torch.cat(places, dim=1)
+        label_ids.append(label_id)
+    return torch.cat(values, dim=1), torch.cat(label_ids, dim=1)
 
 
 def _reasons(
-    encoded: Encoded, long: npt.NDArray[np.bool_], options: ScoreOptions
+    encoded: Encoded, too_long: npt.NDArray[np.bool_], options: ScoreOptions
 ) -> npt.NDArray[np.uint8]:
-    """Return why each name is not scored, an index into ``REASONS``; 0 where it is."""
+    """Return the index in ``REASONS`` of why each of D names is not scored, uint8 ``(D,)``; 0 if it
+    is."""
     unknown = encoded.unknown > options.max_unknown * encoded.lengths
-    cases = [long, encoded.lengths == 0, unknown, encoded.letters == 0]
+    cases = [too_long, encoded.lengths == 0, unknown, encoded.letters == 0]
     names = ("too_long", "empty_name", "unknown_script", "no_letters")
     return np.select(cases, [REASONS.index(name) for name in names], 0).astype(np.uint8)
 
 
 def _text_array(names: Sequence[str | None] | pl.Series | pa.Array) -> pa.Array:
-    """Return names as an Arrow array of text; raise DataError when they are something else."""
+    """Return names as an Arrow array; raise DataError if a list or Series is not text."""
     if isinstance(names, pl.Series):
         if names.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
-            raise DataError(f"names are {names.dtype}; expected text (String)")
+            raise DataError(f"names are {names.dtype}, expected text (String)")
         return names.cast(pl.String).to_arrow()
     if isinstance(names, pa.Array | pa.ChunkedArray):
         return names
     listed = list(names)
     if isinstance(names, str) or not all(name is None or isinstance(name, str) for name in listed):
-        raise DataError("names must be a list of texts (or None)")
+        raise DataError("names must be a list of strings or None")
     return pa.array(listed, pa.string())
 
 
 def _distinct(names: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Return codes, int32 with null for null, and the distinct names, large_string, they index."""
+    """Return the code of each of N names, int32 ``(N,)``, null for null; and the D distinct names
+    that the codes index, large_string ``(D,)``."""
     if not is_text(names.type):
-        raise DataError(f"names are {names.type}; expected text (string)")
+        raise DataError(f"names are {names.type}, expected text (string)")
     text = as_large_string(names)
     array = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
     encoded = array.dictionary_encode()

@@ -46,7 +46,7 @@ from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import Counts, Encoded
 from charrnn.runs.plan import order_of, plan_run
 from charrnn.runs.publish import manifest_of, publish
-from charrnn.scoring.columns import Predictions, answer_columns
+from charrnn.scoring.columns import Predictions, prediction_columns
 from charrnn.scoring.options import ScoreOptions
 from charrnn.tables.columns import as_large_string
 from charrnn.training.corpus import honest_split, load_corpus
@@ -310,7 +310,7 @@ class Peer:
         return found, pa.array(np.arange(N, dtype=np.int32))
 
     def columns(self, names: pa.ChunkedArray, options: ScoreOptions) -> dict[str, pa.Array]:
-        return answer_columns(*self.answers(names, options), self.version.labels, options)
+        return prediction_columns(*self.answers(names, options), self.version.labels, options)
 
 
 class _PackedEngine(Engine):

@@ -1,4 +1,4 @@
-"""What can be asked of the engine beyond labels: priors, sets, details, transliteration."""
+"""Options of scoring: priors, prediction sets, details, transliteration."""
 
 import json
 from pathlib import Path

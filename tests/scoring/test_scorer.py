@@ -1,6 +1,7 @@
 """The row contract and its invariances: one row per name, whatever its neighbours are."""
 
 import dataclasses
+import doctest
 import random
 import tracemalloc
 from pathlib import Path
@@ -17,6 +18,7 @@ from recording import Proof
 from charrnn.errors import ConfigError, DataError, ModelError
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.version import ModelVersion, save_version
+from charrnn.scoring import scorer as scorer_module
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer, pick_device
 from charrnn.training.presets import PRESETS
@@ -312,7 +314,7 @@ def test_nulls_alone_are_unscored_rows(scorer: Scorer) -> None:
          "ints", "mixed", "bytes"],
 )  # fmt: skip
 def test_names_that_are_not_text_are_refused(scorer: Scorer, names: object) -> None:
-    with pytest.raises(DataError, match="text"):
+    with pytest.raises(DataError, match=r"expected text|list of strings"):
         scorer.score(names)  # type: ignore[arg-type]
 
 
@@ -347,7 +349,7 @@ def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("batch_size", [0, -5])
 def test_batch_size_below_one_is_refused(tiny_version: ModelVersion, batch_size: int) -> None:
-    with pytest.raises(ConfigError, match=f"batch size is {batch_size}"):
+    with pytest.raises(ConfigError, match=f"batch_size must be ≥ 1, got {batch_size}"):
         Scorer(tiny_version, batch_size=batch_size)
 
 
@@ -451,3 +453,8 @@ def test_equal_probabilities_rank_by_label(tiny_version: ModelVersion) -> None:
     ranked = frame.select("language", "language_2", "language_3", "language_4").unique().rows()
     assert ranked == [tiny_version.labels]
     assert frame["confidence"].unique().to_list() == [0.25]
+
+
+def test_the_examples_in_the_docstrings_are_right() -> None:
+    failed, tried = doctest.testmod(scorer_module)
+    assert (failed, tried) == (0, 4)
