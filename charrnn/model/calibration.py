@@ -1,7 +1,8 @@
-"""Make confidence mean what it says: one temperature, fitted on validation logits.
+"""Temperature scaling, expected calibration error (ECE), conformal thresholds.
 
-Temperature scaling divides logits by a positive scalar before the softmax (Guo et al. 2017, "On
-Calibration of Modern Neural Networks"): the label does not change, the confidence does.
+Temperature scaling divides the logits by a positive scalar, fitted on validation logits, before the
+softmax (Guo et al. 2017, "On Calibration of Modern Neural Networks"). It changes the confidence,
+never the most probable label.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ LabelIds = npt.NDArray[np.int64]
 
 
 def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
-    """Return probabilities, float64 ``(N, L)``, rows summing to 1."""
+    """Return the probabilities of logits ``(N, L)`` divided by ``temperature``, float64 ``(N, L)``,
+    rows summing to 1.
+
+    >>> softmax([[0.0, 0.0, 0.0, 0.0]]).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
     scaled = np.asarray(logits, np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     exponentials = np.exp(scaled)
@@ -35,14 +41,16 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
 
 
 def negative_log_likelihood(probabilities: Floats, labels: LabelIds) -> float:
-    """Return the mean NLL in nats per example."""
+    """Return the mean NLL in nats per example, for ``probabilities`` ``(N, L)`` and label ids
+    ``labels``, int64 ``(N,)``."""
     chosen = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(chosen, 1e-300)).mean())
 
 
 def expected_calibration_error(probabilities: Floats, labels: LabelIds, bins: int = 15) -> float:
-    """Return the expected calibration error, 0 to 1: the mean distance between confidence and
-    accuracy over equal-width confidence bins, weighted by their rows (Guo et al. 2017)."""
+    """Return the ECE, 0 to 1, for ``probabilities`` ``(N, L)`` and label ids ``labels``, int64
+    ``(N,)``: the mean distance between confidence and accuracy over equal-width confidence bins,
+    weighted by their rows (Guo et al. 2017)."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -52,10 +60,11 @@ def expected_calibration_error(probabilities: Floats, labels: LabelIds, bins: in
 
 
 def fit_temperature(logits: npt.ArrayLike, labels: LabelIds) -> float:
-    """Return the temperature, within 0.05 to 20, that minimises the NLL of ``labels``.
+    """Return the temperature, 0.05 to 20, that minimises the NLL of ``labels``, int64 ``(N,)``, for
+    ``logits`` ``(N, L)``.
 
-    The NLL is convex in 1/T, so it has one minimum in log T; a golden-section search finds it to
-    1e-6. ``logits`` is ``(N, L)``, ``labels`` int64 ``(N,)``.
+    The NLL is convex in 1/T, so it has one minimum in log T, which a golden-section search finds to
+    1e-6.
     """
     values = np.asarray(logits, np.float64)
     ratio = (np.sqrt(5) - 1) / 2
@@ -81,18 +90,21 @@ def fit_temperature(logits: npt.ArrayLike, labels: LabelIds) -> float:
 def calibration_noise(
     probabilities: Floats, resamples: int = 200, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the mean and the 95th percentile of the ECE that a *perfectly* calibrated model with
-    these confidences would show, by chance alone, on as many names: drawn by deciding each name
-    with its own confidence. An ECE below the second is no evidence of miscalibration."""
+    """Return the mean and the 95th percentile of the ECE of a *perfectly* calibrated model with
+    these ``probabilities`` ``(N, L)``.
+
+    Simulated: in each of ``resamples`` each name is right with the probability of its confidence.
+    An ECE below the 95th percentile is no evidence of miscalibration.
+    """
     confidence = probabilities.max(axis=1)
     two = np.stack((confidence, 1 - confidence), axis=1)
-    two[:, 1] = np.minimum(two[:, 1], np.nextafter(confidence, 0))  # the first stays the largest
-    draw = np.random.default_rng(seed)
-    found = [
-        expected_calibration_error(two, (draw.random(len(two)) >= confidence).astype(np.int64))
+    two[:, 1] = np.minimum(two[:, 1], np.nextafter(confidence, 0))  # argmax stays 0
+    rng = np.random.default_rng(seed)
+    errors = [
+        expected_calibration_error(two, (rng.random(len(two)) >= confidence).astype(np.int64))
         for _ in range(resamples)
     ]
-    return float(np.mean(found)), float(np.quantile(found, 0.95))
+    return float(np.mean(errors)), float(np.quantile(errors, 0.95))
 
 
 def conformal_threshold(
@@ -101,34 +113,38 @@ def conformal_threshold(
     coverage: float,
     importance: npt.NDArray[np.float64] | None = None,
 ) -> float:
-    """Return the smallest probability with which a label enters a prediction set.
+    """Return the probability from which on a label is in a prediction set.
 
     Split conformal prediction with the score 1 - p(true label) (Vovk et al. 2005; Sadinle et al.
-    2019): over tables like the validation names, the set {labels with p ≥ threshold} holds the true
-    label for at least ``coverage`` of the names.
+    2019): in tables distributed like the validation names, the set {labels with p ≥ threshold}
+    contains the true label for at least ``coverage`` of the names.
 
     Args:
         probabilities: calibrated, of the M validation names, ``(M, L)``.
         labels: their true label ids, int64 ``(M,)``.
-        coverage: wanted share, above 0 and below 1.
-        importance: how much more often a name like each of these occurs in the table at hand,
-            ``(M,)``; for label shift (Tibshirani et al. 2019). None: as often.
+        coverage: target, in (0, 1).
+        importance: weights of the validation names, ``(M,)``: their density in the table to be
+            scored divided by that in the validation names (Tibshirani et al. 2019). None: all 1.
 
     Returns:
-        A threshold in [0, 1]; 0, every label, where M is too small for the coverage.
+        A threshold in [0, 1]; 0, so all labels, when M is too small for ``coverage``.
     """
     true = probabilities[np.arange(len(labels)), labels]
     weight = np.ones(len(true)) if importance is None else importance
     order = np.argsort(-true, kind="stable")
-    # The name to be scored counts as one more, whose score may be the largest of all.
+    # The name to be scored counts as one more, with the largest possible score.
     share = np.cumsum(weight[order]) / (weight.sum() + weight.mean())
     reached = np.flatnonzero(share >= coverage)
     return float(true[order[reached[0]]]) if reached.size else 0.0
 
 
 def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion (Wilson 1927), 95 % by default; (0, 1)
-    when ``count`` is 0."""
+    """Return the ends of the Wilson score interval (Wilson 1927) of the proportion ``successes`` of
+    ``count``; (0, 1) when ``count`` is 0. ``z``: standard normal quantile, 95 % by default.
+
+    >>> [round(end, 3) for end in wilson_interval(8, 10)]
+    [0.49, 0.943]
+    """
     if count == 0:
         return 0.0, 1.0
     share, z2 = successes / count, z * z

@@ -1,13 +1,13 @@
 """The network: ids and lengths in, logits out.
 
-``CharRNN`` reads a name character by character (x_t), carries a hidden state (h_t) and turns the
-final state into one logit per label (h2o): many-to-one. The names follow the seed notebook. Two
-things make it fast without changing what it computes:
+``CharRNN`` is many-to-one: it reads a name character by character (x_t), carries a hidden state
+(h_t) and projects the last state to one logit per label (h2o). Parameter names follow the seed
+notebook. Two optimisations leave its results unchanged:
 
-* The input side of a cell is linear in the symbol, so it is computed once per *symbol* and
-  gathered per character, instead of multiplied per character (a one-hot product is a gather).
-* Names of one length need no mask; padded batches carry one, and a finished name's state stands
-  still, so a padded batch gives exactly what one name at a time gives.
+* The input projection x2h is linear in the symbol, so it is computed once per *symbol* and gathered
+  per character (a one-hot product is a gather).
+* Batches of equal lengths need no mask. Padded batches carry one, and a name keeps its last state
+  through its padding, so that a padded batch gives exactly the results of its names alone.
 
 State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L labels):
 
@@ -19,10 +19,10 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
     ngrams.weight        (buckets, L)  only with ngram_buckets
 
 With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
-name's hashed 1- to 4-grams is trained jointly and its logits are added. The recurrence then learns
-what short pieces do not say. The table has several times as many rows as there are n-grams in the
-training names, so that few share one and an n-gram never seen mostly meets a row of zeros; a file
-holds the other rows alone.
+name's hashed 1- to 4-grams is trained jointly with the recurrence and its logits are added. The
+table has several times as many rows as the training names have n-grams, so that collisions are
+rare and an n-gram not in the training names mostly hits a row of zeros. Files hold the nonzero rows
+only.
 
 Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """
@@ -67,14 +67,14 @@ class ModelConfig:
         label_count: number of labels, L.
         hidden_size: H, for each direction.
         cell: recurrence: ``rnn`` (tanh), ``gru`` or ``lstm``.
-        embedding_size: E; 0 feeds one-hot symbols, as the seed does.
-        bidirectional: also read the name from its end.
-        pooling: what ``h2o`` sees: the ``last`` state, or the last state joined by the mean and
-            the maximum of all states (``last_mean_max``).
-        ngram_buckets: rows of the n-gram table, a power of two up to 2^24; 0 leaves it out.
-        dropout: share of the pooled features dropped while training.
-        input_dropout: share of the embedding dropped, the same for all characters of a name.
-        ngram_dropout: share of the n-grams dropped.
+        embedding_size: E; 0 feeds one-hot symbols, as the seed notebook does.
+        bidirectional: add a second recurrence that reads the name from its end.
+        pooling: input of ``h2o``: the ``last`` state, or the last state concatenated with the mean
+            and the maximum of all states (``last_mean_max``).
+        ngram_buckets: rows of the n-gram table, a power of two up to 2^24; 0 for no table.
+        dropout: probability of dropping a pooled feature, in training.
+        input_dropout: probability of dropping an embedding feature, for all characters of a name.
+        ngram_dropout: probability of dropping an n-gram.
 
     Raises:
         ConfigError: a size is not positive, or a dropout is outside [0, 1).
@@ -95,16 +95,19 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "label_count", "hidden_size"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise ConfigError(f"{name} must be ≥ 1, got {getattr(self, name)}")
         if self.embedding_size < 0:
-            raise ConfigError(f"embedding_size is {self.embedding_size}; it must not be negative")
+            raise ConfigError(f"embedding_size must be ≥ 0, got {self.embedding_size}")
         B = self.ngram_buckets
         if not 0 <= B <= 2**24 or B & (B - 1):  # the hash has 24 bits
-            raise ConfigError(f"ngram_buckets is {B}; it must be a power of two, at most 2^24")
-        if not all(0 <= d < 1 for d in (self.dropout, self.input_dropout, self.ngram_dropout)):
-            raise ConfigError("dropout, input_dropout and ngram_dropout must be in [0, 1)")
-        if self.cell not in _CELLS or self.pooling not in ("last", "last_mean_max"):
-            raise ConfigError(f"unknown cell {self.cell!r} or pooling {self.pooling!r}")
+            raise ConfigError(f"ngram_buckets must be 0 or a power of two ≤ 2^24, got {B}")
+        for name in ("dropout", "input_dropout", "ngram_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.cell not in _CELLS:
+            raise ConfigError(f"cell must be rnn, gru or lstm, got {self.cell!r}")
+        if self.pooling not in ("last", "last_mean_max"):
+            raise ConfigError(f"pooling must be last or last_mean_max, got {self.pooling!r}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -112,9 +115,9 @@ class ModelConfig:
 
 
 class RNNCell(nn.Module):
-    """One step of the seed's recurrence: ``h_t = tanh(x2h(x_t) + h2h(h_{t-1}))``.
+    """One step of the recurrence: ``h_t = tanh(x2h(x_t) + h2h(h_{t-1}))`` (Elman 1990).
 
-    A cell's *state* is one tensor ``(B, state_size)``; its first ``hidden_size`` columns are h_t.
+    The *state* of a cell is one tensor ``(B, states · H)``; its first H columns are h_t.
     """
 
     gates = 1
@@ -168,7 +171,7 @@ _CELLS: dict[str, type[RNNCell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTM
 
 
 class RNN(nn.Module):
-    """A cell unrolled over time, from the first id to each name's own last."""
+    """A cell unrolled over time, up to the last id of each name."""
 
     def __init__(self, cell: RNNCell) -> None:
         super().__init__()
@@ -180,11 +183,11 @@ class RNN(nn.Module):
         Args:
             x: ``(B, T, G·H)``, x2h already applied.
             lengths: int64 ``(B,)``, or None when every name has length T.
-            every_state: also keep the states on the way.
+            every_state: return all states, not the last alone.
 
         Returns:
-            ``(B, T, H)``: h_1 … h_T, where a finished name repeats its last state; without
-            ``every_state`` only the last, ``(B, 1, H)``.
+            ``(B, T, H)``: h_1 … h_T, the last state repeated through the padding; without
+            ``every_state`` the last state, ``(B, 1, H)``.
         """
         B, T, _ = x.shape
         H = self.cell.hidden_size
@@ -202,7 +205,8 @@ class RNN(nn.Module):
 
 class NgramTable(nn.Module):
     """A linear model of hashed 1- to 4-grams: one row of L weights per bucket, summed over the
-    name's n-grams and divided by the root of their number, so that long names do not shout."""
+    name's n-grams and divided by the root of their number, so that the scale of the logits does not
+    grow with the length of the name."""
 
     ORDERS = (1, 2, 3, 4)
     SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
@@ -215,13 +219,14 @@ class NgramTable(nn.Module):
 
     @classmethod
     def bucket(cls, code: Codes, n: int, buckets: int) -> Codes:
-        """Return the buckets of n-grams of order ``n``, int64 of any shape, from their ids in base
-        256; ``buckets`` is a power of two. Tensors and arrays alike."""
-        # An int64 product wraps around; its upper bits are well mixed.
+        """Return the buckets of n-grams of order ``n``, 0 to ``buckets`` - 1, a power of two;
+        int64 of the shape of ``code``, which holds their ids as n digits in base 256."""
+        # The int64 product overflows on purpose; its upper bits depend on all ids.
         return (((code + (n << 8 * n)) * cls._MULTIPLIER) >> 40) & (buckets - 1)
 
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the n-grams' logits, ``(B, L)``, for int64 ids ``(B, T)``."""
+        """Return the n-grams' logits, ``(B, L)``, for int64 ids ``(B, T)`` and lengths ``(B,)``
+        (None: all are T)."""
         codes, inside = [], []
         for n in self.ORDERS[: ids.shape[1]]:
             code = ids.new_zeros(len(ids), ids.shape[1] - n + 1)
@@ -233,12 +238,12 @@ class NgramTable(nn.Module):
                 inside.append(ends <= lengths[:, None])
         rows = torch.cat(codes, dim=1)  # (B, number of n-grams)
         if lengths is None:
-            each = self.weight.new_full(rows.shape, self.SCALE / rows.shape[1] ** 0.5)
+            scale = self.weight.new_full(rows.shape, self.SCALE / rows.shape[1] ** 0.5)
         else:
-            each = torch.cat(inside, dim=1).to(self.weight.dtype)
-            each = each * (self.SCALE / each.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
-        each = F.dropout(each, self.dropout, self.training)
-        return F.embedding_bag(rows, self.weight, per_sample_weights=each, mode="sum")
+            scale = torch.cat(inside, dim=1).to(self.weight.dtype)
+            scale = scale * (self.SCALE / scale.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
+        scale = F.dropout(scale, self.dropout, self.training)
+        return F.embedding_bag(rows, self.weight, per_sample_weights=scale, mode="sum")
 
 
 class CharRNN(nn.Module):
@@ -266,8 +271,8 @@ class CharRNN(nn.Module):
 
         Args:
             ids: integer ``(B, T)``, T ≥ 1, ``PAD`` (0) behind each name's end.
-            lengths: int64 ``(B,)``, each at most T; None when all are exactly T. An empty name
-                counts as one step of padding.
+            lengths: int64 ``(B,)``, each at most T; None when all are T. An empty name is one step
+                of padding.
         """
         every_state = self.config.pooling != "last"
         return self.states_and_logits(ids, lengths, every_state=every_state)[1]
@@ -275,18 +280,19 @@ class CharRNN(nn.Module):
     def states_and_logits(
         self, ids: Tensor, lengths: Tensor | None = None, *, every_state: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Return the states h_1 … h_T of each direction, side by side, ``(B, T, H or 2·H)``, where
-        a finished name repeats its last, and the logits, ``(B, L)``. Without ``every_state``, which
-        only pooling ``last`` can do without, the states are the last alone, ``(B, 1, H or 2·H)``.
+        """Return the states h_1 … h_T, ``(B, T, D)``, and the logits, ``(B, L)``.
+
+        D is H, or 2·H with both directions side by side; a name's last state is repeated through
+        its padding. ``every_state=False``, for pooling ``last`` only, returns the last states,
+        ``(B, 1, D)``.
         """
         lengths = None if lengths is None else lengths.clamp(min=1)
         ids = ids.long()
         h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
         if self.backward_rnn is not None:
-            turned = _reverse(ids, lengths)
-            h.append(
-                self.backward_rnn(self._inputs(self.backward_rnn, turned), lengths, every_state)
-            )
+            reversed_ids = _reverse(ids, lengths)
+            x = self._inputs(self.backward_rnn, reversed_ids)
+            h.append(self.backward_rnn(x, lengths, every_state))
         hidden = torch.cat(h, dim=2)
         pooled = hidden[:, -1] if self.config.pooling == "last" else _pool(hidden, lengths)
         logits: Tensor = self.h2o(self.dropout(pooled))
@@ -303,16 +309,16 @@ class CharRNN(nn.Module):
         """Return x2h(x_t) for every character, ``(B, T, G·H)``."""
         x2h = rnn.cell.x2h
         if self.embedding is not None and self.training and self.config.input_dropout:
-            kept = self.embedding.weight.new_ones(len(ids), 1, self.config.embedding_size)
-            kept = F.dropout(kept, self.config.input_dropout)  # one mask per name
-            projected: Tensor = x2h(self.embedding(ids) * kept)
+            mask = self.embedding.weight.new_ones(len(ids), 1, self.config.embedding_size)
+            mask = F.dropout(mask, self.config.input_dropout)  # one per name
+            projected: Tensor = x2h(self.embedding(ids) * mask)
             return projected
         return F.embedding(ids, self.projected_symbols(rnn))
 
 
 def to_stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict as a file holds it: of the n-gram table, most of a model's bytes, only
-    the rows that are not zero, in half precision, and their numbers as ``ngrams.rows`` (int32)."""
+    """Return a state dict as it is stored: the n-gram table, most of a model's bytes, is reduced to
+    its nonzero rows in half precision, and their numbers ``ngrams.rows``, int32 ``(rows,)``."""
     stored = {name: tensor.contiguous() for name, tensor in weights.items()}
     if "ngrams.weight" in stored:
         table = stored["ngrams.weight"].half()
@@ -343,14 +349,14 @@ def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, 
 
 
 def blank_network(config: ModelConfig) -> CharRNN:
-    """Return a network without weights (on the ``meta`` device), for weights to be assigned to; it
-    draws nothing from the global generator."""
+    """Return a network without storage (on the ``meta`` device), to assign weights to; the global
+    random generator is not used."""
     with torch.device("meta"), _NoInitialWeights():
         return CharRNN(config)
 
 
 class _NoInitialWeights(TorchFunctionMode):
-    """Leaves out all of ``nn.init``: drawing weights that are not there takes torch a second of
+    """Skips ``nn.init``: on the ``meta`` device it draws nothing, and costs torch a second of
     imports."""
 
     def __torch_function__(
@@ -363,7 +369,7 @@ class _NoInitialWeights(TorchFunctionMode):
 
 
 def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return each name's ids from its end, padding still behind them."""
+    """Return the ids of each name in reverse order, padding still behind them, ``(B, T)``."""
     if lengths is None:
         return ids.flip(1)
     steps = torch.arange(ids.shape[1], device=ids.device)
@@ -372,8 +378,8 @@ def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def _pool(hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    """Join the last state, the mean and the maximum over each name's own steps:
-    ``(B, T, D)`` to ``(B, 3·D)``."""
+    """Return the last state, the mean and the maximum over the steps of each name, ``(B, 3·D)``,
+    for states ``(B, T, D)``."""
     last = hidden[:, -1]
     if lengths is None:
         return torch.cat((last, hidden.mean(dim=1), hidden.amax(dim=1)), dim=1)

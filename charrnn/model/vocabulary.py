@@ -1,14 +1,14 @@
-"""Characters to ids, once, for training and scoring alike.
+"""Characters to ids, by the same code for training and scoring.
 
-Id 0 is padding (``PAD``); the symbols follow from 1 in the order of ``Vocabulary.symbols``, then,
-where ``boundaries`` is set, one id each for the begin and the end of a name. A character that is
-not a symbol becomes ``UNKNOWN``, ``'_'``: the seed notebook's out-of-vocabulary symbol.
+Id 0 is padding (``PAD``). The symbols follow from 1 in the order of ``Vocabulary.symbols``, then,
+with ``boundaries``, an id each for the begin and the end of a name. A character that is not a
+symbol becomes ``UNKNOWN``, ``'_'``: the seed notebook's out-of-vocabulary symbol.
 
-``Vocabulary.encode`` works on the bytes of an Arrow string array: a name of plain ASCII is mapped
-by one table look-up over the whole buffer, a name with other characters by one over its code
-points, and only names where characters act on each other (white space to squeeze, a Greek sigma
-that may be final) pass through Python. The tables are filled by ``normalise`` itself, so the fast
-paths have no rules of their own.
+``Vocabulary.encode`` works on the bytes of an Arrow string array, in three tiers. ASCII names are
+mapped by one table look-up over the whole buffer, names with other characters by one look-up over
+their code points. Only names whose characters depend on each other (white space to collapse, a
+Greek sigma that may be final) are encoded one by one in Python. The tables are computed with
+``normalise``, so the fast tiers have no rules of their own.
 """
 
 from __future__ import annotations
@@ -44,9 +44,12 @@ from charrnn.model.normalise import LATIN, SEED, Normalisation, normalise, trans
 
 PAD = 0
 UNKNOWN = "_"
-_MOST_IDS = 4  # of one character, for the table of code points
-_UNSEEN, _IN_CONTEXT, _SPACE = 255, 254, 253  # of a code point, instead of a number of ids
-_LETTER, _SIGN, _STRANGE, _BLANK, _SLOW = range(5)  # kinds of bytes: _STRANGE has no id of its own
+_MAX_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
+# Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
+# its neighbours; the space.
+_UNSEEN, _CONTEXTUAL, _SPACE_POINT = 255, 254, 253
+# Kinds of ASCII bytes and of ids. _SLOW: the name needs normalise.
+_LETTER, _OTHER, _UNKNOWN, _SPACE, _SLOW = range(5)
 
 Ids = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -54,16 +57,16 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Encoded:
-    """The ids of N names, not yet padded.
+    """The ids of N names, not padded.
 
     Attributes:
-        flat: uint8; the ids of all names, in no order that matters, and behind them zeros, eight
-            more than the longest name has characters.
-        starts: int64 ``(N,)``; where in ``flat`` a name begins.
-        lengths: int64 ``(N,)``; its number of characters after normalising, 0 for null and empty.
+        flat: uint8; the ids of all names, in no particular order, then at least 8 + max(lengths)
+            zeros, so that reads past a name's end stay inside.
+        starts: int64 ``(N,)``; index into ``flat`` of each name's first id.
+        lengths: int64 ``(N,)``; characters after normalising, 0 for null and empty names.
         unknown: int64 ``(N,)``; how many of them are not in the vocabulary.
         letters: int64 ``(N,)``; how many of them are letters of the vocabulary.
-        vocabulary: whose ids these are.
+        vocabulary: the vocabulary of the ids.
     """
 
     flat: Ids
@@ -77,10 +80,10 @@ class Encoded:
         return len(self.lengths)
 
     def padded(self, rows: Counts | None = None) -> tuple[Ids, Counts]:
-        """Return ``(ids, lengths)`` of the chosen rows (all when None), ready for the model.
+        """Return ``(ids, lengths)`` of the chosen rows (all when None), input of ``CharRNN``.
 
-        ``ids`` is uint8 ``(B, T)`` with ``T`` the longest of the chosen names, at least 1, and
-        ``PAD`` behind each name's end; ``lengths`` is int64 ``(B,)``. Boundary ids are included.
+        ``ids`` is uint8 ``(B, T)`` with T = max(1, longest chosen name) and ``PAD`` behind each
+        name's end; ``lengths`` is int64 ``(B,)``. Both include the boundary ids.
         """
         starts = self.starts if rows is None else self.starts[rows]
         lengths = self.lengths if rows is None else self.lengths[rows]
@@ -99,12 +102,18 @@ class Encoded:
 
 
 def load_u64(flat: Ids, at: Counts, left: Counts) -> npt.NDArray[np.uint64]:
-    """Return the eight bytes of ``flat`` from each of N places on, the first one lowest, uint64
-    ``(N,)``; 0 for those that are not among the first ``left``. Eight bytes must be there."""
+    """Return the eight bytes of ``flat`` from each of N indices on, the first byte lowest, as
+    uint64 ``(N,)``; only the first ``left`` of them, the others are 0. ``at`` and ``left`` are
+    ``(N,)``; at least eight bytes must follow each index.
+
+    >>> flat = np.arange(1, 13, dtype=np.uint8)
+    >>> [hex(n) for n in load_u64(flat, at=np.array([0, 4]), left=np.array([3, 8]))]
+    ['0x30201', '0xc0b0a0908070605']
+    """
     words = np.ndarray(len(flat) - 7, "<u8", flat, strides=(1,))
-    found: npt.NDArray[np.uint64] = words[at]
-    found &= _FIRST_BYTES.take(left, mode="clip")
-    return found
+    eights: npt.NDArray[np.uint64] = words[at]
+    eights &= _FIRST_BYTES.take(left, mode="clip")
+    return eights
 
 
 _FIRST_BYTES = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
@@ -112,15 +121,20 @@ _FIRST_BYTES = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ordered symbols of a model and the text rules that go with them.
+    """The symbols of a model, in the order of their ids, and the text rules applied before.
 
     Args:
         symbols: distinct characters, ``'_'`` (unknown) among them; ids 1, 2, … in this order.
         normalisation: text rules applied before the look-up.
-        boundaries: whether names are encoded with a begin and an end id around them.
+        boundaries: whether a begin and an end id are put around each name.
 
     Raises:
         ConfigError: symbols repeat, lack ``'_'``, or do not fit in one byte.
+
+    >>> LATIN_VOCABULARY.encode_one("Müller")
+    [13, 21, 12, 12, 5, 18]
+    >>> LATIN_VOCABULARY.decode([13, 21, 12, 12, 5, 18])
+    'muller'
     """
 
     symbols: str
@@ -129,25 +143,27 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if len(set(self.symbols)) != len(self.symbols):
-            raise ConfigError("vocabulary symbols repeat; each character may appear once")
+            raise ConfigError(f"vocabulary symbols must be distinct, got {self.symbols!r}")
         if UNKNOWN not in self.symbols:
-            raise ConfigError(f"vocabulary symbols lack {UNKNOWN!r}, the unknown character")
+            raise ConfigError(
+                f"vocabulary symbols must contain {UNKNOWN!r} (unknown), got {self.symbols!r}"
+            )
         if self.size > 255:
-            raise ConfigError(f"vocabulary has {self.size} ids; at most 255 fit in a byte")
+            raise ConfigError(f"vocabulary must have ≤ 255 ids (one byte), got {self.size}")
 
     @property
     def size(self) -> int:
-        """Number of ids, ``PAD`` not counted: the model's input size."""
+        """Number of ids without ``PAD``: the network's ``vocabulary_size``."""
         return len(self.symbols) + 2 * self.boundaries
 
     @property
     def begin(self) -> int:
-        """Id of the begin mark, where ``boundaries`` is set."""
+        """Id of the begin mark; in use with ``boundaries``."""
         return len(self.symbols) + 1
 
     @property
     def end(self) -> int:
-        """Id of the end mark, where ``boundaries`` is set."""
+        """Id of the end mark; in use with ``boundaries``."""
         return len(self.symbols) + 2
 
     @cached_property
@@ -161,25 +177,25 @@ class Vocabulary:
 
     @cached_property
     def _byte_tables(self) -> tuple[bytes, bytes]:
-        """For every byte its id, and its kind. A name with a ``_SLOW`` byte needs ``normalise``;
-        so does one with a byte above ASCII, and these have no kind."""
+        """The id and the kind of each byte, 256 bytes each; those of bytes ≥ 128 are not used,
+        since names that are not ASCII take another tier."""
         ids, kinds = bytearray(256), bytearray(256)
         for byte in range(128):
-            # Between two letters, so that squeezing white space does not hide a space.
+            # Between two letters, so that a space is not stripped.
             middle = normalise(f"a{chr(byte)}a", self.normalisation)[1:-1]
             if len(middle) == 1 and byte not in b"\t\n\v\f\r\x1c\x1d\x1e\x1f":
                 ids[byte] = self._ids.get(middle, self.unknown_id)
-                kinds[byte] = _BLANK if byte == 0x20 else self._id_kinds[ids[byte]]
+                kinds[byte] = _SPACE if byte == 0x20 else self._id_kinds[ids[byte]]
             else:
                 kinds[byte] = _SLOW
         return bytes(ids), bytes(kinds)
 
     @cached_property
     def _id_kinds(self) -> Ids:
-        """For every id its kind: ``_LETTER``, ``_SIGN`` or ``_STRANGE``."""
-        table = np.full(256, _SIGN, np.uint8)
+        """The kind of each id, ``_LETTER``, ``_OTHER`` or ``_UNKNOWN``, uint8 ``(256,)``."""
+        table = np.full(256, _OTHER, np.uint8)
         table[[i for symbol, i in self._ids.items() if symbol.isalpha()]] = _LETTER
-        table[self.unknown_id] = _STRANGE
+        table[self.unknown_id] = _UNKNOWN
         return table
 
     def encode_one(self, text: str, *, latin: bool = False) -> list[int]:
@@ -191,117 +207,121 @@ class Vocabulary:
         return ids
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Return the normalised text of one name's ids; padding and boundary ids are dropped."""
+        """Return the normalised text of one name's ids ``(T,)``; padding and boundary ids are
+        dropped."""
         return "".join(
             self.symbols[i - 1] for i in np.asarray(ids).tolist() if 1 <= i <= len(self.symbols)
         )
 
     def encode(self, names: pa.Array, *, latin: bool = False) -> Encoded:
-        """Encode an Arrow array of N strings (string, large_string or string_view); a null
-        encodes like an empty name. For ``latin`` see ``encode_one``."""
+        """Encode an Arrow array of N strings (string, large_string or string_view); a null is
+        encoded as an empty name. For ``latin`` see ``encode_one``."""
         array = names.cast(pa.large_string())
         array = array.fill_null("") if array.null_count else array
         offsets, data = _buffers(array)
         starts, ends = offsets[:-1], offsets[1:]
         (flat, kinds), lengths = map(data.translate, self._byte_tables), ends - starts
         ids = [np.frombuffer(flat, np.uint8)]
-        at, name, kind = _exceptions(np.frombuffer(kinds, np.uint8), _LETTER, ends)
-        unknown, letters = self._tally(name, kind, lengths)
+        at, name, kind = _unlike(_LETTER, np.frombuffer(kinds, np.uint8), ends)
+        unknown, letters = self._unknown_and_letters(name, kind, lengths)
         slow = np.zeros(len(ends), bool)
         slow[name[kind == _SLOW]] = True
-        slow[_squeezable(at, name, kind == _BLANK, starts, ends)] = True
+        slow[_with_extra_spaces(at, name, kind == _SPACE, starts, ends)] = True
         if not data.isascii():
             slow |= ~np.asarray(pc.string_is_ascii(array))
         if slow.any():
             rows, starts = np.flatnonzero(slow), starts.copy()
-            some, *found = self._encode_characters(array.take(pa.array(rows)), latin)
-            starts[rows], lengths[rows], unknown[rows], letters[rows] = found
+            more, *fields = self._encode_characters(array.take(pa.array(rows)), latin)
+            starts[rows], lengths[rows], unknown[rows], letters[rows] = fields
             starts[rows] += len(ids[0])
-            ids.append(some)
+            ids.append(more)
         ids.append(np.zeros(lengths.max(initial=0) + 8, np.uint8))
         return Encoded(np.concatenate(ids), starts, lengths, unknown, letters, self)
 
     def _encode_characters(
         self, names: pa.Array, latin: bool
     ) -> tuple[Ids, Counts, Counts, Counts, Counts]:
-        """Return ids, and of each name where in them it starts, how many are its own, and how many
-        of these are unknown, and letters."""
+        """Encode names by code point; return ``flat``, ``starts``, ``lengths``, ``unknown`` and
+        ``letters`` as in ``Encoded``, ``flat`` without zeros behind."""
         points = np.frombuffer(_buffers(names)[1].decode().encode("utf-32-le"), np.uint32)
         lengths = np.array(pc.utf8_length(names))
         ends = np.cumsum(lengths)
-        known_count, known_ids = self._characters
-        for point in np.unique(points[known_count[points] == _UNSEEN]).tolist():
-            self._learn(point)
-        count, flat = known_count[points], known_ids[0][points]
-        at, name, kind = _exceptions(count, 1, ends)
-        blank, doubtful, gone = kind == _SPACE, *np.zeros((2, len(ends)), bool)
-        doubtful[name[kind == _IN_CONTEXT]] = True
-        doubtful[_squeezable(at, name, blank, ends - lengths, ends)] = True
-        # A character without ids may part two spaces, or stand between one and a name's edge.
-        gone[name[kind == 0]] = True
-        doubtful[name[blank & gone[name]]] = True
-        if not blank.all():
-            kind[blank], kind[kind == _IN_CONTEXT] = 1, 0
+        id_counts, id_table = self._code_points
+        for point in np.unique(points[id_counts[points] == _UNSEEN]).tolist():
+            self._add_code_point(point)
+        count, flat = id_counts[points], id_table[0][points]
+        at, name, kind = _unlike(1, count, ends)
+        space = kind == _SPACE_POINT
+        contextual, vanishes = np.zeros((2, len(ends)), bool)
+        contextual[name[kind == _CONTEXTUAL]] = True
+        contextual[_with_extra_spaces(at, name, space, ends - lengths, ends)] = True
+        # A character without ids may separate two spaces, or a space from the name's edge.
+        vanishes[name[kind == 0]] = True
+        contextual[name[space & vanishes[name]]] = True
+        if not space.all():
+            kind[space], kind[kind == _CONTEXTUAL] = 1, 0
             count[at] = kind
             flat = np.repeat(flat, count)
             more = kind.astype(np.int64) - 1
-            first = at + np.cumsum(more) - more  # where the ids of these characters begin
-            for i in range(1, _MOST_IDS):
+            first = at + np.cumsum(more) - more  # index of these characters' first ids
+            for i in range(1, _MAX_IDS):
                 longer = kind > i
-                flat[first[longer] + i] = known_ids[i][points[at[longer]]]
+                flat[first[longer] + i] = id_table[i][points[at[longer]]]
             lengths += np.bincount(name, more, len(ends)).astype(np.int64)
             ends = np.cumsum(lengths)
-        _, name, kind = _exceptions(self._id_kinds[flat], _LETTER, ends)
-        unknown, letters = self._tally(name, kind, lengths)
+        _, name, kind = _unlike(_LETTER, self._id_kinds[flat], ends)
+        unknown, letters = self._unknown_and_letters(name, kind, lengths)
         starts = ends - lengths
         if latin:
-            doubtful |= unknown > 0
-        if doubtful.any():
-            slow = np.flatnonzero(doubtful)
+            contextual |= unknown > 0
+        if contextual.any():
+            slow = np.flatnonzero(contextual)
             texts = names.take(pa.array(slow)).to_pylist()
             encoded = [bytes(self.encode_one(text, latin=latin)) for text in texts]
-            some = np.frombuffer(b"".join(encoded), np.uint8)
+            ids = np.frombuffer(b"".join(encoded), np.uint8)
             lengths[slow] = np.fromiter(map(len, encoded), np.int64, len(encoded))
             ends = np.cumsum(lengths[slow])
             starts[slow] = len(flat) + ends - lengths[slow]
-            _, name, kind = _exceptions(self._id_kinds[some], _LETTER, ends)
-            unknown[slow], letters[slow] = self._tally(name, kind, lengths[slow])
-            flat = np.concatenate((flat, some))
+            _, name, kind = _unlike(_LETTER, self._id_kinds[ids], ends)
+            unknown[slow], letters[slow] = self._unknown_and_letters(name, kind, lengths[slow])
+            flat = np.concatenate((flat, ids))
         return flat, starts, lengths, unknown, letters
 
-    def _tally(self, name: Counts, kind: Ids, lengths: Counts) -> tuple[Counts, Counts]:
-        """Return how many ids of each name are unknown, and how many are letters, given the names
-        and the kinds of those that are no letters."""
-        strange = kind == _STRANGE
+    def _unknown_and_letters(
+        self, name: Counts, kind: Ids, lengths: Counts
+    ) -> tuple[Counts, Counts]:
+        """Return the number of unknown characters and of letters of each name, int64 ``(N,)``
+        each, from the name and the kind of each character that is no letter."""
+        is_unknown = kind == _UNKNOWN
         if self._byte_tables[0][0x20] == self.unknown_id:
-            strange |= kind == _BLANK
-        unknown = np.bincount(name[strange], minlength=len(lengths))
+            is_unknown |= kind == _SPACE
+        unknown = np.bincount(name[is_unknown], minlength=len(lengths))
         return unknown, lengths - np.bincount(name, minlength=len(lengths))
 
     @cached_property
-    def _characters(self) -> tuple[Ids, Ids]:
-        """For every code point the number of its ids, and these, ``(_MOST_IDS, code points)``;
-        filled as they are met."""
+    def _code_points(self) -> tuple[Ids, Ids]:
+        """The number of ids of each code point, uint8 ``(P,)``, and the ids, ``(_MAX_IDS, P)``;
+        filled in as code points occur."""
         points = sys.maxunicode + 1
-        return np.full(points, _UNSEEN, np.uint8), np.zeros((_MOST_IDS, points), np.uint8)
+        return np.full(points, _UNSEEN, np.uint8), np.zeros((_MAX_IDS, points), np.uint8)
 
-    def _learn(self, point: int) -> None:
-        """Enter what ``normalise`` makes of a character, if that does not depend on others."""
-        count, ids = self._characters
+    def _add_code_point(self, point: int) -> None:
+        """Enter the ids of a code point into ``_code_points``, unless they depend on neighbours."""
+        counts, table = self._code_points
         c = chr(point)
-        found = normalise(f"a{c}a", self.normalisation)[1:-1]
-        known = [self._ids.get(symbol, self.unknown_id) for symbol in found]
-        free = (
-            normalise(f"a{c}", self.normalisation) == f"a{found}"
-            and normalise(f"{c}a", self.normalisation) == f"{found}a"
-            and not any(unicodedata.combining(symbol) for symbol in found)  # they swap places
-            and not any(map(str.isspace, found))
-            and len(found) <= _MOST_IDS
+        text = normalise(f"a{c}a", self.normalisation)[1:-1]
+        ids = [self._ids.get(symbol, self.unknown_id) for symbol in text]
+        independent = (
+            normalise(f"a{c}", self.normalisation) == f"a{text}"
+            and normalise(f"{c}a", self.normalisation) == f"{text}a"
+            and not any(unicodedata.combining(symbol) for symbol in text)  # marks may be reordered
+            and not any(map(str.isspace, text))
+            and len(text) <= _MAX_IDS
         )
-        if free or c == " ":
-            ids[: len(known), point] = known
-        # The count comes last, since another thread may look.
-        count[point] = _SPACE if c == " " else len(known) if free else _IN_CONTEXT
+        if independent or c == " ":
+            table[: len(ids), point] = ids
+        # The count is written last, since other threads read it first.
+        counts[point] = _SPACE_POINT if c == " " else len(ids) if independent else _CONTEXTUAL
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -309,7 +329,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Vocabulary:
-        """Rebuild what ``to_json`` returned."""
+        """Return the vocabulary that ``to_json`` returned."""
         return cls(**{**fields, "normalisation": Normalisation(**fields["normalisation"])})
 
 
@@ -324,9 +344,9 @@ def _buffers(array: pa.Array) -> tuple[Counts, bytes]:
     return offsets - offsets[0], data.tobytes()
 
 
-def _exceptions(kinds: Ids, usual: int, ends: Counts) -> tuple[Counts, Counts, Ids]:
-    """Return where ``kinds`` of names' bytes, one name behind the other, are not the usual one:
-    places, the number of the name that ends at the first of ``ends`` behind them, and kinds."""
+def _unlike(usual: int, kinds: Ids, ends: Counts) -> tuple[Counts, Counts, Ids]:
+    """Return the positions where ``kinds`` is not ``usual``, the number of the name at each, and
+    the kind there. Names are consecutive in ``kinds``, and end at ``ends``, ``(N,)``."""
     at = np.flatnonzero(kinds != usual)
     if len(at) < len(ends) // 4:
         name = np.searchsorted(ends, at, side="right")
@@ -335,15 +355,16 @@ def _exceptions(kinds: Ids, usual: int, ends: Counts) -> tuple[Counts, Counts, I
     return at, name, kinds[at]
 
 
-def _squeezable(
-    at: Counts, name: Counts, blank: npt.NDArray[np.bool_], starts: Counts, ends: Counts
+def _with_extra_spaces(
+    at: Counts, name: Counts, space: npt.NDArray[np.bool_], starts: Counts, ends: Counts
 ) -> Counts:
-    """Return the names, some twice, with a space at an edge or beside another space."""
-    space, owner = at[blank], name[blank]
-    found = (space == starts[owner]) | (space == ends[owner] - 1)
-    found[1:] |= np.diff(space) == 1
-    squeezed: Counts = owner[found]
-    return squeezed
+    """Return the numbers of the names, some repeated, with a space at an edge or beside another, of
+    the positions and names that ``_unlike`` returned."""
+    spaces, names = at[space], name[space]
+    extra = (spaces == starts[names]) | (spaces == ends[names] - 1)
+    extra[1:] |= np.diff(spaces) == 1
+    affected: Counts = names[extra]
+    return affected
 
 
 # The seed notebook's 58 symbols: letters, " .,;'" and "_" for anything else.
@@ -354,8 +375,12 @@ LATIN_VOCABULARY = Vocabulary(
 
 
 def batches(lengths: Counts, batch_size: int) -> Iterator[Counts]:
-    """Yield row numbers, int64, in batches of one length and at most ``batch_size`` rows, shortest
-    names first; every row appears once."""
+    """Yield row numbers, int64 ``(B,)``, in batches of equal length and at most ``batch_size``
+    rows, shortest names first; every row appears once.
+
+    >>> [rows.tolist() for rows in batches(np.array([2, 1, 2, 2]), batch_size=2)]
+    [[1], [0, 2], [3]]
+    """
     order = np.argsort(lengths, kind="stable")
     edges = np.flatnonzero(np.diff(lengths[order])) + 1
     for start, stop in zip([0, *edges], [*edges, len(order)], strict=True):

@@ -270,7 +270,7 @@ class Scorer:
         if options.details:
             calibration = self.version.calibration
             predictions.ambiguous = np.isin(name_hashes(encoded), calibration.ambiguous)
-            predictions.unfamiliarity = calibration.characters.unfamiliarity(encoded)
+            predictions.unfamiliarity = calibration.characters.novelty(encoded)
         predictions.abstain_below(options.min_confidence)
         return predictions
 

@@ -97,7 +97,7 @@ def _facts(
             (honest.test_probabilities, honest.test_labels),
             (validation, honest.validation_labels),
             corpus.labels,
-            unfamiliarity=calibration.characters.unfamiliarity(test),
+            unfamiliarity=calibration.characters.novelty(test),
             ambiguous=len(calibration.ambiguous),
         ),
         profile=validation_profile(corpus.labels, validation, held_out.lengths, held_out.unknown),

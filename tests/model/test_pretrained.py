@@ -84,11 +84,9 @@ def test_prediction_sets_cover_what_they_promise(
 def test_unfamiliarity_flags_the_stated_share_of_unseen_names(test_fold: Examples) -> None:
     version = resolve("pretrained")
     encoded = version.vocabulary.encode(pa.array(test_fold.names))
-    found = version.calibration.characters.unfamiliarity(encoded)
+    found = version.calibration.characters.novelty(encoded)
     for threshold in (0.9, 0.95, 0.99):
         assert (found > threshold).mean() == pytest.approx(1 - threshold, abs=0.015)
     junk = ["Acme Holdings Ltd", "asdfgh", "Do Not Use", "xxxx", "Bank of Nowhere"]
-    flagged = version.calibration.characters.unfamiliarity(
-        version.vocabulary.encode(pa.array(junk))
-    )
+    flagged = version.calibration.characters.novelty(version.vocabulary.encode(pa.array(junk)))
     assert (flagged > 0.95).all()

@@ -130,10 +130,10 @@ def test_a_row_without_probability_under_the_weights_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("shares", "base", "message"),
     [
-        ([0.5, 0.5], [1.0], "2 shares do not fit 1"),
-        ([-1, 2], [0.5, 0.5], "not negative"),
-        ([np.nan, 1], [0.5, 0.5], "finite"),
-        ([0, 1], [1, 0], "no label has both"),
+        ([0.5, 0.5], [1.0], "must have 1 shares, one per label, got 2"),
+        ([-1, 2], [0.5, 0.5], "finite and ≥ 0, got -1"),
+        ([np.nan, 1], [0.5, 0.5], "finite and ≥ 0, got nan"),
+        ([0, 1], [1, 0], "at least one label with training names"),
     ],
 )
 def test_impossible_shares_are_refused(shares: list, base: list, message: str) -> None:
@@ -172,13 +172,13 @@ def test_a_file_gives_shares_in_label_order(text: str, prior_file: Callable[[str
         ("language,share\nGreek,0\n", "no share above 0"),
         ("language,share\nGrek,1\n", r"line 2: 'Grek' is not a label.*did you mean 'Greek'\?"),
         ("language,share\nGreek,1\nGreek,1\n", "line 3: 'Greek' appears twice"),
-        ("language,share\nGreek,-1\n", "share '-1' of 'Greek' is not a number"),
-        ("language,share\nGreek,inf\n", "is not a number"),
-        ("language,share\nGreek,nan\n", "is not a number"),
-        ("language,share\nGreek,5%\n", "is not a number"),
-        ("language,share\nGreek\n", "share None of 'Greek'"),
+        ("language,share\nGreek,-1\n", "share of 'Greek' must be a number ≥ 0, got '-1'"),
+        ("language,share\nGreek,inf\n", "must be a number"),
+        ("language,share\nGreek,nan\n", "must be a number"),
+        ("language,share\nGreek,5%\n", "must be a number"),
+        ("language,share\nGreek\n", "share of 'Greek' must be a number ≥ 0, got None"),
         ('language,share\n"Greek,1\n', "is not a UTF-8 CSV file"),
-        ("language,share\nKlingon,1\nGreek,x\n", "line 2: 'Klingon'.*line 3: share 'x'"),
+        ("language,share\nKlingon,1\nGreek,x\n", "line 2: 'Klingon'.*line 3: share of 'Greek'"),
     ],
 )
 def test_a_bad_file_is_refused_whole(
@@ -198,8 +198,8 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("estimat", "did you mean 'estimate'"),
-        ("no/such.csv", "neither train"),
-        ("x" * 5000, "can be read"),
+        ("no/such.csv", "must be train, uniform, estimate or a readable CSV file"),
+        ("x" * 5000, "readable CSV file"),
     ],
 )
 def test_what_is_neither_a_mode_nor_a_file_is_missing(text: str, message: str) -> None:
@@ -208,7 +208,7 @@ def test_what_is_neither_a_mode_nor_a_file_is_missing(text: str, message: str) -
 
 
 def test_a_folder_is_not_a_prior(tmp_path: Path) -> None:
-    with pytest.raises(CharrnnError, match="can be read"):
+    with pytest.raises(CharrnnError, match="readable CSV file"):
         parse_prior(str(tmp_path), LABELS)
 
 
@@ -322,7 +322,7 @@ def test_too_few_names_are_refused(rows: int) -> None:
     problem = Problem(1)
     probabilities, _ = problem.table(FIRST_RARE, rows)
     assert refused(problem, probabilities) == (
-        f"{rows} names are too few to estimate label shares from; 100 are needed"
+        f"estimating label shares needs ≥ 100 names, got {rows}"
     )
     estimate = problem.estimate(probabilities)
     assert (estimate.low, estimate.high, estimate.rows) == ((0.0,) * 18, (1.0,) * 18, rows)
@@ -331,19 +331,21 @@ def test_too_few_names_are_refused(rows: int) -> None:
 def test_few_names_repeated_often_are_refused() -> None:
     problem = Problem(1)
     probabilities, _ = problem.table(FIRST_RARE, 10)
-    assert "count as 10 different ones" in refused(problem, np.repeat(probabilities, 100, axis=0))
+    assert "≥ 30 distinct names, got 10" in refused(problem, np.repeat(probabilities, 100, axis=0))
 
 
 def test_few_validation_names_are_refused() -> None:
     problem = Problem(1)
     problem.held_out, problem.held_out_labels = problem.held_out[:50], problem.held_out_labels[:50]
-    assert "50 validation names" in refused(problem, problem.table(FIRST_RARE, 500)[0])
+    assert "≥ 100 validation names, got 50" in refused(problem, problem.table(FIRST_RARE, 500)[0])
 
 
 @pytest.mark.usefixtures("few_bootstraps")
 def test_no_evidence_of_a_shift_is_a_refusal() -> None:
     problem = Problem(1)
-    assert "do not show label shares other" in refused(problem, problem.table(SHARES, 1000)[0])
+    assert "no evidence that the label shares differ" in refused(
+        problem, problem.table(SHARES, 1000)[0]
+    )
 
 
 @pytest.mark.usefixtures("few_bootstraps")
@@ -358,7 +360,7 @@ def test_a_correction_that_loses_on_validation_names_is_harmful() -> None:
     even, skewed = np.array([0.5, 0.5]), np.array([0.9, 0.1])
     # The second name was right and is turned over; it has a weight of 0.1 under these shares.
     found = priors._harmful(held_out, np.array([0, 1]), skewed, even)
-    assert "lose 10.0 points of accuracy by the correction" in found
+    assert "the correction loses 10.0 points of accuracy" in found
     assert priors._harmful(held_out, np.array([0, 0]), skewed, even) == ""
     assert priors._harmful(held_out, np.array([0, 1]), even, even) == ""
 

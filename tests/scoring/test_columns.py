@@ -141,5 +141,5 @@ def test_golden_version_gives_the_same_answers() -> None:
     encoded = version.vocabulary.encode(pa.array(golden["names"]))
     found = logits_of(version.network(), encoded)
     assert np.abs(found - np.array(golden["logits"])).max() < 1e-5
-    unfamiliarity = version.calibration.characters.unfamiliarity(encoded)
+    unfamiliarity = version.calibration.characters.novelty(encoded)
     assert unfamiliarity.tolist() == pytest.approx(golden["unfamiliarity"])
