@@ -5,6 +5,8 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,21 @@ def test_importing_the_package_does_no_work() -> None:
     program = "import sys, charrnn; print('torch' in sys.modules, 'polars' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "False False\n"
+
+
+def test_every_imported_package_is_a_dependency() -> None:
+    """What the environment has by chance, a user's may lack."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["ray"], *extras["delta"], *extras["s3"]]
+    declared += extras["mlflow"]
+    named = {re.split(r"[\[<>= ]", line)[0].lower().replace("_", "-") for line in declared}
+    imported = {name.split(".")[0] for module in MODULES for name in imports_of(module)}
+    distributions = packages_distributions()
+    third_party = imported - sys.stdlib_module_names - {"charrnn", "fsspec"}  # s3fs needs fsspec
+    lacking = [
+        package
+        for package in third_party
+        if not {name.lower().replace("_", "-") for name in distributions[package]} & named
+    ]
+    assert lacking == []
