@@ -1,16 +1,15 @@
-"""The one seam through which everything durable is written.
+"""Atomic and durable file operations; no other module creates, renames or removes a file.
 
-The rules, from FileOutputCommitter and ALICE (Pillai et al., OSDI 2014): write under another name
-in the same folder, fsync the file, rename it, fsync the folder. A reader sees the old file or the
-whole new one, also after a power cut. Locks are ``flock``: they die with the process that holds
-them, so nobody has to clean up after a kill.
+A file is written under a temporary name in the same folder, fsynced and renamed, and the folder is
+fsynced (as Hadoop's FileOutputCommitter does; Pillai et al., "All File Systems Are Not Created
+Equal", OSDI 2014, explains why). A reader sees the old file or the complete new one, also after a
+power failure. Locks are ``flock``, which the kernel releases when their process ends.
 
-A path has one temporary name, ``.NAME.tmp``, and whoever writes to it holds a lock on it. So what a
-killed writer left is taken over by the next one, and two writers of one path take turns.
+A path has one temporary name, ``.NAME.tmp``, which its writer locks. So the temporary file of a
+killed writer is reused by the next one, and two writers of a path take turns.
 
-Nothing else in this package creates, renames or removes a file; ``tests/faults`` counts on it: it
-fails and kills every operation of a run in turn. Local POSIX file systems only;
-``publish_folder`` and ``hold`` rely on rename and flock.
+Local POSIX file systems only: ``publish_folder`` and ``hold`` rely on rename and flock.
+``tests/faults`` makes every operation of a run fail, and kills the run at it, in turn.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ __all__ = [
     "hold",
     "json_bytes",
     "make_folder",
-    "open_part",
+    "open_growing",
     "private_files",
     "publish_folder",
-    "read_proven",
+    "read_verified",
     "remove_file",
     "remove_tree",
     "replace_file",
@@ -58,15 +57,16 @@ import pyarrow.parquet as pq
 
 from charrnn.errors import BusyError, CharrnnError, ModelError, OutputError, StorageError
 
-TEMPORARY = ".tmp"  # suffix of a file being written; see ``_temporary_of``
-SUMS = "SHA256SUMS"
+TEMPORARY = ".tmp"  # suffix of temporary files
+SUMS = "SHA256SUMS"  # in the format of sha256sum(1)
+_HOLDER_TRIES = 100  # times 10 ms: the holder of a lock writes its name just after taking it
 
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is fsynced and renamed to ``path``,
-    on failure removed. ``path`` holds its old content until then. Another writer of ``path``, in
-    this process or not, waits.
+    """Yield a temporary path beside ``path``; on success it is fsynced and renamed to ``path``, on
+    failure removed. Until then ``path`` is unchanged. Other writers of ``path``, in this process
+    or another, wait.
 
     Raises:
         OutputError: the folder cannot be created or written.
@@ -75,7 +75,7 @@ def writing_to(path: Path) -> Iterator[Path]:
     temporary = _temporary_of(path)
     with translate_os_errors(path):
         make_folder(path.parent)
-        with _open_alone(temporary) as file:
+        with _open_exclusively(temporary) as file:
             try:
                 yield temporary
                 os.fsync(file.fileno())
@@ -91,15 +91,15 @@ def _temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}{TEMPORARY}")
 
 
-def _open_alone(temporary: Path) -> BinaryIO:
-    """Open ``temporary``, empty and locked, once no other writer has it."""
+def _open_exclusively(temporary: Path) -> BinaryIO:
+    """Open ``temporary``, empty and locked, as soon as no other writer holds it."""
     while True:
         file = temporary.open("ab")
         fcntl.flock(file, fcntl.LOCK_EX)
         if _is_at(file, temporary):
-            file.truncate(0)  # of what a killed writer left
+            file.truncate(0)  # left by a killed writer
             return file
-        file.close()  # the other writer has renamed or removed it meanwhile
+        file.close()  # the other writer has renamed or removed it
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
@@ -111,24 +111,24 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 def replace_file(temporary: Path, path: Path) -> None:
-    """Make ``temporary`` durable and give it the name ``path``, replacing what was there."""
+    """Fsync ``temporary`` and rename it to ``path``, replacing a file of that name."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
 
 
-def open_part(path: Path, *, keep: bool) -> BinaryIO:
-    """Open a file that grows over several calls, such as a download, at its end; unless ``keep``,
-    from its beginning."""
+def open_growing(path: Path, *, keep: bool) -> BinaryIO:
+    """Open a file that is written over several calls, such as a download, to append to it; unless
+    ``keep``, its content is dropped."""
     with translate_os_errors(path):
         return cast(BinaryIO, path.open("ab" if keep else "wb"))
 
 
 @contextmanager
 def scratch_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file for what only this run reads again: it need not outlive a power cut, so
-    nobody waits for the disk. On failure it is removed."""
+    """Open a new file that only this run reads: it is not fsynced, since it need not survive a
+    power failure. Removed on failure."""
     with translate_os_errors(path):
         make_folder(path.parent)
         remove_file(path)
@@ -149,22 +149,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing_parquet(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
-    """Yield a writer of a Parquet file that takes the place of ``path`` as in ``writing_to``. Its
-    pages carry checksums; ``options`` of ``ParquetWriter`` come on top, zstd where none says
-    otherwise."""
-    chosen = {"compression": "zstd", **options, "write_page_checksum": True}
-    with writing_to(path) as temporary, pq.ParquetWriter(temporary, schema, **chosen) as writer:
+    """Yield a ``ParquetWriter`` for ``path``, which is replaced as in ``writing_to``. Pages have
+    checksums and are compressed with zstd, unless ``options`` of ``ParquetWriter`` say otherwise.
+    """
+    merged = {"compression": "zstd", **options, "write_page_checksum": True}
+    with writing_to(path) as temporary, pq.ParquetWriter(temporary, schema, **merged) as writer:
         yield writer
 
 
 def json_bytes(document: Any) -> bytes:
-    """Return ``document`` as readable JSON with a final newline; NaN is refused."""
+    """Return ``document`` as indented UTF-8 JSON with a final newline; ValueError for NaN."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 
 
 def sync_folder(folder: Path) -> None:
-    """fsync a folder, so that the names in it survive a power cut."""
+    """Fsync a folder, so that the names in it survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -173,12 +173,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish_folder(staging: Path, final: Path) -> None:
-    """Rename the finished folder ``staging`` to ``final``: one step makes everything visible.
+    """Rename the finished folder ``staging`` to ``final``: all files become visible at once.
 
     Raises:
-        FileExistsError: ``final`` exists already; nothing was changed.
+        FileExistsError: ``final`` exists; nothing is changed.
     """
-    if os.path.lexists(final):  # rename would replace an empty folder
+    if os.path.lexists(final):  # which rename would replace if it is empty
         raise FileExistsError(str(final))
     try:
         with translate_os_errors(final):
@@ -187,12 +187,12 @@ def publish_folder(staging: Path, final: Path) -> None:
             sync_folder(final.parent)
     except StorageError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOTEMPTY:
-            raise FileExistsError(str(final)) from None  # somebody was faster
+            raise FileExistsError(str(final)) from None  # created by another process just now
         raise
 
 
 def swap_link(link: Path, target: str) -> None:
-    """Point the symbolic link ``link`` at ``target``, atomically; the caller holds the lock of its
+    """Point the symbolic link ``link`` at ``target``, atomically; the caller holds the lock of the
     folder."""
     temporary = _temporary_of(link)
     with translate_os_errors(link):
@@ -203,22 +203,22 @@ def swap_link(link: Path, target: str) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, durably; one that exists is fine."""
-    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    """Create a folder and its missing parents, durably; no error if it exists."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     with translate_os_errors(folder):
-        for new in reversed(missing):
-            new.mkdir(exist_ok=True)
-            sync_folder(new.parent)
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            sync_folder(path.parent)
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file; missing is fine."""
+    """Remove a file; no error if it is missing."""
     with translate_os_errors(path):
         path.unlink(missing_ok=True)
 
 
 def withdraw_folder(folder: Path) -> None:
-    """Remove a published folder: out of sight in one step, as ``.purged-NAME``, then for good.
+    """Remove a published folder: rename it to the hidden ``.purged-NAME``, then delete that.
 
     Raises:
         StorageError: a file could not be removed.
@@ -229,26 +229,27 @@ def withdraw_folder(folder: Path) -> None:
         sync_folder(folder.parent)
     remove_tree(hidden)
     if hidden.exists():
-        raise StorageError(f"{hidden} could not be removed; remove it by hand")
+        raise StorageError(f"{hidden} could not be removed; delete it by hand")
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it; missing is fine."""
+    """Remove a folder with its content as far as possible; no error if it is missing."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock while the block runs; ``holder`` tells others who we are. A folder
-    that was made for the lock goes again where the block fails and leaves nothing else in it.
+    """Hold an exclusive lock on the file ``lock`` while the block runs. If the block fails, a
+    folder that was created for the lock is removed, unless there is anything else in it.
 
     Args:
-        wait: until it is free; for work of moments only.
+        holder: what the lock says about its holder to other processes.
+        wait: wait until the lock is free; for locks that are held for moments.
 
     Raises:
-        BusyError: somebody else holds it; the message names them.
+        BusyError: another process holds the lock; the message has its ``holder``.
     """
-    file, made = _take_lock(lock, wait=wait)
+    file, folder_created = _take_lock(lock, wait=wait)
     with file:
         try:
             with translate_os_errors(lock):
@@ -256,7 +257,7 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
                 file.write(holder.encode())
             yield
         except BaseException:
-            if made:
+            if folder_created:
                 _remove_unused(lock)
             raise
         finally:
@@ -265,10 +266,10 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
 
 
 def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
-    """Return the lock's file, locked, and whether its folder was not there before."""
-    made = False
+    """Return the lock's file, locked, and whether its folder was created for it."""
+    folder_created = False
     while True:
-        made = made or not lock.parent.exists()
+        folder_created = folder_created or not lock.parent.exists()
         make_folder(lock.parent)
         with translate_os_errors(lock):
             try:
@@ -276,24 +277,24 @@ def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
             except FileNotFoundError:
                 if lock.is_symlink():
                     raise
-                continue  # who made the folder has removed it meanwhile
+                continue  # another process has just removed the folder
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             with file:
-                other = _read_holder(file)
+                holder = _read_holder(file)
             raise BusyError(
-                f"{lock.parent} is being written by {other or 'another process'}; "
+                f"{lock.parent} is being written by {holder or 'another process'}; "
                 "wait for it to end, then run this again"
             ) from None
         if _is_at(file, lock):
-            return file, made
+            return file, folder_created
         file.close()
 
 
 def _remove_unused(lock: Path) -> None:
-    """Remove a lock that we hold, and its folder, if there is nothing else in it. Whoever waits for
-    the lock, or opens it in this moment, finds that it is not at its place and takes a new one."""
+    """Remove a lock that this process holds, and its folder, if there is nothing else in it. A
+    process that waits for the lock or has just opened it finds, by ``_is_at``, that it is gone."""
     with suppress(OSError):
         if [path.name for path in lock.parent.iterdir()] == [lock.name]:
             lock.unlink()
@@ -301,11 +302,11 @@ def _remove_unused(lock: Path) -> None:
 
 
 def _read_holder(file: BinaryIO) -> str:
-    """Return who holds a lock; it is taken a moment before that is written."""
-    for _ in range(100):
+    """Return what a lock says about its holder, "" if nothing."""
+    for _ in range(_HOLDER_TRIES):
         file.seek(0)
-        if other := file.read().decode(errors="replace").strip():
-            return other
+        if holder := file.read().decode(errors="replace").strip():
+            return holder
         time.sleep(0.01)
     return ""
 
@@ -317,8 +318,8 @@ def sha256_of(path: Path) -> str:
 
 
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
-    """Write ``SHA256SUMS``, which ``sha256sum -c`` reads, over ``names`` or else over every other
-    file in ``folder``; return name → digest."""
+    """Write ``SHA256SUMS``, for ``sha256sum -c``, of the files ``names`` in ``folder``, or of all
+    its files; return name → digest."""
     if names is None:
         names = (p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
     sums = {name: sha256_of(folder / name) for name in sorted(names)}
@@ -327,22 +328,22 @@ def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, st
 
 
 def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
-    """Prove every file of ``folder`` against its ``SHA256SUMS``; return that file's own digest,
-    which stands for the whole folder.
+    """Verify every file of ``folder`` against its ``SHA256SUMS``; return the SHA-256 of that file,
+    which identifies the content of the whole folder.
 
     Raises:
-        ``error``: a file is missing, unlisted or changed; all of them are named.
+        ``error``: files are missing, unlisted or changed; the message lists all of them.
     """
     return _check(folder, error, sha256_of)
 
 
-def read_proven(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Read the files of a folder that fits into memory, and prove what was read as ``check_sums``
-    does. Return the digest of all, and name → content: the very bytes that were proven, whatever
-    becomes of the files meanwhile.
+def read_verified(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """Read all files of a folder and verify what was read as ``check_sums`` does. Return the digest
+    of the folder, and name → content. No file is read twice, so no other bytes can be used than
+    those verified.
 
     Raises:
-        ModelError: a file is missing, unlisted or changed; all of them are named.
+        ModelError: files are missing, unlisted or changed; the message lists all of them.
     """
     contents: dict[str, bytes] = {}
 
@@ -357,8 +358,8 @@ def _check(folder: Path, error: type[CharrnnError], digest_of: Callable[[Path], 
     try:
         sums = (folder / SUMS).read_bytes()
     except OSError:
-        raise error(f"{folder} has no readable {SUMS}; it is not whole") from None
-    listed = {}
+        raise error(f"{folder} has no readable {SUMS}; it is incomplete") from None
+    listed: dict[str, str] = {}
     *lines, end = sums.decode(errors="replace").split("\n")
     for line in lines:
         digest, separator, name = line.partition("  ")
@@ -381,15 +382,16 @@ def _check(folder: Path, error: type[CharrnnError], digest_of: Callable[[Path], 
 
 @contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into one of ours that names the path and the fix."""
+    """Raise an OSError of the block as StorageError or OutputError, with path and fix."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_nearest(path)).free
+            existing = next(p for p in (path, *path.parents) if p.exists())
+            free = shutil.disk_usage(existing).free
             raise StorageError(
-                f"no space left while writing {path} ({free / 1e6:.0f} MB free); nothing half "
-                "written is visible, free some space and run this again"
+                f"no space left while writing {path} ({free / 1e6:.0f} MB free); nothing "
+                "incomplete is visible, free some space and run this again"
             ) from error
         if error.errno in (
             errno.EACCES,
@@ -405,14 +407,10 @@ def translate_os_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"writing {path} failed: {error.strerror or error}") from error
 
 
-def _nearest(path: Path) -> Path:
-    return next(p for p in (path, *path.parents) if p.exists())
-
-
 @contextmanager
 def private_files(private: bool) -> Iterator[None]:
-    """Let files that are made in the block be readable by their owner only (0600, folders 0700);
-    holds for the whole process."""
+    """If ``private``, create files in the block with mode 0600 and folders with 0700, by the umask
+    of the whole process."""
     if not private:
         yield
         return

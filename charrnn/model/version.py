@@ -50,7 +50,7 @@ from charrnn.files import (
     hold,
     json_bytes,
     publish_folder,
-    read_proven,
+    read_verified,
     remove_tree,
     write_bytes,
     write_sums,
@@ -204,7 +204,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
         ModelError: a digest, a tensor name, a shape or a value is wrong, or the format is not
             ``FORMAT_VERSION``.
     """
-    digest, content = read_proven(path)
+    digest, content = read_verified(path)
     try:
         document = json.loads(content["model.json"])
         format_version = document["format_version"]

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
-from charrnn.files import make_folder, open_part, remove_file, replace_file, translate_os_errors
+from charrnn.files import make_folder, open_growing, remove_file, replace_file, translate_os_errors
 
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -186,7 +186,7 @@ def _fetch_rest(
         expected = response.headers.get("Content-Length")
         size = have if resumed else 0
         total = size + int(expected) if expected else None
-        with open_part(partial, keep=resumed) as file:
+        with open_growing(partial, keep=resumed) as file:
             while chunk := response.read(_CHUNK):
                 size += len(chunk)
                 if size > max_bytes:
