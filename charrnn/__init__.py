@@ -1,7 +1,12 @@
 """Batch name classification: names in, a language of origin and a calibrated confidence out.
 
 ``from charrnn import Scorer`` is the library's front door; torch, Polars and Arrow are imported
-when ``Scorer`` is first asked for, so that ``import charrnn`` takes no time.
+when ``Scorer`` is first used, so that ``import charrnn`` takes no time.
+
+>>> from charrnn import Scorer
+>>> scorer = Scorer.load("pretrained")
+>>> scorer.score(["Nguyễn", None]).select("name", "language", "status").rows()
+[('Nguyễn', 'Vietnamese', 'scored'), (None, None, 'unscored')]
 """
 
 from __future__ import annotations

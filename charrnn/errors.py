@@ -112,7 +112,11 @@ class DriftError(CharrnnError):
 
 
 def did_you_mean(name: str, existing: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest of ``existing``, or ``""``."""
+    """Return a suggestion, the closest of ``existing``, or ``""``.
+
+    >>> did_you_mean("nmae", ["id", "name"])
+    "; did you mean 'name'?"
+    """
     by_folded = {other.casefold(): other for other in existing}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""

@@ -374,7 +374,10 @@ def rejects_table(index: int, path: Path, staged: StagedCsv) -> pa.Table:
 
 
 def parse_budget(text: str) -> int | float:
-    """Parse how many rows may be rejected: ``"20"`` → 20 rows, ``"0.1%"`` → 0.001 of the rows.
+    """Parse how many rows may be rejected: a number of rows, or a share of the rows.
+
+    >>> parse_budget("20"), parse_budget("0.1%")
+    (20, 0.001)
 
     Raises:
         ConfigError: it is neither a number of rows nor a share from 0% to 100%.

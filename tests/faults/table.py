@@ -1,7 +1,7 @@
 """Write the table of docs/guarantees.md from records of what tests have proven.
 
 Every test may prove something (the fixture ``proof``, see ``recording``), so the first record is
-that of the whole suite; every one of the 15 promises has to have a row.
+that of the whole suite; each of the 15 guarantees must have a row.
 
 python -m pytest -m '' --record ci.json
 python tests/faults/long.py --record long.json
@@ -16,13 +16,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs/faults.json"
 PAGE = ROOT / "docs/guarantees.md"
-PROMISES = [f"P{number}" for number in range(1, 16)]
+GUARANTEES = [f"P{number}" for number in range(1, 16)]
 MARKERS = "<!-- guarantees:start -->\n", "<!-- guarantees:end -->\n"
 
 
 def table(proofs: list[dict[str, object]]) -> str:
     """Return Markdown, one row for each thing that was tried: how often and in how many seconds,
-    by pytest and by long.py, and how often something was lost."""
+    by pytest and by long.py, and how often data was lost."""
     rows: dict[tuple[str, str], dict[str, list[float]]] = {}
     tests: dict[tuple[str, str], dict[str, None]] = {}
     for proof in proofs:
@@ -34,7 +34,7 @@ def table(proofs: list[dict[str, object]]) -> str:
         test = re.sub(r"^tests/|::.*", "", str(proof["test"]))
         if by == "ci" or not rows[key]["ci"][0]:
             tests.setdefault(key, {})[f"`{test}`"] = None
-    lines = ["| promise | what was tried | test | tests: times | s | long.py: times | s | lost |",
+    lines = ["| guarantee | what was tried | test | tests: times | s | long.py: times | s | lost |",
              "|---|---|---|--:|--:|--:|--:|--:|"]  # fmt: skip
     for (promise, what), sums in sorted(rows.items(), key=lambda row: _number(row[0][0])):
         cells = [f"{sums[by][0]:,.0f} | {sums[by][2]:,.0f}" if sums[by][0] else " | "
@@ -46,8 +46,8 @@ def table(proofs: list[dict[str, object]]) -> str:
 
 
 def missing(proofs: list[dict[str, object]]) -> set[str]:
-    """Return the promises for which nothing was tried."""
-    return set(PROMISES) - {p for proof in proofs for p in str(proof["promise"]).split(", ")}
+    """Return the guarantees for which nothing was tried."""
+    return set(GUARANTEES) - {p for proof in proofs for p in str(proof["promise"]).split(", ")}
 
 
 def _number(promise: str) -> int:
