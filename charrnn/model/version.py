@@ -167,7 +167,7 @@ def save_version(
                 final = root / f"v{number:04d}"
                 try:
                     publish_folder(staging, final)
-                except FileExistsError:  # a file, say, which list_versions does not list
+                except FileExistsError:  # not a folder, so list_versions skips it
                     continue
                 return load_version(final)
         finally:
