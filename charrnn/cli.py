@@ -35,10 +35,19 @@ import charrnn
 from charrnn.errors import CharrnnError, redact
 from charrnn.recipes.requests import (
     CompareRequest,
+    CompareVersionsRequest,
+    EvaluateRequest,
     InboxRequest,
+    IngestRequest,
+    ListRequest,
     MonitorRequest,
+    PipelineRequest,
+    PromoteRequest,
     PurgeRequest,
+    RegisterRequest,
+    RollbackRequest,
     ScoreRequest,
+    TrainRequest,
     VerifyRequest,
 )
 from charrnn.recipes.runner import Advance, Runner
@@ -335,6 +344,67 @@ def purge(request: PurgeRequest) -> None:
     show(recipe(request, console_runner()))
 
 
+def ingest(request: IngestRequest) -> None:
+    from charrnn.recipes import training_summary
+    from charrnn.recipes.ingest import ingest as recipe
+
+    show(training_summary.ingest_lines(recipe(request, console_runner())))
+
+
+def train(request: TrainRequest) -> None:
+    from charrnn.recipes import training_summary
+    from charrnn.recipes.train import release
+    from charrnn.recipes.train import train as recipe
+
+    trained = recipe(request, console_runner())
+    show(training_summary.train_lines(trained))
+    show(training_summary.release_lines(release(trained, request)))
+
+
+def list_models(request: ListRequest) -> None:
+    from charrnn.recipes import models, training_summary
+
+    show(training_summary.list_lines(models.list_models(request)))
+
+
+def evaluate(request: EvaluateRequest) -> None:
+    from charrnn.recipes import training_summary
+    from charrnn.recipes.evaluate import evaluate_version
+
+    show(training_summary.evaluation_lines(evaluate_version(request)))
+
+
+def compare(request: CompareVersionsRequest) -> None:
+    from charrnn.recipes import training_summary
+    from charrnn.recipes.evaluate import compare_versions
+
+    show(training_summary.compared_versions_lines(compare_versions(request)))
+
+
+def promote(request: PromoteRequest) -> None:
+    from charrnn.recipes import models, training_summary
+
+    show(training_summary.promotion_lines(models.promote(request)))
+
+
+def rollback(request: RollbackRequest) -> None:
+    from charrnn.recipes import models, training_summary
+
+    show(training_summary.rollback_lines(models.roll_back(request)))
+
+
+def register(request: RegisterRequest) -> None:
+    from charrnn.recipes import models, training_summary
+
+    show(training_summary.registration_lines(models.register(request)))
+
+
+def pipeline(request: PipelineRequest) -> None:
+    from charrnn.recipes.pipeline import pipeline as recipe
+
+    recipe(request, ingest, train, promote, score)
+
+
 def show(lines: list[str]) -> None:
     """Print lines of result."""
     for line in lines:
@@ -351,6 +421,15 @@ def console() -> App:
     app.command(command_from(MonitorRequest, monitor), name="monitor")
     app.command(command_from(VerifyRequest, verify), name="verify")
     app.command(command_from(PurgeRequest, purge), name="purge")
+    app.command(command_from(IngestRequest, ingest), name="ingest")
+    app.command(command_from(TrainRequest, train, positional=0), name="train")
+    app.command(command_from(ListRequest, list_models, positional=0), name="models")
+    app.command(command_from(EvaluateRequest, evaluate), name="evaluate")
+    app.command(command_from(CompareVersionsRequest, compare, positional=2), name="compare")
+    app.command(command_from(PromoteRequest, promote), name="promote")
+    app.command(command_from(RollbackRequest, rollback), name="rollback")
+    app.command(command_from(RegisterRequest, register), name="register")
+    app.command(command_from(PipelineRequest, pipeline), name="pipeline")
     app.register_install_completion_command()
     return app
 

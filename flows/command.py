@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["new_app", "progress", "run", "say", "this_process"]
+__all__ = ["new_app", "run"]
 
 import sys
 from typing import NoReturn
@@ -10,16 +10,11 @@ from typing import NoReturn
 from cyclopts import App
 
 from charrnn import cli
-from charrnn.cli import progress, say
 from flows.tracking import TRACKED, shown
 
 _NOTE = """\
 --track records the run with Prefect, starting its ephemeral server if no API
 is configured"""
-
-
-def this_process() -> str:
-    return cli.console_runner().holder
 
 
 def new_app(examples: str) -> App:

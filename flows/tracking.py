@@ -110,28 +110,6 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
     return decorate
 
 
-def plain_flow(**options: Any) -> Callable[[Function], Function]:
-    """Decorate a flow whose parameters are written out; to go once no flow uses it."""
-    if not TRACKED:
-        return lambda function: function
-    import prefect
-
-    hooks: Any = {"on_failure": [_say_what_to_do], "on_crashed": [_say_what_to_do]}
-    decorate: Any = prefect.flow(persist_result=False, **hooks, **options)
-    return lambda function: decorate(_guarded(function))
-
-
-def task(**options: Any) -> Callable[[Function], Function]:
-    """Decorate a task; to go once no flow uses it."""
-    if not TRACKED:
-        return lambda function: function
-    import prefect
-    from prefect.cache_policies import NO_CACHE
-
-    decorate: Any = prefect.task(cache_policy=NO_CACHE, persist_result=False, **options)
-    return lambda function: decorate(_guarded(function))
-
-
 def submit(flow: Callable[..., R], request: Any) -> R:
     """Run a flow with the fields of a request record as its parameters."""
     return flow(**{field.name: getattr(request, field.name) for field in fields(request)})

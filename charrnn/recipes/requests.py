@@ -10,11 +10,19 @@ from __future__ import annotations
 
 __all__ = [
     "CompareRequest",
+    "CompareVersionsRequest",
+    "EvaluateRequest",
     "InboxRequest",
+    "IngestRequest",
+    "ListRequest",
     "MonitorRequest",
     "PipelineRequest",
+    "PromoteRequest",
     "PurgeRequest",
+    "RegisterRequest",
+    "RollbackRequest",
     "ScoreRequest",
+    "TrainRequest",
     "VerifyRequest",
 ]
 
@@ -22,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from charrnn.scoring.options import (
     ComputeOptions,
@@ -37,6 +45,7 @@ MODELS = Path("outputs/models")
 PREDICTIONS = Path("outputs/predictions")
 COMPARISONS = Path("outputs/comparisons")
 NAMES = Path("data/names.parquet")
+TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +205,152 @@ class PurgeRequest:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestRequest:
+    """Turn language files into one table, one row per line, with folds and a report of its counts.
+
+    A language file is UTF-8 text; its name is the label, and every line is a name.
+    """
+
+    __pydantic_config__ = DOCSTRINGS
+
+    source: str = ""
+    """A folder of LABEL.txt files or a zip of them; empty downloads ``url``."""
+    target: Path = NAMES
+    """The table to write; an equal table is left as it is."""
+    url: str = TUTORIAL_URL
+    """Where the archive is downloaded from (https)."""
+    digest: str = ""
+    """Content digest the files must have; the tutorial's is known and always checked after a
+    download from its own address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """Fit a preset under both protocols and publish it as a new model version."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    preset: Literal["seed", "default", "tiny"] = "default"
+    """Preset: seed (the notebook's recipe), default (the best small one) or tiny (the fastest)."""
+    data: Path = NAMES
+    """The table that ingest wrote."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of the version's weights, and the first of the seed protocol's."""
+    seeds: Annotated[int, Ge(0)] = 1
+    """How many runs of the seed protocol to do; 0 leaves it out."""
+    epochs: Annotated[int, Ge(1)] | None = None
+    """Instead of the preset's, and instead of its teacher's."""
+    batch_size: Annotated[int, Ge(1)] | None = None
+    """Instead of the preset's."""
+    learning_rate: Annotated[float, Gt(0)] | None = None
+    """Instead of the preset's."""
+    baselines: bool = True
+    """Also measure the majority label and character n-grams."""
+    resume: bool = False
+    """Go on from the checkpoints of an interrupted training of the same data and recipe."""
+    promote: Literal["gate", "always", "never"] = "gate"
+    """Let champion point at the new version: gate (unless it is worse on the test fold or was
+    measured on other data), always or never."""
+    mlflow: str = ""
+    """An MLflow tracking server (URI) at which to log and register the version as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListRequest:
+    """List every version with its preset, metrics on the honest test fold and aliases."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    models: Path = MODELS
+    """Folder of the model versions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """Measure a version on the honest folds of the training table, or on a labelled table."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    version: str
+    """A version or an alias."""
+    on: Path | None = None
+    """A Parquet table with the columns name and language."""
+    data: Path = NAMES
+    """The training table, whose honest folds are used where ``on`` is not given."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareVersionsRequest:
+    """Compare two versions on the same labelled names: metrics, the paired difference with its
+    interval, and the labels that change from the first to the second."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    one: str
+    """A version or an alias."""
+    other: str
+    """Another."""
+    on: Path | None = None
+    """A Parquet table with the columns name and language."""
+    data: Path = NAMES
+    """The training table, whose honest test fold is used where ``on`` is not given."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteRequest:
+    """Point the alias champion at a version, unless it is worse than the present champion, or the
+    two were measured on different data."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    version: str = "candidate"
+    """A version or an alias, such as candidate."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+    force: bool = False
+    """Promote it in spite of that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackRequest:
+    """Point an alias at the version it named before."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    alias: str = "champion"
+    """Champion, or another alias."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterRequest:
+    """Log a version at an MLflow tracking server and register it with the aliases that it has here.
+
+    A version that is registered already is not logged again; only its aliases are moved.
+    """
+
+    __pydantic_config__ = DOCSTRINGS
+
+    version: str = "champion"
+    """A version or an alias."""
+    mlflow: str
+    """URI of the server, such as http://127.0.0.1:5000 or sqlite:///mlflow.db."""
+    models: Path = MODELS
+    """Folder of the model versions."""
+    name: str = "charrnn"
+    """Name of the experiment and of the registered model."""
 
 
 @dataclass(frozen=True, kw_only=True)

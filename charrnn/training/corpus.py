@@ -21,12 +21,11 @@ __all__ = [
     "build_table",
     "check_digest",
     "content_digest",
-    "data_report",
     "fold_of",
     "honest_split",
     "load_corpus",
+    "load_labelled",
     "read_label_files",
-    "report_markdown",
     "seed_split",
     "write_table",
 ]
@@ -39,7 +38,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -156,11 +154,12 @@ def content_digest(files: Sequence[LabelFile]) -> str:
 
 def check_digest(files: Sequence[LabelFile], expected: str) -> None:
     """Raise DataError unless the files have this content digest; "" expects nothing."""
-    found = content_digest(files)
-    if expected and found != expected:
+    digest = content_digest(files)
+    if expected and digest != expected:
         raise DataError(
-            f"the language files have content digest {found}, expected {expected}; if the change "
-            f"is wanted, give --digest {found}"
+            f"the language files have content digest {digest}, expected {expected}; if the change "
+            "is intended, give the first digest",
+            option="digest",
         )
 
 
@@ -217,7 +216,7 @@ def load_corpus(path: Path) -> Corpus:
         DataError: it is not a corpus table.
     """
     if not path.exists():
-        raise InputMissingError(f"{path} does not exist; run `python flows/ingest.py` first")
+        raise InputMissingError(f"{path} does not exist; run ingest first")
     try:
         table = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -244,6 +243,33 @@ def load_corpus(path: Path) -> Corpus:
         labels=labels,
         digest=content.decode(),
     )
+
+
+def load_labelled(path: Path, labels: Sequence[str]) -> Examples:
+    """Read a Parquet table with the columns ``name`` and ``language``; rows with a null are left
+    out.
+
+    Raises:
+        InputMissingError: there is no file.
+        DataError: a column is missing, no row is left, or a language is none of ``labels``.
+    """
+    if not path.exists():
+        raise InputMissingError(f"{path} does not exist")
+    schema = pq.read_schema(path)
+    missing = [c for c in ("name", "language") if c not in schema.names]
+    if missing:
+        raise DataError(f"{path} lacks column {', '.join(missing)}; it has {schema.names}")
+    table = pq.read_table(path, columns=["name", "language"]).drop_null()
+    languages = table["language"].to_pylist()
+    unknown = sorted(set(languages) - set(labels))
+    if unknown or not languages:
+        raise DataError(
+            f"{path} has {len(languages)} labelled rows"
+            + (f" and labels the model does not know: {', '.join(unknown)}" if unknown else "")
+        )
+    position = {label: i for i, label in enumerate(labels)}
+    label_ids = np.array([position[label] for label in languages], np.int64)
+    return Examples(table["name"].to_pylist(), label_ids)
 
 
 def _table_digest(table: pa.Table, content: bytes) -> bytes:
@@ -287,78 +313,6 @@ def seed_split(corpus: Corpus, seed: int) -> Split:
         validation=_examples(corpus, order[:0]),
         test=_examples(corpus, np.sort(order[:test])),
     )
-
-
-def data_report(table: pa.Table, symbols: str) -> dict[str, Any]:
-    """Return the facts of a corpus table, without any name: counts per label, duplicates,
-    ambiguous names, dropped rows by reason, characters outside ``symbols``, label skew."""
-    names = table["name"].to_pylist()
-    normalised = table["name_normalised"].to_pylist()
-    languages = table["language"].to_pylist()
-    dropped = table["dropped"].to_pylist()
-    usable = [
-        (name, label)
-        for name, label, reason in zip(normalised, languages, dropped, strict=True)
-        if reason is None
-    ]
-    unique = set(usable)
-    labels_of = Counter(name for name, _ in unique)
-    ambiguous = {name for name, count in labels_of.items() if count > 1}
-    rows = Counter(languages)
-    unique_rows = Counter(label for _, label in unique)
-    shares = np.array(list(rows.values())) / len(names)
-    outside = Counter(c for name in normalised for c in name if c not in symbols)
-    return {
-        "rows": len(names),
-        "labels": len(rows),
-        "unique_pairs": len(unique),
-        "duplicate_rows": len(usable) - len(unique),
-        "ambiguous_names": len(ambiguous),
-        "ambiguous_rows": sum(name in ambiguous for name, _ in usable),
-        "dropped": dict(sorted(Counter(r for r in dropped if r).items())),
-        "non_ascii_rows": sum(not name.isascii() for name in names),
-        "characters_outside_vocabulary": dict(outside.most_common()),
-        "longest": max(map(len, names)),
-        "largest_label_share": float(shares.max()),
-        "label_entropy_nats": float(-(shares * np.log(shares)).sum()),
-        "per_label": {
-            label: {"rows": rows[label], "unique": unique_rows[label]} for label in sorted(rows)
-        },
-    }
-
-
-def report_markdown(report: dict[str, Any], title: str) -> str:
-    """Return a data report as a Markdown page."""
-    dropped = ", ".join(f"{n} {reason}" for reason, n in report["dropped"].items()) or "none"
-    outside = ", ".join(f"`{c}` × {n}" for c, n in report["characters_outside_vocabulary"].items())
-    outside = outside.replace("|", "\\|")
-    lines = [
-        f"# {title}",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| rows | {report['rows']:,} |",
-        f"| labels | {report['labels']} |",
-        f"| unique (name, label) pairs | {report['unique_pairs']:,} |",
-        f"| duplicate rows | {report['duplicate_rows']:,} |",
-        f"| names under two or more labels | {report['ambiguous_names']:,} "
-        f"({report['ambiguous_rows']:,} rows) |",
-        f"| dropped from the honest protocol | {dropped} |",
-        f"| rows with non-ASCII characters | {report['non_ascii_rows']:,} |",
-        f"| characters outside the vocabulary, after normalising | {outside or 'none'} |",
-        f"| longest name | {report['longest']} characters |",
-        f"| largest label | {report['largest_label_share']:.1%} of the rows |",
-        f"| label entropy | {report['label_entropy_nats']:.2f} nats |",
-        "",
-        "| label | rows | unique |",
-        "|---|---:|---:|",
-        *(
-            f"| {label} | {counts['rows']:,} | {counts['unique']:,} |"
-            for label, counts in report["per_label"].items()
-        ),
-        "",
-    ]
-    return "\n".join(lines)
 
 
 def _examples(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Examples:

@@ -114,7 +114,8 @@ def test_digest_that_is_expected_is_checked(command: Command, language_folder: P
 
 
 def test_flow_returns_the_path_of_the_table(language_folder: Path) -> None:
-    assert ingest(str(language_folder), target="here.parquet") == "here.parquet"
+    made = ingest(source=str(language_folder), target=Path("here.parquet"))
+    assert made == "here.parquet"
 
 
 def test_missing_folder_exits_66(command: Command) -> None:

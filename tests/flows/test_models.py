@@ -21,7 +21,7 @@ def trained(corpus_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("trained")
     (folder / "data").mkdir()
     shutil.copy(corpus_path, folder / "data/names.parquet")
-    models, data = str(folder / "outputs/models"), str(folder / "data/names.parquet")
+    models, data = folder / "outputs/models", folder / "data/names.parquet"
     for epochs, promote in ((6, "gate"), (1, "never")):
         train(
             preset="seed", data=data, models=models, device="cpu", seeds=0, epochs=epochs,

@@ -18,7 +18,9 @@ def test_pipeline_goes_from_language_files_to_scored_names(
         "p.parquet"
     )
     published = Path(
-        pipeline("p.parquet", source=str(language_folder), preset="seed", epochs=2, device="cpu")
+        pipeline(
+            names="p.parquet", source=str(language_folder), preset="seed", epochs=2, device="cpu"
+        )
     )
     frame = pl.read_parquet(published / "part-*.parquet")
     assert frame["id"].to_list() == [1, 2, 3]
@@ -29,7 +31,7 @@ def test_pipeline_goes_from_language_files_to_scored_names(
     assert "Canarystein" not in printed.out + printed.err
 
     again = pipeline(
-        "p.parquet", source=str(language_folder), preset="seed", epochs=2, device="cpu"
+        names="p.parquet", source=str(language_folder), preset="seed", epochs=2, device="cpu"
     )
     assert aliases(Path("outputs/models"))["candidate"] == "v0002"
     assert Path(again).is_dir()

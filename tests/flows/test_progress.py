@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flows.command import progress
+from charrnn.cli import progress
 
 
 class Terminal(io.StringIO):

@@ -107,9 +107,9 @@ def test_gate_promotes_what_is_not_worse_and_says_why_it_does_not(command: Comma
     assert code == 0
     assert "not promoted: v0002 may not replace v0001" in out
     assert aliases(MODELS) == {"candidate": "v0002", "champion": "v0001"}
-    assert promote_version("candidate") is False
+    assert not promote_version(version="candidate").promoted
     set_alias(MODELS, "champion", "v0002")
-    assert promote_version("v0001") is True
+    assert promote_version(version="v0001").promoted
     assert aliases(MODELS)["champion"] == "v0001"
 
 
@@ -136,9 +136,9 @@ def test_preset_of_the_seed_notebook_can_be_trained(command: Command) -> None:
 def test_trained_model_scores(command: Command) -> None:
     command(*QUICK)
     Path("people.csv").write_text("id,name\n1,Katoro\n2,\n")
-    code, _, error = command("people.csv", "--model", "champion", app=flows.score.app.meta)
+    code, _, error = command("people.csv", "--model", "champion", app=flows.score.app)
     assert code == 0, error
-    assert verify_run(Path("outputs/predictions/people/latest")).model["name"] == "v0001"
+    assert verify_run(Path("outputs/predictions/people/latest")).model.name == "v0001"
 
 
 def test_pipeline_goes_from_language_files_to_predictions(
@@ -156,7 +156,7 @@ def test_pipeline_goes_from_language_files_to_predictions(
     assert "3: 2 scored" in out
     frame = pl.read_parquet("outputs/predictions/people/latest/part-*.parquet")
     assert frame["id"].to_list() == ["1", "2", "3"]
-    assert verify_run(Path("outputs/predictions/people/latest")).model["name"] == "v0001"
+    assert verify_run(Path("outputs/predictions/people/latest")).model.name == "v0001"
 
 
 def test_interrupted_training_goes_on_where_it_stopped(command: Command, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(command: Command)
 def test_missing_table_exits_66_and_says_how_to_make_it(command: Command) -> None:
     Path("data/names.parquet").unlink()
     code, _, error = command(*QUICK)
-    assert "run `python flows/ingest.py` first" in complaint(code, 66, error)
+    assert "run ingest first" in complaint(code, 66, error)
     assert not MODELS.exists()
 
 
@@ -259,4 +259,4 @@ def test_second_training_at_once_exits_75(command: Command) -> None:
 
 def test_promoting_what_does_not_exist_is_refused() -> None:
     with pytest.raises(ModelError, match="there is no model 'v0009'"):
-        promote_version("v0009")
+        promote_version(version="v0009")

@@ -116,7 +116,7 @@ def test_training_registers_what_it_publishes(
     server: str, corpus_path: Path, tmp_path: Path
 ) -> None:
     name = train(
-        preset="default", data=str(corpus_path), models=str(tmp_path / "new"), device="cpu",
+        preset="default", data=corpus_path, models=tmp_path / "new", device="cpu",
         seeds=0, epochs=1, baselines=False, mlflow=server,
     )  # fmt: skip
     client = client_of(server)

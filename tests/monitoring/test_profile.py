@@ -305,7 +305,7 @@ def test_training_keeps_the_profile_of_its_validation_names(
     from charrnn.training.corpus import honest_split
     from flows.train import train
 
-    name = train(preset="seed", data=str(corpus_path), models=str(tmp_path / "m"), epochs=1,
+    name = train(preset="seed", data=corpus_path, models=tmp_path / "m", epochs=1,
                  seeds=0, baselines=False, device="cpu")  # fmt: skip
     version = resolve(name, tmp_path / "m")
     held_out = honest_split(corpus).validation.names

@@ -9,6 +9,7 @@ import stat
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,14 @@ from charrnn.training.corpus import (
     build_table,
     check_digest,
     content_digest,
-    data_report,
     fold_of,
     honest_split,
     load_corpus,
     read_label_files,
-    report_markdown,
     seed_split,
     write_table,
 )
+from charrnn.training.corpus_report import corpus_report, report_markdown
 
 HOSTILE_ARCHIVES = "hostile archives: refused whole, no file written, caps hold"
 GREEK, CZECH = "Nikos\nÉleni\n".encode(), "Novák\nDvořák\n".encode()
@@ -562,7 +562,7 @@ def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match=r"run `python flows/ingest\.py` first"):
+    with pytest.raises(InputMissingError, match="run ingest first"):
         load_corpus(tmp_path / "names.parquet")
 
 
@@ -579,7 +579,7 @@ def test_another_digest_than_the_expected_one_is_refused() -> None:
     files = [LabelFile("A", "A.txt", b"x\n")]
     check_digest(files, content_digest(files))
     check_digest(files, "")
-    with pytest.raises(DataError, match=f"--digest {content_digest(files)}"):
+    with pytest.raises(DataError, match=f"content digest {content_digest(files)}, expected"):
         check_digest(files, TUTORIAL_DIGEST)
 
 
@@ -592,7 +592,7 @@ def report_files() -> list[LabelFile]:
 
 
 def test_report_counts_what_is_in_the_table() -> None:
-    report = data_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
+    report = corpus_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
     expected = {
         "rows": 9,
         "labels": 2,
@@ -606,22 +606,24 @@ def test_report_counts_what_is_in_the_table() -> None:
         "longest": 12,
         "per_label": {"Greek": {"rows": 7, "unique": 3}, "Irish": {"rows": 2, "unique": 2}},
     }
-    assert {key: report[key] for key in expected} == expected
-    assert report["largest_label_share"] == pytest.approx(7 / 9)
+    document = asdict(report)
+    assert {key: document[key] for key in expected} == expected
+    assert report.largest_label_share == pytest.approx(7 / 9)
     shares = np.array([7 / 9, 2 / 9])
-    assert report["label_entropy_nats"] == pytest.approx(-(shares * np.log(shares)).sum())
+    assert report.label_entropy_nats == pytest.approx(-(shares * np.log(shares)).sum())
 
 
 def test_reports_hold_no_name() -> None:
-    report = data_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
+    report = corpus_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
     page = report_markdown(report, "Names")
     assert page.startswith("# Names\n")
     assert "canar" not in normalise(page)
-    assert "canar" not in normalise(json.dumps(report, ensure_ascii=False))
+    assert "canar" not in normalise(json.dumps(asdict(report), ensure_ascii=False))
 
 
 def test_report_page_stays_a_table_whatever_the_characters() -> None:
-    page = report_markdown(data_report(build_table(report_files()), LATIN_VOCABULARY.symbols), "N")
+    report = corpus_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
+    page = report_markdown(report, "Names")
     first = page.split("\n\n")[1].splitlines()
     assert len(first) > 8
     assert {row.replace("\\|", "").count("|") for row in first} == {3}
@@ -647,11 +649,8 @@ def test_the_tutorials_table_has_a_row_for_every_line(real_files: list[LabelFile
     table = build_table(real_files)
     assert table.num_rows == 20_074
     assert len(set(table["language"].to_pylist())) == 18
-    report = data_report(table, LATIN_VOCABULARY.symbols)
-    assert (
-        report["unique_pairs"] + report["duplicate_rows"] + sum(report["dropped"].values())
-        == 20_074
-    )
+    report = corpus_report(table, LATIN_VOCABULARY.symbols)
+    assert report.unique_pairs + report.duplicate_rows + sum(report.dropped.values()) == 20_074
 
 
 @pytest.mark.corpus

@@ -1,0 +1,108 @@
+"""Measure model versions on labelled names."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ComparedVersions",
+    "Evaluation",
+    "MeasuredPart",
+    "compare_versions",
+    "evaluate_version",
+]
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from charrnn.model.calibration import Floats, softmax
+from charrnn.model.engine import logits_of
+from charrnn.model.facts import Metrics, PairedDifference
+from charrnn.model.version import ModelVersion, resolve
+from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
+from charrnn.training.corpus import Examples, honest_split, load_corpus, load_labelled
+from charrnn.training.metrics import evaluate, expected_accuracy
+from charrnn.training.paired import Flips, flips, paired_bootstrap
+
+
+@dataclass(frozen=True)
+class MeasuredPart:
+    """Metrics of a version on some names; ``expected_accuracy`` comes from the confidences alone.
+    ``name`` is a fold or a table."""
+
+    name: str
+    metrics: Metrics
+    expected_accuracy: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A version on each part; ``other_data`` is the training table where it is not the one that
+    the version was trained on."""
+
+    version: str
+    parts: list[MeasuredPart]
+    other_data: Path | None
+
+
+@dataclass(frozen=True)
+class ComparedVersions:
+    """Two versions on the same names; the difference is the second minus the first, the flips are
+    from the first to the second."""
+
+    versions: tuple[str, str]
+    metrics: tuple[Metrics, Metrics]
+    difference: PairedDifference
+    flips: Flips
+
+
+def evaluate_version(request: EvaluateRequest) -> Evaluation:
+    """Measure a version on the honest folds of the training table, or on a labelled table.
+
+    Raises:
+        ModelError: there is no such version. InputMissingError, DataError: the table is at fault.
+    """
+    version, other_data = resolve(request.version, request.models), None
+    if request.on is not None:
+        parts = {str(request.on): load_labelled(request.on, version.labels)}
+    else:
+        corpus = load_corpus(request.data)
+        split = honest_split(corpus)
+        parts = {"honest test": split.test, "honest validation": split.validation}
+        other_data = request.data if corpus.digest != version.facts.data_digest else None
+    measured = []
+    for name, examples in parts.items():
+        probabilities = _probabilities(version, examples)
+        metrics = evaluate(probabilities, examples.label_ids, version.labels)
+        measured.append(MeasuredPart(name, metrics, expected_accuracy(probabilities)))
+    return Evaluation(version.name, measured, other_data)
+
+
+def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
+    """Compare two versions on a labelled table, or on the honest test fold of the training table.
+
+    Raises:
+        ModelError: there is no such version. InputMissingError, DataError: the table is at fault.
+    """
+    one, other = (resolve(name, request.models) for name in (request.one, request.other))
+    if request.on is not None:
+        examples = load_labelled(request.on, one.labels)
+    else:
+        examples = honest_split(load_corpus(request.data)).test
+    before, after = _probabilities(one, examples), _probabilities(other, examples)  # (N, L)
+    label_ids = examples.label_ids
+    return ComparedVersions(
+        versions=(one.name, other.name),
+        metrics=(
+            evaluate(before, label_ids, one.labels),
+            evaluate(after, label_ids, other.labels),
+        ),
+        difference=paired_bootstrap(after, before, label_ids),
+        flips=flips(before.argmax(axis=1), after.argmax(axis=1), label_ids, one.labels),
+    )
+
+
+def _probabilities(version: ModelVersion, examples: Examples) -> Floats:
+    """Return the calibrated probabilities of N examples, ``(N, L)``."""
+    encoded = version.vocabulary.encode(pa.array(examples.names))
+    return softmax(logits_of(version.network(), encoded), version.temperature)

@@ -1,0 +1,76 @@
+"""Turn language files into the training table."""
+
+from __future__ import annotations
+
+__all__ = ["Ingested", "ingest"]
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from charrnn.files import hold, json_bytes, write_bytes
+from charrnn.model.vocabulary import LATIN_VOCABULARY
+from charrnn.recipes.requests import TUTORIAL_URL, IngestRequest
+from charrnn.recipes.runner import Runner
+from charrnn.training.archive import fetch
+from charrnn.training.corpus import (
+    TUTORIAL_DIGEST,
+    build_table,
+    check_digest,
+    read_label_files,
+    write_table,
+)
+from charrnn.training.corpus_report import CorpusReport, corpus_report, report_markdown
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A training table and the report beside it; ``written`` is False where an equal table was
+    there."""
+
+    table: Path
+    report: CorpusReport
+    markdown: str
+    written: bool
+
+    @property
+    def report_path(self) -> Path:
+        """The report as Markdown."""
+        return self.table.with_suffix(".report.md")
+
+
+def ingest(request: IngestRequest, runner: Runner) -> Ingested:
+    """Turn language files into one table, one row per line, with folds and a report of its counts.
+
+    Raises:
+        CharrnnError: the download, the files, their digest or the target is at fault; no table was
+            written.
+    """
+    source, digest = Path(request.source), request.digest
+    if not request.source:
+        archive = request.target.parent / "data.zip"
+        source = runner.step("download", download, request.url, archive, runner)
+        digest = digest or (TUTORIAL_DIGEST if request.url == TUTORIAL_URL else "")
+    return runner.step("build table", build, source, request.target, digest, runner)
+
+
+def download(url: str, archive: Path, runner: Runner) -> Path:
+    """Fetch the archive, going on with a partial download; return its path."""
+    with (
+        hold(archive.parent / ".lock", runner.holder),
+        runner.progress("download", None, "bytes") as advance,
+    ):
+        return fetch(url, archive, on_bytes=advance)
+
+
+def build(source: Path, target: Path, digest: str, runner: Runner) -> Ingested:
+    """Read the language files and write the table and its report, atomically."""
+    files = read_label_files(source)
+    check_digest(files, digest)
+    table = build_table(files)
+    report = corpus_report(table, LATIN_VOCABULARY.symbols)
+    markdown = report_markdown(report, "Training data")
+    with hold(target.parent / ".lock", runner.holder):
+        written = write_table(table, target)
+        write_bytes(target.with_suffix(".report.json"), json_bytes(asdict(report)))
+        write_bytes(target.with_suffix(".report.md"), markdown.encode())
+    return Ingested(target, report, markdown, written)

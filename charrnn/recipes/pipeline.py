@@ -1,0 +1,56 @@
+"""Ingest, train, promote and score, one after the other."""
+
+from __future__ import annotations
+
+__all__ = ["pipeline"]
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from charrnn.recipes.requests import (
+    IngestRequest,
+    PipelineRequest,
+    PromoteRequest,
+    ScoreRequest,
+    TrainRequest,
+)
+from charrnn.scoring.options import ComputeOptions, DeliveryOptions, ScoreOptions
+
+R = TypeVar("R")
+
+
+def pipeline(
+    request: PipelineRequest,
+    ingest: Callable[[IngestRequest], object],
+    train: Callable[[TrainRequest], object],
+    promote: Callable[[PromoteRequest], object],
+    score: Callable[[ScoreRequest], R],
+) -> R:
+    """Make the training table, train on it, promote the version if it is not worse, and score with
+    the champion; return what ``score`` returns.
+
+    Args:
+        ingest, train, promote, score: run one of the recipes and show its result.
+    """
+    ingest(IngestRequest(source=request.source, target=request.data))
+    train(
+        TrainRequest(
+            preset=request.preset,
+            data=request.data,
+            models=request.models,
+            device=request.device,
+            epochs=request.epochs,
+            promote="never",
+        )
+    )
+    promote(PromoteRequest(models=request.models))
+    return score(
+        ScoreRequest(
+            source=request.names,
+            model="champion",
+            models=request.models,
+            scoring=ScoreOptions(name_column=request.name_column),
+            compute=ComputeOptions(device=request.device),
+            delivery=DeliveryOptions(output=request.output),
+        )
+    )

@@ -1,0 +1,153 @@
+"""Train a model, measure it under both protocols, and publish it as a version."""
+
+from __future__ import annotations
+
+__all__ = ["Release", "Trained", "release", "train"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from charrnn.errors import ConfigError
+from charrnn.files import hold, remove_tree
+from charrnn.model.facts import Provenance
+from charrnn.model.provenance import library_versions
+from charrnn.model.version import ModelVersion, save_version, set_alias
+from charrnn.recipes.models import Promotion, Registration, promote, register
+from charrnn.recipes.requests import PromoteRequest, RegisterRequest, TrainRequest
+from charrnn.recipes.runner import Runner
+from charrnn.reports.model import model_markdown, model_report
+from charrnn.scoring.scorer import pick_device
+from charrnn.training.baselines import Baseline, baselines
+from charrnn.training.corpus import Corpus, load_corpus
+from charrnn.training.presets import PRESETS, Preset, with_overrides, with_seed
+from charrnn.training.protocol import Protocol, ProtocolResult, run_protocol
+from charrnn.training.release import make_version
+
+PromoteOne = Callable[[PromoteRequest], Promotion]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A new version, called the candidate, and the training loss at the end of each run of the
+    seed protocol, in nats."""
+
+    version: ModelVersion
+    seed_losses: list[float]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What followed a training; None for what was not requested."""
+
+    promotion: Promotion | None
+    registration: Registration | None
+
+
+def train(request: TrainRequest, runner: Runner) -> Trained:
+    """Fit a preset under both protocols and publish it as a new version, the candidate.
+
+    Sets torch to one thread: the matrices are small, so more gain little, and the bits of the
+    weights depend on their number.
+
+    Raises:
+        CharrnnError: an option, the data or the folder of versions is at fault. Checkpoints stay
+            for ``resume``.
+    """
+    if request.seeds < 0:
+        raise ConfigError(f"seeds must be ≥ 0, got {request.seeds}", option="seeds")
+    preset = requested_preset(request)
+    torch.set_num_threads(1)
+    device = str(pick_device(request.device))
+    corpus = load_corpus(request.data)
+    shared = (corpus, device, request, runner)
+    with hold(request.models / ".lock", runner.holder):
+        honest = runner.step("fit", fit_protocol, "honest", preset, *shared)
+        seed_runs = [
+            runner.step("fit", fit_protocol, "seed", with_seed(preset, seed), *shared)
+            for seed in range(request.seed, request.seed + request.seeds)
+        ]
+        compared = {}
+        if request.baselines:
+            compared = runner.step("baselines", measure_baselines, corpus, request.seed)
+        created = runner.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        provenance = Provenance(created, device, torch.get_num_threads(), library_versions())
+        seed_metrics = [run.test for run in seed_runs]
+        version = make_version(corpus, preset, honest, seed_metrics, compared, provenance)
+        version = runner.step("publish version", publish_version, version, request.models)
+        remove_tree(checkpoints_of(request))
+    return Trained(version, [run.fit.history[-1].loss for run in seed_runs])
+
+
+def requested_preset(request: TrainRequest) -> Preset:
+    """Return the preset with the overrides of the request."""
+    return with_overrides(
+        PRESETS[request.preset],
+        seed=request.seed,
+        epochs=request.epochs,
+        batch_size=request.batch_size,
+        learning_rate=request.learning_rate,
+    )
+
+
+def checkpoints_of(request: TrainRequest) -> Path:
+    """Return the folder in which a training of this request keeps its checkpoints."""
+    return request.models / ".training"
+
+
+def fit_protocol(
+    protocol: Protocol,
+    preset: Preset,
+    corpus: Corpus,
+    device: str,
+    request: TrainRequest,
+    runner: Runner,
+) -> ProtocolResult:
+    """Fit one network, keeping a checkpoint per epoch, and measure it."""
+    title = f"{protocol} seed {preset.train.seed}"
+    with (
+        runner.device_slot(device.partition(":")[0]),
+        runner.progress(title, preset.all_epochs, "epochs") as advance,
+    ):
+        return run_protocol(
+            corpus,
+            preset,
+            protocol,
+            device=device,
+            checkpoints=checkpoints_of(request),
+            resume=request.resume,
+            on_epoch=lambda record: advance(1, f"loss {record.loss:.4f}"),
+        )
+
+
+def measure_baselines(corpus: Corpus, seed: int) -> dict[str, dict[str, Baseline]]:
+    """Return protocol → name → baseline."""
+    protocols: tuple[Protocol, ...] = ("honest", "seed")
+    return {protocol: baselines(corpus, protocol, seed) for protocol in protocols}
+
+
+def publish_version(version: ModelVersion, models: Path) -> ModelVersion:
+    """Save the version with its report and point the alias candidate at it."""
+    reports = {"report.html": model_report(version), "report.md": model_markdown(version)}
+    saved = save_version(models, version, reports)
+    set_alias(models, "candidate", saved.name)
+    return saved
+
+
+def release(trained: Trained, request: TrainRequest, promote_one: PromoteOne = promote) -> Release:
+    """Promote and register a new version, as far as the request asks for it.
+
+    Args:
+        promote_one: promotes a version; by default the recipe ``promote``.
+    """
+    name, promotion, registration = trained.version.name, None, None
+    if request.promote != "never":
+        force = request.promote == "always"
+        promotion = promote_one(PromoteRequest(version=name, models=request.models, force=force))
+    if request.mlflow:
+        registration = register(
+            RegisterRequest(version=name, mlflow=request.mlflow, models=request.models)
+        )
+    return Release(promotion, registration)
