@@ -65,10 +65,9 @@ def _confidence(manifest: ComparisonManifest) -> Table | None:
     changes, both = manifest.confidence_changes, manifest.answered_by_both
     if not both:
         return None
-    edges = changes["edges"]
     rows = [
         (interval(low, high, lambda edge: signed(edge, 2)), n, percent(n / both))
-        for low, high, n in zip(edges, edges[1:], changes["rows"], strict=False)
+        for low, high, n in zip(changes.edges, changes.edges[1:], changes.rows, strict=False)
         if n
     ]
     return Table(("difference", "rows", "share"), rows)

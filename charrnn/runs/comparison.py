@@ -25,6 +25,7 @@ from charrnn.runs.execute import run_partitions
 from charrnn.runs.manifest import (
     SCHEMA_VERSION,
     ComparisonManifest,
+    ConfidenceChanges,
     InputRecord,
     ModelRef,
     PartRecord,
@@ -241,7 +242,7 @@ def comparison_manifest(
         agreement=comparison.agreed / both if both else None,
         changed=comparison.changed,
         mean_confidence=None if means is None else (float(means[0]), float(means[1])),
-        confidence_changes={"edges": list(CHANGES), "rows": comparison.changes.tolist()},
+        confidence_changes=ConfidenceChanges(CHANGES, tuple(comparison.changes.tolist())),
         flips=tuple(comparison.flips()),
         class_rows=tuple(comparison.class_rows()),
         parts=tuple(parts),

@@ -11,6 +11,7 @@ __all__ = [
     "RUN_NAME",
     "SCHEMA_VERSION",
     "ComparisonManifest",
+    "ConfidenceChanges",
     "InputRecord",
     "Manifest",
     "ModelRef",
@@ -71,6 +72,15 @@ class PartRecord:
     rows: int
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class ConfidenceChanges:
+    """How many ``rows`` change their confidence by how much; bins between ``edges``, one more than
+    bins, from -1 to 1."""
+
+    edges: tuple[float, ...]
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -203,7 +213,7 @@ class ComparisonManifest(RunFacts):
     agreement: float | None
     changed: int
     mean_confidence: tuple[float, float] | None
-    confidence_changes: dict[str, list[float]]
+    confidence_changes: ConfidenceChanges
     flips: tuple[tuple[str, str, int], ...]
     class_rows: tuple[tuple[str, int, int], ...]
     parts: tuple[PartRecord, ...]
