@@ -169,7 +169,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_version: ModelVersion) -
         site.server.stop()
 
 
-PARTS = {"model": "v0001", "partition_rows": 10, "workers": 1}  # five parts of 50 rows
+# Five parts of 50 rows.
+PARTS = {"model": "v0001", "compute": {"partition_rows": 10, "workers": 1}}
 
 
 def test_the_walk_of_the_page_ends_in_a_published_run(site: Site) -> None:
@@ -200,9 +201,12 @@ def test_the_server_holds_what_prefect_yaml_says(site: Site) -> None:
         wanted = entry.get("schedules", [])
         for key in ("cron", "timezone", "active"):
             assert [s[key] for s in fired] == [s[key] for s in wanted]
-        form = held["parameter_openapi_schema"]["properties"]
-        assert [name for name, field in form.items() if not field.get("description")] == []
-    names = site.deployment("inbox/nightly")["parameter_openapi_schema"]["properties"]["names"]
+        form = held["parameter_openapi_schema"]
+        groups = [form, *form.get("definitions", {}).values()]
+        fields = [(name, field) for group in groups for name, field in group["properties"].items()]
+        assert [name for name, field in fields if not field.get("description")] == []
+    form = site.deployment("inbox/nightly")["parameter_openapi_schema"]
+    names = form["definitions"]["PrivacyOptions"]["properties"]["names"]
     assert (names["enum"], names["default"]) == (["keep", "hash", "omit"], "keep")
 
 

@@ -303,7 +303,8 @@ def test_a_failed_run_is_failed_on_the_server_and_says_why(
 def test_the_message_of_a_fault_is_not_recorded(
     server: PrefectServer, tmp_path: Path, kind: str
 ) -> None:
-    script = tmp_path / "faulty.py"
+    script = tmp_path / "flows/faulty.py"  # a place is named where it is in code of ours
+    script.parent.mkdir()
     script.write_text(
         "from charrnn.recipes.requests import MonitorRequest\n"
         "from flows.tracking import as_task, flow\n"

@@ -1,0 +1,84 @@
+"""Prefect's forms: every parameter of every flow is described, and bounded where its option is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect_server import ROOT
+
+_FORMS = """
+import json, sys
+from prefect.flows import load_flow_from_entrypoint
+print(json.dumps({
+    entrypoint: load_flow_from_entrypoint(entrypoint).parameters.model_dump()
+    for entrypoint in sys.argv[1:]
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The schema of the parameters of each flow in prefect.yaml, and of the other two."""
+    entries = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    entrypoints = {entry["entrypoint"] for entry in entries}
+    home = tmp_path_factory.mktemp("prefect")
+    done = subprocess.run(
+        [sys.executable, "-c", _FORMS, *entrypoints, "flows/challenge.py:challenge",
+         "flows/pipeline.py:pipeline"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    forms = json.loads(done.stdout.splitlines()[-1])
+    return {Path(entrypoint).stem: form for entrypoint, form in forms.items()}
+
+
+def fields_of(form: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the fields of a form, those of its groups among them."""
+    groups = [form, *form.get("definitions", {}).values()]
+    return {name: field for group in groups for name, field in group["properties"].items()}
+
+
+def test_every_field_of_every_form_is_described(forms: dict[str, dict[str, Any]]) -> None:
+    assert set(forms) == {
+        "challenge", "inbox", "ingest", "monitor", "pipeline", "score", "train"
+    }  # fmt: skip
+    for flow, form in forms.items():
+        fields = fields_of(form)
+        assert fields, flow
+        assert [name for name, field in fields.items() if not field.get("description")] == [], flow
+
+
+@pytest.mark.parametrize(
+    ("flow", "name", "expected"),
+    [
+        ("score", "top_k", {"type": "integer", "minimum": 1, "default": 3}),
+        ("score", "min_confidence", {"type": "number", "minimum": 0, "maximum": 1}),
+        ("score", "coverage_target", {"minimum": 0, "exclusiveMaximum": 1}),
+        ("score", "engine", {"enum": ["local", "ray"], "default": "local"}),
+        ("score", "on_drift", {"enum": ["ignore", "warn", "fail"], "default": "warn"}),
+        ("score", "on_bad_line", {"enum": ["refuse", "reject"], "default": "refuse"}),
+        ("score", "workers", {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}),
+        ("inbox", "names", {"enum": ["keep", "hash", "omit"], "default": "keep"}),
+        ("inbox", "settle_seconds", {"type": "number", "minimum": 0, "default": 10.0}),
+        ("inbox", "folder", {"type": "string", "default": "data/inbox"}),
+        ("challenge", "sample", {"type": "integer", "minimum": 0, "default": 0}),
+        ("monitor", "last", {"type": "integer", "minimum": 1, "default": 100}),
+    ],
+)
+def test_a_form_shows_choices_bounds_and_defaults(
+    forms: dict[str, dict[str, Any]], flow: str, name: str, expected: dict[str, Any]
+) -> None:
+    field = fields_of(forms[flow])[name]
+    assert {key: field.get(key) for key in expected} == expected
+
+
+def test_a_form_demands_what_has_no_default(forms: dict[str, dict[str, Any]]) -> None:
+    assert forms["score"]["required"] == ["source"]
+    assert forms["challenge"]["required"] == ["source"]
+    assert forms["inbox"].get("required", []) == []
