@@ -32,7 +32,7 @@ from charrnn.errors import ConfigError, DataError
 from charrnn.files import remove_tree, writing_parquet
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
-from charrnn.tables.csv_staging import OverBudgetError, parse_budget
+from charrnn.tables.csv_staging import TooManyRejectsError
 from charrnn.tables.row_groups import Partition, cut, read_groups
 from charrnn.tables.source import (
     InputFile,
@@ -110,7 +110,6 @@ def run_key(
     Raises:
         CharrnnError: the input is missing, or changes while it is read.
     """
-    parse_budget(options.csv.max_rejected)
     files = fingerprint_files(discover(source))
     content = {
         "charrnn": charrnn.__version__,
@@ -170,15 +169,11 @@ def plan_run(
     options = key.options
     try:
         source = open_source(
-            key.files,
-            staging,
-            partition_rows=options.partition_rows,
-            csv=options.csv,
-            max_rejected=parse_budget(options.csv.max_rejected),
+            key.files, staging, partition_rows=options.partition_rows, csv=options.csv
         )
         check_name_column(source.schema, options.scoring.name_column)
         check_no_clash(source.schema, added)
-    except OverBudgetError as error:
+    except TooManyRejectsError as error:
         report = destination / f"_rejects-{key.fingerprint[:8]}.parquet"
         with writing_parquet(report, error.rejects.schema) as writer:
             writer.write_table(error.rejects)

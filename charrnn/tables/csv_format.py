@@ -14,6 +14,7 @@ __all__ = [
 import codecs
 import csv
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -38,18 +39,18 @@ _BYTE_ORDER_MARKS = {  # UTF-32 first: its little-endian mark begins with that o
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How the CSV files of an input are written.
+    """Format of the CSV files of an input.
 
     Raises:
-        ConfigError: a value is none of these.
+        ConfigError: a value is not valid.
     """
 
     __pydantic_config__ = DOCSTRINGS
 
     delimiter: str = ""
-    """Of CSV cells, one ASCII character; found in the first lines if empty."""
+    """Delimiter of CSV cells, one ASCII character; detected from the first lines if empty."""
     encoding: str = "utf-8"
-    """Of CSV files, such as cp1252 or utf-16."""
+    """Encoding of CSV files, such as cp1252 or utf-16."""
     quote: str = '"'
     """Quote character of CSV cells: ", ' or none."""
     multiline: bool = False
@@ -58,37 +59,67 @@ class CsvFormat:
     """Refuse a CSV file that has a line with too many or too few cells, or bytes that are not
     text in its encoding; or reject these lines, which leaves them out and counts them."""
     max_rejected: str = "0"
-    """How many lines of all files may be rejected, a number, or a share such as 0.1%; with more
-    nothing is published."""
+    """How many lines of all files may be rejected: a number, or a share such as 0.1%. If more are
+    bad, nothing is published."""
 
     def __post_init__(self) -> None:
         if self.quote not in ('"', "'", "none"):
-            raise ConfigError(f"the quote is {self.quote!r}; expected \", ' or none")
+            raise ConfigError(f"quote must be \", ' or none, got {self.quote!r}", option="quote")
         delimiter = self.delimiter
         if delimiter and (len(delimiter) > 1 or not delimiter.isascii() or delimiter in "\r\n\0"):
-            raise ConfigError(f"the delimiter is {delimiter!r}; expected one ASCII character")
+            raise ConfigError(
+                f"delimiter must be one ASCII character, got {delimiter!r}", option="delimiter"
+            )
         if delimiter == self.quote:
-            raise ConfigError(f"delimiter and quote are both {delimiter!r}")
+            raise ConfigError(
+                f"delimiter and quote must differ, both are {delimiter!r}", option="delimiter"
+            )
         if self.on_bad_line not in ("refuse", "reject"):
-            raise ConfigError(f"on_bad_line is {self.on_bad_line!r}; expected refuse or reject")
+            raise ConfigError(
+                f"on_bad_line must be refuse or reject, got {self.on_bad_line!r}",
+                option="on_bad_line",
+            )
         if not _is_text_codec(self.encoding):
             raise ConfigError(
-                f"encoding {self.encoding!r} is not one that text files have; "
-                "try utf-8, cp1252, latin-1 or utf-16"
+                f"encoding must be one of text files, such as utf-8, cp1252, latin-1 or utf-16, "
+                f"got {self.encoding!r}",
+                option="encoding",
+            )
+        if not 0 <= self.rejects_allowed <= (1 if "%" in self.max_rejected else math.inf):
+            raise ConfigError(
+                "max_rejected must be a number of rows or a share from 0% to 100%, "
+                f"got {self.max_rejected!r}",
+                option="max_rejected",
             )
 
     @property
+    def rejects_allowed(self) -> int | float:
+        """``max_rejected`` as a number of rows (int) or a share of all rows (float); NaN if it is
+        neither.
+
+        >>> CsvFormat(max_rejected="20").rejects_allowed
+        20
+        >>> CsvFormat(max_rejected="0.1%").rejects_allowed
+        0.001
+        """
+        try:
+            share = self.max_rejected.endswith("%")
+            return float(self.max_rejected[:-1]) / 100 if share else int(self.max_rejected)
+        except ValueError:
+            return math.nan
+
+    @property
     def codec(self) -> str:
-        """The encoding's one name: ``UTF8``, ``utf_8`` and ``utf-8-sig`` are all ``utf-8``."""
+        """Canonical name of the encoding: ``utf-8`` for ``UTF8``, ``utf_8`` and ``utf-8-sig``."""
         return codecs.lookup(self.encoding).name.removesuffix("-sig")
 
     @property
     def quote_character(self) -> str:
-        """The quote character, "" for none."""
+        """The quote character, "" if ``quote`` is none."""
         return "" if self.quote == "none" else self.quote
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything that decides what is read from a file."""
+        """Return the fields as JSON values, for fingerprints and manifests."""
         return {**asdict(self), "encoding": self.codec}
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 __all__ = [
     "REJECTS",
-    "OverBudgetError",
     "StagedCsv",
-    "check_budget",
-    "parse_budget",
+    "TooManyRejectsError",
+    "check_rejects",
     "rejects_table",
     "stage_csv",
     "stage_parquet",
@@ -33,7 +32,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from charrnn.errors import ConfigError, DataError
+from charrnn.errors import DataError
 from charrnn.files import remove_file, writing_parquet
 from charrnn.tables.csv_format import (
     CsvFormat,
@@ -357,7 +356,7 @@ REJECTS = pa.schema(
 )
 
 
-class OverBudgetError(DataError):
+class TooManyRejectsError(DataError):
     """More rows are bad than may be rejected; ``rejects`` lists all of them, as ``REJECTS``."""
 
     def __init__(self, message: str, rejects: pa.Table) -> None:
@@ -373,37 +372,16 @@ def rejects_table(index: int, path: Path, staged: StagedCsv) -> pa.Table:
     return pa.table([*columns, staged.lines, staged.records, reasons], REJECTS)
 
 
-def parse_budget(text: str) -> int | float:
-    """Parse how many rows may be rejected: a number of rows, or a share of the rows.
-
-    >>> parse_budget("20"), parse_budget("0.1%")
-    (20, 0.001)
-
-    Raises:
-        ConfigError: it is neither a number of rows nor a share from 0% to 100%.
-    """
-    try:
-        allowed = float(text[:-1]) / 100 if text.endswith("%") else int(text)
-    except ValueError:
-        allowed = -1
-    if allowed < 0 or (isinstance(allowed, float) and not allowed <= 1):
-        raise ConfigError(
-            f"max_rejected must be a number of rows or a share such as 1%, got {text!r}",
-            option="max_rejected",
-        )
-    return allowed
-
-
-def check_budget(rejects: pa.Table, rows: int, allowed: int | float) -> None:
-    """Raise OverBudgetError if more rows are rejected than ``allowed``: a number of rows (int), or
-    a share (float) of all rows, of which ``rows`` are not rejected."""
+def check_rejects(rejects: pa.Table, rows: int, allowed: int | float) -> None:
+    """Raise TooManyRejectsError if more rows are rejected than ``allowed``: a number of rows (int),
+    or a share (float) of all rows. ``rows`` are not rejected."""
     count = len(rejects)
-    most = allowed if isinstance(allowed, int) else allowed * (rows + count)
-    if count <= most:
+    max_count = allowed if isinstance(allowed, int) else allowed * (rows + count)
+    if count <= max_count:
         return
     limit = f"{allowed}" if isinstance(allowed, int) else f"{allowed:.4%}"
     first = [f"{r['file']} line {r['line']} {r['reason']}" for r in rejects[:5].to_pylist()]
-    raise OverBudgetError(
+    raise TooManyRejectsError(
         f"{count:,} of {rows + count:,} rows are bad "
         f"({count_reasons(rejects['reason'].to_pylist())}), at most {limit} may be rejected; "
         f"first: {', '.join(first)}; correct them, or allow more",

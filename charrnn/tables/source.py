@@ -1,8 +1,7 @@
-"""Tables in: find the input, fingerprint it, make it readable.
+"""Input tables: find the files, fingerprint them, make them readable in row groups.
 
-Input is Parquet or CSV (``.csv``, ``.csv.gz``, ``.csv.zst``): one file, a folder or a glob. CSV,
-and Parquet with huge row groups, is copied first (see ``staging``). From then on everything is
-groups of rows (see ``row_groups``), which ``partitions`` makes units of work of.
+An input is Parquet or CSV (``.csv``, ``.csv.gz``, ``.csv.zst``): one file, a folder or a glob. CSV
+files, and Parquet files with very large row groups, are copied first (see ``csv_staging``).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from charrnn.files import sha256_of
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import (
     REJECTS,
-    check_budget,
+    check_rejects,
     rejects_table,
     stage_csv,
     stage_parquet,
@@ -44,7 +43,7 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file as it was when it was opened; ``sha256`` covers its bytes as they lie."""
+    """State of an input file when it was opened; ``sha256`` is of its bytes, still compressed."""
 
     path: Path
     size: int
@@ -56,10 +55,15 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Source:
-    """Everything that is to be scored: the files as found, and what to read instead of them.
+    """An opened input.
 
-    ``counts`` holds facts about the bytes, such as blank lines skipped; ``rows`` is the number of
-    rows counted from them, without those of ``rejects``, a table of the schema ``REJECTS``.
+    Attributes:
+        files: the input files.
+        tables: what is read: each Parquet file itself, or its staged copy.
+        schema: of all files, without metadata.
+        rows: number of rows, without rejected ones.
+        counts: sums of ``csv_staging.StagedCsv.counts`` over the CSV files.
+        rejects: the rejected rows, with the schema ``REJECTS``.
     """
 
     files: tuple[InputFile, ...]
@@ -71,12 +75,13 @@ class Source:
 
 
 def discover(source: str) -> list[Path]:
-    """Return the input files that ``source`` names, sorted: a file, all Parquet and CSV files of a
-    folder (hidden and ``_`` files and scoring runs passed over), or a glob.
+    """Return the input files of ``source``, sorted: a file, the matches of a glob, or all Parquet
+    and CSV files below a folder, except hidden and ``_`` files and the parts of scoring runs.
 
     Raises:
-        InputMissingError: it names nothing.
-        DataError: a file has another kind.
+        InputMissingError: there is no such file.
+        DataError: a file is neither Parquet nor CSV.
+        ConfigError: ``source`` is a URI.
     """
     if is_remote(source):
         raise ConfigError(
@@ -84,28 +89,28 @@ def discover(source: str) -> list[Path]:
         )
     path = Path(source)
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
-        paths = sorted(p for p in found if p.name.endswith(SUFFIXES) and not _is_ours(p))
+        below = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
+        paths = sorted(p for p in below if p.name.endswith(SUFFIXES) and not _is_part(p))
         if not paths:
-            raise InputMissingError(f"{path} holds no {', '.join(SUFFIXES)} file")
+            raise InputMissingError(f"{path} has no {', '.join(SUFFIXES)} file")
         return paths
     paths = [path] if path.exists() else _glob(source)
     if not paths:
         siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         raise InputMissingError(f"{source} does not exist{did_you_mean(path.name, siblings)}")
-    for other in paths:
-        if not other.name.endswith(SUFFIXES) or not other.is_file():
-            raise DataError(f"{other} is not a {', '.join(SUFFIXES)} file")
+    for match in paths:
+        if not match.name.endswith(SUFFIXES) or not match.is_file():
+            raise DataError(f"{match} is not a {', '.join(SUFFIXES)} file")
     return paths
 
 
 def is_remote(source: str) -> bool:
-    """Whether ``source`` is a URI, such as ``s3://bucket/people.parquet`` (see ``storage``)."""
+    """Whether ``source`` is a URI, such as ``s3://bucket/people.parquet``."""
     return re.match(r"[a-z][a-z0-9+.-]*://", source) is not None
 
 
 def source_name(source: str) -> str:
-    """Return a folder name for what ``source`` names: ``data/people.csv.gz`` → ``people``."""
+    """Return a folder name for the runs of ``source``: ``data/people.csv.gz`` → ``people``."""
     path = Path(source)
     stem = path.name or path.resolve().name
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
@@ -116,30 +121,35 @@ def source_name(source: str) -> str:
 
 
 def fingerprint_files(paths: Sequence[Path]) -> tuple[InputFile, ...]:
-    """Return the identity of each file, its digest computed from its bytes."""
-    found = []
+    """Return the state of each file, with the SHA-256 of its bytes.
+
+    Raises:
+        DataError: a file changed while it was read.
+    """
+    states = []
     for path in paths:
         before = _identify(path, "")
         file = _identify(path, sha256_of(path))
         if replace(file, sha256="") != before:
-            raise DataError(f"{path} changed while it was read; run this again when it is whole")
-        found.append(file)
-    return tuple(found)
+            raise DataError(f"{path} changed while it was read; run this again when it is complete")
+        states.append(file)
+    return tuple(states)
 
 
 def check_unchanged(files: Iterable[InputFile]) -> None:
-    """Raise DataError when a file is no longer what it was when it was opened."""
+    """Raise DataError if a file has changed since it was opened."""
     for file in files:
         try:
             now = _identify(file.path, file.sha256)
-            if replace(now, ctime_ns=file.ctime_ns) == file != now:  # rewritten, or another mode?
+            if replace(now, ctime_ns=file.ctime_ns) == file != now:
+                # Only ctime differs: a chmod, or new bytes with the old mtime; so compare bytes.
                 now = replace(file, sha256=sha256_of(file.path))
         except OSError:
             now = None
         if now != file:
             raise DataError(
-                f"{file.path} changed while it was being scored; nothing was published, "
-                "run this again when nobody writes to it"
+                f"{file.path} changed during the run; nothing was published, run this again when "
+                "nobody writes to it"
             )
 
 
@@ -149,55 +159,57 @@ def open_source(
     *,
     partition_rows: int,
     csv: CsvFormat | None = None,
-    max_rejected: int | float = 0,
 ) -> Source:
-    """Make every input readable in small groups of rows, staging copies in ``staging`` where that
-    takes one, and prove that all files have one schema.
+    """Open an input: make every file readable in small row groups, by a copy in the folder
+    ``staging`` if necessary, and check that all files have the same schema.
 
     Args:
-        csv: how CSV files are written; ``CsvFormat()`` where not given.
-        max_rejected: how many rows of all files together may be rejected, where ``csv`` rejects
-            rows at all: a number (int), or a share of the rows (float).
+        partition_rows: rows of a partition; row groups are made small enough for it.
+        csv: format of CSV files; None: ``CsvFormat()``.
 
     Raises:
-        DataError: a file is damaged, ragged, wrongly encoded, or has other columns than the first;
-            more rows would be rejected than may be.
+        DataError: a file is damaged, not in the declared format, or has other columns than the
+            first; or more rows are bad than ``csv`` allows to reject.
     """
     form = csv or CsvFormat()
+    group_rows = min(2**17, partition_rows)
     tables: list[TableFile] = []
     rejects = [REJECTS.empty_table()]
     counts: dict[str, int] = {}
     rows = 0
     schema: pa.Schema | None = None
-    for number, file in enumerate(files):
-        staged = staging / f"input-{number:05d}"
+    for index, file in enumerate(files):
+        copy = staging / f"input-{index:05d}"
         if file.path.name.endswith(".parquet"):
-            table = stage_parquet(file.path, staged.with_suffix(".parquet"), 2 * partition_rows)
+            table = stage_parquet(file.path, copy.with_suffix(".parquet"), 2 * partition_rows)
         else:
-            most = min(2**17, partition_rows)
-            found = stage_csv(file.path, staged.with_suffix(".arrows"), csv=form, group_rows=most)
-            for key, count in found.counts.items():
+            staged = stage_csv(
+                file.path, copy.with_suffix(".arrows"), csv=form, group_rows=group_rows
+            )
+            for key, count in staged.counts.items():
                 counts[key] = counts.get(key, 0) + count
-            rejects.append(rejects_table(number, file.path, found))
-            table = found.table
+            rejects.append(rejects_table(index, file.path, staged))
+            table = staged.table
         schema = _same_schema(schema, table.schema, files[0].path, file.path)
         rows += table.rows
         tables.append(table)
     assert schema is not None
     rejected = pa.concat_tables(rejects)
-    check_budget(rejected, rows, max_rejected)
+    check_rejects(rejected, rows, form.rejects_allowed)
     return Source(tuple(files), tuple(tables), schema, rows, counts, rejected)
 
 
 def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:
-    """Return the schema all files share, without file metadata; refuse a file that differs."""
+    """Return the schema that the first file and this one share, without metadata; raise DataError
+    if they differ."""
     if first is None:
         return schema.remove_metadata()
     if not first.equals(schema):
-        ours, theirs = ({f.name: str(f.type) for f in s} for s in (first, schema))
-        differing = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)]
+        types, other_types = ({f.name: str(f.type) for f in s} for s in (first, schema))
         detail = "; ".join(
-            f"{n!r} is {ours.get(n, 'absent')} and {theirs.get(n, 'absent')}" for n in differing
+            f"{name!r} is {types.get(name, 'absent')} and {other_types.get(name, 'absent')}"
+            for name in {**types, **other_types}
+            if types.get(name) != other_types.get(name)
         )
         raise DataError(
             f"{one} and {other} have different columns: {detail or 'another order'}; "
@@ -217,8 +229,8 @@ def _glob(pattern: str) -> list[Path]:
     return sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file is a part of a scoring run."""
+def _is_part(path: Path) -> bool:
+    """Whether a file belongs to a scoring run."""
     return all((path.parent / name).is_file() for name in ("manifest.json", "SHA256SUMS"))
 
 

@@ -174,13 +174,13 @@ MUTATIONS = [
     ),
     Mutation(
         "P8", "the budget of rejects is not kept", "charrnn/tables/csv_staging.py",
-        "    if count <= most:", "    if True:",
+        "    if count <= max_count:", "    if True:",
         "tests/tables/test_csv_format.py -k budget_is_over",
     ),
     Mutation(
         "P8", "a budget counts for each file alone", "charrnn/tables/csv_staging.py",
-        "    most = allowed if isinstance(allowed, int) else allowed * (rows + count)",
-        "    most = 2 * (allowed if isinstance(allowed, int) else allowed * (rows + count))",
+        "    max_count = allowed if isinstance(allowed, int) else allowed * (rows + count)",
+        "    max_count = 2 * (allowed if isinstance(allowed, int) else allowed * (rows + count))",
         "tests/tables/test_csv_format.py -k budget_is_over",
     ),
     Mutation(

@@ -8,6 +8,7 @@ import io
 import itertools
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,7 @@ def read(path: Path, form: CsvFormat) -> tuple[Source, list[list[str]]]:
         fingerprint_files([path]),
         path.parent / "staging",
         partition_rows=2**20,
-        csv=form,
-        max_rejected=10**9,
+        csv=replace(form, max_rejected="1000000000"),
     )
     table = pa.concat_tables([read_groups(part.groups) for part in cut(source.tables, 2**20)])
     columns = table.to_pydict().values()

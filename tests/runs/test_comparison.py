@@ -276,7 +276,7 @@ def test_input_that_changes_meanwhile_is_refused(
         return done(*arguments, **options)
 
     monkeypatch.setattr(module, "comparison_manifest", meddle)
-    with pytest.raises(DataError, match="changed while it was being scored"):
+    with pytest.raises(DataError, match="changed during the run"):
         compare(source)
     assert not (Path("outputs/comparisons/people") / "latest").exists()
 

@@ -6,6 +6,7 @@ The oracle is Python's csv module, on the text that Python's codecs give.
 import csv
 import io
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from charrnn.errors import ConfigError, DataError
 from charrnn.tables import csv_staging as staging
 from charrnn.tables import csv_structure
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.tables.csv_staging import REJECTS, parse_budget
+from charrnn.tables.csv_staging import REJECTS
 from charrnn.tables.row_groups import cut, read_groups
 from charrnn.tables.source import Source, fingerprint_files, open_source
 
@@ -31,7 +32,7 @@ Rows = list[list[str | None]]
 
 
 def source_of(
-    folder: Path, content: bytes, form: CsvFormat, max_rejected: int | float = 10**9
+    folder: Path, content: bytes, form: CsvFormat, max_rejected: str = "1000000000"
 ) -> Source:
     path = folder / "people.csv"
     path.write_bytes(content)
@@ -39,8 +40,7 @@ def source_of(
         fingerprint_files([path]),
         folder / "staging",
         partition_rows=2**20,
-        csv=form,
-        max_rejected=max_rejected,
+        csv=replace(form, max_rejected=max_rejected),
     )
 
 
@@ -267,20 +267,18 @@ def test_nothing_is_rejected_from_a_sound_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "passes"), [(2, False), (3, True), (0, False), (0.29, False), (0.3, True)]
+    ("allowed", "passes"),
+    [("2", False), ("3", True), ("0", False), ("29%", False), ("30%", True)],
 )
-def test_budget_is_over_all_files(
-    tmp_path: Path, allowed: int | float, passes: bool, proof: Proof
-) -> None:
+def test_budget_is_over_all_files(tmp_path: Path, allowed: str, passes: bool, proof: Proof) -> None:
     for name, bad in (("a.csv", 1), ("b.csv", 2)):
         lines = ["1,K"] * (5 - bad) + [f"2,{CANARY},x"] * bad
         (tmp_path / name).write_text("id,name\n" + "\n".join(lines) + "\n")
 
     def opened() -> Source:
         files = fingerprint_files([tmp_path / "a.csv", tmp_path / "b.csv"])
-        return open_source(
-            files, tmp_path / "s", partition_rows=9, csv=REJECT, max_rejected=allowed
-        )
+        form = replace(REJECT, max_rejected=allowed)
+        return open_source(files, tmp_path / "s", partition_rows=9, csv=form)
 
     if passes:
         source = opened()
@@ -300,14 +298,14 @@ def test_budget_is_over_all_files(
     ("text", "allowed"), [("0", 0), ("20", 20), ("0.1%", 0.001), ("100%", 1.0), ("0%", 0.0)]
 )
 def test_budget_is_a_number_or_a_share(text: str, allowed: int | float) -> None:
-    found = parse_budget(text)
+    found = CsvFormat(max_rejected=text).rejects_allowed
     assert (found, type(found)) == (pytest.approx(allowed), type(allowed))
 
 
 @pytest.mark.parametrize("text", ["", "-1", "-1%", "101%", "nan%", "inf%", "0.5", "many", "%"])
 def test_budget_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="max_rejected must be"):
-        parse_budget(text)
+        CsvFormat(max_rejected=text)
 
 
 def test_over_a_million_bad_rows_are_refused_not_collected(

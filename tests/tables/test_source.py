@@ -121,7 +121,7 @@ def test_missing_file_without_neighbours_is_reported(tmp_path: Path, source: str
 
 def test_folder_without_tables_is_reported(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputMissingError, match=r"holds no \.parquet"):
+    with pytest.raises(InputMissingError, match=r"has no \.parquet"):
         discover(str(tmp_path))
 
 
@@ -521,7 +521,7 @@ def test_any_change_of_an_input_is_noticed(tmp_path: Path, change: object, proof
     assert callable(change)
     change(changed)
     check_unchanged(files[:1])
-    with pytest.raises(DataError, match=r"changed\.csv changed while it was being scored"):
+    with pytest.raises(DataError, match=r"changed\.csv changed during the run"):
         check_unchanged(files)
     proof("P6", "changes of an input between two looks", 1)
 
