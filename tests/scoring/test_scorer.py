@@ -1,7 +1,6 @@
 """The row contract and its invariances: one row per name, whatever its neighbours are."""
 
 import dataclasses
-import doctest
 import random
 import tracemalloc
 from pathlib import Path
@@ -18,7 +17,6 @@ from recording import Proof
 from charrnn.errors import ConfigError, DataError, ModelError
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.version import ModelVersion, save_version
-from charrnn.scoring import scorer as scorer_module
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer, pick_device
 from charrnn.training.presets import PRESETS
@@ -453,8 +451,3 @@ def test_equal_probabilities_rank_by_label(tiny_version: ModelVersion) -> None:
     ranked = frame.select("language", "language_2", "language_3", "language_4").unique().rows()
     assert ranked == [tiny_version.labels]
     assert frame["confidence"].unique().to_list() == [0.25]
-
-
-def test_the_examples_in_the_docstrings_are_right() -> None:
-    failed, tried = doctest.testmod(scorer_module)
-    assert (failed, tried) == (0, 4)
