@@ -1,4 +1,4 @@
-"""Measure the presets and baselines as the README quotes them, and write docs/quality.md.
+"""Measure the presets and baselines as docs/models.md quotes them, and write docs/quality.md.
 
     python tests/bench/quality.py      # all; about 45 minutes on one core
     python tests/bench/quality.py --presets default --rotations 5   # a quarter of that
