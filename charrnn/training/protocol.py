@@ -29,8 +29,9 @@ from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import Vocabulary
+from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
-from charrnn.training.fit import Fit, SoftLabels, fit
+from charrnn.training.fit import FitResult, fit
 from charrnn.training.metrics import evaluate
 from charrnn.training.presets import Preset
 from charrnn.training.synthetic import synthetic_names
@@ -43,7 +44,7 @@ class ProtocolResult:
     """A fit under one protocol and what it is worth. ``validation`` is None under ``seed``."""
 
     protocol: Protocol
-    fit: Fit
+    fit: FitResult
     temperature: float
     validation: Metrics | None
     validation_logits: npt.NDArray[np.float32]

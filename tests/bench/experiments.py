@@ -34,8 +34,9 @@ from charrnn.model.engine import logits_of
 from charrnn.model.network import CharRNN, ModelConfig, NgramTable, to_stored
 from charrnn.model.normalise import normalise
 from charrnn.training.baselines import ngram_probabilities
+from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
-from charrnn.training.fit import SoftLabels, fit
+from charrnn.training.fit import fit
 from charrnn.training.metrics import evaluate
 from charrnn.training.presets import PRESETS, Preset
 from charrnn.training.synthetic import synthetic_names

@@ -19,16 +19,16 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY
+from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Examples
 from charrnn.training.fit import (
-    Fit,
-    SoftLabels,
-    _Learner,
+    FitResult,
     _learning_rate,
     fit,
     fitted_network,
 )
 from charrnn.training.presets import PRESETS, TrainConfig, with_overrides
+from charrnn.training.state import TrainingModel
 
 NAMES = [
     "Katoro", "Romita", "Shimika", "Tamiro", "Mikata", "Burgmann", "Hofstein", "Achtburg",
@@ -47,11 +47,13 @@ TRAIN = TrainConfig(
 )  # fmt: skip
 
 
-def fit_small(train: TrainConfig = TRAIN, examples: Examples = EXAMPLES, **options: object) -> Fit:
+def fit_small(
+    train: TrainConfig = TRAIN, examples: Examples = EXAMPLES, **options: object
+) -> FitResult:
     return fit(CONFIG, train, LATIN_VOCABULARY, examples, **options)
 
 
-def assert_same_bits(first: Fit, second: Fit) -> None:
+def assert_same_bits(first: FitResult, second: FitResult) -> None:
     assert first.history == second.history
     assert first.best_epoch == second.best_epoch
     theirs = second.network.state_dict()
@@ -313,7 +315,7 @@ def test_the_second_task_is_the_mean_loss_of_the_characters_that_follow(
         CONFIG, dropout=0.0, input_dropout=0.0, ngram_dropout=0.0,
         bidirectional=bidirectional, pooling=pooling,
     )  # fmt: skip
-    learner = _Learner(CharRNN(config), replace(TRAIN, next_character=0.3))
+    learner = TrainingModel(CharRNN(config), replace(TRAIN, next_character=0.3))
     names = ["Katoro", "Li", "K"]
     ids, lengths = (torch.from_numpy(a) for a in LATIN_VOCABULARY.encode(pa.array(names)).padded())
     targets = torch.tensor([1, 2, 0])
