@@ -30,6 +30,7 @@ __all__ = [
     "replace_file",
     "scratch_file",
     "sha256_of",
+    "sha256_of_each",
     "swap_link",
     "sync_folder",
     "translate_os_errors",
@@ -47,7 +48,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -317,12 +319,19 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_each(paths: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of every file, several files at a time (about 1 GB/s a core)."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1, len(paths) or 1)) as pool:
+        return list(pool.map(sha256_of, paths))
+
+
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
     """Write ``SHA256SUMS``, for ``sha256sum -c``, of the files ``names`` in ``folder``, or of all
     its files; return name → digest."""
     if names is None:
         names = (p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
-    sums = {name: sha256_of(folder / name) for name in sorted(names)}
+    listed = sorted(names)
+    sums = dict(zip(listed, sha256_of_each([folder / name for name in listed]), strict=True))
     write_bytes(folder / SUMS, "".join(f"{sums[n]}  {n}\n" for n in sums).encode())
     return sums
 

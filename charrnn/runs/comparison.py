@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from charrnn.runs.execute import run_partitions
+from charrnn.runs.execute import default_workers, run_partitions
 from charrnn.runs.manifest import (
     SCHEMA_VERSION,
     ComparisonManifest,
@@ -136,7 +136,7 @@ def compare_partitions(
 
     Args:
         write_flips: write the rows that change as parts into the plan's staging folder.
-        workers: threads; None: one per processor, at most 8.
+        workers: threads; None: see ``execute.default_workers``.
         on_part: called with the rows of each partition that is done.
     """
 
@@ -149,7 +149,7 @@ def compare_partitions(
     results = run_partitions(
         plan.partitions,
         compare,
-        workers=workers,
+        workers=workers or default_workers(models.champion.device),
         stopping=models.champion.stopping,
         on_result=lambda result: on_part(result[0]),
     )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Executor", "OnPart", "run_partitions", "score_partition", "score_partitions"]
+__all__ = [
+    "Executor",
+    "OnPart",
+    "default_workers",
+    "run_partitions",
+    "score_partition",
+    "score_partitions",
+]
 
 import itertools
 import os
@@ -15,6 +22,7 @@ import pyarrow.compute as pc
 import torch
 
 from charrnn.errors import StorageError
+from charrnn.model.gpu import use_own_stream
 from charrnn.monitoring.profile import profile_of_rows
 from charrnn.runs.parts import (
     PartReceipt,
@@ -31,7 +39,7 @@ from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.row_groups import Partition, read_groups
 
-_MOST_WORKERS = 8  # threads by default: more hardly gain, and each holds a partition in memory
+_MOST_WORKERS = 8  # threads on a CPU: more hardly gain, and each holds a partition in memory
 
 Result = TypeVar("Result")
 OnPart = Callable[[PartReceipt], None]
@@ -103,6 +111,7 @@ def score_partitions(
 
     def start_worker() -> None:
         own.scorer = next(replicas)
+        use_own_stream(own.scorer.device)
 
     def score(partition: Partition) -> PartReceipt:
         return score_partition(partition, plan, own.scorer, options)
@@ -110,18 +119,26 @@ def score_partitions(
     return run_partitions(
         plan.partitions,
         score,
-        workers=compute.workers,
+        workers=compute.workers or default_workers(scorer.device),
         stopping=scorer.stopping,
         start_worker=start_worker,
         on_result=on_part,
     )
 
 
+def default_workers(device: torch.device) -> int:
+    """Return how many partitions to score at a time: one for each processor this process may use,
+    at most 8 on a CPU. Beside a GPU, which computes, workers read, encode and write, and every
+    processor helps."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (cores or 1) if device.type == "cuda" else min(_MOST_WORKERS, cores or 1)
+
+
 def run_partitions(
     partitions: Sequence[Partition],
     work: Callable[[Partition], Result],
     *,
-    workers: int | None,
+    workers: int,
     stopping: threading.Event,
     start_worker: Callable[[], None] = lambda: None,
     on_result: Callable[[Result], None],
@@ -132,7 +149,7 @@ def run_partitions(
     before every pass, partitions in work are dropped, and finished parts stay for a rerun.
 
     Args:
-        workers: threads; None: one per processor, at most 8.
+        workers: threads.
         stopping: shared by the scorers that ``work`` uses.
         start_worker: called once in every thread, which runs torch on one core.
         on_result: called with each result as it is there.
@@ -142,8 +159,7 @@ def run_partitions(
         torch.set_num_threads(1)
         start_worker()
 
-    threads = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, initializer=start) as pool:
+    with ThreadPoolExecutor(workers, initializer=start) as pool:
         pending = [pool.submit(work, partition) for partition in partitions]
         try:
             for finished in as_completed(pending):

@@ -145,8 +145,8 @@ class ComputeOptions:
     device: str = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
     workers: Annotated[int, Ge(1)] | None = None
-    """Partitions scored at a time; by default one per processor, at most 8; with Ray one per GPU
-    or processor of the cluster."""
+    """Partitions scored at a time; by default one per processor, on a CPU at most 8; with Ray
+    one per GPU or processor of the cluster."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Names per forward pass, or auto: what suits the device."""
     partition_rows: Annotated[int, Ge(1)] = PARTITION_ROWS

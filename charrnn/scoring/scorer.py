@@ -30,10 +30,11 @@ from torch import Tensor
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
+from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
 from charrnn.model.novelty import name_hashes
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
-from charrnn.model.vocabulary import Encoded
+from charrnn.model.vocabulary import Counts, Encoded
 from charrnn.scoring.columns import Predictions, prediction_columns
 from charrnn.scoring.options import REASONS, ScoreOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash, is_text
@@ -62,9 +63,11 @@ class Scorer:
             raise ConfigError(f"batch_size must be ≥ 1, got {batch_size}", option="batch_size")
         self.version = version
         self.device = pick_device(device)
-        self.batch_size = batch_size or _BATCH_SIZE[self.device.type]
         self.network = version.network(self.device)
-        self.engine = Engine(self.network, self.batch_size, self._check_stopping)
+        suits = self.device.type == "cuda" and kernel_suits(self.network)
+        self.batch_size = batch_size or (KERNEL_NAMES if suits else _BATCH_SIZE[self.device.type])
+        engine = KernelEngine if suits else Engine
+        self.engine = engine(self.network, self.batch_size, self._check_stopping)
         self.stopping = threading.Event()
 
     @classmethod
@@ -251,28 +254,36 @@ class Scorer:
         reason = _reasons(encoded, too_long.to_numpy(zero_copy_only=False), options)
         predictions = Predictions.blank(reason, options, len(self.version.labels))
         predictions.lengths, predictions.unknown = encoded.lengths, encoded.unknown
-        rank = self._ranking(options, predictions.ranked.shape[1])
-        batches = []
-        for rows, logits in self.engine.logits(encoded, np.flatnonzero(reason == 0)):
-            batches.append((rows, rank(logits)))
-        if batches:
-            row_batches, ranked_batches = zip(*batches, strict=True)
-            targets: list[npt.NDArray[Any]] = [
-                predictions.ranked,
-                predictions.confidence,
-                predictions.probabilities,
-                predictions.in_set,
-                *(predictions.uncorrected or ()),
-            ]
-            for target, parts in zip(targets, zip(*ranked_batches, strict=True), strict=True):
-                # Copying waits for the GPU, so it is done once for all batches.
-                target[np.concatenate(row_batches)] = torch.cat(parts).cpu().numpy()
+        self._rank(predictions, encoded, np.flatnonzero(reason == 0), options)
         if options.details:
             calibration = self.version.calibration
             predictions.ambiguous = np.isin(name_hashes(encoded), calibration.ambiguous)
             predictions.unfamiliarity = calibration.characters.novelty(encoded)
         predictions.abstain_below(options.min_confidence)
         return predictions
+
+    def _rank(
+        self, predictions: Predictions, encoded: Encoded, rows: Counts, options: ScoreOptions
+    ) -> None:
+        """Fill in what the network says of the names ``rows``. A GPU is waited for once, at the
+        end."""
+        k = predictions.ranked.shape[1]
+        uncorrected = predictions.uncorrected or ()
+        targets: list[npt.NDArray[Any]] = [predictions.ranked, predictions.confidence]
+        only_ranks = not (options.probabilities or options.coverage_target)
+        if isinstance(self.engine, KernelEngine) and only_ranks and self.engine.ranks(k):
+            weights = self._prior_weights(options)
+            ranked = self.engine.ranked(encoded, rows, k, self.version.temperature, weights)
+            for target, values in zip([*targets, *uncorrected], ranked, strict=True):
+                target[rows] = values
+            return
+        rank = self._ranking(options, k)
+        batches = [(some, rank(logits)) for some, logits in self.engine.logits(encoded, rows)]
+        if batches:
+            row_batches, ranked_batches = zip(*batches, strict=True)
+            targets += [predictions.probabilities, predictions.in_set, *uncorrected]
+            for target, parts in zip(targets, zip(*ranked_batches, strict=True), strict=True):
+                target[np.concatenate(row_batches)] = torch.cat(parts).cpu().numpy()
 
     def _check_stopping(self) -> None:
         if self.stopping.is_set():

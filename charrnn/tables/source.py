@@ -27,7 +27,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
-from charrnn.files import sha256_of
+from charrnn.files import sha256_of, sha256_of_each
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import (
     REJECTS,
@@ -126,14 +126,15 @@ def fingerprint_files(paths: Sequence[Path]) -> tuple[InputFile, ...]:
     Raises:
         DataError: a file changed while it was read.
     """
-    states = []
-    for path in paths:
-        before = _identify(path, "")
-        file = _identify(path, sha256_of(path))
-        if replace(file, sha256="") != before:
-            raise DataError(f"{path} changed while it was read; run this again when it is complete")
-        states.append(file)
-    return tuple(states)
+    before = [_identify(path, "") for path in paths]
+    digests = sha256_of_each(paths)
+    files = tuple(_identify(path, digest) for path, digest in zip(paths, digests, strict=True))
+    for file, earlier in zip(files, before, strict=True):
+        if replace(file, sha256="") != earlier:
+            raise DataError(
+                f"{file.path} changed while it was read; run this again when it is complete"
+            )
+    return files
 
 
 def check_unchanged(files: Iterable[InputFile]) -> None:

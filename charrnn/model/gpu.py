@@ -1,0 +1,297 @@
+"""Logits and ranked labels of many names by the kernels of ``charrnn.model.kernel``.
+
+What is sent to the GPU is what ``Vocabulary.encode`` made: the ids of all names as one array of
+bytes, and where in it each name is. There they are sorted by length, so that names of one block
+take about as many steps, and answered; ranked label ids and their probabilities come back.
+
+The memory that is copied from and to is pinned, the copies do not hold up the host, and nothing is
+waited for until the answers of all names are asked for. A worker that has a stream of its own
+(``use_own_stream``) so leaves the GPU to others while it reads, encodes and writes.
+
+``KernelEngine`` gives the answers of ``charrnn.model.engine.Engine``, to which it hands what the
+kernels do not do: very long names. ``kernel_suits`` says which networks they can run.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KERNEL_NAMES", "KernelEngine", "kernel_suits", "use_own_stream"]
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from charrnn.errors import StorageError
+from charrnn.model.engine import Engine
+from charrnn.model.network import CharRNN
+from charrnn.model.vocabulary import Counts, Encoded, Ids
+
+if TYPE_CHECKING:  # Triton takes a quarter of a second to import, which a CPU should not pay
+    from charrnn.model.kernel import Weights
+
+Found = TypeVar("Found")
+KERNEL_NAMES = 2**18  # in one launch, at most: bounds the memory for states
+_LEAST_NAMES = 2**8  # in one launch, when there is hardly memory
+_LOGITS = 2**25  # on the device at a time, at most
+_LONGEST = 2**8  # characters: longer names are answered by the plain network
+_TOLERANCE = 5e-4  # of a probability, for weights without their remainders
+_PROBES, _PROBE_STEPS = 1024, 24  # names made up to measure that
+
+
+class KernelEngine:
+    """A network made ready to answer for many names through the kernels.
+
+    It keeps tables made from the weights: after a change of weights, make a new one. Threads may
+    share it.
+
+    Args:
+        network: one that ``kernel_suits``; used as it stands (call ``eval()`` first), on the device
+            where it is: a GPU or, where Triton interprets kernels, a CPU.
+        batch_size: names in one launch, at most.
+        check: called before every launch; what it raises ends the work.
+    """
+
+    def __init__(
+        self,
+        network: CharRNN,
+        batch_size: int = KERNEL_NAMES,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.network = network
+        self.batch_size = batch_size
+        self.check = check
+        from charrnn.model import kernel
+
+        self._kernel = kernel
+        self.weights = kernel.Weights.of(network)
+        self.device = network.h2o.weight.device
+        self._plain = Engine(network, min(batch_size, 2**15), check)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # streams of workers may read the weights
+
+    def ranks(self, k: int) -> bool:
+        """Whether ``ranked`` gives so many labels."""
+        return k <= self._kernel.RANKS
+
+    @torch.inference_mode()
+    def logits(
+        self, encoded: Encoded, rows: Counts | None = None
+    ) -> Iterator[tuple[Counts, Tensor]]:
+        """Yield ``(row numbers, logits)`` as ``Engine.logits`` does."""
+        chosen = np.arange(len(encoded)) if rows is None else rows
+        long = encoded.lengths[chosen] > _LONGEST
+        if long.any():
+            yield from self._plain.logits(encoded, chosen[long])
+            chosen = chosen[~long]
+        if not len(chosen):
+            return
+        L = self.network.config.label_count
+        flat = self._send(encoded.flat)
+        size = max(1, _LOGITS // L)
+        for first in range(0, len(chosen), size):
+            some = chosen[first : first + size]
+
+            def find(some: Counts = some) -> Tensor:
+                names = self._names(encoded, some, flat)
+                logits = torch.empty(len(some), L, device=self.device)
+                self._launch(names, logits=logits)
+                return logits
+
+            yield some, self._with_memory(find)
+
+    @torch.inference_mode()
+    def ranked(
+        self,
+        encoded: Encoded,
+        rows: Counts,
+        k: int,
+        temperature: float = 1.0,
+        prior: Tensor | None = None,
+    ) -> list[npt.NDArray[Any]]:
+        """Return the most likely labels of N names, in the order of ``rows``.
+
+        Args:
+            k: how many, which ``ranks`` allows.
+            temperature: divides the logits.
+            prior: float32 ``(L,)`` on the device; multiplies the probabilities, which are then made
+                to add up to 1.
+
+        Returns:
+            Label ids, int16 ``(N, k)``, equal ones in the order of the labels, and probabilities,
+            float32 ``(N, k)``; with ``prior`` also the first label and its probability before it,
+            ``(N,)`` each.
+        """
+        found = self._blank(len(rows), k, corrected=prior is not None)
+        long = encoded.lengths[rows] > _LONGEST
+        usual = rows[~long] if long.any() else rows
+
+        def find() -> list[npt.NDArray[Any]]:
+            names = self._names(encoded, usual, self._send(encoded.flat))
+            outputs = self._outputs(len(usual), k, corrected=prior is not None)
+            self._launch(
+                names, temperature=temperature, prior=prior, ranked=(outputs[0], outputs[1]),
+                uncorrected=(outputs[2], outputs[3]) if prior is not None else None,
+            )  # fmt: skip
+            return self._receive(outputs)
+
+        if len(usual):
+            answers = self._with_memory(find)
+            if len(usual) == len(rows):
+                return answers
+            for target, part in zip(found, answers, strict=True):
+                target[~long] = part
+        at = np.flatnonzero(long)
+        place = {int(row): int(i) for row, i in zip(rows[at], at, strict=True)}
+        for some, logits in self._plain.logits(encoded, rows[at]) if len(at) else ():
+            to = np.array([place[int(row)] for row in some])
+            parts = _rank(logits, k, temperature, prior)
+            for target, tensor in zip(found, parts, strict=True):
+                target[to] = tensor.cpu().numpy()
+        return found
+
+    def _blank(self, count: int, k: int, *, corrected: bool) -> list[npt.NDArray[Any]]:
+        found: list[npt.NDArray[Any]]
+        found = [np.zeros((count, k), np.int16), np.zeros((count, k), np.float32)]
+        return [*found, np.zeros(count, np.int16), np.zeros(count, np.float32)][
+            : 4 if corrected else 2
+        ]
+
+    def _outputs(self, count: int, k: int, *, corrected: bool) -> list[Tensor]:
+        def empty(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.empty(shape, dtype=dtype, device=self.device)
+
+        found = [empty(count, k, dtype=torch.int16), empty(count, k, dtype=torch.float32)]
+        if corrected:
+            found += [empty(count, dtype=torch.int16), empty(count, dtype=torch.float32)]
+        return found
+
+    def _with_memory(self, find: Callable[[], Found]) -> Found:
+        """Return what ``find`` finds, in smaller launches where the device has no memory; the
+        size that fits is kept."""
+        while True:
+            try:
+                return find()
+            except torch.OutOfMemoryError:
+                if self.batch_size <= _LEAST_NAMES:
+                    raise StorageError(
+                        f"the device has no memory for {_LEAST_NAMES} names; use --device cpu"
+                    ) from None
+                self.batch_size = max(_LEAST_NAMES, self.batch_size // 2)
+
+    def _names(self, encoded: Encoded, rows: Counts, flat: Tensor) -> _Names:
+        """Bring the places of some names to the device, and sort them there by falling length."""
+        lengths = self._send(encoded.lengths[rows].astype(np.int32))
+        starts = self._send(encoded.starts[rows].astype(np.int32))
+        # By counting, which is what a sort of so few different keys is.
+        order = lengths.to(torch.int16).sort(descending=True, stable=True).indices
+        vocabulary = encoded.vocabulary
+        marks = (vocabulary.begin, vocabulary.end) if vocabulary.boundaries else None
+        return _Names(flat, starts, lengths, order, marks)
+
+    def _launch(self, names: _Names, **outputs: Any) -> None:
+        """Run both kernels over all names."""
+        count, H = len(names.order), self.network.config.hidden_size
+        size = min(self.batch_size, count)
+        states = torch.empty(size, H, device=self.device)
+        for first in range(0, count, size):
+            self.check()
+            order = names.order[first : first + size]
+            some = states[: len(order)]
+            arguments = (names.flat, names.starts, names.lengths, order, names.marks, some)
+            self._kernel.launch_recur(self.weights, *arguments)
+            self._kernel.launch_answer(self.weights, *arguments, **outputs)
+
+    def _send(self, array: Ids | npt.NDArray[np.int32]) -> Tensor:
+        """Copy an array to the device while the host goes on."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _receive(self, outputs: list[Tensor]) -> list[npt.NDArray[Any]]:
+        """Copy tensors to the host and wait, asleep, until they are there."""
+        if self.device.type == "cpu":
+            return [tensor.numpy() for tensor in outputs]
+        here = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in outputs]
+        for target, tensor in zip(here, outputs, strict=True):
+            target.copy_(tensor, non_blocking=True)
+        done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        done.record(torch.cuda.current_stream(self.device))
+        done.synchronize()
+        return [tensor.numpy() for tensor in here]
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names on the device, as ``kernel.launch_recur`` takes them."""
+
+    flat: Tensor
+    starts: Tensor
+    lengths: Tensor
+    order: Tensor
+    marks: tuple[int, int] | None
+
+
+def kernel_suits(network: CharRNN) -> bool:
+    """Whether the kernels can run a network where it is, and as precisely as it should be: where
+    its weights do not fit with their remainders, that is measured on made-up names."""
+    from charrnn.model.kernel import Weights, available
+
+    if not available() or Weights.why_not(network) or network.training:
+        return False
+    weights = Weights.of(network)
+    device = network.h2o.weight.device
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0):
+        return False  # what it needs of shared memory and of matrix units is Hopper's
+    return weights.terms == 3 or _worst_difference(network, weights) <= _TOLERANCE
+
+
+@torch.inference_mode()
+def _worst_difference(network: CharRNN, weights: Weights) -> float:
+    """Return the largest difference of a probability between the network and the kernels, on names
+    of random ids."""
+    from charrnn.model.kernel import launch_answer, launch_recur
+
+    device, T = network.h2o.weight.device, _PROBE_STEPS
+    draw = np.random.default_rng(0)
+    ids = draw.integers(1, network.config.vocabulary_size + 1, (_PROBES, T)).astype(np.uint8)
+    flat = torch.from_numpy(ids).to(device)
+    lengths = torch.from_numpy(draw.integers(1, T + 1, _PROBES)).to(device)
+    expected = network(
+        flat.masked_fill(torch.arange(T, device=device) >= lengths[:, None], 0), lengths
+    )
+    order = lengths.argsort(descending=True)
+    starts = (torch.arange(_PROBES, device=device) * T).int()
+    states = torch.empty(_PROBES, network.config.hidden_size, device=device)
+    logits = torch.empty_like(expected)
+    arguments = (flat.view(-1), starts, lengths.int(), order, None, states)
+    launch_recur(weights, *arguments)
+    launch_answer(weights, *arguments, logits=logits)
+    return float((logits.softmax(dim=1) - expected.softmax(dim=1)).abs().max())
+
+
+def _rank(logits: Tensor, k: int, temperature: float, prior: Tensor | None) -> list[Tensor]:
+    """Return what ``KernelEngine.ranked`` does, from logits ``(B, L)``."""
+    p = torch.softmax(logits / temperature, dim=1)
+    first = p.max(dim=1)
+    uncorrected: list[Tensor] = []
+    if prior is not None:
+        uncorrected = [first.indices, first.values]
+        weighted = p * prior
+        total = weighted.sum(dim=1, keepdim=True)
+        p = torch.where(total > 0, weighted / total, p)
+    ordered = torch.sort(p, dim=1, descending=True, stable=True)
+    return [ordered.indices[:, :k], ordered.values[:, :k], *uncorrected]
+
+
+def use_own_stream(device: torch.device) -> None:
+    """Give this thread a stream of its own on a GPU; elsewhere nothing is to be done."""
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.set_device(number)
+        torch.cuda.synchronize(number)  # what other threads have sent before, such as weights
+        torch.cuda.set_stream(torch.cuda.Stream(number))  # type: ignore[no-untyped-call]
