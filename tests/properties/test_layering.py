@@ -22,7 +22,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.name != "__init__.py"
 )
-OPTIONAL = {"prefect", "triton", "sklearn", "matplotlib", "fastapi", "sqlalchemy", "rich",
+OPTIONAL = {"prefect", "sklearn", "matplotlib", "fastapi", "sqlalchemy", "rich",
             "ray", "deltalake", "mlflow", "s3fs", "jinja2"}  # fmt: skip
 NO_TORCH = ("tables", "files", "errors")
 
@@ -141,7 +141,8 @@ def test_every_imported_package_is_a_dependency() -> None:
     named = {re.split(r"[\[<>= ]", line)[0].lower().replace("_", "-") for line in declared}
     imported = {name.split(".")[0] for module in MODULES for name in imports_of(module)}
     distributions = packages_distributions()
-    third_party = imported - sys.stdlib_module_names - {"charrnn", "fsspec"}  # s3fs needs fsspec
+    third_party = imported - sys.stdlib_module_names - {"charrnn", "fsspec", "triton"}
+    # s3fs needs fsspec; triton comes with torch's builds for a GPU.
     lacking = [
         package
         for package in third_party
