@@ -7,17 +7,6 @@ lines from the same functions, with a runner that Prefect records.
 
 from __future__ import annotations
 
-__all__ = [
-    "command_from",
-    "console_runner",
-    "main",
-    "new_app",
-    "progress",
-    "run",
-    "say",
-    "signature_of",
-]
-
 import inspect
 import os
 import platform

@@ -18,24 +18,6 @@ no name and no cell of the input.
 
 from __future__ import annotations
 
-__all__ = [
-    "DISTRIBUTION",
-    "BusyError",
-    "CharrnnError",
-    "ConfigError",
-    "DataError",
-    "DriftError",
-    "InputMissingError",
-    "ModelError",
-    "OutputError",
-    "StorageError",
-    "did_you_mean",
-    "missing_package",
-    "redact",
-    "storage_error",
-    "without_password",
-]
-
 import difflib
 import re
 import sys

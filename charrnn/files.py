@@ -14,33 +14,6 @@ Local POSIX file systems only: ``publish_folder`` and ``hold`` rely on rename an
 
 from __future__ import annotations
 
-__all__ = [
-    "SUMS",
-    "TEMPORARY",
-    "check_sums",
-    "hold",
-    "json_bytes",
-    "make_folder",
-    "open_growing",
-    "private_files",
-    "publish_folder",
-    "read_verified",
-    "remove_file",
-    "remove_tree",
-    "replace_file",
-    "scratch_file",
-    "sha256_of",
-    "sha256_of_each",
-    "swap_link",
-    "sync_folder",
-    "translate_os_errors",
-    "withdraw_folder",
-    "write_bytes",
-    "write_sums",
-    "writing_parquet",
-    "writing_to",
-]
-
 import errno
 import fcntl
 import hashlib

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["new_app", "run"]
-
 import sys
 from typing import NoReturn
 

@@ -10,24 +10,6 @@ Whether a run is tracked changes nothing about its output.
 
 from __future__ import annotations
 
-__all__ = [
-    "GPU_LIMIT",
-    "TRACKED",
-    "as_task",
-    "device_slot",
-    "flow",
-    "note",
-    "note_link",
-    "note_progress",
-    "note_table",
-    "prefect_runner",
-    "run_named",
-    "show_progress",
-    "shown",
-    "submit",
-    "warn",
-]
-
 import functools
 import os
 import sys

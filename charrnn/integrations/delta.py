@@ -8,8 +8,6 @@ at any moment, a rerun, or two processes at once leave the rows of a fingerprint
 
 from __future__ import annotations
 
-__all__ = ["RUN_COLUMN", "append_run"]
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn

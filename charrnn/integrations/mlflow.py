@@ -7,8 +7,6 @@ digest is registered already is not logged again: after a kill, do it again.
 
 from __future__ import annotations
 
-__all__ = ["register_version"]
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -19,8 +19,6 @@ and endpoints come from where those libraries look for them (``AWS_ENDPOINT_URL`
 
 from __future__ import annotations
 
-__all__ = ["RemoteFile", "check_remote_unchanged", "download_run", "fetch", "upload_run"]
-
 import errno
 import hashlib
 import json

@@ -14,8 +14,6 @@ proves that storage is shared: every worker has to find the driver's token in it
 
 from __future__ import annotations
 
-__all__ = ["score_partitions_on_ray"]
-
 import logging
 import os
 import platform

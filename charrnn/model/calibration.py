@@ -7,18 +7,6 @@ never the most probable label.
 
 from __future__ import annotations
 
-__all__ = [
-    "Floats",
-    "LabelIds",
-    "calibration_noise",
-    "conformal_threshold",
-    "expected_calibration_error",
-    "fit_temperature",
-    "negative_log_likelihood",
-    "softmax",
-    "wilson_interval",
-]
-
 import numpy as np
 import numpy.typing as npt
 

@@ -22,8 +22,6 @@ share prefixes, within a *block*; each *chunk* of a sorted block has a trie; a l
 
 from __future__ import annotations
 
-__all__ = ["Engine", "logits_of"]
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise

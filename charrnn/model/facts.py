@@ -6,24 +6,6 @@ the JSON; no name is in any of them. Rates are 0 to 1, intervals 95 %.
 
 from __future__ import annotations
 
-__all__ = [
-    "CalibrationNoise",
-    "EpochRecord",
-    "HonestMetrics",
-    "LabelMetrics",
-    "Metrics",
-    "ModelFacts",
-    "PairedDifference",
-    "Profile",
-    "ProtocolMetrics",
-    "Provenance",
-    "Reliability",
-    "ReportData",
-    "RiskCoverage",
-    "SetCoverage",
-    "SetShare",
-]
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache

@@ -14,8 +14,6 @@ kernels do not do: very long names. ``kernel_suits`` says which networks they ca
 
 from __future__ import annotations
 
-__all__ = ["KERNEL_NAMES", "KernelEngine", "kernel_suits", "use_own_stream"]
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar

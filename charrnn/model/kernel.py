@@ -17,8 +17,6 @@ The arithmetic is tested without a GPU by Triton's interpreter (``TRITON_INTERPR
 
 from __future__ import annotations
 
-__all__ = ["HIDDEN_SIZES", "IDS", "RANKS", "Weights", "available", "launch_answer", "launch_recur"]
-
 from dataclasses import dataclass
 from typing import Any
 

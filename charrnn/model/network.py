@@ -29,19 +29,6 @@ Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 
 from __future__ import annotations
 
-__all__ = [
-    "RNN",
-    "CharRNN",
-    "GRUCell",
-    "LSTMCell",
-    "ModelConfig",
-    "NgramTable",
-    "RNNCell",
-    "blank_network",
-    "from_stored",
-    "to_stored",
-]
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar

@@ -15,8 +15,6 @@ Both drop characters without a glyph (controls, zero-width marks) and collapse w
 
 from __future__ import annotations
 
-__all__ = ["LATIN", "SEED", "Normalisation", "normalise", "transliterate"]
-
 import re
 import unicodedata
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ column ``unfamiliarity``) is the share of validation names with a lower surprise
 
 from __future__ import annotations
 
-__all__ = ["CharacterModel", "name_hashes", "surprise"]
-
 from dataclasses import dataclass
 
 import numpy as np

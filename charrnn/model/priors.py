@@ -26,8 +26,6 @@ a mean validation probability of 0.508, at a training share of 0.521; ``shares *
 
 from __future__ import annotations
 
-__all__ = ["PriorEstimate", "corrected", "correction", "estimate_prior", "parse_prior"]
-
 import csv
 import math
 from collections.abc import Sequence

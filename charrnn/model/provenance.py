@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["library_versions"]
-
 import platform
 from importlib.metadata import version
 

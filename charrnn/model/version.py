@@ -15,22 +15,6 @@ safetensors and JSON are read, never a pickle.
 
 from __future__ import annotations
 
-__all__ = [
-    "FORMAT_VERSION",
-    "PRETRAINED",
-    "Calibration",
-    "ModelVersion",
-    "alias_history",
-    "aliases",
-    "list_versions",
-    "load_version",
-    "resolve",
-    "roll_back",
-    "save_version",
-    "set_alias",
-    "write_version",
-]
-
 import json
 import math
 import re

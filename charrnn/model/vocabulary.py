@@ -13,19 +13,6 @@ Greek sigma that may be final) are encoded one by one in Python. The tables are 
 
 from __future__ import annotations
 
-__all__ = [
-    "LATIN_VOCABULARY",
-    "PAD",
-    "SEED_VOCABULARY",
-    "UNKNOWN",
-    "Counts",
-    "Encoded",
-    "Ids",
-    "Vocabulary",
-    "batches",
-    "load_u64",
-]
-
 import string
 import sys
 import unicodedata

@@ -2,17 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "LIMITS",
-    "Drift",
-    "Measure",
-    "ProfileComparison",
-    "Stability",
-    "compare",
-    "drift",
-    "population_stability",
-]
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -16,16 +16,6 @@ evidence, so n counts distinct names.
 
 from __future__ import annotations
 
-__all__ = [
-    "CONFIDENCE_BINS",
-    "LENGTHS",
-    "confidence_histogram",
-    "profile_of_names",
-    "profile_of_rows",
-    "total",
-    "validation_profile",
-]
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any

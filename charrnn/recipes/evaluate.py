@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "ComparedVersions",
-    "Evaluation",
-    "MeasuredPart",
-    "compare_versions",
-    "evaluate_version",
-]
-
 from dataclasses import dataclass
 from pathlib import Path
 

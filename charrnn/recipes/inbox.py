@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["InboxOutcome", "inbox"]
-
 import json
 import time
 from collections.abc import Callable

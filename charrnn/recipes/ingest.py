@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Ingested", "ingest"]
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

@@ -2,17 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "ListedVersion",
-    "Promotion",
-    "Registration",
-    "Rollback",
-    "list_models",
-    "promote",
-    "register",
-    "roll_back",
-]
-
 from dataclasses import dataclass
 
 from charrnn.errors import without_password

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["pipeline"]
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -8,24 +8,6 @@ answers at once.
 
 from __future__ import annotations
 
-__all__ = [
-    "CompareRequest",
-    "CompareVersionsRequest",
-    "EvaluateRequest",
-    "InboxRequest",
-    "IngestRequest",
-    "ListRequest",
-    "MonitorRequest",
-    "PipelineRequest",
-    "PromoteRequest",
-    "PurgeRequest",
-    "RegisterRequest",
-    "RollbackRequest",
-    "ScoreRequest",
-    "TrainRequest",
-    "VerifyRequest",
-]
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Runner", "no_progress", "run_step"]
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["purge", "verify"]
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Published", "fetch_input", "remove_copies", "run_facts", "run_options", "score"]
-
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path

@@ -5,17 +5,6 @@ Counts and shares only; names appear in ``head`` alone, which is asked for by it
 
 from __future__ import annotations
 
-__all__ = [
-    "comparison_lines",
-    "drift_lines",
-    "head",
-    "inbox_lines",
-    "label_shares",
-    "monitor_lines",
-    "run_lines",
-    "run_markdown",
-]
-
 from pathlib import Path
 from typing import Any
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Release", "Trained", "release", "train"]
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,18 +5,6 @@ Counts and metrics only; no names.
 
 from __future__ import annotations
 
-__all__ = [
-    "compared_versions_lines",
-    "evaluation_lines",
-    "ingest_lines",
-    "list_lines",
-    "promotion_lines",
-    "registration_lines",
-    "release_lines",
-    "rollback_lines",
-    "train_lines",
-]
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["comparison_markdown", "comparison_report"]
-
 from typing import Any
 
 from charrnn.reports.figures import draw_class_shares

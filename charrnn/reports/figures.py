@@ -5,16 +5,6 @@ matplotlib (extra ``flows``) is imported when the first figure is drawn.
 
 from __future__ import annotations
 
-__all__ = [
-    "NUMBERED_LABELS",
-    "draw_class_shares",
-    "draw_confusion",
-    "draw_curve",
-    "draw_history",
-    "draw_reliability",
-    "svg",
-]
-
 import html
 import io
 import re

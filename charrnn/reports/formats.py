@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["interval", "is_number", "percent", "setting", "shown", "signed", "utc_minute"]
-
 import re
 from collections.abc import Callable
 from typing import Any

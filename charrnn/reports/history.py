@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["History", "history_markdown", "history_page", "read_histories"]
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice

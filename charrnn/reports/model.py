@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["model_markdown", "model_report"]
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -8,16 +8,6 @@ the format that is rendered; reports hold neither personal names nor addresses.
 
 from __future__ import annotations
 
-__all__ = [
-    "RESPONSIBLE_USE",
-    "Figure",
-    "Link",
-    "Table",
-    "environment",
-    "html_page",
-    "markdown_page",
-]
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

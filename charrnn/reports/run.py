@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["drift_markdown", "provenance", "run_report"]
-
 from collections.abc import Mapping
 from typing import Any
 

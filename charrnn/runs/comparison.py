@@ -10,8 +10,6 @@ manifest, a report, ``SHA256SUMS``, and on request the rows that change, as part
 
 from __future__ import annotations
 
-__all__ = ["CHANGES", "Comparison", "ModelPair", "compare_partitions", "comparison_manifest"]
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce

@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "Executor",
-    "OnPart",
-    "default_workers",
-    "run_partitions",
-    "score_partition",
-    "score_partitions",
-]
-
 import itertools
 import os
 import threading

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["check_exportable", "escape_formulas", "export"]
-
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["PreviousRun", "drift_of", "run_before"]
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ as long as the file's size, times and inode, the model and the options are the s
 
 from __future__ import annotations
 
-__all__ = ["FileStates", "Known", "file_states", "inbox_files", "memory_path"]
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime

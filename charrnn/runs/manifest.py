@@ -7,25 +7,6 @@ fields, never keys.
 
 from __future__ import annotations
 
-__all__ = [
-    "RUN_NAME",
-    "SCHEMA_VERSION",
-    "ComparisonManifest",
-    "ConfidenceChanges",
-    "InputRecord",
-    "Manifest",
-    "ModelRef",
-    "PartRecord",
-    "PriorRecord",
-    "RunFacts",
-    "RunManifest",
-    "RunOptions",
-    "newest_first",
-    "read_comparison",
-    "read_manifest",
-    "read_run",
-]
-
 import re
 from collections.abc import Iterator
 from contextlib import suppress

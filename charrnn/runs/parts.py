@@ -2,19 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "PartReceipt",
-    "count_values",
-    "parquet_options",
-    "part_name",
-    "part_path",
-    "read_part",
-    "read_part_batches",
-    "read_receipt",
-    "write_part",
-    "write_receipt",
-]
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass

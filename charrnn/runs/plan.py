@@ -6,17 +6,6 @@ two runs are the same work, and names the folder of an unfinished run.
 
 from __future__ import annotations
 
-__all__ = [
-    "Destination",
-    "RunKey",
-    "RunPlan",
-    "destination_of",
-    "plan_run",
-    "run_key",
-    "sample_names",
-    "staging_folder",
-]
-
 import hashlib
 import json
 from collections.abc import Sequence

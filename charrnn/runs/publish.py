@@ -12,8 +12,6 @@ valid receipt is finished work and is reused. Nothing published is ever modified
 
 from __future__ import annotations
 
-__all__ = ["finished_run", "hold_destination", "manifest_of", "point_latest_at", "publish"]
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["old_runs", "purge"]
-
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["verify_run"]
-
 from collections import Counter
 from pathlib import Path
 from typing import Any

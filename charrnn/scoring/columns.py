@@ -6,8 +6,6 @@ name does not depend on how often it occurs.
 
 from __future__ import annotations
 
-__all__ = ["Predictions", "prediction_columns"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["check_name_key", "hide_names"]
-
 import hashlib
 
 import pyarrow as pa

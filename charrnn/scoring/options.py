@@ -5,21 +5,6 @@ Each field's docstring is its help on the command line and its description in Pr
 
 from __future__ import annotations
 
-__all__ = [
-    "ABSTAINED",
-    "PARTITION_ROWS",
-    "REASONS",
-    "SCORED",
-    "STATUSES",
-    "UNSCORED",
-    "ComputeOptions",
-    "DeliveryOptions",
-    "NamePolicy",
-    "PrivacyOptions",
-    "ScoreOptions",
-    "check_bounds",
-]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import ge, gt, le, lt

@@ -11,8 +11,6 @@ Every input row appears exactly once, in order, its own columns unchanged, with 
 
 from __future__ import annotations
 
-__all__ = ["Scorer", "pick_device"]
-
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["as_large_string", "check_name_column", "check_no_clash", "is_text"]
-
 from collections.abc import Iterable
 
 import pyarrow as pa

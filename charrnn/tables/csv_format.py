@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "DOCSTRINGS",
-    "CsvFormat",
-    "CsvFormatError",
-    "Recoded",
-    "detect_encoding",
-    "sniff",
-]
-
 import codecs
 import csv
 import io

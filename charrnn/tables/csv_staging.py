@@ -8,16 +8,6 @@ groups are too large to be read one by one. Page checksums are verified where a 
 
 from __future__ import annotations
 
-__all__ = [
-    "REJECTS",
-    "StagedCsv",
-    "TooManyRejectsError",
-    "check_rejects",
-    "rejects_table",
-    "stage_csv",
-    "stage_parquet",
-]
-
 import gzip
 import zlib
 from collections import Counter

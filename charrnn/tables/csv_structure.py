@@ -13,8 +13,6 @@ quote by quote.
 
 from __future__ import annotations
 
-__all__ = ["MAX_RECORD_BYTES", "REASONS", "Structure"]
-
 import codecs
 
 import numpy as np

@@ -7,18 +7,6 @@ offsets and checksums of its row groups are kept in memory by the run that wrote
 
 from __future__ import annotations
 
-__all__ = [
-    "PARTITION_ROWS",
-    "Partition",
-    "RowGroup",
-    "TableFile",
-    "cut",
-    "open_parquet",
-    "parquet_file",
-    "read_groups",
-    "write_groups",
-]
-
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence

@@ -6,18 +6,6 @@ files, and Parquet files with very large row groups, are copied first (see ``csv
 
 from __future__ import annotations
 
-__all__ = [
-    "SUFFIXES",
-    "InputFile",
-    "Source",
-    "check_unchanged",
-    "discover",
-    "fingerprint_files",
-    "is_remote",
-    "open_source",
-    "source_name",
-]
-
 import glob
 import re
 from collections.abc import Iterable, Sequence

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["fetch", "read_archive"]
-
 import stat
 import time
 import unicodedata

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Baseline", "baselines", "majority_probabilities", "ngram_probabilities"]
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

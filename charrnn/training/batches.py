@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["SoftLabels", "TrainingData", "training_data"]
-
 from dataclasses import dataclass
 
 import numpy as np

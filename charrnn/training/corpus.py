@@ -10,26 +10,6 @@ honest protocol must not see carry a reason in ``dropped`` and no fold.
 
 from __future__ import annotations
 
-__all__ = [
-    "FOLDS",
-    "SCHEMA",
-    "TUTORIAL_DIGEST",
-    "Corpus",
-    "Examples",
-    "LabelFile",
-    "Split",
-    "build_table",
-    "check_digest",
-    "content_digest",
-    "fold_of",
-    "honest_split",
-    "load_corpus",
-    "load_labelled",
-    "read_label_files",
-    "seed_split",
-    "write_table",
-]
-
 import hashlib
 import json
 import math

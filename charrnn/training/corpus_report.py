@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CorpusReport", "LabelRows", "corpus_report", "report_markdown"]
-
 from collections import Counter
 from dataclasses import dataclass
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["FitResult", "fit", "fitted_network"]
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

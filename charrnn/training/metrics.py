@@ -6,22 +6,6 @@ int64 ``(N,)``, and ``labels`` the L names of the labels. Rates are 0 to 1.
 
 from __future__ import annotations
 
-__all__ = [
-    "COVERAGES",
-    "SET_TARGETS",
-    "Counts",
-    "confusion_matrix",
-    "evaluate",
-    "expected_accuracy",
-    "largest_cells",
-    "prediction_sets",
-    "reliability",
-    "report_data",
-    "risk_coverage",
-    "selective_accuracy",
-    "set_coverage",
-]
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Flips", "flips", "paired_bootstrap"]
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["PRESETS", "Preset", "TrainConfig", "with_overrides", "with_seed"]
-
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal

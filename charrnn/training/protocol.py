@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Protocol", "ProtocolResult", "identity_of", "rotation", "run_protocol", "split_of"]
-
 import hashlib
 import json
 from collections.abc import Callable

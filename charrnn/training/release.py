@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["make_version", "promotion_problems"]
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 

@@ -7,8 +7,6 @@ same bits as an uninterrupted one on the same machine and thread count.
 
 from __future__ import annotations
 
-__all__ = ["TrainingModel", "TrainingState", "epoch_seed"]
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["synthetic_names"]
-
 import random
 from collections import Counter
 from collections.abc import Sequence
