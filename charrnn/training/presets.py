@@ -27,9 +27,9 @@ class TrainConfig:
         logit_adjustment: adds this times the log of the training label shares to the logits in the
             loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
         label_smoothing: share of every target that is spread over all labels.
-        next_character: weight of a second task: from every state of the forward direction, foretell
-            the character that follows (Dai & Le 2015). It keeps the recurrence from learning the
-            names by heart; its output layer is no part of the network.
+        next_character: weight of the auxiliary next-character loss, computed from every state of
+            the forward direction (Dai & Le 2015). It regularises; its head is discarded after
+            training.
         by_length: put names of like length into one batch, in a random order of batches; the same
             loss for less padding.
         keep_best: end with the epoch of lowest validation NLL instead of the last one.
@@ -54,29 +54,35 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ConfigError("epochs and batch size must be at least 1")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be ≥ 1, got {getattr(self, name)}", option=name)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError(f"learning rate is {self.learning_rate}; it must be above 0")
-        if self.schedule not in ("constant", "one_cycle") or not 0 <= self.beta2 < 1:
-            raise ConfigError("schedule must be constant or one_cycle, beta2 in [0, 1)")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label smoothing is {self.label_smoothing}; it must be in [0, 1)")
-        weights = (self.weight_decay, self.logit_adjustment, self.next_character)
-        if min(*weights, self.clip_norm, self.seed) < 0:
             raise ConfigError(
-                "weight decay, logit adjustment, next character, clip norm and seed must not be "
-                "negative"
+                f"learning_rate must be > 0, got {self.learning_rate}", option="learning_rate"
             )
+        if self.schedule not in ("constant", "one_cycle"):
+            raise ConfigError(f"schedule must be constant or one_cycle, got {self.schedule!r}")
+        for name in ("beta2", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be ≥ 0 and < 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "logit_adjustment", "next_character", "clip_norm", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be ≥ 0, got {getattr(self, name)}", option=name)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named recipe: text rules, architecture (all but the sizes the data decide), fitting.
+    """A named recipe: vocabulary, training and architecture.
 
-    A preset with a ``teacher`` also learns from that preset's calibrated probabilities on names
-    made up from the training names: ``synthetic`` of them in all, ``synthetic_per_epoch`` drawn
-    anew for every epoch (knowledge distillation, Hinton et al. 2015).
+    A preset with a ``teacher`` also learns from that preset's calibrated probabilities on synthetic
+    names (knowledge distillation, Hinton et al. 2015).
+
+    Attributes:
+        model: fields of ``ModelConfig`` other than the sizes that the data decide.
+        teacher: the preset to learn from; None without distillation.
+        synthetic: number of synthetic names.
+        synthetic_per_epoch: how many of them are drawn anew for every epoch.
     """
 
     name: str

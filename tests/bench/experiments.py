@@ -341,7 +341,7 @@ class Experiments:
 
             def keep(_: Any) -> None:
                 tensors = load(checkpoint.read_bytes()[32:])
-                prefix = "learner.network."
+                prefix = "model.network."
                 network = {k: v for k, v in tensors.items() if k.startswith(prefix)}
                 states.append({k.removeprefix(prefix): v for k, v in network.items()})
 

@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_is_refused(case: str, checkpoint: bytes, tmp_path:
     }[case]
     path = tmp_path / "checkpoint"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="not a readable checkpoint; train without --resume"):
+    with pytest.raises(DataError, match="not a readable checkpoint; train without resuming"):
         fit_small(checkpoint=path, identity="this", resume=True)
 
 
@@ -315,21 +315,21 @@ def test_the_second_task_is_the_mean_loss_of_the_characters_that_follow(
         CONFIG, dropout=0.0, input_dropout=0.0, ngram_dropout=0.0,
         bidirectional=bidirectional, pooling=pooling,
     )  # fmt: skip
-    learner = TrainingModel(CharRNN(config), replace(TRAIN, next_character=0.3))
+    model = TrainingModel(CharRNN(config), replace(TRAIN, next_character=0.3))
     names = ["Katoro", "Li", "K"]
     ids, lengths = (torch.from_numpy(a) for a in LATIN_VOCABULARY.encode(pa.array(names)).padded())
     targets = torch.tensor([1, 2, 0])
-    objective, labels = learner.losses(ids, lengths, targets, torch.zeros(config.label_count))
+    objective, labels = model.losses(ids, lengths, targets, torch.zeros(config.label_count))
 
     torch.testing.assert_close(
-        labels, torch.nn.functional.cross_entropy(learner.network(ids, lengths), targets)
+        labels, torch.nn.functional.cross_entropy(model.network(ids, lengths), targets)
     )
     surprises = []
     for name in names:
         own = torch.from_numpy(LATIN_VOCABULARY.encode(pa.array([name])).padded()[0]).long()
-        states = learner.network.states_and_logits(own)[0][0, :, : config.hidden_size]
+        states = model.network.states_and_logits(own)[0][0, :, : config.hidden_size]
         for t in range(own.shape[1] - 1):
-            surprises.append(-learner.h2next(states[t]).log_softmax(dim=0)[own[0, t + 1]])
+            surprises.append(-model.h2next(states[t]).log_softmax(dim=0)[own[0, t + 1]])
     torch.testing.assert_close(objective, labels + 0.3 * torch.stack(surprises).mean())
 
 
