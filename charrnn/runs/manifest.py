@@ -259,7 +259,9 @@ def newest_first(destination: Path) -> Iterator[tuple[Path, RunManifest]]:
     """Yield the published runs of a destination with their manifests, the newest first; runs whose
     manifest cannot be read are passed over."""
     runs = destination.iterdir() if destination.is_dir() else ()
-    for run in sorted((r for r in runs if RUN_NAME.fullmatch(r.name)), reverse=True):
+    named = [run for run in runs if RUN_NAME.fullmatch(run.name)]
+    # By the second in the name; within a second, by the time at which the folder was completed.
+    for run in sorted(named, key=lambda r: (r.name[:16], r.stat().st_mtime_ns), reverse=True):
         with suppress(CharrnnError):
             yield run, read_run(run)
 
