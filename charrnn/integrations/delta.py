@@ -1,9 +1,9 @@
-"""Lakehouse: append a published run to a Delta table, exactly once.
+"""Append a published run to a Delta table, exactly once.
 
-The fingerprint of the run is the *application transaction* of the append, committed in one step
-with the rows. Delta does not refuse a transaction that is there already, so it is looked for first;
-and an append whose table moved on meanwhile is not retried blindly, but looked for again. So a kill
-at any moment, a rerun, or two processes at once leave the rows of a fingerprint in the table once.
+The run's fingerprint is the *application transaction* of the append, committed together with the
+rows. Delta does not refuse a repeated transaction, so the table is searched for it first, and again
+whenever another writer commits before us. So a kill at any time, a rerun, or two concurrent
+processes leave the rows of a fingerprint in the table once.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import read_part_batches
 from charrnn.tables.columns import is_text
 
-RUN_COLUMN = "charrnn_run"  # which run a row of the table came from
-_ATTEMPTS = 20  # times that another writer may be faster
-_BATCH_ROWS = 2**17
+RUN_COLUMN = "charrnn_run"  # added to the table: name of the run that a row came from
+_ATTEMPTS = 20  # commits of other writers in a row before giving up
+_BATCH_ROWS = 2**17  # bounds the memory of an append
 
 
 def append_run(run: Path, uri: str) -> bool:
-    """Append the rows of a published run to the Delta table at ``uri``, creating it if need be;
-    return False where the rows of this fingerprint are in the table already.
+    """Append the rows of a published run to the Delta table at ``uri``, which is created if
+    necessary; return False if the table already has the rows of this fingerprint.
 
-    The table gets the run's columns (see ``_delta_type``) and ``charrnn_run``, the run's name. Rows
-    are streamed: memory does not grow with the run. Credentials for object storage come from the
-    environment (``AWS_…``).
+    The table has the run's columns, with types that Delta supports, and ``charrnn_run``, the run's
+    name. Rows are streamed, so memory does not grow with the run. Credentials for object storage
+    are those that deltalake finds.
 
     Raises:
         ConfigError: the package deltalake is missing.
-        DataError: a part is damaged, a column has a type that Delta has not, or the table has other
-            columns; nothing was appended.
-        BusyError: others kept writing to the table.
+        DataError: a part is damaged, Delta does not support a column's type, or the table has other
+            columns; nothing is appended.
+        BusyError: other writers kept committing first.
         StorageError: the table cannot be read or written.
     """
     try:
@@ -62,21 +62,21 @@ def append_run(run: Path, uri: str) -> bool:
                 commit_properties=deltalake.CommitProperties(
                     app_transactions=[deltalake.Transaction(application, version=1)],
                     custom_metadata={"run": run.name, "model": manifest.model.name},
-                    max_commit_retries=0,  # every retry has to look for the transaction again
+                    max_commit_retries=0,  # the transaction must be searched before a retry
                 ),
             )
         except Exception as error:
             if rows.problem is not None:
                 raise rows.problem from None
-            if _moved_on(uri, table):
+            if _has_new_commits(uri, table):
                 continue
             raise storage_error(f"the Delta table {uri} cannot be written", error) from error
         return True
-    raise BusyError(f"others wrote to {uri} first {_ATTEMPTS} times; run this again")
+    raise BusyError(f"other writers committed to {uri} first {_ATTEMPTS} times; run this again")
 
 
 def _open(uri: str) -> Any:
-    """Return the table as it is now, or None where there is none."""
+    """Return the latest version of the table, None if it does not exist."""
     from deltalake import DeltaTable
 
     try:
@@ -85,22 +85,22 @@ def _open(uri: str) -> Any:
         raise storage_error(f"the Delta table {uri} cannot be read", error) from error
 
 
-def _moved_on(uri: str, table: Any) -> bool:
-    """Whether somebody has written to the table since it was opened."""
-    now = _open(uri)
-    return now is not None and (table is None or now.version() != table.version())
+def _has_new_commits(uri: str, table: Any) -> bool:
+    """Whether the table has changed since ``table`` was opened."""
+    latest = _open(uri)
+    return latest is not None and (table is None or latest.version() != table.version())
 
 
 class _Rows:
-    """The rows of a run as Delta takes them. What goes wrong in the middle is kept in ``problem``:
-    on its way through the writer it becomes an exception without a type."""
+    """The rows of a run, converted to ``schema``. An error while reading them is kept in
+    ``problem``, because deltalake raises it as an untyped exception."""
 
     def __init__(self, run: Path, manifest: RunManifest, schema: pa.Schema) -> None:
         self.run, self.manifest, self.schema = run, manifest, schema
         self.problem: DataError | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield record batches, page checksums verified."""
+        """Yield record batches; raise DataError if a part is damaged or cannot be converted."""
         rows = 0
         for part in self.manifest.parts:
             path = self.run / part.name
@@ -111,7 +111,7 @@ class _Rows:
             except DataError as error:
                 self._fail(str(error), error)
             except pa.ArrowException as error:
-                self._fail(f"{path} has a value that Delta cannot hold", error)
+                self._fail(f"{path} has a value that Delta does not support", error)
         if rows != self.manifest.rows:
             self._fail(f"{self.run} has {rows:,} rows, its manifest {self.manifest.rows:,}")
 
@@ -126,64 +126,67 @@ class _Rows:
 
 
 def _delta_schema(run: Path, manifest: RunManifest) -> pa.Schema:
-    """Return the columns that the table gets for the run.
+    """Return the table's schema for a run.
 
     Raises:
-        DataError: Delta has no type for a column, or a column has the name of ours.
+        DataError: Delta does not support a column's type, or a column is called ``RUN_COLUMN``.
     """
     from deltalake import Schema
 
     schema = pq.read_schema(run / manifest.parts[0].name).remove_metadata()
     if RUN_COLUMN in schema.names:
-        raise DataError(f"the run has a column {RUN_COLUMN!r}, which the Delta table would get")
+        raise DataError(f"the run already has a column {RUN_COLUMN!r}, which the Delta table adds")
     fields = [pa.field(field.name, _delta_type(field.type)) for field in schema]
     for old, new in zip(schema, fields, strict=True):
         try:
             Schema.from_arrow(pa.schema([new]))
         except Exception:  # deltalake raises nothing narrower
             raise DataError(
-                f"column {old.name!r} is {old.type}, which Delta has no type for; cast it before "
-                "scoring; nothing was appended"
+                f"column {old.name!r} is {old.type}, which Delta does not support; nothing was "
+                "appended, cast it before scoring"
             ) from None
     return pa.schema([*fields, pa.field(RUN_COLUMN, pa.string())])
 
 
-def _delta_type(kind: pa.DataType) -> pa.DataType:
-    """Return the Arrow type in which Delta can hold the values of ``kind``: it has neither
-    dictionaries, unsigned integers, time zones nor times finer than microseconds."""
-    if pa.types.is_dictionary(kind):
-        return _delta_type(kind.value_type)
-    if is_text(kind) or pa.types.is_null(kind):
+def _delta_type(arrow_type: pa.DataType) -> pa.DataType:
+    """Return the type that Delta supports for values of ``arrow_type``: it has no dictionaries,
+    unsigned integers, time zones other than UTC, or times finer than microseconds."""
+    if pa.types.is_dictionary(arrow_type):
+        return _delta_type(arrow_type.value_type)
+    if is_text(arrow_type) or pa.types.is_null(arrow_type):
         return pa.string()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", "UTC" if kind.tz else None)
-    if pa.types.is_decimal(kind) and kind.precision <= 38:
-        return pa.decimal128(kind.precision, kind.scale)
-    if pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if pa.types.is_timestamp(arrow_type):
+        return pa.timestamp("us", "UTC" if arrow_type.tz else None)
+    if pa.types.is_decimal(arrow_type) and arrow_type.precision <= 38:
+        return pa.decimal128(arrow_type.precision, arrow_type.scale)
+    if pa.types.is_large_binary(arrow_type) or pa.types.is_fixed_size_binary(arrow_type):
         return pa.binary()
-    wider = {
+    converted = {
         pa.uint8(): pa.int16(),
         pa.uint16(): pa.int32(),
         pa.uint32(): pa.int64(),
-        pa.uint64(): pa.int64(),  # a value of 2**63 or more is refused
+        pa.uint64(): pa.int64(),  # values of 2**63 or more are refused
         pa.float16(): pa.float32(),
         pa.date64(): pa.date32(),
     }
-    return wider.get(kind, kind)
+    return converted.get(arrow_type, arrow_type)
 
 
 def _check_columns(table: Any, schema: pa.Schema, uri: str) -> None:
-    """Raise DataError unless the table has the same columns."""
+    """Raise DataError unless the table's columns are those of ``schema``, in any order."""
     from deltalake import Schema
 
-    ours, theirs = (
+    run_types, table_types = (
         {f.name: str(f.type) for f in pa.schema(columns.to_arrow())}
         for columns in (Schema.from_arrow(schema), table.schema())
     )
-    differing = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)]
-    if differing:
-        detail = "; ".join(
-            f"{n!r} is {theirs.get(n, 'absent')} there and {ours.get(n, 'absent')} here"
-            for n in differing
+    differences = "; ".join(
+        f"{name!r} is {table_types.get(name, 'absent')} there and {run_types.get(name, 'absent')} "
+        "here"
+        for name in {**run_types, **table_types}
+        if run_types.get(name) != table_types.get(name)
+    )
+    if differences:
+        raise DataError(
+            f"{uri} has other columns: {differences}; append to another table", option="delta"
         )
-        raise DataError(f"{uri} has other columns: {detail}; append to another table")

@@ -1,8 +1,8 @@
-"""MLflow: log a model version as a run, and register it under the aliases that it has here.
+"""Log a model version as an MLflow run, and register it there with its aliases.
 
-The folder of versions stays what scoring reads; MLflow gets a copy of the version's files, its
-recipe as parameters and its figures as metrics. Registering is the last step, and a version whose
-digest is registered already is not logged again: after a kill, do it again.
+Scoring reads the folder of versions only; MLflow gets a copy of the version's files, its training
+options as parameters and its results as metrics. The version is registered last, and a version
+whose digest is registered is not logged again, so an interrupted call can be repeated.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from typing import Any
 from charrnn.errors import CharrnnError, ConfigError, missing_package, storage_error
 from charrnn.model.version import PRETRAINED, ModelVersion, aliases, resolve
 
-_AT_ONCE = 1000  # metrics that MLflow takes in one call
+_METRICS_PER_CALL = 1000  # MLflow's limit
 
 
 def register_version(root: Path, reference: str, uri: str, *, name: str = "charrnn") -> str:
-    """Log and register a version at the tracking server ``uri``, unless it is there, and point the
-    aliases there that point at it here; return its number there.
+    """Log and register a version at an MLflow tracking server, unless it is registered, and set its
+    aliases there; return its MLflow version number.
 
     Args:
         root: folder of the versions.
         reference: a version or an alias in it.
-        uri: such as ``http://127.0.0.1:5000`` or ``sqlite:///mlflow.db``.
-        name: of the experiment and of the registered model.
+        uri: of the tracking server, such as ``http://127.0.0.1:5000`` or ``sqlite:///mlflow.db``.
+        name: of the MLflow experiment and of the registered model.
 
     Raises:
-        ConfigError: MLflow is missing, or the version is one that ships with the package.
-        ModelError: there is no such version, or it does not verify.
-        StorageError: the server cannot be reached, or refuses.
+        ConfigError: MLflow is missing, or the version is packaged with the library.
+        ModelError: there is no such version, or it is damaged.
+        StorageError: the server cannot be reached, or refuses a request.
     """
     if reference in PRETRAINED:
         raise ConfigError(
-            f"{reference!r} ships with charrnn; only versions in {root} are registered"
+            f"{reference!r} is packaged with charrnn; only versions in {root} can be registered",
         )
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported to anybody
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reports its use by default
     try:
         from mlflow import MlflowClient
     except ImportError:
@@ -50,18 +50,20 @@ def register_version(root: Path, reference: str, uri: str, *, name: str = "charr
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
-        known = client.search_model_versions(f"name='{name}' and tags.digest='{version.digest}'")
-        if known:
-            number = str(known[0].version)
+        registered = client.search_model_versions(
+            f"name='{name}' and tags.digest='{version.digest}'"
+        )
+        if registered:
+            number = str(registered[0].version)
         else:
             run = _log_run(client, root / version.name, version, name)
-            registered = client.create_model_version(
+            created = client.create_model_version(
                 name,
                 source=f"{run.info.artifact_uri}/version",
                 run_id=run.info.run_id,
                 tags={"digest": version.digest, "version": version.name},
             )
-            number = str(registered.version)
+            number = str(created.version)
         for alias, target in aliases(root).items():
             if target == version.name:
                 client.set_registered_model_alias(name, alias, number)
@@ -87,7 +89,7 @@ def _log_run(client: Any, folder: Path, version: ModelVersion, name: str) -> Any
             **provenance.libraries,
         },
     )
-    recipe = {
+    parameters = {
         "preset": facts.preset,
         "data_digest": facts.data_digest,
         "examples": facts.examples,
@@ -105,17 +107,19 @@ def _log_run(client: Any, folder: Path, version: ModelVersion, name: str) -> Any
             if key != "epoch"
         ),
     ]
-    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in recipe.items()])
-    for start in range(0, len(metrics), _AT_ONCE):
-        some = [Metric(k, v, moment, step) for k, v, step in metrics[start : start + _AT_ONCE]]
-        client.log_batch(run.info.run_id, metrics=some)
+    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in parameters.items()])
+    for start in range(0, len(metrics), _METRICS_PER_CALL):
+        batch = metrics[start : start + _METRICS_PER_CALL]
+        client.log_batch(
+            run.info.run_id, metrics=[Metric(k, v, moment, step) for k, v, step in batch]
+        )
     client.log_artifacts(run.info.run_id, str(folder), "version")
     client.set_terminated(run.info.run_id)
     return run
 
 
 def _numbers(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers of nested dictionaries by dotted name; lists are passed over."""
+    """Yield the numbers in nested dictionaries with their dotted names; lists are skipped."""
     for key, value in document.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{key}.")
@@ -125,6 +129,7 @@ def _numbers(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 @contextmanager
 def _reaching(uri: str) -> Iterator[None]:
+    """Raise errors of MLflow and its libraries as StorageError."""
     try:
         yield
     except CharrnnError:

@@ -1,20 +1,19 @@
-"""Object storage: inputs are copied from it, finished runs are copied to it.
+"""Copy inputs from object storage, and published runs to it.
 
-Rename and lock, on which the local commit rests, do not exist there. So nothing is computed on
-object storage: an input is copied beside the run first, and a run is published locally first, then
-uploaded as
+Object storage has neither rename nor locks, which publishing needs. So an input is first copied to
+the run's destination, and a run is first published locally, then uploaded as
 
-    s3://bucket/people/20261124T020000Z-1f3a9c4e-5d0c77aa/SHA256SUMS       first: "this is a run"
+    s3://bucket/people/20261124T020000Z-1f3a9c4e-5d0c77aa/SHA256SUMS       first: marks a run
                                                          /part-00000.parquet …, report.html
-                                                         /manifest.json    last: "it is whole"
+                                                         /manifest.json    last: the run is complete
     s3://bucket/people/latest.json                        {"run": "20261124T020000Z-1f3a9c4e-…"}
 
-**Readers take a prefix only if it has a manifest.json.** The last eight digits are those of the
-digest of ``SHA256SUMS``, which stands for every byte of the run: equal prefixes have equal content,
-so that uploading again, after a kill or twice at once, can only write what is there already.
+**Readers must ignore a prefix without manifest.json.** The last eight digits of its name are from
+the digest of ``SHA256SUMS``, so equal prefixes have equal content: uploading again, after a kill or
+concurrently, can only write the same bytes.
 
-The stores are fsspec's: ``s3://`` takes the extra ``s3``, ``gs://`` the extra ``gcs``. Credentials
-and endpoints come from where those libraries look for them (``AWS_ENDPOINT_URL``, …).
+Stores are accessed through fsspec: ``s3://`` needs the extra ``s3``, ``gs://`` the extra ``gcs``.
+Credentials and endpoints are those that s3fs and gcsfs find.
 """
 
 from __future__ import annotations
@@ -41,13 +40,14 @@ from charrnn.errors import (
 from charrnn.files import SUMS, check_sums, json_bytes, remove_tree, writing_to
 from charrnn.tables.source import SUFFIXES
 
-_EXTRAS = {"s3": "s3", "gs": "gcs", "memory": ""}  # what may be used, and the extra it takes
-_STATE = ("ETag", "etag", "generation", "LastModified", "last_modified", "mtime", "created")
+_EXTRAS = {"s3": "s3", "gs": "gcs", "memory": ""}  # supported scheme → extra
+# Keys of fsspec's ``info`` that identify an object's content, by store; the first one present.
+_STATE_KEYS = ("ETag", "etag", "generation", "LastModified", "last_modified", "mtime", "created")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One object as it was when it was found; ``state`` is its ETag, generation or time."""
+    """State of an object when it was listed; ``state`` is its ETag, generation or time."""
 
     uri: str
     size: int
@@ -55,34 +55,36 @@ class RemoteFile:
 
 
 def fetch(uri: str, destination: Path) -> tuple[Path, tuple[RemoteFile, ...]]:
-    """Copy what ``uri`` names (an object, all Parquet and CSV objects of a prefix, or a glob) into
-    ``destination/.fetched-…``; return the file or folder to score, and what was copied.
+    """Copy an object, the matches of a glob, or all Parquet and CSV objects below a prefix into
+    ``destination/.fetched-…``; return the file or folder to score, and the objects copied.
 
-    Copies that are there from an interrupted run are used again while the objects are the same;
-    other ``.fetched-`` folders are removed (the caller holds the destination's lock).
+    Copies of an interrupted run are reused if the objects are unchanged; other ``.fetched-``
+    folders are removed (the caller holds the destination's lock).
 
     Raises:
-        InputMissingError: it names nothing. DataError: an object changed while it was copied.
-        ConfigError: the library for this kind of storage is missing. StorageError: it fails.
+        InputMissingError: there is no such object.
+        DataError: an object changed while it was copied.
+        ConfigError: the scheme is not supported, or its package is missing.
+        StorageError: the store cannot be reached, or refuses a request.
     """
     with _reaching(uri):
         store, paths, base = _discover(uri)
-        found = tuple(_identify(store, path) for path in paths)
-    digest = hashlib.sha256(json.dumps([asdict(file) for file in found]).encode()).hexdigest()
+        objects = tuple(_identify(store, path) for path in paths)
+    digest = hashlib.sha256(json.dumps([asdict(file) for file in objects]).encode()).hexdigest()
     folder = destination / f".fetched-{digest[:16]}"
     for other in destination.glob(".fetched-*"):
         if other != folder:
             remove_tree(other)
-    for path, file in zip(paths, found, strict=True):
+    for path, file in zip(paths, objects, strict=True):
         copy = folder / _inside(path, base)
         if not copy.exists():
             _download(store, path, copy, file)
     single = len(paths) == 1 and paths[0] == base
-    return (folder / PurePosixPath(base).name if single else folder), found
+    return (folder / PurePosixPath(base).name if single else folder), objects
 
 
 def check_remote_unchanged(files: Sequence[RemoteFile]) -> None:
-    """Raise DataError when an object is no longer what it was when it was copied."""
+    """Raise DataError if an object has changed since it was copied."""
     for file in files:
         with _reaching(file.uri):
             store, path = _open(file.uri)
@@ -92,19 +94,20 @@ def check_remote_unchanged(files: Sequence[RemoteFile]) -> None:
                 now = None
         if now != file:
             raise DataError(
-                f"{file.uri} changed while it was being scored; nothing was published, run this "
-                "again when nobody writes to it"
+                f"{file.uri} changed during the run; nothing was published, run this again when "
+                "nobody writes to it"
             )
 
 
 def upload_run(run: Path, uri: str) -> str:
-    """Copy a published run below ``uri``, its manifest last, and point ``latest.json`` at it;
-    return the URI of the copy. A run that is there already is not copied again.
+    """Copy a published run below ``uri``, its manifest last, and name it in ``latest.json``; return
+    the URI of the copy. A run that was uploaded before is not copied again.
 
     Raises:
-        DataError: the run is damaged here, or something else has its place there.
-        ConfigError: the library for this kind of storage is missing. StorageError: it fails; what
-            was copied so far is no run to any reader.
+        DataError: the local run is damaged, or another one has its URI.
+        ConfigError: the scheme is not supported, or its package is missing.
+        StorageError: the store cannot be reached, or refuses a request; readers ignore what was
+            copied.
     """
     digest = check_sums(run, DataError)
     name = f"{run.name}-{digest[:8]}"
@@ -116,16 +119,16 @@ def upload_run(run: Path, uri: str) -> str:
             others = sorted(p.name for p in run.iterdir() if p.name not in (SUMS, "manifest.json"))
             for file in (SUMS, *others):
                 store.put_file(str(run / file), f"{place}/{file}")
-                there, here = store.info(f"{place}/{file}")["size"], (run / file).stat().st_size
-                if there != here:
+                size, expected = store.info(f"{place}/{file}")["size"], (run / file).stat().st_size
+                if size != expected:
                     raise StorageError(
-                        f"{place}/{file} has {there:,} bytes after an upload of {here:,}; nothing "
-                        "is visible, run this again"
+                        f"{place}/{file} has {size:,} bytes after an upload of {expected:,}; "
+                        "nothing is visible, run this again"
                     )
-            with suppress(FileExistsError):  # uploaded twice at once; compared below
+            with suppress(FileExistsError):  # a concurrent upload was first; compared below
                 store.pipe_file(f"{place}/manifest.json", manifest, mode="create")
         if store.cat_file(f"{place}/manifest.json") != manifest:
-            raise DataError(f"{place}/manifest.json is not that of {run}; remove one of them")
+            raise DataError(f"{place}/manifest.json differs from that of {run}; remove one of them")
         store.pipe_file(f"{base}/latest.json", json_bytes({"run": name}))
         return str(store.unstrip_protocol(place))
 
@@ -134,7 +137,7 @@ def download_run(uri: str, folder: Path) -> Path:
     """Copy a run, or the latest run below ``uri``, into ``folder``; return the copy's folder.
 
     Raises:
-        InputMissingError: there is no manifest, so no (whole) run.
+        InputMissingError: there is no manifest, so no complete run.
     """
     with _reaching(uri):
         store, place = _open(uri)
@@ -149,7 +152,8 @@ def download_run(uri: str, folder: Path) -> Path:
 
 
 def _discover(uri: str) -> tuple[Any, list[str], str]:
-    """Return the store, the paths in it that ``uri`` names, sorted, and the folder they are in."""
+    """Return the store, the sorted paths of the objects that ``uri`` names, and the path that they
+    are below."""
     store, path = _open(uri)
     if re.search(r"[*?\[]", path):
         base = re.split(r"[^/]*[*?\[]", path)[0].rstrip("/")
@@ -161,7 +165,7 @@ def _discover(uri: str) -> tuple[Any, list[str], str]:
     else:
         base = path.rstrip("/")
         below = store.find(base)
-        # A folder with digests is a run, whole or not; it lies there as output.
+        # A folder with SHA256SUMS is an uploaded run, complete or not: output, not input.
         runs = tuple(p.removesuffix(SUMS) for p in below if p.endswith(f"/{SUMS}"))
         paths = [
             p for p in below
@@ -188,13 +192,12 @@ def _open(uri: str) -> tuple[Any, str]:
 
 def _identify(store: Any, path: str) -> RemoteFile:
     facts = store.info(path)
-    state = next((str(facts[key]) for key in _STATE if facts.get(key)), "")
+    state = next((str(facts[key]) for key in _STATE_KEYS if facts.get(key)), "")
     return RemoteFile(store.unstrip_protocol(path), int(facts["size"]), state)
 
 
 def _download(store: Any, path: str, copy: Path, file: RemoteFile) -> None:
-    """Copy an object, whole, and prove that it was one and the same from the first byte to the
-    last."""
+    """Copy an object; raise DataError if it changed meanwhile, StorageError if it is incomplete."""
     with writing_to(copy) as temporary:
         with _reaching(file.uri):
             store.get_file(path, str(temporary))
@@ -206,7 +209,7 @@ def _download(store: Any, path: str, copy: Path, file: RemoteFile) -> None:
 
 
 def _inside(path: str, base: str) -> Path:
-    """Return where an object lies below ``base``, as a relative path that stays inside."""
+    """Return the path of an object relative to ``base``; raise DataError if it leads out of it."""
     name = PurePosixPath(path).name if path == base else path.removeprefix(base).lstrip("/")
     if ".." in PurePosixPath(name).parts:
         raise DataError(f"{path} has '..' in its name; rename it")
@@ -219,14 +222,14 @@ def _hidden(path: str, base: str) -> bool:
 
 @contextmanager
 def _reaching(uri: str) -> Iterator[None]:
-    """Turn what the store's library raises into one of ours that names the URI."""
+    """Raise errors of the store's library as CharrnnErrors that name the URI."""
     try:
         yield
     except CharrnnError:
         raise
     except FileNotFoundError:
         raise InputMissingError(f"{uri} does not exist") from None
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library has its own classes
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise  # the disk here, not the store
+            raise  # the local disk is full; see ``writing_to``
         raise storage_error(f"{uri} cannot be reached", error) from error

@@ -173,7 +173,7 @@ def test_an_object_that_changes_while_it_is_scored_publishes_nothing(
     pq.write_table(pq.read_table(people).slice(1), people.with_name("other.parquet"))
     with monkeypatch.context() as patched:
         patched.setattr(score_recipe, "check_remote_unchanged", change)
-        with pytest.raises(DataError, match=r"people.parquet changed while it was being scored"):
+        with pytest.raises(DataError, match=r"people.parquet changed during the run"):
             run_score(uri)
     destination = Path("outputs/predictions/people")
     assert [p.name for p in destination.iterdir() if not p.name.startswith(".")] == []

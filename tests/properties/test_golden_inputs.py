@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from commands import CANARY, Command, complaint
-from flat import read_manifest
 from recording import Proof
 
+from charrnn.runs.manifest import read_run
 from charrnn.runs.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("users_folder")
@@ -205,8 +205,8 @@ def test_sound_input_gives_every_row(command: Command, name: str, proof: Proof) 
     assert CANARY not in error
     rows, reasons = ACCEPTED[name]
     manifest = verify_run(Path("scored/latest"))
-    assert manifest["rows"] == rows
-    assert manifest["reasons"] == reasons
+    assert manifest.rows == rows
+    assert manifest.reasons == reasons
     proof("P2, P3", f"{_kind(name)}, sound: every row, proven by verify", 1)
 
 
@@ -250,5 +250,5 @@ def test_manifest_tells_what_could_not_be_proven(command: Command) -> None:
     }.items():
         for source, expected in {name: 1, "plain.csv": 0, "checksum.csv.zst": 0}.items():
             command(INPUTS / source, "--model", "v0001", "--workers", "1", "-o", "scored")
-            counts = read_manifest(Path("scored/latest"))["input_counts"]
+            counts = read_run(Path("scored/latest")).input_counts
             assert counts[key] == expected, source
