@@ -149,7 +149,7 @@ class RunManifest(RunFacts):
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
-        document = _plain(self)
+        document = asdict(self)
         document |= {
             "prior": {k: v for k, v in document["prior"].items() if v is not None},
             "options": self.options.to_json(),
@@ -158,7 +158,7 @@ class RunManifest(RunFacts):
         }
         if not self.fetched:
             del document["fetched"]
-        return document
+        return _plain(document)
 
 
 @dataclass(frozen=True, kw_only=True)
