@@ -1,4 +1,13 @@
-"""Compare two profiles: is a table still like the names the model was made for?"""
+"""Compare the profile of a run with that of the model's validation names and of the previous run.
+
+Distributions are compared by the population stability index, PSI = Σ (p - q) ln(p / q), with the
+usual limits of 0.1 (moderate) and 0.25 (large). Two samples of one population, of n and m names,
+have by chance a PSI of about (1/n + 1/m) χ² with one degree of freedom less than bins (Yurdakul and
+Naranjo 2020, "Statistical properties of the population stability index", Journal of Risk Model
+Validation 14(4)). Rates are compared by their difference. A difference counts as drift only beyond
+its limit and beyond what chance exceeds once in a thousand; n and m are numbers of distinct names,
+since equal names are not independent.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +22,10 @@ import numpy.typing as npt
 from charrnn.model.facts import Profile
 from charrnn.scoring.options import REASONS
 
-_FEWEST = 5  # names expected in a bin; bins with fewer are compared as one
-_RARE = 3.2905  # standard deviations that chance exceeds once in a thousand, on either side
+_FEWEST = 5  # expected names per bin; bins with fewer are merged
+_RARE = 3.2905  # standard deviations: two-sided tail probability of 0.001
 
-# Where a difference is called moderate and where large: PSI of distributions, absolute
-# differences of rates.
+# Limits (moderate, large): PSI of distributions, absolute differences of rates.
 LIMITS = {
     "languages": (0.1, 0.25),
     "confidence": (0.1, 0.25),
@@ -29,13 +37,9 @@ LIMITS = {
 }
 
 
-# --- Comparing two profiles -----------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Stability:
-    """A PSI, what two samples of one population show on average, and what they exceed once in a
-    thousand times."""
+    """A PSI with its mean and its 99.9th percentile for two samples of one population."""
 
     value: float
     chance: float
@@ -47,12 +51,12 @@ def population_stability(
 ) -> Stability:
     """Return the population stability index of two histograms over the same bins.
 
-    Bins in which fewer than 5 names are expected in either are compared as one, and half a name is
-    added to every bin, so that an empty one does not make the index infinite.
+    Bins with fewer than 5 expected names in either are merged, and half a name is added to every
+    bin, so that an empty bin does not make the index infinite.
 
     Args:
-        now, before: counts ``(B,)`` of any weight, not all 0.
-        names_now, names_before: the independent observations behind them, above 0.
+        now, before: counts ``(B,)``, not all 0.
+        names_now, names_before: numbers of independent observations in them, above 0.
     """
     n, m = names_now, names_before
     p, q = (np.asarray(counts, np.float64) / np.sum(counts) for counts in (now, before))
@@ -68,7 +72,7 @@ def population_stability(
 
 
 def _rare_chi_square(freedom: int) -> float:
-    """Return what χ² exceeds once in a thousand times (Wilson and Hilferty 1931)."""
+    """Return the 99.9th percentile of χ² (Wilson and Hilferty 1931)."""
     if not freedom:
         return 0.0
     spread = 2 / (9 * freedom)
@@ -77,9 +81,14 @@ def _rare_chi_square(freedom: int) -> float:
 
 @dataclass(frozen=True)
 class Measure:
-    """One comparison. ``value`` is a PSI, or the difference of the rates ``now`` and ``before``.
-    ``chance_high`` is what chance alone exceeds once in a thousand times, ``chance`` what it shows
-    on average; ``moderate`` and ``large`` are the limits."""
+    """One compared distribution or rate.
+
+    Attributes:
+        value: a PSI, or the difference of the rates ``now`` and ``before``.
+        chance: mean of the value, in size, if nothing changed.
+        chance_high: size of the value that chance exceeds once in a thousand, if nothing changed.
+        moderate, large: limits.
+    """
 
     name: str
     kind: Literal["psi", "difference"]
@@ -93,7 +102,7 @@ class Measure:
 
     @property
     def level(self) -> Literal["steady", "moderate", "large"]:
-        """Steady wherever chance alone may have done it."""
+        """The level of the difference; steady where it may be chance."""
         size = abs(self.value)
         if size <= self.chance_high or size < self.moderate:
             return "steady"

@@ -1,17 +1,9 @@
-"""Is a table still like the names the model was made for, and like the run before?
+"""Profiles: counts that describe the names of a run or of a model's validation fold.
 
-A *profile* is what a run saw, as counts: labels, confidences, lengths, unknown characters,
-duplicates, reasons. It holds no name, and profiles of partitions add up. The answers in it are the
-model's own, before a prior is applied and before anything is abstained from, so that runs with
-other options can be compared, also with the profile of the model's validation names.
-
-Distributions are compared by the population stability index, PSI = Σ (p - q) ln(p / q), with the
-usual limits of 0.1 (moderate) and 0.25 (large). Two samples of one population, of n and m names,
-have by chance a PSI of about (1/n + 1/m) χ² with as many degrees of freedom as bins less one
-(Yurdakul and Naranjo 2020, "Statistical properties of the population stability index", Journal of
-Risk Model Validation 14(4)). Rates are compared by their difference. Either is called a drift only
-beyond its limit *and* beyond what chance does once in a thousand; equal names are no independent
-evidence, so n counts distinct names.
+A profile counts labels, confidences, lengths, unknown characters, duplicates and reasons. It holds
+no name, and the profiles of partitions can be added. Labels and confidences are those of the model,
+before a prior is applied and before abstention, so that runs with different options, and the
+validation names of the model, can be compared (see ``monitoring.drift``).
 """
 
 from __future__ import annotations
@@ -31,31 +23,31 @@ from charrnn.scoring.options import REASONS, UNSCORED
 Counts = npt.NDArray[np.int64]
 
 CONFIDENCE_BINS = 20  # of equal width, 0 to 1
-LENGTHS = (1, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31)  # a bin's shortest length, in characters
-_LENGTH_BIN = np.searchsorted(LENGTHS, np.arange(LENGTHS[-1] + 1), side="right")  # 0: empty
+LENGTHS = (1, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31)  # lower bounds of the bins, characters
+_LENGTH_BIN = np.searchsorted(LENGTHS, np.arange(LENGTHS[-1] + 1), side="right")  # 0: empty name
 
 
-def profile_of_rows(found: Predictions, codes: pa.Array, labels: Sequence[str]) -> Profile:
+def profile_of_rows(predictions: Predictions, codes: pa.Array, labels: Sequence[str]) -> Profile:
     """Return the profile of a partition.
 
     Args:
-        found: the answers for its N distinct names.
-        codes: int32 ``(rows,)``, which of them a row has; null for a null name.
-        labels: the model's.
+        predictions: of its N distinct names.
+        codes: index of each row's name among them, int32 ``(rows,)``; null for a null name.
+        labels: labels of the model.
     """
-    given = codes.drop_null().to_numpy()
-    if found.uncorrected is None:
-        label_ids, confidence = found.ranked[:, 0], found.confidence[:, 0]
+    name_of_row = codes.drop_null().to_numpy()
+    if predictions.uncorrected is None:
+        label_ids, confidence = predictions.ranked[:, 0], predictions.confidence[:, 0]
     else:
-        label_ids, confidence = found.uncorrected
+        label_ids, confidence = predictions.uncorrected
     return profile_of_names(
         labels=labels,
         label_ids=label_ids,
         confidence=confidence,
-        reason=np.where(found.status == UNSCORED, found.reason, 0),
-        lengths=found.lengths,
-        unknown=found.unknown,
-        rows=np.bincount(given, minlength=len(found.status)),
+        reason=np.where(predictions.status == UNSCORED, predictions.reason, 0),
+        lengths=predictions.lengths,
+        unknown=predictions.unknown,
+        rows=np.bincount(name_of_row, minlength=len(predictions.status)),
         nulls=codes.null_count,
     )
 
@@ -83,10 +75,12 @@ def profile_of_names(
     weight = np.ones(len(lengths), np.int64) if rows is None else rows
     answered = reason == 0
     answered_rows = weight * answered
-    by_label = _weighed(np.where(answered, label_ids, 0), answered_rows, len(labels))
-    by_reason = _weighed(reason, weight, len(REASONS))
+    by_label = _weighted_counts(np.where(answered, label_ids, 0), answered_rows, len(labels))
+    by_reason = _weighted_counts(reason, weight, len(REASONS))
     by_reason[REASONS.index("null_name")] += nulls
-    by_length = _weighed(_LENGTH_BIN[np.minimum(lengths, LENGTHS[-1])], weight, len(LENGTHS) + 1)
+    by_length = _weighted_counts(
+        _LENGTH_BIN[np.minimum(lengths, LENGTHS[-1])], weight, len(LENGTHS) + 1
+    )
     return Profile(
         rows=int(weight.sum()) + nulls,
         names=int(weight.sum()),
@@ -106,7 +100,7 @@ def profile_of_names(
 def confidence_histogram(confidence: npt.NDArray[Any], rows: Counts | None = None) -> list[int]:
     """Return how many rows have a confidence of each of the ``CONFIDENCE_BINS``."""
     bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(np.uint8), CONFIDENCE_BINS - 1)
-    return _weighed(bin_of, rows, CONFIDENCE_BINS)
+    return _weighted_counts(bin_of, rows, CONFIDENCE_BINS)
 
 
 def validation_profile(
@@ -156,7 +150,7 @@ def total(profiles: Iterable[Profile]) -> Profile:
     )
 
 
-def _weighed(bin_of: npt.NDArray[Any], rows: Counts | None, bins: int) -> list[int]:
+def _weighted_counts(bin_of: npt.NDArray[Any], rows: Counts | None, bins: int) -> list[int]:
     counts: list[int] = np.bincount(bin_of, rows, bins).astype(np.int64).tolist()
     return counts
 

@@ -1,4 +1,4 @@
-"""Zip archives of language files: the download, and the checks before anything is unpacked."""
+"""Zip archives of language files: download, and safety checks before reading."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ _DAMAGED = (
     ValueError,
 )
 MAX_ARCHIVE_MEMBERS = 10_000
-MAX_ARCHIVE_BYTES = 256 * 2**20
-MAX_ARCHIVE_RATIO = 200
-_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others are unpacked without a limit
+MAX_ARCHIVE_BYTES = 256 * 2**20  # uncompressed; everything is read into memory
+MAX_ARCHIVE_RATIO = 200  # uncompressed to compressed size of a member; text has about 3
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile reads others without a size limit
 
 
 def read_archive(path: Path) -> list[tuple[str, bytes]]:
-    """Return (file name, bytes) of the language files in a zip, refusing the whole archive when
-    any member is hostile."""
+    """Return (file name, bytes) of the language files in a zip.
+
+    Raises:
+        DataError: the archive is damaged or too large, or one of its members is unsafe.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _refuse_hostile(path, members)
+            _check_members(path, members)
             return [
                 (PurePosixPath(m.filename).name, _content(archive, m))
                 for m in _chosen(path, members)
@@ -47,13 +50,13 @@ def read_archive(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Read a member, unpacking no more than it says it holds; ``ZipFile.read`` would unpack all of
-    a member that lies before it notices. Its checksum is proven at the end."""
+    """Read a member up to its declared size; ``ZipFile.read`` would decompress all of a member with
+    a false size. Its checksum is verified at the end."""
     with archive.open(member) as file:
         return file.read(member.file_size)
 
 
-def _refuse_hostile(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_ARCHIVE_MEMBERS:
         raise DataError(
             f"{path} has {len(members)} members; at most {MAX_ARCHIVE_MEMBERS} are read"
@@ -75,8 +78,9 @@ def _refuse_hostile(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
             else "is encrypted" if member.flag_bits & 1
             else "is not a regular file" if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
             else "appears twice" if name.casefold() in seen
-            else "is packed in an unusual way" if member.compress_type not in _PACKINGS
-            else "is compressed beyond belief"
+            else "is compressed by another method than deflate"
+            if member.compress_type not in _METHODS
+            else "has a compression ratio above 200:1"
             if member.file_size > 2**20
             and member.file_size > MAX_ARCHIVE_RATIO * max(1, member.compress_size)
             else None
@@ -100,8 +104,8 @@ def _chosen(path: Path, members: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipI
     return folders[named[0]] if named else []
 
 
-MAX_BYTES = 256 * 2**20
-_CHUNK = 2**16
+MAX_BYTES = 256 * 2**20  # of a download
+_CHUNK = 2**16  # bytes read at once
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -115,15 +119,22 @@ def fetch(
     timeout: float = 30.0,
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> Path:
-    """Download ``url`` to ``target`` and return it; an existing ``target`` is used as it is.
+    """Download ``url`` to ``target`` and return it; an existing ``target`` is not downloaded again.
 
-    What arrived before a failure stays in ``target.part``, and the next attempt (in this call or a
-    later one) asks for the rest only. ``wait`` seconds, doubled each time, lie between attempts.
+    Bytes received before a failure stay in ``target.part``; the next attempt (in this call or a
+    later one) requests the rest only.
+
+    Args:
+        max_bytes: largest file that is accepted.
+        attempts: how often the download is tried.
+        wait: seconds between two attempts, doubled each time.
+        timeout: seconds without an answer after which an attempt fails.
+        on_bytes: called with the number of bytes received.
 
     Raises:
         ConfigError: the address is not https (http is accepted for this machine itself).
         DataError: the file is larger than ``max_bytes``.
-        InputMissingError: every attempt failed; says how to go on without a network.
+        InputMissingError: every attempt failed.
     """
     _check_address(url)
     if target.exists():
@@ -141,14 +152,15 @@ def fetch(
             return target
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416:  # the part does not fit the file any more
+            if error.code == 416:  # range not satisfiable: the partial file is outdated
                 remove_file(partial)
             problem = error
         except (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException) as error:
             problem = error
     raise InputMissingError(
         f"{url} could not be downloaded after {attempts} attempts ({problem}); download it by "
-        "other means and give the zip or an unpacked folder as SOURCE"
+        "other means and give the zip or an unpacked folder",
+        option="source",
     ) from problem
 
 
@@ -159,7 +171,7 @@ def _check_address(url: str) -> None:
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow a redirect only to an address that could have been given."""
+    """Follows redirects only to addresses that ``fetch`` accepts."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any
@@ -180,7 +192,7 @@ def _fetch_rest(
         start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
         resumed = response.status == 206 and start == str(have)
         if response.status == 206 and not resumed:
-            raise ConnectionError("the server sent another part than was asked for")
+            raise ConnectionError("the server sent a range that was not requested")
         expected = response.headers.get("Content-Length")
         size = have if resumed else 0
         total = size + int(expected) if expected else None

@@ -1,4 +1,4 @@
-"""Baselines that every model is compared with."""
+"""Baselines for comparison: the majority label, and n-grams with logistic regression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from charrnn.training.protocol import Protocol, split_of
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline reaches on a test part, and its probabilities ``(N, L)`` there."""
+    """Metrics of a baseline on a test part, and its probabilities ``(N, L)`` there."""
 
     metrics: Metrics
     probabilities: Floats
@@ -26,8 +26,7 @@ class Baseline:
 def baselines(
     corpus: Corpus, protocol: Protocol, seed: int, split: Split | None = None
 ) -> dict[str, Baseline]:
-    """Return what the majority label and character n-grams with logistic regression reach on the
-    same split; ``split`` replaces the protocol's own."""
+    """Return name → baseline, measured on the protocol's split, or on ``split`` instead."""
     split = split or split_of(corpus, protocol, seed)
     count = len(corpus.labels)
     truth = split.test.label_ids
@@ -45,7 +44,7 @@ def baselines(
 
 
 def majority_probabilities(train_labels: LabelIds, count: int, rows: int) -> Floats:
-    """Baseline: the label shares of the training set, ``(rows, count)``, for every name."""
+    """Return the label shares of the training set for every name, ``(rows, count)``."""
     shares = np.bincount(train_labels, minlength=count) / len(train_labels)
     return np.tile(shares, (rows, 1))
 
@@ -53,10 +52,10 @@ def majority_probabilities(train_labels: LabelIds, count: int, rows: int) -> Flo
 def ngram_probabilities(
     train_names: Sequence[str], train_labels: LabelIds, names: Sequence[str], count: int
 ) -> Floats:
-    """Baseline: character 1- to 5-gram TF-IDF and logistic regression (C = 10), the strongest
-    cheap competitor on this data; probabilities ``(len(names), count)``.
+    """Return probabilities ``(len(names), count)`` of logistic regression (C = 10) on TF-IDF of
+    character 1- to 5-grams, a strong and cheap baseline on this data.
 
-    Needs scikit-learn (extra ``flows``); labels absent from training get probability 0.
+    Needs scikit-learn (extra ``flows``); labels absent from training have probability 0.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -1,11 +1,11 @@
-"""The training corpus: language files in, one table with folds out, and the splits made of it.
+"""The training corpus: from language files to one table with folds, and its splits.
 
 A language file is ``LABEL.txt``, UTF-8, one name per line. Files come from a folder or from a zip
-in the tutorial's layout (``data/names/*.txt``, nested or not). A zip is never extracted: its
-members are checked first and then read, within caps, into memory.
+in the tutorial's layout (``data/names/*.txt``, nested or not). A zip is never extracted to disk:
+its members are checked first and then read into memory, up to a maximum size.
 
-Every line becomes one row of the table, also junk: the seed protocol needs all of them. Rows the
-honest protocol must not see carry a reason in ``dropped`` and no fold.
+Every line becomes one row of the table, junk included, since the seed protocol uses all rows. Rows
+that the honest protocol leaves out have a reason in ``dropped`` and no fold.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from charrnn.model.normalise import LATIN, normalise
 from charrnn.training.archive import read_archive
 
 FOLDS = 10
-TEST_FOLD, VALIDATION_FOLD = 9, 8
-MAX_LABELS = 1000
+TEST_FOLD, VALIDATION_FOLD = 9, 8  # of the honest split
+MAX_LABELS = 1000  # language files; more are a mistake in the folder rather than languages
 
-# content_digest of the tutorial's 18 files (20,074 lines).
+# ``content_digest`` of the 18 files (20,074 lines) of the PyTorch tutorial.
 TUTORIAL_DIGEST = "4cb4ce50cd85cb333e89a3ce9ad5d8f9a149a015823242e6217011c0ef280625"
 
 SCHEMA = pa.schema(
@@ -48,8 +48,8 @@ SCHEMA = pa.schema(
     ]
 )
 _DIGEST_KEY = b"charrnn.content_sha256"
-_TABLE_KEY = b"charrnn.table_digest"  # of the table's cells
-# Names are letters with these between them; anything else is a stray character.
+_TABLE_KEY = b"charrnn.table_digest"  # metadata: SHA-256 of the cells
+# A name is letters with spaces and ' - . , between them; other characters mark it as junk.
 _NAME = re.compile(r"[^\W\d_]+(?:[ '\-.,]+[^\W\d_]+)*[ '\-.,]*", re.UNICODE)
 _PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file
 
@@ -65,8 +65,16 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The table in memory. ``labels`` are sorted; ``label_ids`` int64 ``(N,)`` index them;
-    ``folds`` int8 ``(N,)``, -1 where the row is dropped from the honest protocol."""
+    """A corpus table of N rows in memory.
+
+    Attributes:
+        names: as in the files.
+        normalised: normalised names.
+        label_ids: indices into ``labels``, int64 ``(N,)``.
+        folds: int8 ``(N,)``; -1 where the row is left out of the honest protocol.
+        labels: sorted.
+        digest: ``content_digest`` of the language files.
+    """
 
     names: list[str]
     normalised: list[str]
@@ -98,19 +106,19 @@ def read_label_files(source: Path) -> list[LabelFile]:
 
     Raises:
         InputMissingError: nothing is at ``source``.
-        DataError: no language files, or an archive that is damaged, hostile or over the caps.
+        DataError: no language files, or an archive that is damaged, unsafe or too large.
     """
     if not source.exists():
         raise InputMissingError(f"{source} does not exist; give a folder of .txt files or a zip")
     if source.is_dir():
-        found = [(p.name, p.read_bytes()) for p in _text_files(source)]
+        contents = [(p.name, p.read_bytes()) for p in _text_files(source)]
     else:
-        found = read_archive(source)
-    if not found:
+        contents = read_archive(source)
+    if not contents:
         raise DataError(
             f"{source} holds no .txt files; expected one per language, such as Greek.txt"
         )
-    files = [LabelFile(PurePosixPath(name).stem.strip(), name, data) for name, data in found]
+    files = [LabelFile(PurePosixPath(name).stem.strip(), name, data) for name, data in contents]
     unlabelled = [file.name for file in files if not file.label]
     if unlabelled:
         raise DataError(f"{source}: file name {unlabelled[0]!r} gives no label")
@@ -175,14 +183,14 @@ def fold_of(normalised: str) -> int:
 
 
 def write_table(table: pa.Table, path: Path) -> bool:
-    """Write the corpus table atomically; return False, writing nothing, where ``path`` already
-    holds a table of the same content."""
+    """Write the corpus table atomically; return False, without writing, if ``path`` holds an equal
+    table already."""
     if path.exists():
         try:
             if pq.read_table(path, page_checksum_verification=True).equals(table, True):
                 return False
         except (pa.ArrowException, OSError):
-            pass  # not a readable table: replace it
+            pass  # unreadable, so it is replaced
     with writing_parquet(path, table.schema) as writer:
         writer.write_table(table)
     return True
@@ -208,9 +216,8 @@ def load_corpus(path: Path) -> Corpus:
         )
     metadata = table.schema.metadata or {}
     content = metadata.get(_DIGEST_KEY, b"")
-    # Page checksums do not cover the footer, where the digests are; older tables have only one.
-    known = metadata.get(_TABLE_KEY)
-    if known != _table_digest(table, content) if known else not content:
+    # Page checksums do not cover the footer, which holds the digests.
+    if metadata.get(_TABLE_KEY) != _table_digest(table, content):
         raise DataError(f"{path} is damaged; run ingest again")
     languages = table["language"].to_pylist()
     labels = tuple(sorted(set(languages)))
@@ -263,29 +270,31 @@ def _table_digest(table: pa.Table, content: bytes) -> bytes:
 def honest_split(
     corpus: Corpus, test_fold: int = TEST_FOLD, validation_fold: int = VALIDATION_FOLD
 ) -> Split:
-    """Return the leak-free split: unique (normalised name, label) pairs without junk; fold 9 is
-    test, fold 8 validation, the rest train, so that no name is on two sides. Other folds are for
-    rotation, which measures with more names than one fold has."""
+    """Return the leak-free split: unique (normalised name, label) pairs without junk, by fold.
+
+    All rows of a normalised name are in one fold, so no name is in two parts. Folds other than the
+    default ones are for rotation.
+    """
     seen: set[tuple[str, int]] = set()
-    rows: list[int] = []
+    unique: list[int] = []
     for i, (name, label) in enumerate(
         zip(corpus.normalised, corpus.label_ids.tolist(), strict=True)
     ):
         if corpus.folds[i] >= 0 and (name, label) not in seen:
             seen.add((name, label))
-            rows.append(i)
-    kept = np.array(rows)
-    folds = corpus.folds[kept]
+            unique.append(i)
+    rows = np.array(unique)
+    folds = corpus.folds[rows]
     return Split(
-        train=_examples(corpus, kept[(folds != test_fold) & (folds != validation_fold)]),
-        validation=_examples(corpus, kept[folds == validation_fold]),
-        test=_examples(corpus, kept[folds == test_fold]),
+        train=_examples(corpus, rows[(folds != test_fold) & (folds != validation_fold)]),
+        validation=_examples(corpus, rows[folds == validation_fold]),
+        test=_examples(corpus, rows[folds == test_fold]),
     )
 
 
 def seed_split(corpus: Corpus, seed: int) -> Split:
-    """Return the notebook's split: every row, random 80/20, duplicates on both sides (leaky);
-    no validation part."""
+    """Return the notebook's split: all rows, random 80/20, with duplicates in both parts (leaky)
+    and without a validation part."""
     order = np.random.default_rng(seed).permutation(len(corpus.names))
     test = math.floor(0.2 * len(order))
     return Split(
@@ -310,7 +319,7 @@ def _reason_to_drop(normalised: str) -> str | None:
 
 
 def _lines(file: LabelFile) -> list[str]:
-    """Split a file at line feeds (CRLF accepted, BOM dropped); the text is kept as it is."""
+    """Split a file at LF or CRLF, without a byte order mark; the lines are not changed."""
     content = file.content.removeprefix(b"\xef\xbb\xbf")
     try:
         text = content.decode("utf-8")

@@ -15,15 +15,15 @@ from charrnn.training.metrics import Counts, confusion_matrix, largest_cells
 
 @dataclass(frozen=True)
 class Flips:
-    """What changes when one model takes another's place.
+    """Label changes from one model to another on the same rows.
 
     Attributes:
         count: rows compared.
         changed: rows whose label changes.
         pairs: (from, to, rows), the most frequent first.
-        fixed: changed rows that were wrong and are right now; None without the truth.
-        broken: changed rows that were right and are wrong now; None without the truth.
-        both_wrong: changed rows that were wrong and still are; None without the truth.
+        fixed: changed rows that were wrong and are right now; None without true labels.
+        broken: changed rows that were right and are wrong now; None without true labels.
+        both_wrong: changed rows that were wrong and still are; None without true labels.
     """
 
     count: int
@@ -46,16 +46,16 @@ def paired_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> PairedDifference:
-    """Return how much better a is than b, with percentile intervals (Efron & Tibshirani 1993).
+    """Return metrics of a minus those of b, with percentile intervals (Efron & Tibshirani 1993).
 
-    Names are drawn with replacement and both models are measured on the same draw, so what makes
-    a draw easy for both cancels out. Accuracy and F1 depend on a row only through (true label,
-    a's label, b's label); drawing how often each such triple occurs is drawing rows, only faster.
+    Names are drawn with replacement and both models are measured on the same draw. Accuracy and F1
+    depend on a row only through (true label, label of a, label of b), so counts of such triples are
+    drawn instead of rows, which is faster and has the same distribution.
 
     Args:
         probabilities_a: ``(N, L)``; only the largest of a row matters.
         probabilities_b: ``(N, L)``, of the same names.
-        label_ids: the truth, int64 ``(N,)``, N at least 1.
+        label_ids: true labels, int64 ``(N,)``, N at least 1.
         resamples: R, how many draws.
         seed: of the draws.
     """
@@ -70,20 +70,21 @@ def paired_bootstrap(
 
 
 def flips(
-    before: LabelIds, after: LabelIds, label_ids: LabelIds | None, names: Sequence[str]
+    before: LabelIds, after: LabelIds, label_ids: LabelIds | None, labels: Sequence[str]
 ) -> Flips:
-    """Return which rows change their label between two models, and whether for the better.
+    """Count the rows whose label changes from one model to another.
 
-    ``before``, ``after`` and ``label_ids`` (the truth, where it is known) are int64 ``(N,)`` of
-    the same rows; ``names`` are the L labels they index.
+    Args:
+        before, after: predicted label ids of the same rows, int64 ``(N,)``.
+        label_ids: true label ids, int64 ``(N,)``; None where they are unknown.
+        labels: the L labels.
     """
     changed = before != after
-    moved = confusion_matrix(after[changed], before[changed], len(names))
-    pairs = largest_cells(moved)
+    pairs = largest_cells(confusion_matrix(after[changed], before[changed], len(labels)))
     result = Flips(
         count=len(before),
         changed=int(changed.sum()),
-        pairs=tuple((names[i], names[j], n) for i, j, n in pairs),
+        pairs=tuple((labels[i], labels[j], n) for i, j, n in pairs),
     )
     if label_ids is None:
         return result
@@ -97,14 +98,14 @@ def flips(
 
 
 def _accuracy_and_f1(
-    weights: Counts, true: LabelIds, given: LabelIds, count: int
+    weights: Counts, true: LabelIds, predicted: LabelIds, count: int
 ) -> tuple[Floats, Floats]:
-    """Return accuracy and macro-F1 of R weightings ``(R, K)`` of K (true, given) pairs, ``(R,)``
-    each; F1 is averaged over the labels that occur in the truth, as in ``evaluate``."""
+    """Return accuracy and macro-F1 of R weightings ``(R, K)`` of K (true, predicted) pairs, both
+    ``(R,)``; F1 is averaged over the labels that occur in the truth, as in ``evaluate``."""
     of_label = np.eye(count, dtype=np.int64)
-    hits = weights @ (of_label[true] * (true == given)[:, None])  # (R, L)
-    trues, givens = weights @ of_label[true], weights @ of_label[given]
-    f1 = 2 * hits / np.maximum(trues + givens, 1)
+    hits = weights @ (of_label[true] * (true == predicted)[:, None])  # (R, L)
+    trues, predictions = weights @ of_label[true], weights @ of_label[predicted]
+    f1 = 2 * hits / np.maximum(trues + predictions, 1)
     present = trues > 0
     macro_f1 = (f1 * present).sum(axis=1) / present.sum(axis=1)
     return hits.sum(axis=1) / weights.sum(axis=1), macro_f1

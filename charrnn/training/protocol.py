@@ -1,16 +1,17 @@
-"""The two protocols: split, fit, calibrate, measure. Both are always reported.
+"""The two evaluation protocols: split, fit, calibrate, measure.
 
-* **honest**: no name on two sides of the split, junk dropped; validation chooses the epoch and the
-  temperature, test is only measured. The weights of a version come from here.
-* **seed**: the notebook's: all rows, random 80/20, duplicates on both sides. For comparison with
-  its published figure; there is no validation part, so the temperature stays 1.
+* **honest**: no name is in two parts of the split, and junk is dropped. Validation chooses the
+  epoch and the temperature; test is only measured. The weights of a version come from here.
+* **seed**: a random 80/20 split of all rows, as in the original notebook, with duplicates in both
+  parts; for comparison with its published accuracy. There is no validation part, so the temperature
+  stays 1.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,7 +40,16 @@ Protocol = Literal["honest", "seed"]
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """A fit under one protocol and what it is worth. ``validation`` is None under ``seed``."""
+    """A fit under one protocol with its metrics on M validation and N test names.
+
+    Attributes:
+        temperature: 1 under ``seed``.
+        validation: None under ``seed``, where M is 0.
+        validation_logits: uncalibrated, ``(M, L)``.
+        validation_labels: label ids ``(M,)``.
+        test_probabilities: calibrated, ``(N, L)``.
+        test_labels: label ids ``(N,)``.
+    """
 
     protocol: Protocol
     fit: FitResult
@@ -72,8 +82,10 @@ def split_of(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
 
 
 def rotation(corpus: Corpus) -> list[Split]:
-    """Return the honest split with every fold as the test fold once, the protocol's own first; the
-    fold below is the validation fold. Over all of them every name is a test name once."""
+    """Return ten honest splits, each with another fold as the test fold, the protocol's own first.
+
+    The fold before the test fold is the validation fold. Every name is a test name once.
+    """
     return [
         honest_split(corpus, test_fold=fold, validation_fold=(fold - 1) % FOLDS)
         for fold in reversed(range(FOLDS))
@@ -92,12 +104,19 @@ def run_protocol(
     split: Split | None = None,
     teacher: ProtocolResult | None = None,
 ) -> ProtocolResult:
-    """Fit ``preset`` under a protocol (its seed is ``preset.train.seed``) and measure it.
+    """Fit ``preset`` under a protocol and measure it.
 
-    A preset with a teacher fits that first, on the same split, unless a fitted ``teacher`` is
-    given. ``checkpoints`` is a folder with one file per fit; see ``training.fit``
-    for ``resume``. ``on_epoch`` is called for the epochs of the teacher, too. ``split`` replaces
-    the protocol's own, for rotation.
+    Args:
+        preset: its ``train.seed`` is the seed of the fit and of the seed protocol's split. A preset
+            with a teacher fits that first, on the same split.
+        checkpoints: folder with one file per fit; None writes none.
+        resume: continue from the files in ``checkpoints``; see ``training.fit``.
+        on_epoch: called after every epoch, those of the teacher included.
+        split: replaces the protocol's own, for rotation.
+        teacher: a fitted teacher, to be used instead of fitting one.
+
+    Raises:
+        DataError: a part of the split is empty.
     """
     split = split or split_of(corpus, protocol, preset.train.seed)
     soft_labels = None
@@ -127,14 +146,25 @@ def run_protocol(
         resume=resume,
         on_epoch=on_epoch,
     )
+    return _measure(protocol, fitted, preset.vocabulary, split, corpus.labels)
+
+
+def _measure(
+    protocol: Protocol,
+    fitted: FitResult,
+    vocabulary: Vocabulary,
+    split: Split,
+    labels: Sequence[str],
+) -> ProtocolResult:
+    """Fit the temperature on the validation part, where there is one, and measure the network."""
     temperature, validation = 1.0, None
-    logits = np.zeros((0, len(corpus.labels)), np.float32)
+    logits = np.zeros((0, len(labels)), np.float32)
     if split.validation.names:
-        logits = _logits(fitted.network, preset.vocabulary, split.validation)
+        logits = _logits(fitted.network, vocabulary, split.validation.names)
         temperature = fit_temperature(logits, split.validation.label_ids)
         probabilities = softmax(logits, temperature)
-        validation = evaluate(probabilities, split.validation.label_ids, corpus.labels)
-    test = softmax(_logits(fitted.network, preset.vocabulary, split.test), temperature)
+        validation = evaluate(probabilities, split.validation.label_ids, labels)
+    test = softmax(_logits(fitted.network, vocabulary, split.test.names), temperature)
     return ProtocolResult(
         protocol=protocol,
         fit=fitted,
@@ -142,7 +172,7 @@ def run_protocol(
         validation=validation,
         validation_logits=logits,
         validation_labels=split.validation.label_ids,
-        test=evaluate(test, split.test.label_ids, corpus.labels),
+        test=evaluate(test, split.test.label_ids, labels),
         test_probabilities=test,
         test_labels=split.test.label_ids,
     )
@@ -151,14 +181,14 @@ def run_protocol(
 def _soft_labels(
     teacher: ProtocolResult, vocabulary: Vocabulary, preset: Preset, train: Examples
 ) -> SoftLabels:
-    """Return made-up names with the teacher's calibrated probabilities."""
+    """Return synthetic names with the teacher's calibrated probabilities."""
     names = synthetic_names(
         [normalise(name) for name in train.names],
         train.label_ids.tolist(),
         preset.synthetic,
         preset.train.seed,
     )
-    logits = logits_of(teacher.fit.network, vocabulary.encode(pa.array(names)))
+    logits = _logits(teacher.fit.network, vocabulary, names)
     probabilities = softmax(logits, teacher.temperature).astype(np.float32)
     return SoftLabels(names, probabilities, preset.synthetic_per_epoch)
 
@@ -169,7 +199,7 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
         "data": corpus.digest,
         "protocol": protocol,
         "model": preset.model,
-        "taught": [preset.synthetic, preset.synthetic_per_epoch],
+        "synthetic": [preset.synthetic, preset.synthetic_per_epoch],
         "teacher": identity_of(corpus, preset.teacher, protocol) if preset.teacher else "",
         "train": asdict(preset.train),
         "vocabulary": preset.vocabulary.to_json(),
@@ -178,6 +208,7 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
 
 
 def _logits(
-    network: CharRNN, vocabulary: Vocabulary, examples: Examples
+    network: CharRNN, vocabulary: Vocabulary, names: Sequence[str]
 ) -> npt.NDArray[np.float32]:
-    return logits_of(network, vocabulary.encode(pa.array(examples.names)))
+    """Return the logits of N names, ``(N, L)``."""
+    return logits_of(network, vocabulary.encode(pa.array(names)))

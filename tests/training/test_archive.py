@@ -187,7 +187,7 @@ def test_a_refusal_is_missing_input_after_all_attempts(
     status: int, server: Behaviour, tmp_path: Path
 ) -> None:
     server.status = status
-    with pytest.raises(InputMissingError, match=f"after 3 attempts .*{status}.*as SOURCE"):
+    with pytest.raises(InputMissingError, match=f"after 3 attempts .*{status}.*unpacked folder"):
         fetch(server.url, tmp_path / "data.zip", wait=0)
     assert server.seen == [None] * 3
     assert list(tmp_path.iterdir()) == []

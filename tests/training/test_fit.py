@@ -284,7 +284,7 @@ def test_logit_adjustment_favours_the_rare_label() -> None:
     assert shares == pytest.approx([0.2, 0.5], abs=0.02)
 
 
-def test_foretelling_the_next_character_shapes_the_states_and_leaves_nothing_behind() -> None:
+def test_the_next_character_loss_shapes_the_states_and_its_head_is_discarded() -> None:
     config = replace(CONFIG, ngram_buckets=0, dropout=0.0, input_dropout=0.0)
     networks = []
     for weight in (0.0, 3.0):
