@@ -7,6 +7,7 @@ lines from the same functions, with a runner that Prefect records.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import platform
@@ -16,6 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 from cyclopts import App, CycloptsError, Parameter
@@ -135,10 +139,25 @@ def _fields_of(record: type, *, bounds: bool = False) -> list[tuple[str, Any, An
 
 def _help_of(record: type) -> dict[str, str]:
     """Return field → its docstring, on one line."""
-    from docstring_parser import parse_from_object
+    classes = [c for c in reversed(record.__mro__) if is_dataclass(c)]
+    return {k: v for c in classes for k, v in _field_docstrings(c.__module__)[c.__name__].items()}
 
-    described = parse_from_object(record).params
-    return {p.arg_name: " ".join((p.description or "").split()) for p in described}
+
+@cache
+def _field_docstrings(module: str) -> dict[str, dict[str, str]]:
+    """Return class → field → the string below the field, on one line, of all classes of a module.
+    (The source is parsed once; ``inspect`` would parse it for every class.)"""
+    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text())
+    return {
+        node.name: {
+            field.target.id: " ".join(str(text.value.value).split())
+            for field, text in pairwise(node.body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        }
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    }
 
 
 def _parameter(
