@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from charrnn.errors import DriftError
 from charrnn.files import private_files, remove_tree
-from charrnn.integrations.object_storage import (
-    RemoteFile,
-    check_remote_unchanged,
-    fetch,
-    upload_run,
-)
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
@@ -55,6 +49,9 @@ from charrnn.scoring.names import check_name_key
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.source import is_remote
+
+if TYPE_CHECKING:  # imported where a run needs it
+    from charrnn.integrations.object_storage import RemoteFile
 
 
 @dataclass(frozen=True)
@@ -161,6 +158,8 @@ def fetch_input(source: str, destination: Path) -> tuple[str, tuple[RemoteFile, 
     """Copy an input from object storage beside the run; leave a local one where it is."""
     if not is_remote(source):
         return source, ()
+    from charrnn.integrations.object_storage import fetch
+
     copied, remote = fetch(source, destination)
     return str(copied), remote
 
@@ -206,7 +205,10 @@ def publish_run(
 ) -> Path:
     """Compare the run with those before, write manifest and report, and make the run visible by one
     rename."""
-    check_remote_unchanged(remote)
+    if remote:
+        from charrnn.integrations.object_storage import check_remote_unchanged
+
+        check_remote_unchanged(remote)
     manifest = replace(
         manifest,
         drift=drift_of(manifest, plan.destination, version),
@@ -224,6 +226,8 @@ def deliver(
         exported = export(run, target.file, formulas=delivery.keep_formulas)
         published = replace(published, exported=exported)
     if target.uri:
+        from charrnn.integrations.object_storage import upload_run
+
         published = replace(published, uploaded=runner.step("upload", upload_run, run, target.uri))
     if delivery.delta:
         from charrnn.integrations.delta import append_run

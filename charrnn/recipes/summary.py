@@ -6,16 +6,18 @@ Counts and shares only; names appear in ``head`` alone, which is asked for by it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from charrnn.recipes.compare import PublishedComparison
-from charrnn.recipes.inbox import InboxOutcome
-from charrnn.recipes.monitor import MonitorPage
-from charrnn.recipes.score import Published
 from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
 from charrnn.scoring.options import DeliveryOptions
+
+if TYPE_CHECKING:  # a scoring run need not import the other recipes
+    from charrnn.recipes.compare import PublishedComparison
+    from charrnn.recipes.inbox import InboxOutcome
+    from charrnn.recipes.monitor import MonitorPage
+    from charrnn.recipes.score import Published
 
 _FEWEST = 10  # rows: a smaller count can be about a single person
 
