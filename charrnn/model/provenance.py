@@ -1,14 +1,17 @@
 """Versions of the libraries on which the bytes of a result depend."""
 
-from __future__ import annotations
-
 import platform
-from importlib.metadata import version
+
+import numpy
+import polars
+import pyarrow
+import torch
 
 import charrnn
 
 
 def library_versions() -> dict[str, str]:
     """Return library → version, Python among them."""
-    installed = {name: version(name) for name in ("torch", "numpy", "polars", "pyarrow")}
-    return {"charrnn": charrnn.__version__, **installed, "python": platform.python_version()}
+    libraries = (charrnn, torch, numpy, polars, pyarrow)
+    versions = {library.__name__: str(library.__version__) for library in libraries}
+    return {**versions, "python": platform.python_version()}
