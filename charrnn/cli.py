@@ -307,6 +307,7 @@ def _terminate(*_: Any) -> None:
 
 
 def score(request: ScoreRequest, head: int = 0) -> None:
+    """Score a table and print what came out."""
     from charrnn.recipes import summary
     from charrnn.recipes.score import score as recipe
 
@@ -318,6 +319,7 @@ def score(request: ScoreRequest, head: int = 0) -> None:
 
 
 def challenge(request: CompareRequest) -> None:
+    """Compare two versions on a table and print what would change."""
     from charrnn.recipes import summary
     from charrnn.recipes.compare import compare
 
@@ -325,6 +327,7 @@ def challenge(request: CompareRequest) -> None:
 
 
 def inbox(request: InboxRequest) -> None:
+    """Score what is new in a folder and print what became of each file."""
     from charrnn.recipes import summary
     from charrnn.recipes.inbox import inbox as recipe
 
@@ -334,6 +337,7 @@ def inbox(request: InboxRequest) -> None:
 
 
 def monitor(request: MonitorRequest) -> None:
+    """Draw the history of runs and print what changed."""
     from charrnn.recipes import summary
     from charrnn.recipes.monitor import monitor as recipe
 
@@ -341,18 +345,21 @@ def monitor(request: MonitorRequest) -> None:
 
 
 def verify(request: VerifyRequest) -> None:
+    """Prove a run again and print that it is whole."""
     from charrnn.recipes.runs import verify as recipe
 
     show(recipe(request))
 
 
 def purge(request: PurgeRequest) -> None:
+    """Remove old runs, or list them."""
     from charrnn.recipes.runs import purge as recipe
 
     show(recipe(request, console_runner()))
 
 
 def ingest(request: IngestRequest) -> None:
+    """Make the training table and print its counts."""
     from charrnn.recipes import training_summary
     from charrnn.recipes.ingest import ingest as recipe
 
@@ -360,6 +367,7 @@ def ingest(request: IngestRequest) -> None:
 
 
 def train(request: TrainRequest) -> None:
+    """Train a version, promote and register it as requested, and print its metrics."""
     from charrnn.recipes import training_summary
     from charrnn.recipes.train import release
     from charrnn.recipes.train import train as recipe
@@ -370,12 +378,14 @@ def train(request: TrainRequest) -> None:
 
 
 def list_models(request: ListRequest) -> None:
+    """Print every version."""
     from charrnn.recipes import models, training_summary
 
     show(training_summary.list_lines(models.list_models(request)))
 
 
 def evaluate(request: EvaluateRequest) -> None:
+    """Measure a version and print its metrics."""
     from charrnn.recipes import training_summary
     from charrnn.recipes.evaluate import evaluate_version
 
@@ -383,6 +393,7 @@ def evaluate(request: EvaluateRequest) -> None:
 
 
 def compare(request: CompareVersionsRequest) -> None:
+    """Compare two versions on labelled names and print the difference."""
     from charrnn.recipes import training_summary
     from charrnn.recipes.evaluate import compare_versions
 
@@ -390,24 +401,28 @@ def compare(request: CompareVersionsRequest) -> None:
 
 
 def promote(request: PromoteRequest) -> None:
+    """Promote a version, or print why not."""
     from charrnn.recipes import models, training_summary
 
     show(training_summary.promotion_lines(models.promote(request)))
 
 
 def rollback(request: RollbackRequest) -> None:
+    """Roll an alias back and print its version."""
     from charrnn.recipes import models, training_summary
 
     show(training_summary.rollback_lines(models.roll_back(request)))
 
 
 def register(request: RegisterRequest) -> None:
+    """Register a version with MLflow and print its number there."""
     from charrnn.recipes import models, training_summary
 
     show(training_summary.registration_lines(models.register(request)))
 
 
 def pipeline(request: PipelineRequest) -> None:
+    """Ingest, train, promote and score, printing what each part prints."""
     from charrnn.recipes.pipeline import pipeline as recipe
 
     recipe(request, ingest, train, promote, score)

@@ -191,9 +191,9 @@ def _open(uri: str) -> tuple[Any, str]:
 
 
 def _identify(store: Any, path: str) -> RemoteFile:
-    facts = store.info(path)
-    state = next((str(facts[key]) for key in _STATE_KEYS if facts.get(key)), "")
-    return RemoteFile(store.unstrip_protocol(path), int(facts["size"]), state)
+    info = store.info(path)
+    state = next((str(info[key]) for key in _STATE_KEYS if info.get(key)), "")
+    return RemoteFile(store.unstrip_protocol(path), int(info["size"]), state)
 
 
 def _download(store: Any, path: str, copy: Path, file: RemoteFile) -> None:

@@ -98,7 +98,12 @@ def profile_of_names(
 
 
 def confidence_histogram(confidence: npt.NDArray[Any], rows: Counts | None = None) -> list[int]:
-    """Return how many rows have a confidence of each of the ``CONFIDENCE_BINS``."""
+    """Return the number of rows by confidence, in ``CONFIDENCE_BINS`` bins.
+
+    Args:
+        confidence: 0 to 1, ``(N,)``.
+        rows: number of rows of each, ``(N,)``; None: one each.
+    """
     bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(np.uint8), CONFIDENCE_BINS - 1)
     return _weighted_counts(bin_of, rows, CONFIDENCE_BINS)
 

@@ -49,7 +49,10 @@ class TrainingData:
     drawn: int
 
     def batches(self, train: TrainConfig) -> list[Tensor]:
-        """Return the row numbers of one epoch's batches; draws from torch's global generator."""
+        """Return one epoch's batches, each int64 row numbers ``(B,)``.
+
+        Draws from torch's global generator.
+        """
         rows = torch.arange(self.labelled)
         if self.drawn:
             soft = torch.randperm(len(self.ids) - self.labelled)[: self.drawn]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,10 +31,6 @@ class Flips:
     fixed: int | None = None
     broken: int | None = None
     both_wrong: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return {**asdict(self), "pairs": [list(pair) for pair in self.pairs]}
 
 
 def paired_bootstrap(

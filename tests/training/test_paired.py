@@ -279,7 +279,7 @@ def test_flips_with_truth_say_whether_for_the_better() -> None:
     # Rows 1 and 4 are fixed, row 3 is broken, rows 5 and 6 go from one wrong label to another.
     assert (found.fixed, found.broken, found.both_wrong) == (2, 1, 2)
     assert found.fixed + found.broken + found.both_wrong == found.changed
-    assert json.loads(json.dumps(found.to_json()))["pairs"][0] == ["c", "a", 2]
+    assert found.pairs[0] == ("c", "a", 2)
 
 
 def test_flips_of_a_model_with_itself_are_none() -> None:

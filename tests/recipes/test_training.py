@@ -1,0 +1,174 @@
+"""The recipes about training and versions, called as a library: no Prefect, no terminal."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charrnn.errors import ConfigError, InputMissingError
+from charrnn.model.version import aliases, list_versions
+from charrnn.recipes.evaluate import compare_versions, evaluate_version
+from charrnn.recipes.ingest import ingest
+from charrnn.recipes.models import list_models, promote, roll_back
+from charrnn.recipes.requests import (
+    CompareVersionsRequest,
+    EvaluateRequest,
+    IngestRequest,
+    ListRequest,
+    PromoteRequest,
+    RollbackRequest,
+    TrainRequest,
+)
+from charrnn.recipes.runner import Runner
+from charrnn.recipes.train import Trained, release, train
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def recording_runner(steps: list[str]) -> Runner:
+    """A runner with a clock that stands still, which notes the names of the steps."""
+
+    def step(name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        steps.append(name)
+        return function(*args, **kwargs)
+
+    return Runner(now=lambda: NOON, holder="a test", step=step)
+
+
+def quick(corpus_path: Path, models: Path, **options: Any) -> TrainRequest:
+    return TrainRequest(preset="seed", data=corpus_path, models=models, device="cpu", seeds=0,
+                        baselines=False, **options)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(
+    corpus_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Trained], list[str]]:
+    """Two versions, the first better; the folder, what the recipe returned, and its steps."""
+    models, steps = tmp_path_factory.mktemp("trained") / "models", list[str]()
+    runner = recording_runner(steps)
+    results = []
+    for epochs in (4, 1):
+        request = quick(corpus_path, models, epochs=epochs)
+        results.append(train(request, runner))
+        release(results[-1], request)
+    return models, results, steps
+
+
+def test_ingest_returns_the_report_it_writes(language_folder: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    request = IngestRequest(source=str(language_folder), target=tmp_path / "names.parquet")
+    first, again = (ingest(request, recording_runner(steps)) for _ in range(2))
+    assert (first.report.rows, first.report.labels) == (600, 3)
+    assert first.report_path.read_text() == first.markdown
+    assert (first.written, again.written) == (True, False)
+    assert steps == ["build table"] * 2
+
+
+def test_training_takes_the_time_from_its_runner(
+    trained: tuple[Path, list[Trained], list[str]],
+) -> None:
+    models, (good, bad), steps = trained
+    assert list_versions(models) == [good.version.name, bad.version.name] == ["v0001", "v0002"]
+    assert good.version.facts.provenance.created == "2026-01-02T12:00:00Z"
+    assert steps == ["fit", "publish version"] * 2
+    assert aliases(models) == {"champion": "v0001", "candidate": "v0002"}
+
+
+def test_a_seed_run_is_a_fit_of_its_own_and_baselines_are_a_step(
+    corpus_path: Path, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    request = TrainRequest(preset="seed", data=corpus_path, models=tmp_path, epochs=1, seeds=2)
+    result = train(request, recording_runner(steps))
+    assert steps == ["fit", "fit", "fit", "baselines", "publish version"]
+    assert len(result.seed_losses) == len(result.version.facts.metrics.seed) == 2
+    assert set(result.version.facts.baselines) == {"honest", "seed"}
+
+
+@pytest.mark.parametrize("options", [{"seeds": -1}, {"epochs": 0}, {"learning_rate": -1.0}])
+def test_an_option_out_of_range_is_refused_by_name(
+    options: dict[str, Any], corpus_path: Path, tmp_path: Path
+) -> None:
+    request = TrainRequest(data=corpus_path, models=tmp_path / "models", device="cpu", **options)
+    with pytest.raises(ConfigError) as refused:
+        train(request, recording_runner([]))
+    assert refused.value.option == next(iter(options))
+    assert not (tmp_path / "models").exists()
+
+
+def test_versions_are_listed_with_their_aliases(
+    trained: tuple[Path, list[Trained], list[str]],
+) -> None:
+    listed = {v.name: v for v in list_models(ListRequest(models=trained[0]))}
+    assert list(listed) == ["pretrained", "pretrained-tiny", "v0001", "v0002"]
+    assert listed["v0001"].aliases == ["champion"]
+    assert listed["v0002"].facts == trained[1][1].version.facts
+
+
+def test_evaluation_repeats_the_metrics_of_the_training(
+    trained: tuple[Path, list[Trained], list[str]], corpus_path: Path
+) -> None:
+    models, (good, _), _ = trained
+    found = evaluate_version(EvaluateRequest(version="champion", data=corpus_path, models=models))
+    honest = good.version.facts.metrics.honest
+    assert [part.metrics.accuracy for part in found.parts] == [
+        pytest.approx(honest.test.accuracy), pytest.approx(honest.validation.accuracy),
+    ]  # fmt: skip
+    assert found.other_data is None
+    other = evaluate_version(EvaluateRequest(version="pretrained", data=corpus_path, models=models))
+    assert other.other_data == corpus_path
+
+
+def test_comparison_is_the_second_version_minus_the_first(
+    trained: tuple[Path, list[Trained], list[str]], corpus_path: Path
+) -> None:
+    request = CompareVersionsRequest(one="v0001", other="v0002", data=corpus_path,
+                                     models=trained[0])  # fmt: skip
+    found = compare_versions(request)
+    one, other = found.metrics
+    assert found.difference.accuracy[0] == pytest.approx(other.accuracy - one.accuracy)
+    assert found.flips.count == one.count == other.count
+
+
+def test_a_worse_version_is_promoted_by_force_only_and_rolled_back(
+    trained: tuple[Path, list[Trained], list[str]],
+) -> None:
+    models = trained[0]
+    refused = promote(PromoteRequest(models=models))
+    assert (refused.version, refused.before, refused.promoted) == ("v0002", "v0001", False)
+    assert refused.problems[0].startswith("accuracy ")
+    forced = promote(PromoteRequest(models=models, force=True))
+    assert forced.promoted
+    assert forced.problems == refused.problems
+    back = roll_back(RollbackRequest(models=models))
+    assert (back.before, back.now) == ("v0002", "v0001")
+
+
+def test_a_model_measured_on_other_data_is_not_promoted(
+    trained: tuple[Path, list[Trained], list[str]], language_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "languages"
+    source.mkdir()
+    for path in language_folder.iterdir():
+        (source / path.name).write_text(path.read_text() + "Katorimo\n")
+    runner = recording_runner([])
+    table = ingest(IngestRequest(source=str(source), target=tmp_path / "n.parquet"), runner).table
+    models = tmp_path / "models"
+    first = quick(table, models, epochs=1)
+    release(train(first, runner), first)
+    other = quick(tmp_path / "o.parquet", models, epochs=2)
+    ingest(IngestRequest(source=str(language_folder), target=other.data), runner)
+    released = release(train(other, runner), other).promotion
+    assert released is not None
+    assert not released.promoted
+    assert "measured on different data" in released.problems[0]
+    assert aliases(models)["champion"] == "v0001"
+
+
+def test_a_table_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    request = quick(tmp_path / "none.parquet", tmp_path / "models")
+    with pytest.raises(InputMissingError, match="run ingest first"):
+        train(request, recording_runner([]))
