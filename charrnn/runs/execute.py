@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import pyarrow.compute as pc
@@ -31,6 +31,9 @@ from charrnn.scoring.scorer import Scorer
 from charrnn.tables.row_groups import Partition, read_groups
 
 _MOST_WORKERS = 8  # threads on a CPU: more hardly gain, and each holds a partition in memory
+# Seconds between two looks for a signal: Polars replaces the handler of Ctrl-C by one that does not
+# interrupt a thread that waits.
+_SIGNAL_SECONDS = 0.2
 
 Result = TypeVar("Result")
 OnPart = Callable[[PartReceipt], None]
@@ -153,8 +156,11 @@ def run_partitions(
     with ThreadPoolExecutor(workers, initializer=start) as pool:
         pending = [pool.submit(work, partition) for partition in partitions]
         try:
-            for finished in as_completed(pending):
-                on_result(finished.result())
+            unfinished = set(pending)
+            while unfinished:
+                done, unfinished = wait(unfinished, _SIGNAL_SECONDS, FIRST_COMPLETED)
+                for finished in done:
+                    on_result(finished.result())
         except BaseException:
             stopping.set()
             pool.shutdown(cancel_futures=True)
