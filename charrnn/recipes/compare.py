@@ -7,6 +7,7 @@ from pathlib import Path
 
 from charrnn.errors import ConfigError
 from charrnn.files import private_files
+from charrnn.integrations.object_storage import RemoteFile, check_remote_unchanged
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import fetch_input, remove_copies, run_facts
@@ -46,7 +47,7 @@ def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
         CharrnnError: as ``recipes.score.score``; ConfigError also where both are the same version.
     """
     started = runner.now()
-    folder = destination_of(request.source, request.output, COMPARISONS).folder
+    folder = folder_of(request)
     with private_files(request.private), hold_destination(folder, runner.holder):
         models = load_pair(request)
         source, remote = runner.step("fetch", fetch_input, request.source, folder)
@@ -69,10 +70,21 @@ def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
                 sample=request.sample,
                 flips_written=request.flips,
             )
-            run = runner.step("publish", publish_comparison, plan, manifest)
+            run = runner.step("publish", publish_comparison, plan, manifest, remote)
         point_latest_at(run)
         remove_copies(source, remote)
     return PublishedComparison(run, read_comparison(run), reused)
+
+
+def folder_of(request: CompareRequest) -> Path:
+    """Return the folder of the comparisons of an input; refuse a file and a URI."""
+    target = destination_of(request.source, request.output, COMPARISONS)
+    if target.file is not None or target.uri:
+        raise ConfigError(
+            f"comparisons are written to a folder on this machine, got {request.output}",
+            option="output",
+        )
+    return target.folder
 
 
 def load_pair(request: CompareRequest) -> ModelPair:
@@ -126,8 +138,11 @@ def compare_all(
         )
 
 
-def publish_comparison(plan: RunPlan, manifest: ComparisonManifest) -> Path:
+def publish_comparison(
+    plan: RunPlan, manifest: ComparisonManifest, remote: tuple[RemoteFile, ...]
+) -> Path:
     """Write manifest and reports, and make the comparison visible by one rename."""
+    check_remote_unchanged(remote)
     reports = {
         "report.html": comparison_report(manifest),
         "report.md": comparison_markdown(manifest),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from charrnn.cli import console_runner
 from charrnn.errors import ConfigError, DataError, InputMissingError, StorageError
 from charrnn.files import write_sums
 from charrnn.integrations import object_storage as storage
@@ -29,10 +31,13 @@ from charrnn.integrations.object_storage import (
     fetch,
     upload_run,
 )
+from charrnn.model.version import ModelVersion, save_version
+from charrnn.recipes import compare as compare_recipe
 from charrnn.recipes import score as score_recipe
-from charrnn.recipes.requests import VerifyRequest
+from charrnn.recipes.requests import CompareRequest, VerifyRequest
 from charrnn.recipes.runs import verify
 from charrnn.runs.verify import verify_run
+from charrnn.scoring.options import ComputeOptions
 
 # The libraries below leave warnings of their own (sessions that are closed late).
 pytestmark = [
@@ -292,6 +297,34 @@ def test_the_same_run_is_uploaded_once_and_two_runs_lie_side_by_side(
     assert len(whole_runs(f"{memory}/out")) == 2
     latest = json.loads(store(memory).cat_file(f"{memory}/out/latest.json"))
     assert second.endswith(latest["run"])
+
+
+def test_a_table_on_object_storage_is_compared_and_looked_at_again(
+    memory: str, people: Path, tiny_version: ModelVersion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    put(people, f"{memory}/in/people.parquet")
+    save_version(Path("models"), tiny_version)
+    save_version(Path("models"), replace(tiny_version, temperature=0.9))
+    request = CompareRequest(
+        source=f"{memory}/in/people.parquet", model="v0001", challenger="v0002",
+        models=Path("models"), compute=ComputeOptions(device="cpu", workers=1),
+    )  # fmt: skip
+
+    def changed(files: Any) -> None:
+        assert [file.uri for file in files] == [f"{memory}/in/people.parquet"]
+        raise DataError("changed")
+
+    destination = Path("outputs/comparisons/people")
+    with monkeypatch.context() as patched:
+        patched.setattr(compare_recipe, "check_remote_unchanged", changed)
+        with pytest.raises(DataError, match="changed"):
+            compare_recipe.compare(request, console_runner())
+    assert not list(destination.glob("2*"))
+    published = compare_recipe.compare(request, console_runner())
+    assert published.manifest.rows == 12
+    assert published.folder.parent == destination
+    assert not list(destination.glob(".fetched-*"))
 
 
 @pytest.mark.parametrize(
