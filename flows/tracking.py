@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import threading
 import tomllib
@@ -126,7 +127,11 @@ def show_progress(description: str, total: int | None, unit: str) -> Iterator[Ad
     """Show progress on the terminal and, of a known total, as a progress artifact."""
     with (
         cli.progress(description, total, unit) as bar,
-        note_progress(description, total, f"Per cent of {total or 0:,} {unit}") as artifact,
+        note_progress(
+            re.sub(r"[^a-z0-9]+", "-", description.lower()),  # Prefect takes no other characters
+            total,
+            f"Per cent of {total or 0:,} {unit}",
+        ) as artifact,
     ):
 
         def advance(steps: int, remark: str = "") -> None:

@@ -65,6 +65,21 @@ def test_progress_of_a_server_that_is_away_stops_nothing(
 
 
 @pytest.mark.parametrize(
+    ("description", "key"), [("scoring", "scoring"), ("honest seed 0", "honest-seed-0")]
+)
+def test_progress_has_a_key_that_prefect_takes(
+    monkeypatch: pytest.MonkeyPatch, description: str, key: str
+) -> None:
+    created: list[dict[str, Any]] = []
+    monkeypatch.setattr(tracking, "TRACKED", True)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda **a: created.append(a))
+    with tracking.show_progress(description, 8, "rows") as advance:
+        advance(8)
+    assert [artifact["key"] for artifact in created] == [key]
+    assert created[0]["description"] == "Per cent of 8 rows"
+
+
+@pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (DataError("row 3 is damaged"), 65, "row 3 is damaged"),
@@ -227,6 +242,11 @@ def test_ingest_train_and_score_are_completed_flow_runs(
         "promote v0001": "COMPLETED",
         "score people.csv": "COMPLETED",
     }
+    asked = {"flow_runs": {"id": {"any_": [runs["score people.csv"]["id"]]}}}
+    tasks = server.api("/task_runs/filter", asked)
+    assert {task["name"].rpartition("-")[0] for task in tasks} == {
+        "fetch", "plan", "settle prior", "score partitions", "publish"
+    }  # fmt: skip
     published = (tmp_path / "outputs/predictions/people/latest").resolve()
     shown = server.artifacts(runs["score people.csv"]["id"])
     assert set(shown) == {"score-summary", "label-shares", "run-report", "scoring"}
@@ -237,7 +257,9 @@ def test_ingest_train_and_score_are_completed_flow_runs(
         {"language": "under 10 rows each", "rows": 2, "share": "66.7%"}
     ]
     assert (published / "report.html").as_uri().replace("/latest/", "/") in shown["run-report"]
-    assert "# Model report: v0001" in server.artifacts(runs["train default"]["id"])["model-card"]
+    trained = server.artifacts(runs["train default"]["id"])
+    assert "# Model report: v0001" in trained["model-card"]
+    assert trained["honest-seed-0"] == 100
     assert set(server.artifacts(runs["ingest"]["id"])) == {"data-report"}
 
 
