@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cyclopts import App
@@ -18,6 +19,7 @@ def commands_of(
     default: App,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    run: Callable[[App], NoReturn] = run,
 ) -> Command:
     """Return a function that runs a command line (``default``, or another) with arguments
     and returns its exit code, standard output and standard error."""
