@@ -308,7 +308,9 @@ def test_help_of_every_command_answers_without_heavy_imports() -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [getattr(requests, name) for name in requests.__all__], ids=lambda r: r.__name__
+    "record",
+    [record for name, record in vars(requests).items() if name.endswith("Request")],
+    ids=lambda record: record.__name__,
 )
 def test_every_option_of_every_record_has_a_help_and_one_name(record: type) -> None:
     options: list[str] = []

@@ -130,19 +130,21 @@ MUTATIONS = [
     ),
     Mutation(
         "P4", "parts of another model are reused", "charrnn/runs/plan.py",
-        '"model": model_digest', '"model": ""', f"{RESUME} -k change_model",
+        '"model": model.digest', '"model": ""', f"{RESUME} -k change_model",
     ),
     Mutation(
         "P4", "parts under other options are reused", "charrnn/runs/plan.py",
-        '"options": dict(sorted(options.items()))', '"options": {}', f"{RESUME} -k change_option",
+        '"options": {**options.to_json(), **(more or {})}', '"options": {}',
+        f"{RESUME} -k change_option",
     ),
     Mutation(
         "P4", "finished parts are done again", "charrnn/runs/execute.py",
-        "    if done is not None:\n        return done\n", "", f"{RESUME} -k has_no_receipt",
+        "    if finished is not None:\n        return finished\n", "",
+        f"{RESUME} -k has_no_receipt",
     ),
     Mutation(
         "P4", "what was left of other work stays", "charrnn/runs/plan.py",
-        "        if left_over != staging:", "        if False:", f"{RESUME} -k difference",
+        "        if other != staging:", "        if False:", f"{RESUME} -k difference",
     ),
     Mutation(
         "P5", "nobody takes the lock", "charrnn/files.py",
@@ -196,12 +198,12 @@ MUTATIONS = [
         "tests/tables/test_csv_format.py -k 'left_out_with or mutants'",
     ),
     Mutation(
-        "P9", "a bug shows its message, which may hold a cell", "flows/tracking.py",
+        "P9", "a bug shows its message, which may hold a cell", "charrnn/errors.py",
         "unexpected {type(error).__name__} at", "unexpected {error} at",
         "tests/faults/test_unexpected.py -k 'RuntimeError and score'",
     ),
     Mutation(
-        "P9", "a panic is not caught", "flows/command.py",
+        "P9", "a panic is not caught", "charrnn/cli.py",
         "    except BaseException as error:  # also", "    except Exception as error:  # also",
         "tests/faults/test_unexpected.py -k 'PanicException and score'",
     ),
@@ -287,9 +289,9 @@ MUTATIONS = [
     ),
     Mutation(
         "P12", "a name is in the manifest", "charrnn/runs/publish.py",
-        '        "rows": plan.source.rows,\n',
-        '        "rows": plan.source.rows,\n'
-        '        "first": pq.read_table(plan.source.parquet[0])["name"][:1].to_pylist(),\n',
+        "input_counts=plan.source.counts,",
+        "input_counts={**plan.source.counts, __import__('charrnn.runs.plan').runs.plan"
+        ".sample_names(plan.source, 'name')[0].as_py(): 1},",
         "tests/properties/test_canary.py",
     ),
     Mutation(
@@ -300,7 +302,7 @@ MUTATIONS = [
     ),
     Mutation(
         "P12", "names that shall be left out stay", "charrnn/scoring/names.py",
-        '    if names == "keep":', '    if names != "hash":',
+        '    if policy == "keep":', '    if policy != "hash":',
         "tests/scoring/test_names.py -k omitted",
     ),
     Mutation(
@@ -318,8 +320,8 @@ MUTATIONS = [
         "tests/runs/test_export.py",
     ),
     Mutation(
-        "P12", "a bug's message reaches Prefect", "flows/tracking.py",
-        'f"unexpected {type(error).__name__} at', 'f"unexpected {error} at',
+        "P12", "a bug's message reaches Prefect", "charrnn/errors.py",
+        "unexpected {type(error).__name__} at", "unexpected {error} at",
         "tests/flows/test_tracking.py -k message_of_a_fault",
     ),
     Mutation(
@@ -359,11 +361,11 @@ MUTATIONS = [
     ),
     Mutation(
         "P15", "verify does not count", "charrnn/runs/verify.py",
-        "    wrong = [key for key, value in expected.items() if found[key] != value]",
-        "    wrong = []", "tests/runs/test_publish.py -k does_not_fit_its_parts",
+        "if value != expected[what]]", "if False]",
+        "tests/runs/test_publish.py -k does_not_fit_its_parts",
     ),
     Mutation(
-        "P1", "SIGTERM is ignored", "flows/command.py",
+        "P1", "SIGTERM is ignored", "charrnn/cli.py",
         "    signal.signal(signal.SIGTERM, _terminate)",
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         "tests/faults/test_unexpected.py -k 'sigterm and score'",

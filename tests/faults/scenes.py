@@ -199,11 +199,11 @@ def _runs(folder: Path) -> State:
             continue
         manifest = verify_run(run)
         assert check_sums(run)
-        fingerprint_of[run.name] = manifest["fingerprint"]
+        fingerprint_of[run.name] = manifest.fingerprint
         parts = [_digest(p) for p in sorted(run.glob("part-*.parquet"))]
-        kept = {k: v for k, v in manifest.items() if k not in ("created", "seconds")}
-        assert f"run {manifest['fingerprint']}" not in state, "one run is there twice"
-        state[f"run {manifest['fingerprint']}"] = repr((kept, parts))
+        lasting = {**manifest.to_json(), "created": "", "seconds": 0}
+        assert f"run {manifest.fingerprint}" not in state, "one run is there twice"
+        state[f"run {manifest.fingerprint}"] = repr((lasting, parts))
     if (root / "latest").is_symlink():
         read_manifest(root / "latest")
         state["latest"] = fingerprint_of[(root / "latest").readlink().name]
