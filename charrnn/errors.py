@@ -23,9 +23,16 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from functools import cache
+from operator import ge, gt, le, lt
 from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 DISTRIBUTION = "charrnn-names"  # name on PyPI, where "charrnn" is another author's package
+
+
+_COMPARISONS = {"ge": ("≥", ge), "gt": (">", gt), "le": ("≤", le), "lt": ("<", lt)}
 
 
 class CharrnnError(Exception):
@@ -91,6 +98,45 @@ class DriftError(CharrnnError):
     previous run, and ``on_drift`` is ``fail``."""
 
     exit_code = 79
+
+
+def check_fields(record: Any) -> None:
+    """Check the fields of a dataclass against the bounds (``annotated_types``) and choices
+    (``Literal``) of their annotations.
+
+    Raises:
+        ConfigError: a number is out of bounds, or a string is none of the choices.
+    """
+    for name, (limits, choices) in _constraints_of(type(record)).items():  # type: ignore[arg-type]
+        value = getattr(record, name)
+        if limits and isinstance(value, int | float):
+            fits = all(_COMPARISONS[key][1](value, limit) for key, limit in limits.items())
+        else:
+            fits = value in choices
+        if not fits:
+            bounds = " and ".join(f"{_COMPARISONS[key][0]} {n}" for key, n in limits.items())
+            expected = " or ".join(filter(None, (bounds, *choices)))
+            raise ConfigError(f"{name} must be {expected}, got {value!r}", option=name)
+
+
+@cache
+def _constraints_of(record: type) -> dict[str, tuple[dict[str, float], list[str | None]]]:
+    """Return field → limits by comparison (``ge``, ``lt`` …) and choices, of constrained fields."""
+    constraints = {}
+    for name, annotation in get_type_hints(record, include_extras=True).items():
+        union = get_origin(annotation) in (Union, UnionType)
+        members = get_args(annotation) if union else (annotation,)
+        limits = {
+            key: limit
+            for member in members
+            for constraint in getattr(member, "__metadata__", ())
+            for key in _COMPARISONS
+            if (limit := getattr(constraint, key, None)) is not None
+        }
+        choices = [c for m in members if get_origin(m) is Literal for c in get_args(m)]
+        if limits or choices:
+            constraints[name] = limits, choices + [None] * (type(None) in members)
+    return constraints
 
 
 def did_you_mean(name: str, existing: Iterable[str]) -> str:

@@ -31,16 +31,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, check_fields
 
 Codes = TypeVar("Codes", Tensor, npt.NDArray[np.int64])
 
@@ -67,34 +68,23 @@ class ModelConfig:
         ConfigError: a size is not positive, or a dropout is outside [0, 1).
     """
 
-    vocabulary_size: int
-    label_count: int
-    hidden_size: int = 128
+    vocabulary_size: Annotated[int, Ge(1)]
+    label_count: Annotated[int, Ge(1)]
+    hidden_size: Annotated[int, Ge(1)] = 128
     cell: Literal["rnn", "gru", "lstm"] = "rnn"
-    embedding_size: int = 0
+    embedding_size: Annotated[int, Ge(0)] = 0
     bidirectional: bool = False
     pooling: Literal["last", "last_mean_max"] = "last"
     ngram_buckets: int = 0
-    dropout: float = 0.0
-    input_dropout: float = 0.0
-    ngram_dropout: float = 0.0
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    input_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    ngram_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "label_count", "hidden_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be ≥ 1, got {getattr(self, name)}")
-        if self.embedding_size < 0:
-            raise ConfigError(f"embedding_size must be ≥ 0, got {self.embedding_size}")
+        check_fields(self)
         B = self.ngram_buckets
         if not 0 <= B <= 2**24 or B & (B - 1):  # the hash has 24 bits
             raise ConfigError(f"ngram_buckets must be 0 or a power of two ≤ 2^24, got {B}")
-        for name in ("dropout", "input_dropout", "ngram_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.cell not in _CELLS:
-            raise ConfigError(f"cell must be rnn, gru or lstm, got {self.cell!r}")
-        if self.pooling not in ("last", "last_mean_max"):
-            raise ConfigError(f"pooling must be last or last_mean_max, got {self.pooling!r}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""

@@ -14,12 +14,12 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
+from charrnn.errors import check_fields
 from charrnn.scoring.options import (
     ComputeOptions,
     DeliveryOptions,
     PrivacyOptions,
     ScoreOptions,
-    check_bounds,
 )
 from charrnn.tables.csv_format import DOCSTRINGS, CsvFormat
 
@@ -100,7 +100,7 @@ class CompareRequest:
     """Compare again even where the same comparison is already published."""
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class InboxRequest:
     (the file counts as failed; its run is published in any case)."""
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ class MonitorRequest:
     """How many runs of each destination to show, the newest ones."""
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ class PurgeRequest:
     """Remove them; without it they are only listed."""
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,4 +362,4 @@ class PipelineRequest:
     """Device: auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        check_fields(self)

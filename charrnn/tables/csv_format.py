@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, BinaryIO, Literal
 
-from charrnn.errors import ConfigError, DataError
+from charrnn.errors import ConfigError, DataError, check_fields
 
 # For pydantic: the string below a field is the field's description in Prefect's form.
 DOCSTRINGS = {"use_attribute_docstrings": True}
@@ -54,6 +54,7 @@ class CsvFormat:
     bad, nothing is published."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.quote not in ('"', "'", "none"):
             raise ConfigError(f"quote must be \", ' or none, got {self.quote!r}", option="quote")
         delimiter = self.delimiter
@@ -64,11 +65,6 @@ class CsvFormat:
         if delimiter == self.quote:
             raise ConfigError(
                 f"delimiter and quote must differ, both are {delimiter!r}", option="delimiter"
-            )
-        if self.on_bad_line not in ("refuse", "reject"):
-            raise ConfigError(
-                f"on_bad_line must be refuse or reject, got {self.on_bad_line!r}",
-                option="on_bad_line",
             )
         if not _is_text_codec(self.encoding):
             raise ConfigError(

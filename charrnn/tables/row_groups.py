@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError
 from charrnn.files import scratch_file
 
-PARTITION_ROWS = 2**20  # rows of a partition by default
 _PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes
 _MIN_PARTITIONS = 8  # an input is cut into at least so many, to keep as many workers busy,
 _MIN_PARTITION_ROWS = 2**19  # unless they had fewer rows: small ones share fewer equal names

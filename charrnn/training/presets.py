@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from charrnn.errors import ConfigError
+from annotated_types import Ge, Interval
+
+from charrnn.errors import check_fields
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
 
@@ -39,36 +41,22 @@ class TrainConfig:
         ConfigError: a value is out of range.
     """
 
-    epochs: int = 27
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
+    epochs: Annotated[int, Ge(1)] = 27
+    batch_size: Annotated[int, Ge(1)] = 64
+    learning_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 1e-3
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     schedule: Literal["constant", "one_cycle"] = "constant"
-    clip_norm: float = 0.0
-    beta2: float = 0.999
-    logit_adjustment: float = 0.0
-    label_smoothing: float = 0.0
-    next_character: float = 0.0
+    clip_norm: Annotated[float, Ge(0)] = 0.0
+    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.999
+    logit_adjustment: Annotated[float, Ge(0)] = 0.0
+    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    next_character: Annotated[float, Ge(0)] = 0.0
     by_length: bool = False
     keep_best: bool = False
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be ≥ 1, got {getattr(self, name)}", option=name)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError(
-                f"learning_rate must be > 0, got {self.learning_rate}", option="learning_rate"
-            )
-        if self.schedule not in ("constant", "one_cycle"):
-            raise ConfigError(f"schedule must be constant or one_cycle, got {self.schedule!r}")
-        for name in ("beta2", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be ≥ 0 and < 1, got {getattr(self, name)}")
-        for name in ("weight_decay", "logit_adjustment", "next_character", "clip_norm", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be ≥ 0, got {getattr(self, name)}", option=name)
+        check_fields(self)
 
 
 @dataclass(frozen=True)

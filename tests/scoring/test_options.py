@@ -25,7 +25,7 @@ from charrnn.scoring.options import ComputeOptions, ScoreOptions
         (ScoreOptions, {"max_unknown": -0.1}, "max_unknown must be ≥ 0 and ≤ 1, got -0.1"),
         (ScoreOptions, {"coverage_target": 1.0}, "coverage_target must be ≥ 0 and < 1, got 1.0"),
         (ComputeOptions, {"workers": 0}, "workers must be ≥ 1, got 0"),
-        (ComputeOptions, {"batch_size": 0}, "batch_size must be ≥ 1, got 0"),
+        (ComputeOptions, {"batch_size": 0}, "batch_size must be ≥ 1 or auto, got 0"),
         (ComputeOptions, {"partition_rows": 0}, "partition_rows must be ≥ 1, got 0"),
         (CompareRequest, {"source": "x.csv", "sample": -1}, "sample must be ≥ 0, got -1"),
         (InboxRequest, {"settle_seconds": -1.0}, "settle_seconds must be ≥ 0, got -1.0"),
