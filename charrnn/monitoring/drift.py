@@ -121,62 +121,58 @@ def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list
             unknown characters, unreadable names.
         gaps: also compare missing names and duplicates.
     """
-    names = (now.answered_distinct, before.answered_distinct)
-    texts = (now.distinct, before.distinct)
-    found: list[Measure | None] = [_distribution("length", now.lengths, before.lengths, texts)]
+    profiles = (now, before)
+    answered = (now.answered_distinct, before.answered_distinct)
+    distinct = (now.distinct, before.distinct)
+    measures = [_distribution("length", now.lengths, before.lengths, distinct)]
     if answers:
         labels = sorted({*now.labels, *before.labels})
-        by_label = [[p.labels.get(label, 0) for label in labels] for p in (now, before)]
-        found[:0] = [
-            _distribution("languages", by_label[0], by_label[1], names),
-            _distribution("confidence", now.confidences, before.confidences, names),
-            _rate(
-                "mean confidence", [(p.confidence_sum, p.answered) for p in (now, before)], names
-            ),
+        by_label = [[p.labels.get(label, 0) for label in labels] for p in profiles]
+        confidence = [(p.confidence_sum, p.answered) for p in profiles]
+        characters = [(p.unknown, p.characters) for p in profiles]
+        measures = [
+            _distribution("languages", by_label[0], by_label[1], answered),
+            _distribution("confidence", now.confidences, before.confidences, answered),
+            _rate("mean confidence", confidence, answered),
+            *measures,
+            _rate("unknown characters", characters, distinct),
         ]
-        found.append(
-            _rate(
-                "unknown characters",
-                [(p.unknown, p.characters) for p in (now, before)],
-                (now.distinct, before.distinct),
-            )
-        )
-    reasons = [r for r in REASONS[1:] if r in now.unscored or r in before.unscored]
-    for reason in reasons:
+    for reason in (r for r in REASONS[1:] if r in now.unscored or r in before.unscored):
         if gaps if reason in ("null_name", "empty_name") else answers:
-            parts = [(p.unscored.get(reason, 0), p.rows) for p in (now, before)]
-            evidence = [p.distinct + p.rows - p.names for p in (now, before)]
-            found.append(_rate(f"unscored: {reason}", parts, (evidence[0], evidence[1])))
+            unscored = [(p.unscored.get(reason, 0), p.rows) for p in profiles]
+            n, m = (p.distinct + p.rows - p.names for p in profiles)  # each null counts
+            measures.append(_rate(f"unscored: {reason}", unscored, (n, m)))
     if gaps:
-        parts = [(p.names - p.distinct, p.names) for p in (now, before)]
-        found.append(_rate("duplicates", parts, (now.distinct, before.distinct)))
-    return [measure for measure in found if measure is not None]
+        duplicates = [(p.names - p.distinct, p.names) for p in profiles]
+        measures.append(_rate("duplicates", duplicates, distinct))
+    return [measure for measure in measures if measure is not None]
 
 
 def _distribution(
     name: str, now: Sequence[int], before: Sequence[int], names: tuple[int, int]
 ) -> Measure | None:
+    """Compare two histograms of so many distinct names; None where one is empty."""
     if not (all(names) and any(now) and any(before)):
         return None
-    found = population_stability(now, before, *names)
-    limits = LIMITS[name]
-    return Measure(name, "psi", found.value, None, None, found.chance, found.chance_high, *limits)
+    psi = population_stability(now, before, *names)
+    return Measure(name, "psi", psi.value, None, None, psi.chance, psi.chance_high, *LIMITS[name])
 
 
 def _rate(
     name: str, parts: Sequence[tuple[float, float]], names: tuple[int, int]
 ) -> Measure | None:
-    """Compare two rates, given as numerator and denominator; a name is one observation, and a rate
-    varies no more than one of yes and no does."""
+    """Compare two rates (numerator, denominator) over so many distinct names; None where one has
+    no names. The variance is that of a binomial rate, an upper bound for other means of 0 to 1."""
     if not (all(names) and all(whole for _, whole in parts)):
         return None
-    now, before = (min(1.0, part / whole) for part, whole in parts)  # a mean of ones may exceed 1
+    now, before = (min(1.0, part / whole) for part, whole in parts)  # rounding may exceed 1
     n, m = names
     pooled = (now * n + before * m) / (n + m)
-    # Of rare events in few names the pooled rate knows too little, of none at all the other.
-    together = pooled * (1 - pooled) * (1 / n + 1 / m)
-    error = max(together, now * (1 - now) / n + before * (1 - before) / m) ** 0.5
-    average = error * (2 / math.pi) ** 0.5  # of the absolute value of a normal deviate
+    # The larger one: the pooled variance is too small for rare events in few names, the sum of both
+    # variances is 0 where both rates are 0 or 1.
+    pooled_variance = pooled * (1 - pooled) * (1 / n + 1 / m)
+    error = max(pooled_variance, now * (1 - now) / n + before * (1 - before) / m) ** 0.5
+    average = error * (2 / math.pi) ** 0.5  # mean absolute value of a normal deviate
     limits = LIMITS[name.split(":")[0]]
     return Measure(name, "difference", now - before, now, before, average, _RARE * error, *limits)
 

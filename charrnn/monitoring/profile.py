@@ -126,33 +126,17 @@ def validation_profile(
 def total(profiles: Iterable[Profile]) -> Profile:
     """Return the profile of several parts together, the most frequent labels and reasons first."""
     parts = list(profiles)
+    empty = Profile(0, 0, 0, 0, 0, {}, [0] * CONFIDENCE_BINS, 0.0, [0] * len(LENGTHS), 0, 0, {})
 
-    def added(name: str) -> Any:
-        return sum(getattr(part, name) for part in parts)
+    def add(start: Any, counts: list[Any]) -> Any:
+        if isinstance(start, dict):
+            return dict(sum(map(Counter, counts), Counter[str]()).most_common())
+        if isinstance(start, list):
+            return [sum(column) for column in zip(start, *counts, strict=True)]
+        return sum(counts, start)
 
-    def counted(name: str) -> dict[str, int]:
-        counter = Counter[str]()
-        for part in parts:
-            counter.update(getattr(part, name))
-        return dict(counter.most_common())
-
-    def binned(name: str, bins: int) -> list[int]:
-        return [sum(getattr(part, name)[i] for part in parts) for i in range(bins)]
-
-    return Profile(
-        rows=added("rows"),
-        names=added("names"),
-        distinct=added("distinct"),
-        answered=added("answered"),
-        answered_distinct=added("answered_distinct"),
-        labels=counted("labels"),
-        confidences=binned("confidences", CONFIDENCE_BINS),
-        confidence_sum=float(added("confidence_sum")),
-        lengths=binned("lengths", len(LENGTHS)),
-        characters=added("characters"),
-        unknown=added("unknown"),
-        unscored=counted("unscored"),
-    )
+    values = {name: [getattr(part, name) for part in parts] for name in vars(empty)}
+    return Profile(**{name: add(start, values[name]) for name, start in vars(empty).items()})
 
 
 def _weighted_counts(bin_of: npt.NDArray[Any], rows: Counts | None, bins: int) -> list[int]:

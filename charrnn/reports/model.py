@@ -25,6 +25,7 @@ from charrnn.reports.figures import (
 )
 from charrnn.reports.formats import interval, percent, setting, signed
 from charrnn.reports.page import Figure, Table, html_page, markdown_page
+from charrnn.training.metrics import largest_cells
 
 _DRAWN_LABELS = 40  # rows of the confusion matrix; more cannot be read
 _MOST_ERRORS = 15  # pairs of labels listed
@@ -157,12 +158,9 @@ def _confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
 def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
     """Return the most frequent confusions of ``counts`` ``(L, L)``, and the number of all."""
     wrong = counts - np.diag(np.diag(counts))
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_ERRORS]
-    cells = zip(*np.unravel_index(largest, wrong.shape), strict=True)
     rows = [
-        (labels[i], labels[j], int(wrong[i, j]), percent(wrong[i, j] / counts[i].sum()))
-        for i, j in cells
-        if wrong[i, j]
+        (labels[i], labels[j], n, percent(n / counts[i].sum()))
+        for i, j, n in largest_cells(wrong)[:_MOST_ERRORS]
     ]
     head = ("true label", "predicted label", "names", "share of the true label")
     return {"table": Table(head, rows), "listed": sum(row[2] for row in rows),
