@@ -20,7 +20,7 @@ mutations:
 	$(PYTHON) tests/faults/mutations.py
 
 # torch and what its CUDA build needs: installed by version, as the build that suits the machine.
-TORCH = torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-, cublas \
+TORCH = torch cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-, cublas \
   cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse \
   cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
 

@@ -54,7 +54,7 @@ class Predictions:
     def blank(
         cls, reason: npt.NDArray[np.uint8], options: ScoreOptions, label_count: int
     ) -> Predictions:
-        """Return zeros of the right shapes, to be filled in where ``reason`` is 0."""
+        """Return zeros for D reasons, ``(D,)``, to be filled in where a reason is 0."""
         D, k = len(reason), min(options.top_k, label_count)
         corrected = options.prior != "train"
         return cls(
