@@ -45,7 +45,7 @@ from charrnn.runs.publish import (
     point_latest_at,
     publish,
 )
-from charrnn.scoring.names import check_name_key
+from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.source import is_remote
@@ -150,7 +150,7 @@ def run_options(
         csv=request.csv,
         partition_rows=request.compute.partition_rows,
         names=names,
-        name_key=check_name_key(names, name_key),
+        name_key=key_digest(names, name_key),
     )
 
 

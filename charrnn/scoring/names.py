@@ -11,12 +11,12 @@ from charrnn.scoring.options import NamePolicy
 from charrnn.tables.columns import as_large_string
 
 
-def check_name_key(policy: NamePolicy, key: bytes) -> str:
-    """Return 16 hex digits that stand for the key in a fingerprint (a run with another key is
-    another run); "" where names are not hashed.
+def key_digest(policy: NamePolicy, key: bytes) -> str:
+    """Return a digest of the key, 16 hex digits, for a run's fingerprint; "" if names are not
+    hashed.
 
     Raises:
-        ConfigError: names are to be hashed, and the key has not 16 to 64 bytes.
+        ConfigError: names are hashed, and the key does not have 16 to 64 bytes.
     """
     if policy != "hash":
         return ""
@@ -27,11 +27,15 @@ def check_name_key(policy: NamePolicy, key: bytes) -> str:
 def hide_names(table: pa.Table, column: str, policy: NamePolicy, key: bytes = b"") -> pa.Table:
     """Return the table with its names kept, left out, or replaced by 32 hex digits each.
 
-    The digits are BLAKE2b keyed with ``key`` (RFC 7693, a MAC): equal names stay equal, also
-    between runs with one key, and without the key nobody can try names out. Null stays null.
+    The digits are BLAKE2b with ``key`` (RFC 7693), a keyed hash: equal names stay equal, also
+    between runs with one key, and nobody without the key can find a name by hashing candidates.
+    Null stays null.
 
     Args:
         key: 16 to 64 bytes; needed for ``hash`` only.
+
+    Raises:
+        ConfigError: names are hashed, and the key does not have 16 to 64 bytes.
     """
     position = table.column_names.index(column)
     if policy == "keep":

@@ -263,8 +263,8 @@ class Scorer:
     def _rank(
         self, predictions: Predictions, encoded: Encoded, rows: Counts, options: ScoreOptions
     ) -> None:
-        """Fill in what the network says of the names ``rows``. A GPU is waited for once, at the
-        end."""
+        """Fill in the network's predictions for the names ``rows``. On a GPU all batches are
+        queued first and their results copied together, so that the CPU waits once."""
         k = predictions.ranked.shape[1]
         uncorrected = predictions.uncorrected or ()
         targets: list[npt.NDArray[Any]] = [predictions.ranked, predictions.confidence]
@@ -276,7 +276,7 @@ class Scorer:
                 target[rows] = values
             return
         rank = self._ranking(options, k)
-        batches = [(some, rank(logits)) for some, logits in self.engine.logits(encoded, rows)]
+        batches = [(batch, rank(logits)) for batch, logits in self.engine.logits(encoded, rows)]
         if batches:
             row_batches, ranked_batches = zip(*batches, strict=True)
             targets += [predictions.probabilities, predictions.in_set, *uncorrected]
