@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Literal
 
 from charrnn.errors import ConfigError, DataError, check_fields
 
-# For pydantic: the string below a field is the field's description in Prefect's form.
-DOCSTRINGS = {"use_attribute_docstrings": True}
+# Read by pydantic: the string below a field is its description in Prefect's form, and a field that
+# a record does not have is refused.
+DOCSTRINGS = {"use_attribute_docstrings": True, "extra": "forbid"}
 _DELIMITERS = ",;\t|"  # the ones that can be detected
 _SAMPLE_RECORDS = 100  # records that each candidate delimiter is tried on
 # Text codecs that no text file uses: they decode escapes, or cannot decode in pieces.

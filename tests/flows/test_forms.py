@@ -38,6 +38,63 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return {Path(entrypoint).stem: form for entrypoint, form in forms.items()}
 
 
+_ASKED = """
+import json, sys
+import prefect
+from prefect.exceptions import ParameterTypeError, SignatureMismatchError
+from flows.score import score
+answers = []
+for parameters in json.loads(sys.argv[1]):
+    try:
+        valid = score.validate_parameters({"source": "people.csv", **parameters})
+        answers.append(score.serialize_parameters(valid))
+    except (ParameterTypeError, SignatureMismatchError) as refused:
+        answers.append(str(refused))
+print(json.dumps(answers))
+"""
+
+
+def test_parameters_are_checked_before_a_run_begins(tmp_path: Path) -> None:
+    """Refused: out of bounds, no choice, of another type, unknown in a group or beside it."""
+    valid = {"scoring": {"top_k": 2}, "compute": {"workers": None, "batch_size": 8}, "models": "m"}
+    refused: list[dict[str, Any]] = [
+        {"scoring": {"top_k": 0}}, {"compute": {"engine": "spark"}}, {"force": "maybe"},
+        {"scoring": {"topk": 1}}, {"csv": {"workers": 1}}, {"top_k": 1},
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", _ASKED, json.dumps([valid, *refused])],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, *others = json.loads(done.stdout.splitlines()[-1])
+    assert (first["scoring"]["top_k"], first["scoring"]["name_column"]) == (2, "name")
+    assert (first["compute"]["batch_size"], first["models"]) == (8, "m")
+    assert [isinstance(answer, str) for answer in others] == [True] * len(refused)
+    assert "scoring.top_k: Input should be greater than or equal to 1" in others[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--help"], 0, "examples:\n  python flows/deployments.py"),
+        (["nonsense"], 2, "usage: see --help"),
+        ([], 70, "error: the Prefect API does not answer"),
+    ],
+)
+def test_the_command_that_serves_answers_in_words(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "flows/deployments.py"), *arguments],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
+             "PREFECT_API_URL": "http://127.0.0.1:9/api"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert words in done.stdout + done.stderr
+
+
 def fields_of(form: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the fields of a form, those of its groups among them."""
     groups = [form, *form.get("definitions", {}).values()]
