@@ -5,13 +5,18 @@ python flows/deployments.py
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
+from charrnn import cli
+
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
+
+    from charrnn.errors import CharrnnError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,8 +49,22 @@ def _deployment(entry: dict[str, Any]) -> "RunnerDeployment":
     return deployment
 
 
-if __name__ == "__main__":
-    from prefect import serve
+def serve() -> None:
+    """Serve the deployments of prefect.yaml until it is stopped."""
+    import prefect
 
     os.chdir(ROOT)  # where relative paths in parameters start, as for a worker
-    serve(*deployments())
+    prefect.serve(*deployments())
+
+
+def _shown(error: BaseException) -> "CharrnnError":
+    from flows.tracking import shown  # not before Prefect: what it decorates would be untracked
+
+    return shown(error)
+
+
+app = cli.new_app("  python flows/deployments.py")
+app.default(serve)
+
+if __name__ == "__main__":
+    cli.run(app, sys.argv[1:], _shown)

@@ -255,7 +255,8 @@ def device_slot(device: str) -> Iterator[None]:
 
 def shown(error: BaseException) -> CharrnnError:
     """Return an error that may be shown and recorded (see ``errors.redact``)."""
-    if isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API"):
+    unreachable = isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API")
+    if unreachable or type(error).__name__ == "ConnectError":  # of httpx, below Prefect's client
         return CharrnnError(
             "the Prefect API does not answer; start it, or unset PREFECT_API_URL (or choose "
             "another Prefect profile) to run without it"
