@@ -94,7 +94,7 @@ def _log_run(client: Any, folder: Path, version: ModelVersion, name: str) -> Any
         "data_digest": facts.data_digest,
         "examples": facts.examples,
         **facts.train,
-        **{f"model.{key}": value for key, value in version.config.to_json().items()},
+        **{f"model.{key}": value for key, value in asdict(version.config).items()},
         "temperature": version.temperature,
         "labels": len(version.labels),
     }

@@ -5,8 +5,6 @@ softmax (Guo et al. 2017, "On Calibration of Modern Neural Networks"). It change
 never the most probable label.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -4,13 +4,8 @@
 the JSON; no name is in any of them. Rates are 0 to 1, intervals 95 %.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cache
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -214,11 +209,6 @@ class Profile:
             "unscored_shares": {k: n / self.rows for k, n in self.unscored.items()},
         }
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Profile:
-        """Rebuild what ``to_json`` returned; raise KeyError where a count is missing."""
-        return cls(**{field.name: document[field.name] for field in fields(cls)})
-
 
 @dataclass(frozen=True)
 class Provenance:
@@ -261,48 +251,6 @@ class ModelFacts:
     report_data: ReportData
     profile: Profile
     provenance: Provenance
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ModelFacts:
-        """Rebuild what ``to_json`` returned.
-
-        Raises:
-            KeyError, TypeError, ValueError: the document has another form.
-        """
-        facts: ModelFacts = _read(cls, document)
-        return facts
-
-
-def _read(kind: Any, value: Any) -> Any:
-    """Rebuild a value of the annotated type ``kind`` from plain JSON."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = _field_types(kind)
-        return kind(**{name: _read(hint, value[name]) for name, hint in hints.items()})
-    if kind is Any or (value is None and origin is UnionType):
-        return value
-    if origin is UnionType:  # X | None
-        return _read(arguments[0], value)
-    if origin is dict:
-        return {key: _read(arguments[1], item) for key, item in value.items()}
-    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
-        return origin(_read(arguments[0], item) for item in value)
-    if origin is tuple:
-        return tuple(_read(k, item) for k, item in zip(arguments, value, strict=True))
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise TypeError(f"expected {kind.__name__}, got {value!r}")
-    return value
-
-
-@cache
-def _field_types(record: type) -> dict[str, Any]:
-    return get_type_hints(record)
 
 
 def _ratio(part: float, whole: int) -> float | None:

@@ -27,10 +27,8 @@ only.
 Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -85,10 +83,6 @@ class ModelConfig:
         B = self.ngram_buckets
         if not 0 <= B <= 2**24 or B & (B - 1):  # the hash has 24 bits
             raise ConfigError(f"ngram_buckets must be 0 or a power of two ≤ 2^24, got {B}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
 
 
 class RNNCell(nn.Module):

@@ -13,8 +13,6 @@ rules their model was trained with. Two are predefined:
 Both drop characters without a glyph (controls, zero-width marks) and collapse white space.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass

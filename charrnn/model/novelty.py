@@ -6,9 +6,8 @@ column ``unfamiliarity``) is the share of validation names with a lower surprise
 0.99 flags one validation name in a hundred.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +34,7 @@ class CharacterModel:
     quantiles: Floats
 
     @classmethod
-    def fit(cls, train: Encoded, held_out: Encoded, quantiles: int = 1001) -> CharacterModel:
+    def fit(cls, train: Encoded, held_out: Encoded, quantiles: int = 1001) -> Self:
         """Fit the trigram model to ``train`` and take ``quantiles`` of the surprise of
         ``held_out``."""
         table = _trigram_surprise(train)

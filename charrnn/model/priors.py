@@ -24,14 +24,12 @@ whose logits tend to ``shares ** (1 - tau)``: after calibration the default (tau
 a mean validation probability of 0.508, at a training share of 0.521; ``shares ** 0.8`` has 0.406.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,10 +76,6 @@ class PriorEstimate:
     high: tuple[float, ...]
     refused: str
     rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 def parse_prior(

@@ -13,15 +13,15 @@ The versions packaged with the library are called ``pretrained`` and ``pretraine
 safetensors and JSON are read, never a pickle.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -81,7 +81,7 @@ class Calibration:
         return {name: torch.from_numpy(array).contiguous() for name, array in arrays.items()}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> Calibration:
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
         """Return the calibration data that ``tensors`` returned."""
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         return cls(
@@ -94,31 +94,36 @@ class Calibration:
         )
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """A trained network with its text rules, labels, calibration data and provenance.
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What ``model.json`` says of a version, besides its format.
 
-    Args:
-        config: architecture.
-        vocabulary: symbols and text rules the network was trained with.
-        weights: the network's state dict, on the CPU.
+    Attributes:
         labels: L label names, in the order of the logits.
         temperature: divides the logits before the softmax; above 0.
         priors: L label shares of the training examples.
-        calibration: results on the validation names.
-        facts: how it was trained, on what, and how good it is.
-        name: such as ``v0007`` or ``pretrained``; empty before it is saved.
-        digest: SHA-256 of ``SHA256SUMS``, so of all files; empty before it is saved.
     """
 
     config: ModelConfig
     vocabulary: Vocabulary
-    weights: dict[str, Tensor] = field(repr=False)
     labels: tuple[str, ...]
     temperature: float
     priors: tuple[float, ...]
-    calibration: Calibration = field(repr=False)
     facts: ModelFacts = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion(ModelDescription):
+    """A trained network with all that scoring with it needs.
+
+    Attributes:
+        weights: the network's state dict, on the CPU.
+        name: such as ``v0007`` or ``pretrained``; empty before it is saved.
+        digest: SHA-256 of ``SHA256SUMS``, so of all files; empty before it is saved.
+    """
+
+    weights: dict[str, Tensor] = field(repr=False)
+    calibration: Calibration = field(repr=False)
     name: str = ""
     digest: str = ""
 
@@ -162,15 +167,10 @@ def write_version(
     folder: Path, version: ModelVersion, extra_files: dict[str, bytes] | None = None
 ) -> Path:
     """Write the files of ``version`` into ``folder``, replacing its contents; return ``folder``."""
-    document = {
-        "format_version": FORMAT_VERSION,
-        "config": version.config.to_json(),
-        "vocabulary": version.vocabulary.to_json(),
-        "labels": list(version.labels),
-        "temperature": version.temperature,
-        "priors": list(version.priors),
-        "facts": version.facts.to_json(),
-    }
+    described = ModelDescription(
+        **{f.name: getattr(version, f.name) for f in fields(ModelDescription)}
+    )
+    document = {"format_version": FORMAT_VERSION, **asdict(described)}
     remove_tree(folder)
     write_bytes(folder / "weights.safetensors", save(to_stored(version.weights)))
     write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
@@ -200,21 +200,22 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
             f"{FORMAT_VERSION}; install the charrnn that wrote it or train again"
         )
     try:
-        config = ModelConfig(**document["config"])
+        described = msgspec.convert(document, ModelDescription)
+        if unknown := document["config"].keys() - asdict(described.config).keys():
+            raise ConfigError(f"config has the unknown fields {', '.join(sorted(unknown))}")
+        if document["vocabulary"] != asdict(described.vocabulary):
+            raise ConfigError("vocabulary has missing or unknown fields")
         version = ModelVersion(
-            config=config,
-            vocabulary=Vocabulary.from_json(document["vocabulary"]),
-            weights=from_stored(load(content["weights.safetensors"]), config),
-            labels=tuple(document["labels"]),
-            temperature=float(document["temperature"]),
-            priors=tuple(document["priors"]),
+            **vars(described),
+            weights=from_stored(load(content["weights.safetensors"]), described.config),
             calibration=Calibration.from_tensors(load(content["calibration.safetensors"])),
-            facts=ModelFacts.from_json(document["facts"]),
             name=name or path.name,
             digest=digest,
         )
-    except (ValueError, TypeError, KeyError, ConfigError, SafetensorError) as error:
-        raise ModelError(f"{path} is not a model version this release can read") from error
+    except (msgspec.ValidationError, ValueError, KeyError, ConfigError, SafetensorError) as error:
+        raise ModelError(
+            f"{path} is not a model version this release can read ({error})"
+        ) from error
     _check_consistency(path, version)
     return version
 

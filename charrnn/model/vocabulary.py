@@ -17,9 +17,8 @@ import string
 import sys
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -309,15 +308,6 @@ class Vocabulary:
             table[: len(ids), point] = ids
         # The count is written last, since other threads read it first.
         counts[point] = _SPACE_POINT if c == " " else len(ids) if independent else _CONTEXTUAL
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Vocabulary:
-        """Return the vocabulary that ``to_json`` returned."""
-        return cls(**{**fields, "normalisation": Normalisation(**fields["normalisation"])})
 
 
 def _buffers(array: pa.Array) -> tuple[Counts, bytes]:

@@ -20,7 +20,7 @@ from charrnn.reports.model import model_markdown, model_report
 from charrnn.scoring.scorer import pick_device
 from charrnn.training.baselines import Baseline, baselines
 from charrnn.training.corpus import Corpus, load_corpus
-from charrnn.training.presets import PRESETS, Preset, with_overrides, with_seed
+from charrnn.training.presets import PRESETS, Preset, with_overrides
 from charrnn.training.protocol import Protocol, ProtocolResult, run_protocol
 from charrnn.training.release import make_version
 
@@ -64,7 +64,7 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
     with hold(request.models / ".lock", runner.holder):
         honest = runner.step("fit", fit_protocol, "honest", preset, *shared)
         seed_runs = [
-            runner.step("fit", fit_protocol, "seed", with_seed(preset, seed), *shared)
+            runner.step("fit", fit_protocol, "seed", with_overrides(preset, seed=seed), *shared)
             for seed in range(request.seed, request.seed + request.seeds)
         ]
         compared = {}

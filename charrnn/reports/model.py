@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -274,7 +275,7 @@ def _provenance(version: ModelVersion) -> Table:
     machine = {
         "created": provenance.created, "device": provenance.device, "threads": provenance.threads
     }  # fmt: skip
-    groups = (("network ", version.config.to_json()), ("training ", facts.train),
+    groups = (("network ", asdict(version.config)), ("training ", facts.train),
               ("", machine), ("", provenance.libraries))  # fmt: skip
     rows = [
         (f"{group}{key.replace('_', ' ')}", setting(value))

@@ -1,7 +1,5 @@
 """Zip archives of language files: download, and safety checks before reading."""
 
-from __future__ import annotations
-
 import stat
 import time
 import unicodedata

@@ -1,7 +1,5 @@
 """Baselines for comparison: the majority label, and n-grams with logistic regression."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

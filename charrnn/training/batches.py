@@ -1,7 +1,5 @@
 """Training examples on the device, and the batches of one epoch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

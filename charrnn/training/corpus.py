@@ -8,8 +8,6 @@ Every line becomes one row of the table, junk included, since the seed protocol 
 that the honest protocol leaves out have a reason in ``dropped`` and no fold.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

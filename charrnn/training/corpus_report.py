@@ -1,7 +1,5 @@
 """Counts of a corpus table for people to read; no name is in them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 

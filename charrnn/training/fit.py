@@ -1,7 +1,5 @@
 """Fit a ``CharRNN`` to examples."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Throughout, ``probabilities`` is float64 ``(N, L)`` with N at least 1, ``label_i
 int64 ``(N,)``, and ``labels`` the L names of the labels. Rates are 0 to 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,9 +1,7 @@
 """Two models on the same names: paired differences and label flips."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,17 +18,17 @@ class Flips:
         count: rows compared.
         changed: rows whose label changes.
         pairs: (from, to, rows), the most frequent first.
-        fixed: changed rows that were wrong and are right now; None without true labels.
-        broken: changed rows that were right and are wrong now; None without true labels.
-        both_wrong: changed rows that were wrong and still are; None without true labels.
+        fixed: changed rows that were wrong and are right now.
+        broken: changed rows that were right and are wrong now.
+        both_wrong: changed rows that were wrong and still are.
     """
 
     count: int
     changed: int
     pairs: tuple[tuple[str, str, int], ...]
-    fixed: int | None = None
-    broken: int | None = None
-    both_wrong: int | None = None
+    fixed: int
+    broken: int
+    both_wrong: int
 
 
 def paired_bootstrap(
@@ -64,28 +62,21 @@ def paired_bootstrap(
     return PairedDifference(_interval(accuracy_a - accuracy_b), _interval(f1_a - f1_b))
 
 
-def flips(
-    before: LabelIds, after: LabelIds, label_ids: LabelIds | None, labels: Sequence[str]
-) -> Flips:
+def flips(before: LabelIds, after: LabelIds, label_ids: LabelIds, labels: Sequence[str]) -> Flips:
     """Count the rows whose label changes from one model to another.
 
     Args:
         before, after: predicted label ids of the same rows, int64 ``(N,)``.
-        label_ids: true label ids, int64 ``(N,)``; None where they are unknown.
+        label_ids: true label ids, int64 ``(N,)``.
         labels: the L labels.
     """
     changed = before != after
     pairs = largest_cells(confusion_matrix(after[changed], before[changed], len(labels)))
-    result = Flips(
+    was_right, is_right = before == label_ids, after == label_ids
+    return Flips(
         count=len(before),
         changed=int(changed.sum()),
         pairs=tuple((labels[i], labels[j], n) for i, j, n in pairs),
-    )
-    if label_ids is None:
-        return result
-    was_right, is_right = before == label_ids, after == label_ids
-    return replace(
-        result,
         fixed=int((~was_right & is_right).sum()),
         broken=int((was_right & ~is_right).sum()),
         both_wrong=int((changed & ~was_right & ~is_right).sum()),

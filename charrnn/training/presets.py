@@ -154,8 +154,3 @@ def with_overrides(preset: Preset, **changes: Any) -> Preset:
     shared = {name: replaced[name] for name in ("epochs", "seed") if name in replaced}
     teacher = preset.teacher and with_overrides(preset.teacher, **shared)
     return replace(preset, train=replace(preset.train, **replaced), teacher=teacher)
-
-
-def with_seed(preset: Preset, seed: int) -> Preset:
-    """Return the preset, and its teacher, with another seed."""
-    return with_overrides(preset, seed=seed)

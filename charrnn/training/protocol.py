@@ -7,8 +7,6 @@
   stays 1.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -202,7 +200,7 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
         "synthetic": [preset.synthetic, preset.synthetic_per_epoch],
         "teacher": identity_of(corpus, preset.teacher, protocol) if preset.teacher else "",
         "train": asdict(preset.train),
-        "vocabulary": preset.vocabulary.to_json(),
+        "vocabulary": asdict(preset.vocabulary),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

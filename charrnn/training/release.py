@@ -1,7 +1,5 @@
 """Make a model version of a finished training, and decide whether it may be promoted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 

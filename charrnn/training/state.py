@@ -5,8 +5,6 @@ checkpoint holds weights, optimiser moments and the epoch's number, and a resume
 same bits as an uninterrupted one on the same machine and thread count.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Synthetic names for knowledge distillation: a teacher labels them for a smaller network."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Sequence

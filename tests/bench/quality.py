@@ -28,7 +28,7 @@ from charrnn.training.baselines import baselines
 from charrnn.training.corpus import FOLDS, Split, load_corpus
 from charrnn.training.metrics import evaluate
 from charrnn.training.paired import paired_bootstrap
-from charrnn.training.presets import PRESETS, with_seed
+from charrnn.training.presets import PRESETS, with_overrides
 from charrnn.training.protocol import Protocol, ProtocolResult, rotation, run_protocol, split_of
 
 NGRAMS = "char 1-5-grams + logistic regression"
@@ -92,7 +92,7 @@ class Bench:
         teacher: ProtocolResult | None = None,
     ) -> ProtocolResult:
         started = time.process_time()
-        preset = with_seed(PRESETS[name], seed)
+        preset = with_overrides(PRESETS[name], seed=seed)
         result = run_protocol(
             self.corpus, preset, protocol, device=self.device, split=split, teacher=teacher
         )

@@ -1,10 +1,11 @@
 """Registering versions with MLflow: files, figures and aliases arrive, once."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from model_facts import facts_of
 
@@ -22,9 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its database'
 def facts(labels: tuple[str, ...]) -> ModelFacts:
     """Two epochs and a test accuracy of 0.75."""
     history = (EpochRecord(1, 2.0, None, None), EpochRecord(2, 1.5, None, None))
-    document = facts_of(labels, train={"epochs": 2, "seed": 7}, history=history).to_json()
+    document = asdict(facts_of(labels, train={"epochs": 2, "seed": 7}, history=history))
     document["metrics"]["honest"]["test"]["accuracy"] = 0.75
-    return ModelFacts.from_json(document)
+    return msgspec.convert(document, ModelFacts)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The network against torch's own layers and against one name at a time."""
 
 import itertools
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -390,5 +391,5 @@ def test_rows_that_are_not_of_the_table_are_refused(rows: list[int]) -> None:
 
 def test_config_survives_json() -> None:
     config = ModelConfig(V, L, cell="gru", bidirectional=True, dropout=0.25)
-    assert ModelConfig(**config.to_json()) == config
-    assert config.to_json()["cell"] == "gru"
+    assert ModelConfig(**asdict(config)) == config
+    assert asdict(config)["cell"] == "gru"

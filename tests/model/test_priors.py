@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -304,7 +305,7 @@ def test_an_estimate_is_plain_json() -> None:
     problem = Problem(0)
     probabilities, _ = problem.table(FIRST_RARE, 200)
     estimate = problem.estimate(probabilities)
-    document = json.loads(json.dumps(estimate.to_json()))
+    document = json.loads(json.dumps(asdict(estimate)))
     assert list(document) == ["shares", "low", "high", "refused", "rows"]
     assert document["shares"] == list(estimate.shares)
     assert sum(estimate.shares) == pytest.approx(1, abs=1e-12)

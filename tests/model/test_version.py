@@ -438,7 +438,7 @@ def test_all_tensor_problems_are_told_together(folder: Path) -> None:
         (lambda d: d["vocabulary"].pop("normalisation"), "not a model version this release can"),
         (lambda d: d.update(temperature=0), "temperature is not a positive number"),
         (lambda d: d.update(temperature=-1), "temperature is not a positive number"),
-        (lambda d: d.update(temperature="nan"), "temperature is not a positive number"),
+        (lambda d: d.update(temperature="nan"), "Expected `float`, got `str`"),
         (lambda d: d.update(temperature=None), "not a model version this release can read"),
         (lambda d: d["labels"].append("more"), "labels and priors do not match the 4 outputs"),
         (lambda d: d.update(labels=["a"] * 4), "labels and priors do not match the 4 outputs"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -282,7 +283,7 @@ def test_profiles_of_parts_add_up_to_the_whole(population: Population) -> None:
 def test_profile_survives_json(population: Population) -> None:
     seen = population.profile(np.arange(100))
     document = json.loads(json_bytes(seen.to_json()))
-    assert Profile.from_json(document) == seen
+    assert msgspec.convert(document, Profile) == seen
     assert sum(document["class_shares"].values()) == pytest.approx(1)
     assert document["mean_confidence"] == pytest.approx(
         population.confidence[:100][population.reason[:100] == 0].mean(), abs=1e-6

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -100,11 +101,11 @@ def with_facts(version: ModelVersion, **changes: Any) -> ModelVersion:
 
 
 def with_document(version: ModelVersion, document: dict[str, Any]) -> ModelVersion:
-    return dataclasses.replace(version, facts=ModelFacts.from_json(document))
+    return dataclasses.replace(version, facts=msgspec.convert(document, ModelFacts))
 
 
 def document_of(version: ModelVersion) -> Any:
-    return json.loads(json.dumps(version.facts.to_json()))
+    return json.loads(json.dumps(dataclasses.asdict(version.facts)))
 
 
 def checked(content: bytes) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:

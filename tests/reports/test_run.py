@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from flat import score
 from jinja2 import UndefinedError
@@ -208,10 +209,10 @@ def test_report_of_a_model_holds_no_name(measured_version: ModelVersion, corpus:
 
 
 def test_report_of_a_model_escapes_its_labels(measured_version: ModelVersion) -> None:
-    document = measured_version.facts.to_json()
+    document = dataclasses.asdict(measured_version.facts)
     for entry in document["metrics"]["honest"]["test"]["labels"]:
         entry["label"] = HOSTILE
-    facts = ModelFacts.from_json(document)
+    facts = msgspec.convert(document, ModelFacts)
     text, _ = checked(model_report(dataclasses.replace(measured_version, facts=facts)))
     assert HOSTILE in text
 

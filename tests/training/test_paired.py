@@ -266,11 +266,11 @@ def test_set_coverage_becomes_plain_json() -> None:
 BEFORE, AFTER = np.array([0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 0, 0, 1])
 
 
-def test_flips_without_truth_count_what_changes() -> None:
-    found = flips(BEFORE, AFTER, None, ["a", "b", "c"])
+def test_flips_count_what_changes() -> None:
+    found = flips(BEFORE, AFTER, BEFORE, ["a", "b", "c"])
     assert (found.count, found.changed) == (7, 5)
     assert found.pairs == (("c", "a", 2), ("a", "b", 1), ("b", "a", 1), ("c", "b", 1))
-    assert (found.fixed, found.broken, found.both_wrong) == (None, None, None)
+    assert (found.fixed, found.broken, found.both_wrong) == (0, 5, 0)
 
 
 def test_flips_with_truth_say_whether_for_the_better() -> None:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -30,7 +31,7 @@ from charrnn.training.corpus import (
     write_table,
 )
 from charrnn.training.metrics import evaluate
-from charrnn.training.presets import PRESETS, Preset, with_overrides, with_seed
+from charrnn.training.presets import PRESETS, Preset, with_overrides
 from charrnn.training.protocol import ProtocolResult, identity_of, rotation, run_protocol, split_of
 from charrnn.training.release import make_version, promotion_problems
 
@@ -163,7 +164,7 @@ def test_too_few_names_are_refused(lines: str, protocol: str, message: str, tmp_
     "change",
     [
         lambda corpus, preset: (replace(corpus, digest="other"), preset, "honest"),
-        lambda corpus, preset: (corpus, with_seed(preset, 6), "honest"),
+        lambda corpus, preset: (corpus, with_overrides(preset, seed=6), "honest"),
         lambda corpus, preset: (corpus, with_overrides(preset, epochs=4), "honest"),
         lambda corpus, preset: (corpus, replace(preset, model={"cell": "lstm"}), "honest"),
         lambda corpus, preset: (
@@ -182,8 +183,8 @@ def test_identity_covers_all_that_decides_a_fit(
 
 
 def test_with_seed_changes_the_seed_only() -> None:
-    assert with_seed(SMALL, 6).train == replace(SMALL.train, seed=6)
-    assert with_seed(with_seed(SMALL, 6), 5) == SMALL
+    assert with_overrides(SMALL, seed=6).train == replace(SMALL.train, seed=6)
+    assert with_overrides(with_overrides(SMALL, seed=6), seed=5) == SMALL
 
 
 def test_overridden_epochs_apply_to_the_teacher_and_to_the_identity_of_checkpoints(
@@ -233,11 +234,12 @@ def test_a_version_holds_the_network_and_its_provenance(
     assert facts.provenance == PROVENANCE
     assert facts.best_epoch == 3
     assert facts.history == honest.fit.history
-    assert ModelFacts.from_json(json.loads(json.dumps(facts.to_json(), allow_nan=False))) == facts
+    document = json.dumps(asdict(facts), allow_nan=False)
+    assert msgspec.convert(json.loads(document), ModelFacts) == facts
 
 
 def test_a_version_holds_no_name(version: ModelVersion, corpus: Corpus) -> None:
-    document = json.dumps(version.facts.to_json())
+    document = json.dumps(asdict(version.facts))
     assert not [name for name in corpus.names if len(name) > 5 and name in document]
 
 
@@ -296,10 +298,10 @@ def test_a_version_does_not_share_memory_with_later_training(version: ModelVersi
 
 
 def measured(data: str = "same", **metrics: float) -> ModelFacts:
-    document = facts_of(("a", "b"), data_digest=data).to_json()
+    document = asdict(facts_of(("a", "b"), data_digest=data))
     document["metrics"]["honest"]["test"] |= {"accuracy": 0.8, "macro_f1": 0.7, "ece": 0.05}
     document["metrics"]["honest"]["test"] |= metrics
-    return ModelFacts.from_json(document)
+    return msgspec.convert(document, ModelFacts)
 
 
 @pytest.mark.parametrize(
