@@ -211,7 +211,7 @@ def lap(what):
 import torch; lap("import torch")
 import pyarrow.parquet; lap("import pyarrow")
 import polars; lap("import polars")
-import flows.score, charrnn.runs.plan, charrnn.scoring.scorer; lap("import charrnn and flows")
+import charrnn.recipes.score, charrnn.scoring.scorer; lap("import charrnn")
 scorer = charrnn.scoring.scorer.Scorer.load(sys.argv[2], models="outputs/models")
 lap("load the model, digests checked")
 table = pyarrow.parquet.read_table(sys.argv[1]); lap("read 1,000 names")

@@ -16,7 +16,6 @@ its table), or with ``--unique`` made-up names of which no two are the same.
 import argparse
 import importlib.util
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -44,11 +43,13 @@ from charrnn.model.engine import Engine
 from charrnn.model.network import CharRNN, NgramTable
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import Counts, Encoded
-from charrnn.runs.plan import order_of, plan_run
+from charrnn.runs.manifest import ModelRef, PriorRecord, RunFacts, RunOptions
+from charrnn.runs.plan import plan_run, run_key
 from charrnn.runs.publish import manifest_of, publish
 from charrnn.scoring.columns import Predictions, prediction_columns
-from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.options import ComputeOptions, DeliveryOptions, ScoreOptions
 from charrnn.tables.columns import as_large_string
+from charrnn.tables.csv_format import CsvFormat
 from charrnn.training.corpus import honest_split, load_corpus
 
 BATCH = 1024
@@ -337,23 +338,32 @@ def run_way(kind: str, model: str, source: str, output: Path, work: Path) -> Non
     version = resolve(model or DEFAULT, Path("outputs/models"))
     version.network()  # imports more of torch
     if kind in ("charrnn", "csv", "inside"):
-        import flows.score as flow
+        from charrnn.cli import console_runner
+        from charrnn.recipes.requests import ScoreRequest
+        from charrnn.recipes.score import score
 
         if kind == "inside":
             charrnn.scoring.scorer.Engine = _PackedEngine  # type: ignore[misc]
 
+        runner = console_runner()
+
         def work_through() -> None:
-            flow.score(source, model=model, output=str(output), force=True)
+            delivery = DeliveryOptions(output=str(output))
+            score(ScoreRequest(source=source, model=model, delivery=delivery, force=True), runner)
 
         return common.report_cost(work_through)
     peer: Any = Peer(version, PEERS[kind](version, work))
     options = ScoreOptions()
 
     def score_with_peer() -> None:
-        plan = plan_run(order_of(source, version, options, partition_rows=2**20), output, [])
-        workers = min(8, os.cpu_count() or 1)
-        receipts = charrnn.runs.execute.score_partitions(plan, peer, options, workers=workers)
-        publish(plan, manifest_of(plan, receipts, {}), "20260101T000000Z", {})
+        settings = RunOptions(options, CsvFormat(), partition_rows=2**20)
+        key = run_key(source, ModelRef(version.name, version.digest), settings)
+        plan = plan_run(key, output, [])
+        receipts = charrnn.runs.execute.score_partitions(plan, peer, options, ComputeOptions())
+        facts = RunFacts(
+            created="20260101T000000Z", seconds=0.0, device="cpu", tracked=False, libraries={}
+        )
+        publish(plan, manifest_of(plan, receipts, facts, PriorRecord("train")), {})
 
     return common.report_cost(score_with_peer)
 

@@ -24,10 +24,12 @@ from end_to_end import invented_names
 
 from charrnn.integrations.ray import score_partitions_on_ray
 from charrnn.runs.execute import score_partitions
+from charrnn.runs.manifest import ModelRef, RunOptions
 from charrnn.runs.parts import PartReceipt
-from charrnn.runs.plan import RunPlan, order_of, plan_run
-from charrnn.scoring.options import ScoreOptions
+from charrnn.runs.plan import RunPlan, plan_run, run_key
+from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
+from charrnn.tables.csv_format import CsvFormat
 
 OPTIONS = ScoreOptions()
 
@@ -36,9 +38,10 @@ def planned(folder: Path, rows: int, partition_rows: int, scorer: Scorer) -> Run
     source = folder / f"names-{rows}.parquet"
     names = invented_names(rows, unique=False)
     pq.write_table(pa.table({"name": names.to_arrow()}), source, row_group_size=partition_rows)
-    order = order_of(str(source), scorer.version, OPTIONS, partition_rows=partition_rows)
+    model = ModelRef(scorer.version.name, scorer.version.digest)
+    key = run_key(str(source), model, RunOptions(OPTIONS, CsvFormat(), partition_rows))
     added = OPTIONS.columns(scorer.version.labels)
-    return plan_run(order, folder / f"out-{rows}", added)
+    return plan_run(key, folder / f"out-{rows}", added)
 
 
 def timed(plan: RunPlan, scorer: Scorer, workers: int) -> tuple[float, float, float]:
@@ -50,7 +53,7 @@ def timed(plan: RunPlan, scorer: Scorer, workers: int) -> tuple[float, float, fl
         seen.append((time.perf_counter() - started, receipt.rows))
 
     anew = replace(plan, destination=plan.destination / str(time.time_ns()))
-    score_partitions_on_ray(anew, scorer.version, OPTIONS, workers=workers, on_part=note)
+    score_partitions_on_ray(anew, scorer, OPTIONS, ComputeOptions(workers=workers), note)
     rest = sum(rows for _, rows in seen[workers:])
     return seen[0][0], seen[-1][0] - seen[workers - 1][0], rest
 
@@ -78,7 +81,7 @@ def main() -> None:
         print(f"first part after {first:.1f} s; {1e3 * seconds / (rows / 10):.1f} ms a partition")
         began = time.perf_counter()
         local = replace(small, destination=folder / "local")
-        score_partitions(local, scorer, OPTIONS, workers=1)
+        score_partitions(local, scorer, OPTIONS, ComputeOptions(workers=1))
         each = (time.perf_counter() - began) / len(local.partitions)
         print(f"the local engine, one worker: {1e3 * each:.1f} ms a partition")
         large = planned(folder, chosen.rows, chosen.rows // chosen.partitions, scorer)

@@ -12,6 +12,7 @@ import pytest
 SCRIPT = Path(__file__).parent / "run.sh"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_the_dry_run_fills_in_every_stage(tmp_path: Path) -> None:
     output = tmp_path / "gpu.json"

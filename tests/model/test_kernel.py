@@ -154,7 +154,13 @@ def run_cases() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=["interpreter", pytest.param("card", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("interpreter", marks=pytest.mark.slow),
+        pytest.param("card", marks=pytest.mark.gpu),
+    ],
+)
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
     path = [str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TRITON_INTERPRET": "1"}

@@ -76,10 +76,18 @@ def serve(address: str, behaviour: Behaviour) -> Iterator[Behaviour]:
         thread.join()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _objects_of_other_tests() -> Iterator[None]:
+    """Left out of the collections below, which thereby take no time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _own_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No proxy, and a socket that was left open is reported by the test that left it."""
-    gc.collect()
     monkeypatch.setenv("no_proxy", "*")
     yield
     gc.collect()
