@@ -336,7 +336,7 @@ def _lines(file: LabelFile) -> list[str]:
 def _text_files(folder: Path) -> list[Path]:
     """Return the .txt files of a folder, or of the ``names`` folder in the tutorial's layout."""
     for place in (folder / "data" / "names", folder / "names", folder):
-        found = sorted(p for p in place.glob("*.txt") if p.is_file() and p.name[0] not in "._")
-        if found:
-            return found
+        files = sorted(p for p in place.glob("*.txt") if p.is_file() and p.name[0] not in "._")
+        if files:
+            return files
     return []
