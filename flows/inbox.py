@@ -3,16 +3,11 @@
 python flows/inbox.py data/inbox
 """
 
-from typing import TYPE_CHECKING
-
 from charrnn import cli
 from charrnn.recipes.requests import InboxRequest, ScoreRequest
 from flows.command import new_app, run
 from flows.score import score
 from flows.tracking import flow, note_table, prefect_runner, run_named, submit
-
-if TYPE_CHECKING:
-    pass
 
 
 @flow(InboxRequest, name="inbox", flow_run_name=run_named("score what is new in", "folder"))

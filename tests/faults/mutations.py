@@ -370,6 +370,16 @@ MUTATIONS = [
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         "tests/faults/test_unexpected.py -k 'sigterm and score'",
     ),
+    Mutation(
+        "P1", "Ctrl-C waits for a whole partition", "charrnn/runs/execute.py",
+        "wait(unfinished, _SIGNAL_SECONDS, FIRST_COMPLETED)",
+        "wait(unfinished, None, FIRST_COMPLETED)", "tests/test_cli.py -k 'stopped and ctrl-c'",
+    ),
+    Mutation(
+        "P1", "a challenger does not stop", "charrnn/runs/comparison.py",
+        "    models.challenger.stopping = models.champion.stopping", "    pass",
+        "tests/test_cli.py -k stopped",
+    ),
 ]  # fmt: skip
 
 
