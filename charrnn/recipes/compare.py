@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from charrnn.errors import ConfigError
 from charrnn.files import private_files
-from charrnn.integrations.object_storage import RemoteFile, check_remote_unchanged
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import fetch_input, remove_copies, run_facts
@@ -29,6 +29,9 @@ from charrnn.runs.plan import RunPlan, destination_of, plan_run, run_key
 from charrnn.runs.publish import finished_run, hold_destination, point_latest_at, publish
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
+
+if TYPE_CHECKING:
+    from charrnn.integrations.object_storage import RemoteFile
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,10 @@ def publish_comparison(
     plan: RunPlan, manifest: ComparisonManifest, remote: tuple[RemoteFile, ...]
 ) -> Path:
     """Write manifest and reports, and make the comparison visible by one rename."""
-    check_remote_unchanged(remote)
+    if remote:
+        from charrnn.integrations.object_storage import check_remote_unchanged
+
+        check_remote_unchanged(remote)
     reports = {
         "report.html": comparison_report(manifest),
         "report.md": comparison_markdown(manifest),

@@ -32,8 +32,7 @@ from charrnn.integrations.object_storage import (
     upload_run,
 )
 from charrnn.model.version import ModelVersion, save_version
-from charrnn.recipes import compare as compare_recipe
-from charrnn.recipes import score as score_recipe
+from charrnn.recipes.compare import compare
 from charrnn.recipes.requests import CompareRequest, VerifyRequest
 from charrnn.recipes.runs import verify
 from charrnn.runs.verify import verify_run
@@ -177,7 +176,7 @@ def test_an_object_that_changes_while_it_is_scored_publishes_nothing(
 
     pq.write_table(pq.read_table(people).slice(1), people.with_name("other.parquet"))
     with monkeypatch.context() as patched:
-        patched.setattr(score_recipe, "check_remote_unchanged", change)
+        patched.setattr(storage, "check_remote_unchanged", change)
         with pytest.raises(DataError, match=r"people.parquet changed during the run"):
             run_score(uri)
     destination = Path("outputs/predictions/people")
@@ -317,11 +316,11 @@ def test_a_table_on_object_storage_is_compared_and_looked_at_again(
 
     destination = Path("outputs/comparisons/people")
     with monkeypatch.context() as patched:
-        patched.setattr(compare_recipe, "check_remote_unchanged", changed)
+        patched.setattr(storage, "check_remote_unchanged", changed)
         with pytest.raises(DataError, match="changed"):
-            compare_recipe.compare(request, console_runner())
+            compare(request, console_runner())
     assert not list(destination.glob("2*"))
-    published = compare_recipe.compare(request, console_runner())
+    published = compare(request, console_runner())
     assert published.manifest.rows == 12
     assert published.folder.parent == destination
     assert not list(destination.glob(".fetched-*"))
