@@ -5,8 +5,6 @@ help, its choices and its default are written once. The files in ``flows/`` buil
 lines from the same functions, with a runner that Prefect records.
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 import os
@@ -18,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
@@ -26,23 +25,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import charrnn
 from charrnn.errors import CharrnnError, redact
-from charrnn.recipes.requests import (
-    CompareRequest,
-    CompareVersionsRequest,
-    EvaluateRequest,
-    InboxRequest,
-    IngestRequest,
-    ListRequest,
-    MonitorRequest,
-    PipelineRequest,
-    PromoteRequest,
-    PurgeRequest,
-    RegisterRequest,
-    RollbackRequest,
-    ScoreRequest,
-    TrainRequest,
-    VerifyRequest,
-)
+from charrnn.recipes import requests
 from charrnn.recipes.runner import Advance, Runner
 
 KEY_VARIABLE = "CHARRNN_NAME_KEY"  # environment variable with the secret that names are hashed with
@@ -88,20 +71,16 @@ def command_from(
         positional: how many of the first fields may be given by position.
         extra: name → (type, default, help) of further parameters.
     """
-    parameters, group_of = [], dict[str, str]()
-    for name, kind, default in _fields_of(request):
-        if isinstance(kind, type) and is_dataclass(kind):
-            for member, member_kind, member_default in _fields_of(kind):
-                group_of[member] = name
-                parameters.append((member, member_kind, member_default, _help_of(kind)[member]))
-        else:
-            parameters.append((name, kind, default, _help_of(request)[name]))
+    parameters, groups = [], dict[str, tuple[Any, set[str]]]()  # group → record, its fields
+    for field in _fields_of(request):
+        name, kind, _ = field
+        group = is_dataclass(kind)
+        if group:
+            groups[name] = kind, {f.name for f in fields(kind)}
+        record = kind if group else request
+        members = _fields_of(kind) if group else [field]
+        parameters += [(*member, _help_of(record)[member[0]]) for member in members]
     parameters += [(name, *rest) for name, rest in (extra or {}).items()]
-    groups = {
-        name: kind
-        for name, kind, _ in _fields_of(request)
-        if isinstance(kind, type) and is_dataclass(kind)
-    }
     signature = inspect.Signature(
         [
             _parameter(name, _console_type(name, kind, default, text), default, number < positional)
@@ -112,9 +91,8 @@ def command_from(
     def command(*arguments: Any, **named: Any) -> Any:
         values = signature.bind(*arguments, **named).arguments
         further = {name: values.pop(name) for name in extra or () if name in values}
-        for group, kind in groups.items():
-            members = {n: values.pop(n) for n in list(values) if group_of.get(n) == group}
-            values[group] = kind(**members)
+        for group, (kind, names) in groups.items():
+            values[group] = kind(**{n: values.pop(n) for n in names & values.keys()})
         return call(request(**values), **further)
 
     command.__signature__ = signature  # type: ignore[attr-defined]
@@ -139,9 +117,18 @@ def _fields_of(record: type, *, bounds: bool = False) -> list[tuple[str, Any, An
 
 
 def _help_of(record: type) -> dict[str, str]:
-    """Return field → its docstring, on one line."""
-    classes = [c for c in reversed(record.__mro__) if is_dataclass(c)]
-    return {k: v for c in classes for k, v in _field_docstrings(c.__module__)[c.__name__].items()}
+    """Return field → its help, on one line: the string below it, the ``doc`` of its type, or, of a
+    group, the first line of the group's docstring."""
+    texts = {}
+    for name, kind in get_type_hints(record, include_extras=True).items():
+        if is_dataclass(kind):
+            texts[name] = (kind.__doc__ or "").partition("\n")[0]
+        for annotation in getattr(kind, "__metadata__", ()):
+            texts[name] = getattr(annotation, "documentation", "")
+    for c in reversed(record.__mro__):
+        if is_dataclass(c):
+            texts |= _field_docstrings(c.__module__)[c.__name__]
+    return texts
 
 
 @cache
@@ -304,129 +291,82 @@ def _terminate(*_: Any) -> None:
     raise _Terminated
 
 
-# The commands; what a recipe needs is imported when it runs, so that --help answers at once
+# The commands
 
 
-def score(request: ScoreRequest, head: int = 0) -> None:
-    """Score a table and print what came out."""
-    from charrnn.recipes import summary
-    from charrnn.recipes.score import score as recipe
+def _recipe(name: str) -> Callable[[Any], None]:
+    """Return a function that runs the recipe MODULE.FUNCTION, imported then, so that --help answers
+    at once, and prints the lines of its result."""
 
-    published = recipe(request, console_runner())
-    show(summary.run_lines(published, request.delivery))
+    def run_recipe(request: Any) -> None:
+        module, _, function = name.partition(".")
+        recipe = getattr(import_module(f"charrnn.recipes.{module}"), function)
+        takes_runner = "runner" in inspect.signature(recipe).parameters
+        result = recipe(request, console_runner()) if takes_runner else recipe(request)
+        show(result if isinstance(result, list) else result.lines())
+
+    return run_recipe
+
+
+def _score(request: requests.ScoreRequest, head: int = 0) -> None:
+    from charrnn.recipes.published import first_rows
+    from charrnn.recipes.score import score
+
+    published = score(request, console_runner())
+    show(published.lines())
     if head > 0:
-        say(summary.head(published.folder, head))
-    published.check_drift(request.delivery.on_drift)
+        say(first_rows(published.folder, head))
+    published.check_drift()
 
 
-def challenge(request: CompareRequest) -> None:
-    """Compare two versions on a table and print what would change."""
-    from charrnn.recipes import summary
-    from charrnn.recipes.compare import compare
+def _inbox(request: requests.InboxRequest) -> None:
+    from charrnn.recipes.inbox import inbox
 
-    show(summary.comparison_lines(compare(request, console_runner())))
-
-
-def inbox(request: InboxRequest) -> None:
-    """Score what is new in a folder and print what became of each file."""
-    from charrnn.recipes import summary
-    from charrnn.recipes.inbox import inbox as recipe
-
-    result = recipe(request, console_runner())
-    show(summary.inbox_lines(result))
+    result = inbox(request, console_runner())
+    show(result.lines())
     result.check()
 
 
-def monitor(request: MonitorRequest) -> None:
-    """Draw the history of runs and print what changed."""
-    from charrnn.recipes import summary
-    from charrnn.recipes.monitor import monitor as recipe
+def _train(request: requests.TrainRequest) -> None:
+    from charrnn.recipes.train import release, train
 
-    show(summary.monitor_lines(recipe(request)))
-
-
-def verify(request: VerifyRequest) -> None:
-    """Prove a run again and print that it is whole."""
-    from charrnn.recipes.runs import verify as recipe
-
-    show(recipe(request))
+    trained = train(request, console_runner())
+    show(trained.lines())
+    show(release(trained, request).lines())
 
 
-def purge(request: PurgeRequest) -> None:
-    """Remove old runs, or list them."""
-    from charrnn.recipes.runs import purge as recipe
+def _pipeline(request: requests.PipelineRequest) -> None:
+    from charrnn.recipes.pipeline import pipeline
 
-    show(recipe(request, console_runner()))
-
-
-def ingest(request: IngestRequest) -> None:
-    """Make the training table and print its counts."""
-    from charrnn.recipes import training_summary
-    from charrnn.recipes.ingest import ingest as recipe
-
-    show(training_summary.ingest_lines(recipe(request, console_runner())))
+    ingest, promote = _COMMANDS["ingest"][1], _COMMANDS["promote"][1]
+    pipeline(request, ingest, _train, promote, _score)
 
 
-def train(request: TrainRequest) -> None:
-    """Train a version, promote and register it as requested, and print its metrics."""
-    from charrnn.recipes import training_summary
-    from charrnn.recipes.train import release
-    from charrnn.recipes.train import train as recipe
-
-    trained = recipe(request, console_runner())
-    show(training_summary.train_lines(trained))
-    show(training_summary.release_lines(release(trained, request)))
-
-
-def list_models(request: ListRequest) -> None:
-    """Print every version."""
-    from charrnn.recipes import models, training_summary
-
-    show(training_summary.list_lines(models.list_models(request)))
-
-
-def evaluate(request: EvaluateRequest) -> None:
-    """Measure a version and print its metrics."""
-    from charrnn.recipes import training_summary
-    from charrnn.recipes.evaluate import evaluate_version
-
-    show(training_summary.evaluation_lines(evaluate_version(request)))
+# Command → its request, what it runs, and how many fields may be given by position
+_COMMANDS: dict[str, tuple[type, Callable[..., None], int]] = {
+    "score": (requests.ScoreRequest, _score, 1),
+    "challenge": (requests.CompareRequest, _recipe("compare.compare"), 1),
+    "inbox": (requests.InboxRequest, _inbox, 1),
+    "monitor": (requests.MonitorRequest, _recipe("monitor.monitor"), 1),
+    "verify": (requests.VerifyRequest, _recipe("runs.verify"), 1),
+    "purge": (requests.PurgeRequest, _recipe("runs.purge"), 1),
+    "ingest": (requests.IngestRequest, _recipe("ingest.ingest"), 1),
+    "train": (requests.TrainRequest, _train, 0),
+    "models": (requests.ListRequest, _recipe("models.list_models"), 0),
+    "evaluate": (requests.EvaluateRequest, _recipe("evaluate.evaluate_version"), 1),
+    "compare": (requests.CompareVersionsRequest, _recipe("evaluate.compare_versions"), 2),
+    "promote": (requests.PromoteRequest, _recipe("models.promote"), 1),
+    "rollback": (requests.RollbackRequest, _recipe("models.roll_back"), 1),
+    "register": (requests.RegisterRequest, _recipe("models.register"), 1),
+    "pipeline": (requests.PipelineRequest, _pipeline, 1),
+}
 
 
-def compare(request: CompareVersionsRequest) -> None:
-    """Compare two versions on labelled names and print the difference."""
-    from charrnn.recipes import training_summary
-    from charrnn.recipes.evaluate import compare_versions
-
-    show(training_summary.compared_versions_lines(compare_versions(request)))
-
-
-def promote(request: PromoteRequest) -> None:
-    """Promote a version, or print why not."""
-    from charrnn.recipes import models, training_summary
-
-    show(training_summary.promotion_lines(models.promote(request)))
-
-
-def rollback(request: RollbackRequest) -> None:
-    """Roll an alias back and print its version."""
-    from charrnn.recipes import models, training_summary
-
-    show(training_summary.rollback_lines(models.roll_back(request)))
-
-
-def register(request: RegisterRequest) -> None:
-    """Register a version with MLflow and print its number there."""
-    from charrnn.recipes import models, training_summary
-
-    show(training_summary.registration_lines(models.register(request)))
-
-
-def pipeline(request: PipelineRequest) -> None:
-    """Ingest, train, promote and score, printing what each part prints."""
-    from charrnn.recipes.pipeline import pipeline as recipe
-
-    recipe(request, ingest, train, promote, score)
+def command(name: str) -> Callable[..., Any]:
+    """Return the function of a command of ``charrnn``."""
+    request, call, positional = _COMMANDS[name]
+    extra = HEAD if name == "score" else None
+    return command_from(request, call, positional=positional, extra=extra)
 
 
 def show(lines: list[str]) -> None:
@@ -439,21 +379,8 @@ def console() -> App:
     """Return the command line ``charrnn``."""
     app = new_app(_EXAMPLES, name="charrnn", version=charrnn.__version__,
                   version_flags=("--version",))  # fmt: skip
-    app.command(command_from(ScoreRequest, score, extra=HEAD), name="score")
-    app.command(command_from(CompareRequest, challenge), name="challenge")
-    app.command(command_from(InboxRequest, inbox), name="inbox")
-    app.command(command_from(MonitorRequest, monitor), name="monitor")
-    app.command(command_from(VerifyRequest, verify), name="verify")
-    app.command(command_from(PurgeRequest, purge), name="purge")
-    app.command(command_from(IngestRequest, ingest), name="ingest")
-    app.command(command_from(TrainRequest, train, positional=0), name="train")
-    app.command(command_from(ListRequest, list_models, positional=0), name="models")
-    app.command(command_from(EvaluateRequest, evaluate), name="evaluate")
-    app.command(command_from(CompareVersionsRequest, compare, positional=2), name="compare")
-    app.command(command_from(PromoteRequest, promote), name="promote")
-    app.command(command_from(RollbackRequest, rollback), name="rollback")
-    app.command(command_from(RegisterRequest, register), name="register")
-    app.command(command_from(PipelineRequest, pipeline), name="pipeline")
+    for name in _COMMANDS:
+        app.command(command(name), name=name)
     app.register_install_completion_command()
     return app
 

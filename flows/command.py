@@ -1,7 +1,5 @@
 """What the command lines of the flows add to ``charrnn.cli``: a run that Prefect may record."""
 
-from __future__ import annotations
-
 import sys
 from typing import NoReturn
 

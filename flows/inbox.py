@@ -3,8 +3,10 @@
 python flows/inbox.py data/inbox
 """
 
+from functools import partial
+
 from charrnn import cli
-from charrnn.recipes.requests import InboxRequest, ScoreRequest
+from charrnn.recipes.requests import InboxRequest
 from flows.command import new_app, run
 from flows.score import score
 from flows.tracking import flow, note_table, prefect_runner, run_named, submit
@@ -13,27 +15,21 @@ from flows.tracking import flow, note_table, prefect_runner, run_named, submit
 @flow(InboxRequest, name="inbox", flow_run_name=run_named("score what is new in", "folder"))
 def inbox(request: InboxRequest) -> list[str]:
     """Run the recipe ``inbox``, each file as a run of the flow ``score``; return their folders."""
-    from charrnn.recipes import summary
     from charrnn.recipes.inbox import inbox as recipe
 
-    result = recipe(request, prefect_runner(), score_as_flow)
+    result = recipe(request, prefect_runner(), partial(submit, score))
     rows = [{"file": path.name, "outcome": text} for path, text in result.outcomes.items()]
     note_table("inbox", rows, f"What became of the files in {request.folder}")
-    cli.show(summary.inbox_lines(result))
+    cli.show(result.lines())
     result.check()
     return [str(folder) for folder in result.published]
-
-
-def score_as_flow(request: ScoreRequest) -> str:
-    """Score one file as a flow run of its own."""
-    return submit(score, request)
 
 
 app = new_app(
     "  python flows/inbox.py\n"
     "  python flows/inbox.py /srv/names --model pretrained --settle-seconds 0"
 )
-app.default(cli.command_from(InboxRequest, lambda request: submit(inbox, request)))
+app.default(cli.command_from(InboxRequest, partial(submit, inbox)))
 
 if __name__ == "__main__":
     run(app)

@@ -4,6 +4,8 @@ python flows/ingest.py                    # downloads the tutorial's data.zip
 python flows/ingest.py my_languages/      # a folder of LABEL.txt files, or a zip of them
 """
 
+from functools import partial
+
 from charrnn import cli
 from charrnn.recipes.requests import IngestRequest
 from flows.command import new_app, run
@@ -13,12 +15,11 @@ from flows.tracking import flow, note, prefect_runner, submit
 @flow(IngestRequest, name="ingest", flow_run_name="ingest")
 def ingest(request: IngestRequest) -> str:
     """Run the recipe ``ingest``, show what the table holds, and return its path."""
-    from charrnn.recipes import training_summary
     from charrnn.recipes.ingest import ingest as recipe
 
     ingested = recipe(request, prefect_runner())
     note("data-report", ingested.markdown, "What the training table holds")
-    cli.show(training_summary.ingest_lines(ingested))
+    cli.show(ingested.lines())
     return str(ingested.table)
 
 
@@ -27,7 +28,7 @@ app = new_app(
     "  python flows/ingest.py names.zip\n"
     "  python flows/ingest.py my_languages/ --target data/mine.parquet"
 )
-app.default(cli.command_from(IngestRequest, lambda request: submit(ingest, request)))
+app.default(cli.command_from(IngestRequest, partial(submit, ingest)))
 
 if __name__ == "__main__":
     run(app)

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING
 from cyclopts import App
 
 from charrnn import cli
-from charrnn.recipes.requests import (
-    CompareVersionsRequest,
-    EvaluateRequest,
-    ListRequest,
-    PromoteRequest,
-    RegisterRequest,
-    RollbackRequest,
-)
+from charrnn.recipes.requests import PromoteRequest
 from flows.tracking import flow, submit
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
@@ -36,17 +29,12 @@ def promote_version(request: PromoteRequest) -> "Promotion":
 
 def promote(request: PromoteRequest) -> None:
     """Run the flow and print whether the version is the champion now."""
-    from charrnn.recipes import training_summary
-
-    cli.show(training_summary.promotion_lines(submit(promote_version, request)))
+    cli.show(submit(promote_version, request).lines())
 
 
 def add_commands(app: App) -> None:
     """Add the commands about versions to a command line."""
-    app.command(cli.command_from(ListRequest, cli.list_models, positional=0), name="list")
-    app.command(cli.command_from(EvaluateRequest, cli.evaluate), name="evaluate")
-    compare = cli.command_from(CompareVersionsRequest, cli.compare, positional=2)
-    app.command(compare, name="compare")
+    app.command(cli.command("models"), name="list")
     app.command(cli.command_from(PromoteRequest, promote), name="promote")
-    app.command(cli.command_from(RollbackRequest, cli.rollback), name="rollback")
-    app.command(cli.command_from(RegisterRequest, cli.register), name="register")
+    for name in ("evaluate", "compare", "rollback", "register"):
+        app.command(cli.command(name), name=name)

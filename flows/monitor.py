@@ -4,6 +4,8 @@ python flows/monitor.py
 python flows/monitor.py outputs/predictions/people
 """
 
+from functools import partial
+
 from charrnn import cli
 from charrnn.recipes.requests import MonitorRequest
 from flows.command import new_app, run
@@ -13,21 +15,20 @@ from flows.tracking import flow, note, submit, warn
 @flow(MonitorRequest, name="monitor", flow_run_name="monitor {folder}")
 def monitor(request: MonitorRequest) -> str:
     """Run the recipe ``monitor``, log drift as warnings, and return the page's path."""
-    from charrnn.recipes import summary
     from charrnn.recipes.monitor import monitor as recipe
 
     page = recipe(request)
     note("monitor", page.markdown, "How runs changed")
     for name, sentence in page.drift:
         warn(f"{name}: drift: {sentence}")
-    cli.show(summary.monitor_lines(page))
+    cli.show(page.lines())
     return str(page.page)
 
 
 app = new_app(
     "  python flows/monitor.py\n  python flows/monitor.py outputs/predictions/people --last 30"
 )
-app.default(cli.command_from(MonitorRequest, lambda request: submit(monitor, request)))
+app.default(cli.command_from(MonitorRequest, partial(submit, monitor)))
 
 if __name__ == "__main__":
     run(app)

@@ -33,7 +33,7 @@ app = new_app(
     "  python flows/pipeline.py people.parquet\n"
     "  python flows/pipeline.py people.csv --source my_languages/ --preset seed"
 )
-app.default(cli.command_from(PipelineRequest, lambda request: submit(pipeline, request)))
+app.default(cli.command_from(PipelineRequest, partial(submit, pipeline)))
 
 if __name__ == "__main__":
     run(app)

@@ -4,11 +4,12 @@ python flows/score.py people.csv
 python flows/score.py verify outputs/predictions/people/latest
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charrnn import cli
-from charrnn.recipes.requests import CompareRequest, PurgeRequest, ScoreRequest, VerifyRequest
+from charrnn.recipes.requests import CompareRequest, ScoreRequest
 from flows.challenge import challenge
 from flows.command import new_app, run
 from flows.tracking import (
@@ -23,32 +24,31 @@ from flows.tracking import (
 )
 
 if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help should not
-    from charrnn.recipes.score import Published
+    from charrnn.recipes.published import Published
 
 
 @flow(ScoreRequest, name="score", flow_run_name=run_named("score", "source"))
 def score(request: ScoreRequest) -> str:
     """Run the recipe ``score``, show what came out, and return the run's folder."""
     from charrnn.recipes import score as recipe
-    from charrnn.recipes import summary
 
     published = recipe.score(request, prefect_runner())
-    show_run(published, request)
-    cli.show(summary.run_lines(published, request.delivery))
-    published.check_drift(request.delivery.on_drift)
+    show_run(published)
+    cli.show(published.lines())
+    published.check_drift()
     return str(published.folder)
 
 
-def show_run(published: "Published", request: ScoreRequest) -> None:
+def show_run(published: "Published") -> None:
     """Attach a run's summary, label shares, drift and a link to its report to the flow run."""
-    from charrnn.recipes import summary
+    from charrnn.recipes.published import label_shares
     from charrnn.reports.run import drift_markdown
 
     manifest = published.manifest
-    note("score-summary", summary.run_markdown(published), "Rows, model and place")
-    note_table("label-shares", summary.label_shares(manifest), "Languages given, by rows")
+    note("score-summary", published.markdown(), "Rows, model and place")
+    note_table("label-shares", label_shares(manifest), "Languages given, by rows")
     note_link("run-report", published.folder / "report.html", "The run's report, on the worker")
-    if published.drift and request.delivery.on_drift != "ignore":
+    if published.drift and published.delivery.on_drift != "ignore":
         note("drift", drift_markdown(manifest), "What changed beyond its limit")
         for sentence in published.drift:
             warn(f"drift: {sentence}")
@@ -58,9 +58,9 @@ def command(request: ScoreRequest, head: int = 0) -> None:
     """Run the flow and print the first rows of its result."""
     folder = submit(score, request)
     if head > 0:
-        from charrnn.recipes import summary
+        from charrnn.recipes.published import first_rows
 
-        cli.say(summary.head(Path(folder), head))
+        cli.say(first_rows(Path(folder), head))
 
 
 app = new_app(
@@ -72,9 +72,9 @@ app = new_app(
     "  python flows/score.py purge --older-than 90 --yes"
 )
 app.default(cli.command_from(ScoreRequest, command, extra=cli.HEAD))
-app.command(cli.command_from(VerifyRequest, cli.verify), name="verify")
-app.command(cli.command_from(PurgeRequest, cli.purge), name="purge")
-app.command(cli.command_from(CompareRequest, lambda r: submit(challenge, r)), name="challenge")
+app.command(cli.command("verify"), name="verify")
+app.command(cli.command("purge"), name="purge")
+app.command(cli.command_from(CompareRequest, partial(submit, challenge)), name="challenge")
 
 if __name__ == "__main__":
     run(app)

@@ -8,8 +8,6 @@ is, and Prefect is not even imported: that is what keeps a cold start short.
 Whether a run is tracked changes nothing about its output.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re

@@ -5,6 +5,8 @@ python flows/train.py --preset seed --seeds 3
 python flows/train.py --resume
 """
 
+from functools import partial
+
 from charrnn import cli
 from charrnn.recipes.requests import TrainRequest
 from flows.command import new_app, run
@@ -16,17 +18,15 @@ from flows.tracking import flow, note, prefect_runner, submit
 def train(request: TrainRequest) -> str:
     """Run the recipe ``train``, promote and register as requested, and return the version's name;
     a promotion is a flow run of its own."""
-    from charrnn.recipes import training_summary
-    from charrnn.recipes.train import release
-    from charrnn.recipes.train import train as recipe
+    from charrnn.recipes import train as recipe
     from charrnn.reports.model import model_markdown
 
-    trained = recipe(request, prefect_runner())
+    trained = recipe.train(request, prefect_runner())
     version = trained.version
     note("model-card", model_markdown(version).decode(), f"Model {version.name}")
-    cli.show(training_summary.train_lines(trained))
-    released = release(trained, request, lambda promotion: submit(promote_version, promotion))
-    cli.show(training_summary.release_lines(released))
+    cli.show(trained.lines())
+    released = recipe.release(trained, request, partial(submit, promote_version))
+    cli.show(released.lines())
     return version.name
 
 
@@ -37,7 +37,7 @@ app = new_app(
     "  python flows/train.py evaluate champion --on labelled.parquet\n"
     "  python flows/train.py compare champion candidate"
 )
-app.default(cli.command_from(TrainRequest, lambda request: submit(train, request), positional=0))
+app.default(cli.command_from(TrainRequest, partial(submit, train), positional=0))
 add_commands(app)
 
 if __name__ == "__main__":

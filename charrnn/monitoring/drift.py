@@ -9,8 +9,6 @@ its limit and beyond what chance exceeds once in a thousand; n and m are numbers
 since equal names are not independent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

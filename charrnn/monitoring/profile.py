@@ -6,8 +6,6 @@ before a prior is applied and before abstention, so that runs with different opt
 validation names of the model, can be compared (see ``monitoring.drift``).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any

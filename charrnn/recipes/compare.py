@@ -1,7 +1,5 @@
 """Compare a champion and a challenger on one table: what would change if the second took over."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +39,28 @@ class PublishedComparison:
     folder: Path
     manifest: ComparisonManifest
     reused: bool
+
+    def lines(self) -> list[str]:
+        """Return the lines about a comparison of two models on one table."""
+        manifest = self.manifest
+        compared, of = manifest.compared, max(1, manifest.compared)
+        flips = ", ".join(f"{a} → {b} {n:,}" for a, b, n in manifest.flips[:5])
+        moved = sorted(manifest.class_rows, key=lambda row: -abs(row[2] - row[1]))[:5]
+        shares = ", ".join(f"{label} {a / of:.1%} → {b / of:.1%}" for label, a, b in moved)
+        means = " → ".join(f"{mean:.3f}" for mean in manifest.mean_confidence or ())
+        agreement = "none" if manifest.agreement is None else f"{manifest.agreement:.2%}"
+        again = "nothing to do: this comparison is already self (see --force)"
+        return [
+            *([again] if self.reused else []),
+            f"compared    {compared:,} of {manifest.rows:,} rows, {manifest.answered_by_both:,} "
+            f"with a language from both {manifest.champion.name} and {manifest.challenger.name}",
+            f"agreement   {agreement}",
+            f"flips       {manifest.changed:,} rows" + (f": {flips}" if flips else ""),
+            f"shares      {shares or 'none'}",
+            f"confidence  {means or 'none'} on average",
+            f"time        {manifest.seconds:.1f} s",
+            f"result      {self.folder / 'report.html'}",
+        ]
 
 
 def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
@@ -93,8 +113,6 @@ def folder_of(request: CompareRequest) -> Path:
 def load_pair(request: CompareRequest) -> ModelPair:
     """Load both models; refuse a model compared with itself."""
     compute = request.compute
-    if request.sample < 0:
-        raise ConfigError(f"sample must be ≥ 0, got {request.sample}", option="sample")
     if compute.engine != "local":
         raise ConfigError(
             "a comparison runs on this machine only; use engine local", option="engine"

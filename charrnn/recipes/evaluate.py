@@ -1,8 +1,6 @@
 """Measure model versions on labelled names."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,10 +9,13 @@ from charrnn.model.calibration import Floats, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.version import ModelVersion, resolve
+from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
 from charrnn.training.corpus import Examples, honest_split, load_corpus, load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy
 from charrnn.training.paired import Flips, flips, paired_bootstrap
+
+_MOST_FLIPS = 15  # pairs of labels listed
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,20 @@ class MeasuredPart:
     metrics: Metrics
     expected_accuracy: float
 
+    def lines(self) -> list[str]:
+        """Return the metrics, the selective accuracy and a table of the labels that occur."""
+        m = self.metrics
+        selective = ", ".join(f"{a:.4f} at {float(share):.0%}" for share, a in m.selective.items())
+        present = [label for label in m.labels if label.count]
+        return [
+            metrics_line(self.name, m),
+            f"accuracy 95 % interval {m.accuracy_low:.4f} to {m.accuracy_high:.4f}; expected from "
+            f"the confidences alone {self.expected_accuracy:.4f}",
+            f"accuracy on the most confident names: {selective}",
+            *label_lines("label", replace(m, labels=tuple(present))),
+            "",
+        ]
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -35,6 +50,12 @@ class Evaluation:
     version: str
     parts: list[MeasuredPart]
     other_data: Path | None
+
+    def lines(self) -> list[str]:
+        """Return the metrics of a version on each part."""
+        version, data = self.version, self.other_data
+        note = [f"note: {version} was trained on other data than {data}"] if data else []
+        return [*note, *(line for part in self.parts for line in part.lines())]
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,24 @@ class ComparedVersions:
     metrics: tuple[Metrics, Metrics]
     difference: PairedDifference
     flips: Flips
+
+    def lines(self) -> list[str]:
+        """Return both versions' metrics, the paired difference and the labels that change."""
+        (one, other), table = self.versions, self.flips
+        differences = {
+            "accuracy": self.difference.accuracy,
+            "macro-F1": self.difference.macro_f1,
+        }
+        return [
+            *(metrics_line(n, m) for n, m in zip(self.versions, self.metrics, strict=True)),
+            *(
+                f"{metric:12} {other} - {one}: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+                for metric, (mean, low, high) in differences.items()
+            ),
+            f"flips        {table.changed} of {table.count} labels change: {table.fixed} fixed, "
+            f"{table.broken} broken, {table.both_wrong} wrong in both",
+            *(f"{'':12} {a} → {b}: {count}" for a, b, count in table.pairs[:_MOST_FLIPS]),
+        ]
 
 
 def evaluate_version(request: EvaluateRequest) -> Evaluation:

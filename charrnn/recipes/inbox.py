@@ -1,7 +1,5 @@
 """Score what is new in a folder: every new or changed file, as a run of its own."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable
@@ -47,6 +45,10 @@ class InboxOutcome:
                 f"{'; '.join(self.failures)}"
             )
 
+    def lines(self) -> list[str]:
+        """Return one line per file of the folder."""
+        return [f"{path.name:<24}  {outcome}" for path, outcome in self.outcomes.items()]
+
 
 def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = None) -> InboxOutcome:
     """Score every new or changed file of a folder, one run each.
@@ -90,7 +92,7 @@ def request_for(path: Path, request: InboxRequest, version: ModelVersion) -> Sco
 def score_plainly(request: ScoreRequest, runner: Runner, version: ModelVersion) -> str:
     """Score one file and return the run's folder; raise DriftError where drift is to fail."""
     published = score(request, runner, version)
-    published.check_drift(request.delivery.on_drift)
+    published.check_drift()
     return str(published.folder)
 
 

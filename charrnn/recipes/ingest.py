@@ -1,7 +1,5 @@
 """Turn language files into the training table."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +32,19 @@ class Ingested:
     def report_path(self) -> Path:
         """The report as Markdown."""
         return self.table.with_suffix(".report.md")
+
+    def lines(self) -> list[str]:
+        """Return the lines about a training table."""
+        report = self.report
+        return [
+            f"rows        {report.rows:,} under {report.labels} labels",
+            f"unique      {report.unique_pairs:,} (name, label) pairs; {report.dropped_text} "
+            "dropped as junk",
+            f"ambiguous   {report.ambiguous_names:,} names under two or more labels",
+            f"skew        the largest label has {report.largest_label_share:.1%} of the rows",
+            f"table       {self.table}" + ("" if self.written else " (unchanged)"),
+            f"report      {self.report_path}",
+        ]
 
 
 def ingest(request: IngestRequest, runner: Runner) -> Ingested:

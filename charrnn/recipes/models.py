@@ -1,30 +1,13 @@
 """Look after model versions: list, promote, roll back, register with MLflow."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from charrnn.errors import without_password
 from charrnn.integrations.mlflow import register_version
 from charrnn.model import version as versions
-from charrnn.model.facts import ModelFacts
 from charrnn.model.version import PRETRAINED, aliases, list_versions, resolve, set_alias
-from charrnn.recipes.requests import (
-    ListRequest,
-    PromoteRequest,
-    RegisterRequest,
-    RollbackRequest,
-)
+from charrnn.recipes.requests import ListRequest, PromoteRequest, RegisterRequest, RollbackRequest
 from charrnn.training.release import promotion_problems
-
-
-@dataclass(frozen=True)
-class ListedVersion:
-    """A version and the aliases that point at it."""
-
-    name: str
-    facts: ModelFacts
-    aliases: list[str]
 
 
 @dataclass(frozen=True)
@@ -37,6 +20,16 @@ class Promotion:
     promoted: bool
     problems: list[str]
 
+    def lines(self) -> list[str]:
+        """Return the lines about a promotion, or why there was none."""
+        version, before = self.version, self.before
+        if self.promoted:
+            return [f"champion    {version}" + (f" (was {before})" if before else "")]
+        return [
+            f"not promoted: {version} may not replace {before}: {'; '.join(self.problems)}",
+            f"(charrnn compare {before} {version}; charrnn promote {version} --force)",
+        ]
+
 
 @dataclass(frozen=True)
 class Rollback:
@@ -45,6 +38,10 @@ class Rollback:
     alias: str
     before: str
     now: str
+
+    def lines(self) -> list[str]:
+        """Return the line about an alias that was rolled back."""
+        return [f"{self.alias:11} {self.now} (was {self.before})"]
 
 
 @dataclass(frozen=True)
@@ -56,18 +53,26 @@ class Registration:
     name: str
     server: str
 
+    def lines(self) -> list[str]:
+        """Return the line about a version registered with MLflow."""
+        return [
+            f"registered  {self.version} as version {self.number} of {self.name} at {self.server}"
+        ]
 
-def list_models(request: ListRequest) -> list[ListedVersion]:
-    """Return every version: those of the package, then those of the folder, oldest first."""
+
+def list_models(request: ListRequest) -> list[str]:
+    """Return a table of the versions, those of the package first, with their metrics on the honest
+    test fold and the aliases that point at them."""
     targets = aliases(request.models)
-    return [
-        ListedVersion(
-            name=name,
-            facts=resolve(name, request.models).facts,
-            aliases=[alias for alias, target in targets.items() if target == name],
+    lines = [f"{'version':16} {'preset':8} {'accuracy':>8} {'macro-F1':>8} {'ECE':>6}  aliases"]
+    for name in [*PRETRAINED, *list_versions(request.models)]:
+        facts = resolve(name, request.models).facts
+        m = facts.metrics.honest.test
+        own = ", ".join(alias for alias, target in targets.items() if target == name)
+        lines.append(
+            f"{name:16} {facts.preset:8} {m.accuracy:>8.4f} {m.macro_f1:>8.4f} {m.ece:>6.4f}  {own}"
         )
-        for name in [*PRETRAINED, *list_versions(request.models)]
-    ]
+    return lines
 
 
 def promote(request: PromoteRequest) -> Promotion:

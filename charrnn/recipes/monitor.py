@@ -1,7 +1,5 @@
 """Draw the history of scoring runs: rows, languages, expected accuracy, unscored rows, drift."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,15 @@ class MonitorPage:
             if (drift := history.runs[-1][1].drift)
             for sentence in drift.alarms()
         ]
+
+    def lines(self) -> list[str]:
+        """Return the lines about the histories on the page."""
+        lines = []
+        for history in self.histories:
+            newest = history.runs[-1][0]
+            lines.append(f"{history.name:20} {len(history.runs):,} runs, the last {newest}")
+            lines += [f"{'':20} drift: {text}" for name, text in self.drift if name == history.name]
+        return [*lines, f"page                 {self.page}"]
 
 
 def monitor(request: MonitorRequest) -> MonitorPage:

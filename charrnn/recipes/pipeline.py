@@ -1,7 +1,5 @@
 """Ingest, train, promote and score, one after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

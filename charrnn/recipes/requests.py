@@ -1,18 +1,16 @@
 """What each recipe is asked for: one frozen record per recipe, and nothing but records.
 
 The command line and Prefect's form are generated from these classes: a field is an option, the
-string below it its help, its type decides choices and bounds, and a group of options (a record in
-a record) is flattened on the command line. Nothing heavy is imported here, so that ``--help``
-answers at once.
+string below it or the ``doc`` of its type is its help, its type decides choices and bounds, and a
+group of options (a record in a record) is flattened on the command line. Nothing heavy is imported
+here, so that ``--help`` answers at once.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, doc
 
 from charrnn.errors import check_fields
 from charrnn.scoring.options import (
@@ -21,7 +19,7 @@ from charrnn.scoring.options import (
     PrivacyOptions,
     ScoreOptions,
 )
-from charrnn.tables.csv_format import DOCSTRINGS, CsvFormat
+from charrnn.tables.csv_format import CsvFormat
 
 MODELS = Path("outputs/models")
 PREDICTIONS = Path("outputs/predictions")
@@ -29,46 +27,52 @@ COMPARISONS = Path("outputs/comparisons")
 NAMES = Path("data/names.parquet")
 TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 
+# Types of options that several recipes have, with their help
+ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
+LabelledTable = Annotated[Path | None, doc("A Parquet table with the columns name and language.")]
+
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRequest:
+class Request:
+    """What all requests share: numbers are checked against the bounds of their types.
+
+    Raises:
+        ConfigError: a number is out of bounds.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(Request):
     """Score every name of a table and publish the predictions as one run folder.
 
     Every input row comes back exactly once, in order, with its own columns unchanged and
     language, confidence, status and reason added.
     """
 
-    __pydantic_config__ = DOCSTRINGS
-
     source: str
     """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
     object storage (s3://, gs://)."""
     model: str = "pretrained"
     """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
     scoring: ScoreOptions = field(default_factory=ScoreOptions)
-    """What is asked of the model."""
     csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
-    """Where and how the run is computed."""
     delivery: DeliveryOptions = field(default_factory=DeliveryOptions)
-    """Where the rows go."""
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
-    """What becomes of the names."""
     force: bool = False
     """Score again even where the same run is already published."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareRequest:
+class CompareRequest(Request):
     """Score one table with two model versions in one pass and publish what would change.
 
     The comparison has a folder of its own; scoring runs stay as they are.
     """
-
-    __pydantic_config__ = DOCSTRINGS
 
     source: str
     """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
@@ -77,8 +81,7 @@ class CompareRequest:
     """The version in use: an alias such as champion, a version, or pretrained."""
     challenger: str = "candidate"
     """The version that may replace it."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
     name_column: str = "name"
     """The column that holds the names."""
     transliterate: bool = False
@@ -89,7 +92,6 @@ class CompareRequest:
     """Also write the rows that change: their number (from 0), both languages and both confidences;
     no names."""
     csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     """Where and how the comparison is computed; on this machine only."""
     output: str = ""
@@ -99,12 +101,9 @@ class CompareRequest:
     force: bool = False
     """Compare again even where the same comparison is already published."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class InboxRequest:
+class InboxRequest(Request):
     """Score every new or changed file of a folder, one run each; published runs stay as they are.
 
     A file is a table (Parquet, CSV), or a folder of tables, which is one input. Names that begin
@@ -112,58 +111,41 @@ class InboxRequest:
     scored does not stop the others; at the end it makes this run fail.
     """
 
-    __pydantic_config__ = DOCSTRINGS
-
     folder: Path = Path("data/inbox")
     """Where the files arrive."""
     model: str = "champion"
     """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
     output: Path = PREDICTIONS
     """The runs of people.csv go to the folder people in here."""
     settle_seconds: Annotated[float, Ge(0)] = 10.0
     """A file whose size or time changes within this many seconds is still being written; it is
     left for the next run."""
     scoring: ScoreOptions = field(default_factory=ScoreOptions)
-    """What is asked of the model."""
     csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
-    """Where and how the runs are computed."""
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
-    """What becomes of the names."""
     on_drift: Literal["ignore", "warn", "fail"] = "warn"
     """What to do when the names are not like the model's or the last run's: ignore, warn, or fail
     (the file counts as failed; its run is published in any case)."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class MonitorRequest:
+class MonitorRequest(Request):
     """Draw the history of a destination's runs, or of all destinations in a folder, as one page.
 
     The page is FOLDER/monitor.html: self-contained, with links to the runs' reports beside it.
     """
-
-    __pydantic_config__ = DOCSTRINGS
 
     folder: Path = PREDICTIONS
     """A destination, such as outputs/predictions/people, or a folder of destinations."""
     last: Annotated[int, Ge(1)] = 100
     """How many runs of each destination to show, the newest ones."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyRequest:
+class VerifyRequest(Request):
     """Prove a published run again from its bytes: digests, page checksums, row counts."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     run: str
     """Folder of a run, such as outputs/predictions/people/latest; or the URI of an uploaded one,
@@ -171,10 +153,8 @@ class VerifyRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PurgeRequest:
+class PurgeRequest(Request):
     """Remove published runs that are older than some days, and left-overs of unfinished ones."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     folder: Path = PREDICTIONS
     """A destination, or a folder of destinations."""
@@ -185,18 +165,13 @@ class PurgeRequest:
     yes: bool = False
     """Remove them; without it they are only listed."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class IngestRequest:
+class IngestRequest(Request):
     """Turn language files into one table, one row per line, with folds and a report of its counts.
 
     A language file is UTF-8 text; its name is the label, and every line is a name.
     """
-
-    __pydantic_config__ = DOCSTRINGS
 
     source: str = ""
     """A folder of LABEL.txt files or a zip of them; empty downloads ``url``."""
@@ -210,17 +185,14 @@ class IngestRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRequest:
+class TrainRequest(Request):
     """Fit a preset under both protocols and publish it as a new model version."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     preset: Literal["seed", "default", "tiny"] = "default"
     """Preset: seed (the notebook's recipe), default (the best small one) or tiny (the fastest)."""
     data: Path = NAMES
     """The table that ingest wrote."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
     device: str = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
     seed: Annotated[int, Ge(0)] = 0
@@ -245,101 +217,79 @@ class TrainRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListRequest:
+class ListRequest(Request):
     """List every version with its preset, metrics on the honest test fold and aliases."""
 
-    __pydantic_config__ = DOCSTRINGS
-
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRequest:
+class EvaluateRequest(Request):
     """Measure a version on the honest folds of the training table, or on a labelled table."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     version: str
     """A version or an alias."""
-    on: Path | None = None
-    """A Parquet table with the columns name and language."""
+    on: LabelledTable = None
     data: Path = NAMES
     """The training table, whose honest folds are used where ``on`` is not given."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareVersionsRequest:
+class CompareVersionsRequest(Request):
     """Compare two versions on the same labelled names: metrics, the paired difference with its
     interval, and the labels that change from the first to the second."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     one: str
     """A version or an alias."""
     other: str
     """Another."""
-    on: Path | None = None
-    """A Parquet table with the columns name and language."""
+    on: LabelledTable = None
     data: Path = NAMES
     """The training table, whose honest test fold is used where ``on`` is not given."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromoteRequest:
+class PromoteRequest(Request):
     """Point the alias champion at a version, unless it is worse than the present champion, or the
     two were measured on different data."""
 
-    __pydantic_config__ = DOCSTRINGS
-
     version: str = "candidate"
     """A version or an alias, such as candidate."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
     force: bool = False
     """Promote it in spite of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollbackRequest:
+class RollbackRequest(Request):
     """Point an alias at the version it named before."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     alias: str = "champion"
     """Champion, or another alias."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegisterRequest:
+class RegisterRequest(Request):
     """Log a version at an MLflow tracking server and register it with the aliases that it has here.
 
     A version that is registered already is not logged again; only its aliases are moved.
     """
 
-    __pydantic_config__ = DOCSTRINGS
-
     version: str = "champion"
     """A version or an alias."""
     mlflow: str
     """URI of the server, such as http://127.0.0.1:5000 or sqlite:///mlflow.db."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
     name: str = "charrnn"
     """Name of the experiment and of the registered model."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineRequest:
+class PipelineRequest(Request):
     """Make the training table, train on it, promote the model if it is not worse, and score."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     names: str
     """The table to score: a file, a folder or a glob."""
@@ -349,8 +299,7 @@ class PipelineRequest:
     """The column that holds the names to score."""
     data: Path = NAMES
     """Where the training table is written."""
-    models: Path = MODELS
-    """Folder of the model versions."""
+    models: ModelsFolder = MODELS
     output: str = ""
     """Folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file, or a URI
     on object storage, that receives all rows as well."""
@@ -360,6 +309,3 @@ class PipelineRequest:
     """Instead of the preset's."""
     device: str = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

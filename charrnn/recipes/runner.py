@@ -1,7 +1,5 @@
 """Who runs a recipe: what the library does not read or show by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field

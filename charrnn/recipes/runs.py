@@ -1,7 +1,5 @@
 """Look after published runs: prove them again, remove old ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 

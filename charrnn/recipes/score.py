@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from charrnn.errors import DriftError
 from charrnn.files import private_files, remove_tree
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
+from charrnn.recipes.published import Published
 from charrnn.recipes.requests import PREDICTIONS, InboxRequest, ScoreRequest
 from charrnn.recipes.runner import Runner
 from charrnn.reports.run import run_report
@@ -54,40 +54,6 @@ if TYPE_CHECKING:  # imported where a run needs it
     from charrnn.integrations.object_storage import RemoteFile
 
 
-@dataclass(frozen=True)
-class Published:
-    """A published run, and what was done beyond publishing it.
-
-    Attributes:
-        folder: of the run.
-        manifest: of the run.
-        reused: whether the same run was published before, so that nothing was scored.
-        exported: rows and escaped cells of the single file, where one was asked for.
-        uploaded: URI of the copy on object storage; "" without one.
-        appended: whether the Delta table got the rows now; None without a table.
-    """
-
-    folder: Path
-    manifest: RunManifest
-    reused: bool
-    exported: tuple[int, int] | None = None
-    uploaded: str = ""
-    appended: bool | None = None
-
-    @property
-    def drift(self) -> list[str]:
-        """One sentence per large drift; see ``monitoring.drift``."""
-        return self.manifest.drift.alarms() if self.manifest.drift else []
-
-    def check_drift(self, on_drift: Literal["ignore", "warn", "fail"]) -> None:
-        """Raise DriftError if names drifted and ``on_drift`` is ``fail``."""
-        if on_drift == "fail" and self.drift:
-            raise DriftError(
-                f"{self.folder} is published, but its names drifted: {'; '.join(self.drift)}",
-                option="on_drift",
-            )
-
-
 def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = None) -> Published:
     """Score every name of a table and publish the predictions as one run folder.
 
@@ -121,7 +87,8 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
             manifest = manifest_of(plan, receipts, facts, settled[1])
             run = runner.step("publish", publish_run, plan, manifest, scorer.version, remote)
         point_latest_at(run)
-        published = deliver(Published(run, read_run(run), reused), target, request, runner)
+        published = Published(run, read_run(run), request.delivery, reused)
+        published = deliver(published, target, runner)
         remove_copies(source, remote)
     return published
 
@@ -217,11 +184,9 @@ def publish_run(
     return publish(plan, manifest, {"report.html": run_report(manifest)})
 
 
-def deliver(
-    published: Published, target: Destination, request: ScoreRequest, runner: Runner
-) -> Published:
+def deliver(published: Published, target: Destination, runner: Runner) -> Published:
     """Hand the rows on: to one file, object storage and a Delta table, where asked for."""
-    run, delivery = published.folder, request.delivery
+    run, delivery = published.folder, published.delivery
     if target.file is not None:
         exported = export(run, target.file, formulas=delivery.keep_formulas)
         published = replace(published, exported=exported)

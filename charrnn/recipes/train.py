@@ -1,18 +1,17 @@
 """Train a model, measure it under both protocols, and publish it as a version."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from charrnn.errors import ConfigError
 from charrnn.files import hold, remove_tree
 from charrnn.model.facts import Provenance
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion, save_version, set_alias
+from charrnn.recipes.metric_lines import label_lines, metrics_row
 from charrnn.recipes.models import Promotion, Registration, promote, register
 from charrnn.recipes.requests import PromoteRequest, RegisterRequest, TrainRequest
 from charrnn.recipes.runner import Runner
@@ -35,6 +34,33 @@ class Trained:
     version: ModelVersion
     seed_losses: list[float]
 
+    def lines(self) -> list[str]:
+        """Return the lines about a new version: metrics under both protocols, and by label."""
+        version, facts = self.version, self.version.facts
+        honest, seed = facts.metrics.honest, facts.metrics.seed
+        lines = [
+            f"version     {version.name}, preset {facts.preset}, "
+            f"temperature {version.temperature:.3f}",
+            "",
+            f"{'honest protocol':38}  accuracy  macro-F1   top-3     NLL     ECE",
+            metrics_row(f"{version.name} on test ({honest.test.count} names)", honest.test),
+            metrics_row(f"{version.name} on validation", honest.validation),
+            *(metrics_row(name, m) for name, m in facts.baselines.get("honest", {}).items()),
+        ]
+        if seed:
+            lines += [
+                "",
+                "seed protocol (random 80/20 of all rows, leaky)",
+                *(metrics_row(f"{version.name}, run {i}", m) for i, m in enumerate(seed)),
+                *(metrics_row(name, m) for name, m in facts.baselines.get("seed", {}).items()),
+                f"accuracy {_mean_and_deviation([m.accuracy for m in seed])}, training loss "
+                f"{_mean_and_deviation(self.seed_losses)}, {len(seed)} seeds",
+            ]
+        lines += ["", *label_lines("honest test", honest.test)]
+        if seed:
+            lines += ["", *label_lines("seed protocol, run 0", seed[0])]
+        return [*lines, ""]
+
 
 @dataclass(frozen=True)
 class Release:
@@ -42,6 +68,11 @@ class Release:
 
     promotion: Promotion | None
     registration: Registration | None
+
+    def lines(self) -> list[str]:
+        """Return the lines about what followed a training."""
+        lines = self.promotion.lines() if self.promotion else []
+        return lines + (self.registration.lines() if self.registration else [])
 
 
 def train(request: TrainRequest, runner: Runner) -> Trained:
@@ -54,8 +85,6 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         CharrnnError: an option, the data or the folder of versions is at fault. Checkpoints stay
             for ``resume``.
     """
-    if request.seeds < 0:
-        raise ConfigError(f"seeds must be ≥ 0, got {request.seeds}", option="seeds")
     preset = requested_preset(request)
     torch.set_num_threads(1)
     device = str(pick_device(request.device))
@@ -149,3 +178,7 @@ def release(trained: Trained, request: TrainRequest, promote_one: PromoteOne = p
             RegisterRequest(version=name, mlflow=request.mlflow, models=request.models)
         )
     return Release(promotion, registration)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=min(1, len(values) - 1)):.4f} sd"

@@ -1,7 +1,5 @@
 """The report of a comparison of two models on one table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from charrnn.reports.figures import draw_class_shares

@@ -1,7 +1,5 @@
 """How numbers, intervals and times are written in reports and on the axes of figures."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

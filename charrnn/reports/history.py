@@ -1,7 +1,5 @@
 """The history of the scoring runs of one or more destinations, with a chart per quantity."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """The report of a model version, from the facts stored in the version."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any

@@ -1,7 +1,5 @@
 """Score the partitions of a plan on this machine."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import threading

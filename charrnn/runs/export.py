@@ -1,7 +1,5 @@
 """Export all rows of a run as one Parquet or CSV file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path

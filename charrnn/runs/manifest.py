@@ -149,9 +149,8 @@ class RunManifest(RunFacts):
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
-        document = asdict(self)
-        document |= {
-            "prior": {k: v for k, v in document["prior"].items() if v is not None},
+        document = asdict(self) | {
+            "prior": {k: v for k, v in asdict(self.prior).items() if v is not None},
             "options": self.options.to_json(),
             "drift": self.drift and self.drift.to_json(),
             "profile": {**self.profile.to_json(), "expected_accuracy": self.mean_confidence},
@@ -201,8 +200,7 @@ class ComparisonManifest(RunFacts):
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
-        document = _plain(self)
-        return {**document, "options": self.options.to_json()}
+        return _plain(asdict(self) | {"options": self.options.to_json()})
 
 
 Manifest = RunManifest | ComparisonManifest
@@ -266,9 +264,8 @@ def newest_first(destination: Path) -> Iterator[tuple[Path, RunManifest]]:
             yield run, read_run(run)
 
 
-def _plain(record: Any) -> dict[str, Any]:
-    """Return a record as plain JSON values."""
-    document = record if isinstance(record, dict) else asdict(record)
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with lists in place of tuples, as JSON has it."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
     return plain
 

@@ -1,7 +1,5 @@
 """Parts of a run: one Parquet file per partition, and the receipt that says it is finished."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass

@@ -4,8 +4,6 @@ A *fingerprint* stands for the bytes of the inputs, the model and the options. I
 two runs are the same work, and names the folder of an unfinished run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -10,8 +10,6 @@ The staging folder is named by the run's fingerprint (see ``plan``), so a part f
 valid receipt is finished work and is reused. Nothing published is ever modified.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Find and remove old runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

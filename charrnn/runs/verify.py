@@ -1,7 +1,5 @@
 """Prove a published run again from its bytes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any

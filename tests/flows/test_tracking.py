@@ -21,7 +21,7 @@ from recording import Proof
 from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import DataError
 from charrnn.recipes import score as score_recipe
-from charrnn.recipes.summary import label_shares
+from charrnn.recipes.published import label_shares
 from flows import tracking
 
 # --- without a server: Prefect is imported late, since flows are tracked once it is there -------

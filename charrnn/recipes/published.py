@@ -1,0 +1,170 @@
+"""A published run, and what a person reads about it: lines for a terminal, tables for a page.
+
+Counts and shares only; names appear in ``first_rows`` alone, which is asked for by its own option.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charrnn.errors import DriftError
+from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
+from charrnn.scoring.options import DeliveryOptions
+
+_FEWEST = 10  # rows: a smaller count can be about a single person
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published run, and what was done beyond publishing it.
+
+    Attributes:
+        folder: of the run.
+        manifest: of the run.
+        delivery: where its rows go, and what is done about drift.
+        reused: whether the same run was published before, so that nothing was scored.
+        exported: rows and escaped cells of the single file, where one was asked for.
+        uploaded: URI of the copy on object storage; "" without one.
+        appended: whether the Delta table got the rows now; None without a table.
+    """
+
+    folder: Path
+    manifest: RunManifest
+    delivery: DeliveryOptions
+    reused: bool
+    exported: tuple[int, int] | None = None
+    uploaded: str = ""
+    appended: bool | None = None
+
+    @property
+    def drift(self) -> list[str]:
+        """One sentence per large drift; see ``monitoring.drift``."""
+        return self.manifest.drift.alarms() if self.manifest.drift else []
+
+    def check_drift(self) -> None:
+        """Raise DriftError if names drifted and ``on_drift`` is ``fail``."""
+        if self.delivery.on_drift == "fail" and self.drift:
+            raise DriftError(
+                f"{self.folder} is published, but its names drifted: {'; '.join(self.drift)}",
+                option="on_drift",
+            )
+
+    def lines(self) -> list[str]:
+        """Return the lines about a scoring run."""
+        manifest, folder = self.manifest, self.folder
+        rows, statuses = manifest.rows, manifest.statuses
+        reasons = _counts(manifest.reasons)
+        top = list(manifest.labels.items())[:5]
+        labels = ", ".join(f"{label} {n / max(1, rows):.1%}" for label, n in top)
+        rate = f", {rows / max(manifest.seconds, 1e-9):,.0f} rows/s" if rows else ""
+        return [
+            *self._delivery_lines(),
+            f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
+            f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
+            *_rejected_line(manifest.rejected),
+            f"languages   {labels or 'none'}",
+            f"confidence  {_number(manifest.mean_confidence)} on average",
+            *_prior_line(manifest.prior),
+            f"model       {manifest.model.name} ({manifest.model.digest[:12]})",
+            f"time        {manifest.seconds:.1f} s{rate}",
+            f"result      {folder}",
+            f"read it     polars.read_parquet('{folder}/part-*.parquet')",
+            f"            duckdb: from '{folder}/part-*.parquet'",
+            *(self._drift_lines() if self.delivery.on_drift == "warn" else ()),
+        ]
+
+    def markdown(self) -> str:
+        """Return a Markdown table for the flow run's page."""
+        manifest = self.manifest
+        statuses, rows = manifest.statuses, max(1, manifest.rows)
+        facts = {
+            "rows": f"{manifest.rows:,}",
+            **{status: f"{n:,} ({n / rows:.1%})" for status, n in statuses.items()},
+            "rejected": f"{sum(manifest.rejected.values()):,}",
+            "reasons": _counts(manifest.reasons) or "none",
+            "mean confidence": _number(manifest.mean_confidence),
+            "model": f"{manifest.model.name} (`{manifest.model.digest[:12]}`)",
+            "device": manifest.device,
+            "time": f"{manifest.seconds:.1f} s",
+            "result": f"`{self.folder}`",
+        }
+        first, *others = [f"| {key} | {value} |" for key, value in facts.items()]
+        return "\n".join([first, "|---|---|", *others])
+
+    def _delivery_lines(self) -> list[str]:
+        lines, delivery = list[str](), self.delivery
+        if self.reused:
+            lines.append(
+                "nothing to do: these inputs, model and options are already scored (see --force)"
+            )
+        if self.exported is not None:
+            rows, escaped = self.exported
+            lines.append(f"exported {rows:,} rows to {delivery.output}")
+            if escaped:
+                lines.append(
+                    f"escaped     {escaped:,} cells that a spreadsheet would run as a formula"
+                )
+        if self.uploaded:
+            lines.append(f"uploaded to {self.uploaded}")
+        if self.appended is not None:
+            there = f"{delivery.delta} has the rows of this run already"
+            lines.append(f"appended to {delivery.delta}" if self.appended else there)
+        return lines
+
+    def _drift_lines(self) -> list[str]:
+        """Return one line per large drift, and where to read more; none without drift."""
+        if not self.drift:
+            return []
+        return [
+            *(f"{'' if i else 'drift':11} {sentence}" for i, sentence in enumerate(self.drift)),
+            f"{'':11} see {self.folder / 'report.html'} (--on-drift fail | ignore)",
+        ]
+
+
+def label_shares(manifest: RunManifest) -> list[dict[str, Any]]:
+    """Return one row per label; labels of fewer than ten rows together in one."""
+    counts = {label: n for label, n in manifest.labels.items() if n >= _FEWEST}
+    rest = sum(manifest.labels.values()) - sum(counts.values())
+    if rest:
+        counts[f"under {_FEWEST} rows each"] = rest
+    rows = max(1, manifest.rows)
+    return [{"language": k, "rows": n, "share": f"{n / rows:.1%}"} for k, n in counts.items()]
+
+
+def first_rows(run: Path, rows: int) -> str:
+    """Return the first rows of a run as a table narrow enough for a terminal, names included."""
+    import polars as pl
+
+    manifest = read_run(run)
+    prefix = manifest.options.scoring.prefix
+    parts = [run / part.name for part in manifest.parts]
+    frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
+    first = frame.columns[: min(3, frame.columns.index(f"{prefix}language"))]
+    added = [prefix + name for name in ("language", "confidence", "status", "reason")]
+    with pl.Config(tbl_rows=rows, tbl_hide_dataframe_shape=True, float_precision=3,
+                   tbl_hide_column_data_types=True, fmt_str_lengths=24):  # fmt: skip
+        return str(frame.select(*first, *added))
+
+
+def _counts(by_reason: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n:,}" for reason, n in by_reason.items())
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _rejected_line(rejected: dict[str, int]) -> list[str]:
+    if not rejected:
+        return []
+    total = sum(rejected.values())
+    return [f"rejected    {total:,} more ({_counts(rejected)}), see rejects.parquet"]
+
+
+def _prior_line(prior: PriorRecord) -> list[str]:
+    if prior.shares is None:
+        return []
+    if prior.refused:
+        return [f"prior       not estimated: {prior.refused}"]
+    shares = sorted(prior.shares.items(), key=lambda item: -item[1])[:5]
+    return [f"prior       {prior.kind}: {', '.join(f'{k} {v:.1%}' for k, v in shares)} …"]
