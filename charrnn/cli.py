@@ -352,7 +352,7 @@ _COMMANDS: dict[str, tuple[type, Callable[..., None], int]] = {
     "purge": (requests.PurgeRequest, _recipe("runs.purge"), 1),
     "ingest": (requests.IngestRequest, _recipe("ingest.ingest"), 1),
     "train": (requests.TrainRequest, _train, 0),
-    "models": (requests.ListRequest, _recipe("models.list_models"), 0),
+    "models": (requests.ListRequest, _recipe("models.version_table"), 0),
     "evaluate": (requests.EvaluateRequest, _recipe("evaluate.evaluate_version"), 1),
     "compare": (requests.CompareVersionsRequest, _recipe("evaluate.compare_versions"), 2),
     "promote": (requests.PromoteRequest, _recipe("models.promote"), 1),

@@ -1,7 +1,4 @@
-"""Compare two model versions on one table, before one replaces the other.
-
-python flows/score.py challenge people.parquet --model champion --challenger candidate
-"""
+"""Compare two model versions on one table, before one replaces the other."""
 
 from functools import partial
 

@@ -1,7 +1,4 @@
-"""Score what is new in a folder: every new or changed file, as a run of its own.
-
-python flows/inbox.py data/inbox
-"""
+"""Score what is new in a folder: every new or changed file, as a run of its own."""
 
 from functools import partial
 

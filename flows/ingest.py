@@ -1,8 +1,4 @@
-"""Turn language files into the training table.
-
-python flows/ingest.py                    # downloads the tutorial's data.zip
-python flows/ingest.py my_languages/      # a folder of LABEL.txt files, or a zip of them
-"""
+"""Turn language files into the training table."""
 
 from functools import partial
 

@@ -1,11 +1,4 @@
-"""Commands about model versions, and the promotion as a flow.
-
-python flows/train.py list
-python flows/train.py evaluate champion --on labelled.parquet
-python flows/train.py compare champion candidate
-python flows/train.py promote v0003
-python flows/train.py rollback
-"""
+"""Commands about model versions, and the promotion as a flow."""
 
 from typing import TYPE_CHECKING
 

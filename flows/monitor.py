@@ -1,8 +1,4 @@
-"""Draw the history of scoring runs: rows, languages, expected accuracy, unscored rows, drift.
-
-python flows/monitor.py
-python flows/monitor.py outputs/predictions/people
-"""
+"""Draw the history of scoring runs: rows, languages, expected accuracy, unscored rows, drift."""
 
 from functools import partial
 

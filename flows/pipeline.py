@@ -1,7 +1,4 @@
-"""Ingest, train, promote and score as one flow.
-
-python flows/pipeline.py people.parquet --source my_languages/
-"""
+"""Ingest, train, promote and score as one flow."""
 
 from functools import partial
 

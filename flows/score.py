@@ -1,8 +1,4 @@
-"""Score a table of names: every row comes back once, in order, with a language and a confidence.
-
-python flows/score.py people.csv
-python flows/score.py verify outputs/predictions/people/latest
-"""
+"""Score a table of names: every row comes back once, in order, with a language and a confidence."""
 
 from functools import partial
 from pathlib import Path

@@ -37,7 +37,7 @@ _NETWORK_STEPS = {"fetch", "upload"}
 
 
 def _profile_has_api() -> bool:
-    """Whether the active profile of Prefect names an API, read without importing Prefect."""
+    """Return whether Prefect's active profile names an API, without importing Prefect."""
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     try:
         profiles = tomllib.loads((home / "profiles.toml").read_text())
@@ -157,10 +157,7 @@ def note(key: str, markdown: str, description: str) -> None:
 
     Like everything that is only shown: where the server cannot be reached, the run goes on.
     """
-    if TRACKED:
-        from prefect.artifacts import create_markdown_artifact
-
-        _attempt(create_markdown_artifact, markdown=markdown, key=key, description=description)
+    _attach("markdown", key, description, markdown=markdown)
 
 
 def warn(text: str) -> None:
@@ -173,24 +170,20 @@ def warn(text: str) -> None:
 
 def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
     """Attach a table artifact, one dict per row; as ``note``."""
-    if TRACKED:
-        from prefect.artifacts import create_table_artifact
-
-        _attempt(create_table_artifact, table=list(rows), key=key, description=description)
+    _attach("table", key, description, table=list(rows))
 
 
 def note_link(key: str, path: Path, description: str) -> None:
     """Attach a link artifact to a file or folder of this machine; as ``note``."""
-    if TRACKED:
-        from prefect.artifacts import create_link_artifact
+    _attach("link", key, description, link=path.absolute().as_uri(), link_text=str(path))
 
-        _attempt(
-            create_link_artifact,
-            link=path.absolute().as_uri(),
-            link_text=str(path),
-            key=key,
-            description=description,
-        )
+
+def _attach(kind: str, key: str, description: str, **content: Any) -> None:
+    if TRACKED:
+        from prefect import artifacts
+
+        create = getattr(artifacts, f"create_{kind}_artifact")
+        _attempt(create, key=key, description=description, **content)
 
 
 @contextmanager

@@ -1,9 +1,4 @@
-"""Train a model, measure it under both protocols, and publish it as a version.
-
-python flows/train.py
-python flows/train.py --preset seed --seeds 3
-python flows/train.py --resume
-"""
+"""Train a model, measure it under both protocols, and publish it as a version."""
 
 from functools import partial
 

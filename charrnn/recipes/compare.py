@@ -10,12 +10,7 @@ from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import fetch_input, remove_copies, run_facts
 from charrnn.reports.comparison import comparison_markdown, comparison_report
-from charrnn.runs.comparison import (
-    Comparison,
-    ModelPair,
-    compare_partitions,
-    comparison_manifest,
-)
+from charrnn.runs.comparison import Comparison, ModelPair, compare_partitions, comparison_manifest
 from charrnn.runs.manifest import (
     ComparisonManifest,
     ModelRef,
@@ -119,10 +114,7 @@ def load_pair(request: CompareRequest) -> ModelPair:
         )
     champion, challenger = (
         Scorer.load(
-            name,
-            models=request.models,
-            device=compute.device,
-            batch_size=compute.names_per_pass,
+            name, models=request.models, device=compute.device, batch_size=compute.names_per_pass
         )
         for name in (request.model, request.challenger)
     )

@@ -71,10 +71,7 @@ class ComparedVersions:
     def lines(self) -> list[str]:
         """Return both versions' metrics, the paired difference and the labels that change."""
         (one, other), table = self.versions, self.flips
-        differences = {
-            "accuracy": self.difference.accuracy,
-            "macro-F1": self.difference.macro_f1,
-        }
+        differences = {"accuracy": self.difference.accuracy, "macro-F1": self.difference.macro_f1}
         return [
             *(metrics_line(n, m) for n, m in zip(self.versions, self.metrics, strict=True)),
             *(
@@ -124,10 +121,7 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
     label_ids = examples.label_ids
     return ComparedVersions(
         versions=(one.name, other.name),
-        metrics=(
-            evaluate(before, label_ids, one.labels),
-            evaluate(after, label_ids, other.labels),
-        ),
+        metrics=(evaluate(before, label_ids, one.labels), evaluate(after, label_ids, other.labels)),
         difference=paired_bootstrap(after, before, label_ids),
         flips=flips(before.argmax(axis=1), after.argmax(axis=1), label_ids, one.labels),
     )

@@ -62,6 +62,12 @@ def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = No
             stop the others: see ``InboxOutcome.check``.
     """
     version = resolve(request.model, request.models)  # once: all files get the same one
+
+    def score_plainly(request: ScoreRequest) -> str:
+        published = score(request, runner, version)
+        published.check_drift()
+        return str(published.folder)
+
     files = inbox_files(request.folder)
     requests = {path: request_for(path, request, version) for path in files}
     new = _not_yet_scored(files, requests, version, runner, request)
@@ -69,7 +75,7 @@ def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = No
     if new:
         time.sleep(request.settle_seconds)
     for path in new:
-        _score_file(path, files[path], requests[path], version, runner, score_one, result)
+        _score_file(path, files[path], requests[path], score_one or score_plainly, result)
     return result
 
 
@@ -87,13 +93,6 @@ def request_for(path: Path, request: InboxRequest, version: ModelVersion) -> Sco
             output=str(request.output / source_name(str(path))), on_drift=request.on_drift
         ),
     )
-
-
-def score_plainly(request: ScoreRequest, runner: Runner, version: ModelVersion) -> str:
-    """Score one file and return the run's folder; raise DriftError where drift is to fail."""
-    published = score(request, runner, version)
-    published.check_drift()
-    return str(published.folder)
 
 
 def _not_yet_scored(
@@ -129,9 +128,7 @@ def _score_file(
     path: Path,
     states: FileStates,
     request: ScoreRequest,
-    version: ModelVersion,
-    runner: Runner,
-    score_one: ScoreOne | None,
+    score_one: ScoreOne,
     result: InboxOutcome,
 ) -> None:
     """Score one file and note what became of it."""
@@ -139,7 +136,7 @@ def _score_file(
         result.outcomes[path] = "still being written, left for the next run"
         return
     try:
-        folder = score_one(request) if score_one else score_plainly(request, runner, version)
+        folder = score_one(request)
         result.published.append(Path(folder))
         result.outcomes[path] = f"scored: {folder}"
     except BusyError:

@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from charrnn.errors import without_password
 from charrnn.integrations.mlflow import register_version
 from charrnn.model import version as versions
+from charrnn.model.facts import ModelFacts
 from charrnn.model.version import PRETRAINED, aliases, list_versions, resolve, set_alias
 from charrnn.recipes.requests import ListRequest, PromoteRequest, RegisterRequest, RollbackRequest
 from charrnn.training.release import promotion_problems
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """A version and the aliases that point at it."""
+
+    name: str
+    facts: ModelFacts
+    aliases: list[str]
 
 
 @dataclass(frozen=True)
@@ -60,17 +70,27 @@ class Registration:
         ]
 
 
-def list_models(request: ListRequest) -> list[str]:
-    """Return a table of the versions, those of the package first, with their metrics on the honest
-    test fold and the aliases that point at them."""
+def list_models(request: ListRequest) -> list[ListedVersion]:
+    """Return every version: those of the package, then those of the folder, oldest first."""
     targets = aliases(request.models)
+    return [
+        ListedVersion(
+            name=name,
+            facts=resolve(name, request.models).facts,
+            aliases=[alias for alias, target in targets.items() if target == name],
+        )
+        for name in [*PRETRAINED, *list_versions(request.models)]
+    ]
+
+
+def version_table(request: ListRequest) -> list[str]:
+    """Return a table of all versions: metrics on the honest test fold, and aliases."""
     lines = [f"{'version':16} {'preset':8} {'accuracy':>8} {'macro-F1':>8} {'ECE':>6}  aliases"]
-    for name in [*PRETRAINED, *list_versions(request.models)]:
-        facts = resolve(name, request.models).facts
-        m = facts.metrics.honest.test
-        own = ", ".join(alias for alias, target in targets.items() if target == name)
+    for version in list_models(request):
+        m = version.facts.metrics.honest.test
         lines.append(
-            f"{name:16} {facts.preset:8} {m.accuracy:>8.4f} {m.macro_f1:>8.4f} {m.ece:>6.4f}  {own}"
+            f"{version.name:16} {version.facts.preset:8} {m.accuracy:>8.4f} {m.macro_f1:>8.4f} "
+            f"{m.ece:>6.4f}  {', '.join(version.aliases)}"
         )
     return lines
 

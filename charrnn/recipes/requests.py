@@ -13,12 +13,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, doc
 
 from charrnn.errors import check_fields
-from charrnn.scoring.options import (
-    ComputeOptions,
-    DeliveryOptions,
-    PrivacyOptions,
-    ScoreOptions,
-)
+from charrnn.scoring.options import ComputeOptions, DeliveryOptions, PrivacyOptions, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 
 MODELS = Path("outputs/models")

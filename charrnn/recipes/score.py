@@ -20,14 +20,7 @@ from charrnn.reports.run import run_report
 from charrnn.runs.execute import Executor, score_partitions
 from charrnn.runs.export import check_exportable, export
 from charrnn.runs.history import drift_of
-from charrnn.runs.manifest import (
-    ModelRef,
-    PriorRecord,
-    RunFacts,
-    RunManifest,
-    RunOptions,
-    read_run,
-)
+from charrnn.runs.manifest import ModelRef, PriorRecord, RunFacts, RunManifest, RunOptions, read_run
 from charrnn.runs.parts import PartReceipt
 from charrnn.runs.plan import (
     Destination,
@@ -66,10 +59,7 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
     """
     started = runner.now()
     target = destination_of(request.source, request.delivery.output, PREDICTIONS)
-    with (
-        private_files(request.privacy.private),
-        hold_destination(target.folder, runner.holder),
-    ):
+    with private_files(request.privacy.private), hold_destination(target.folder, runner.holder):
         scorer = load_scorer(request, version)
         source, remote = runner.step("fetch", fetch_input, request.source, target.folder)
         options = run_options(request, scorer.version, runner.name_key)

@@ -85,7 +85,13 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         CharrnnError: an option, the data or the folder of versions is at fault. Checkpoints stay
             for ``resume``.
     """
-    preset = requested_preset(request)
+    preset = with_overrides(
+        PRESETS[request.preset],
+        seed=request.seed,
+        epochs=request.epochs,
+        batch_size=request.batch_size,
+        learning_rate=request.learning_rate,
+    )
     torch.set_num_threads(1)
     device = str(pick_device(request.device))
     corpus = load_corpus(request.data)
@@ -106,17 +112,6 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         version = runner.step("publish version", publish_version, version, request.models)
         remove_tree(checkpoints_of(request))
     return Trained(version, [run.fit.history[-1].loss for run in seed_runs])
-
-
-def requested_preset(request: TrainRequest) -> Preset:
-    """Return the preset with the overrides of the request."""
-    return with_overrides(
-        PRESETS[request.preset],
-        seed=request.seed,
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        learning_rate=request.learning_rate,
-    )
 
 
 def checkpoints_of(request: TrainRequest) -> Path:

@@ -162,10 +162,7 @@ def draw_reliability(figure: Figure, bins: Reliability) -> None:
 
 
 def draw_curve(
-    figure: Figure,
-    curve: RiskCoverage,
-    points: Sequence[tuple[float, ...]],
-    count: int,
+    figure: Figure, curve: RiskCoverage, points: Sequence[tuple[float, ...]], count: int
 ) -> None:
     """Draw accuracy by the share of names answered, with a band of 95 % Wilson intervals.
 

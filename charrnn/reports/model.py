@@ -8,20 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.model.calibration import wilson_interval
-from charrnn.model.facts import (
-    ModelFacts,
-    PairedDifference,
-    Reliability,
-    RiskCoverage,
-    SetCoverage,
-)
+from charrnn.model.facts import ModelFacts, PairedDifference, Reliability, RiskCoverage, SetCoverage
 from charrnn.model.version import ModelVersion
-from charrnn.reports.figures import (
-    NUMBERED_LABELS,
-    draw_confusion,
-    draw_curve,
-    draw_reliability,
-)
+from charrnn.reports.figures import NUMBERED_LABELS, draw_confusion, draw_curve, draw_reliability
 from charrnn.reports.formats import interval, percent, setting, signed
 from charrnn.reports.page import Figure, Table, html_page, markdown_page
 from charrnn.training.metrics import largest_cells

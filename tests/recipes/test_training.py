@@ -92,9 +92,8 @@ def test_a_seed_run_is_a_fit_of_its_own_and_baselines_are_a_step(
 def test_an_option_out_of_range_is_refused_by_name(
     options: dict[str, Any], corpus_path: Path, tmp_path: Path
 ) -> None:
-    request = TrainRequest(data=corpus_path, models=tmp_path / "models", device="cpu", **options)
     with pytest.raises(ConfigError) as refused:
-        train(request, recording_runner([]))
+        TrainRequest(data=corpus_path, models=tmp_path / "models", device="cpu", **options)
     assert refused.value.option == next(iter(options))
     assert not (tmp_path / "models").exists()
 
