@@ -117,14 +117,10 @@ def _fields_of(record: type, *, bounds: bool = False) -> list[tuple[str, Any, An
 
 
 def _help_of(record: type) -> dict[str, str]:
-    """Return field → its help, on one line: the string below it, the ``doc`` of its type, or, of a
-    group, the first line of the group's docstring."""
-    texts = {}
-    for name, kind in get_type_hints(record, include_extras=True).items():
-        if is_dataclass(kind):
-            texts[name] = (kind.__doc__ or "").partition("\n")[0]
-        for annotation in getattr(kind, "__metadata__", ()):
-            texts[name] = getattr(annotation, "documentation", "")
+    """Return field → its help, on one line: the ``doc`` of its type, or the string below it."""
+    hints = get_type_hints(record, include_extras=True)
+    docs = {k: getattr(h, "__metadata__", (None,))[0] for k, h in hints.items()}
+    texts = {k: getattr(doc, "documentation", "") for k, doc in docs.items()}
     for c in reversed(record.__mro__):
         if is_dataclass(c):
             texts |= _field_docstrings(c.__module__)[c.__name__]

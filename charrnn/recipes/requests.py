@@ -54,10 +54,15 @@ class ScoreRequest(Request):
     """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
     models: ModelsFolder = MODELS
     scoring: ScoreOptions = field(default_factory=ScoreOptions)
+    """What is asked of the model."""
     csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Where and how the run is computed."""
     delivery: DeliveryOptions = field(default_factory=DeliveryOptions)
+    """Where the rows go."""
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    """What becomes of the names."""
     force: bool = False
     """Score again even where the same run is already published."""
 
@@ -87,6 +92,7 @@ class CompareRequest(Request):
     """Also write the rows that change: their number (from 0), both languages and both confidences;
     no names."""
     csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     """Where and how the comparison is computed; on this machine only."""
     output: str = ""
@@ -117,9 +123,13 @@ class InboxRequest(Request):
     """A file whose size or time changes within this many seconds is still being written; it is
     left for the next run."""
     scoring: ScoreOptions = field(default_factory=ScoreOptions)
+    """What is asked of the model."""
     csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Where and how the runs are computed."""
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    """What becomes of the names."""
     on_drift: Literal["ignore", "warn", "fail"] = "warn"
     """What to do when the names are not like the model's or the last run's: ignore, warn, or fail
     (the file counts as failed; its run is published in any case)."""
