@@ -1,5 +1,7 @@
 """Compare a champion and a challenger on one table: what would change if the second took over."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
