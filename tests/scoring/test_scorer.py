@@ -418,8 +418,16 @@ def labelled(count: int) -> ModelVersion:
     labels = tuple(f"label {i:04d}" for i in range(count))
     calibration = calibration_of(network, vocabulary, ["Katoro"])
     shares, weights = (1 / count,) * count, dict(network.state_dict())
-    return ModelVersion(config, vocabulary, weights, labels, 0.05, shares, calibration,
-                        facts_of(labels))  # fmt: skip
+    return ModelVersion(
+        config=config,
+        vocabulary=vocabulary,
+        weights=weights,
+        labels=labels,
+        temperature=0.05,
+        priors=shares,
+        calibration=calibration,
+        facts=facts_of(labels),
+    )
 
 
 @pytest.mark.parametrize("count", [1, 127, 128, 1000])
