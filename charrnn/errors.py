@@ -1,22 +1,10 @@
 """Exceptions of the package, and the exit code that each gives a command.
 
-    CharrnnError              70  base class; raised itself only for an internal error
-    ├── ConfigError           64  an option, or a combination of options, is not valid
-    ├── DataError             65  the input is invalid; the message names file, row or column
-    ├── InputMissingError     66  the input does not exist
-    ├── OutputError           73  the destination cannot be created or written
-    ├── StorageError          74  reading or writing failed (disk full, I/O error, network)
-    ├── BusyError             75  another process holds the destination; try again later
-    ├── ModelError            78  a model version is missing, damaged or of a newer format
-    └── DriftError            79  the run is published, but its names drifted
-
 Other exit codes: 0 success, 2 invalid command line, 130 Ctrl-C, 143 SIGTERM.
 
 A message is one line: the object, what was found, what was expected and how to fix it. It contains
 no name and no cell of the input.
 """
-
-from __future__ import annotations
 
 import difflib
 import re
@@ -29,14 +17,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-DISTRIBUTION = "charrnn-names"  # name on PyPI, where "charrnn" is another author's package
-
-
 _COMPARISONS = {"ge": ("≥", ge), "gt": (">", gt), "le": ("≤", le), "lt": ("<", lt)}
 
 
 class CharrnnError(Exception):
-    """Base class of the errors that this package raises.
+    """Base class of the errors that this package raises; raised itself for internal errors.
 
     Args:
         message: one line (see the module's docstring) that names no command-line flag.
@@ -153,14 +138,14 @@ def did_you_mean(name: str, existing: Iterable[str]) -> str:
 def missing_package(feature: str, extra: str) -> ConfigError:
     """Return the error for a feature whose optional dependencies are not installed."""
     return ConfigError(
-        f"{feature} needs optional packages; run: pip install '{DISTRIBUTION}[{extra}]'"
+        f"{feature} needs optional packages; run: pip install 'charrnn-names[{extra}]'"
     )
 
 
 def redact(error: BaseException) -> CharrnnError:
-    """Return an error whose message is safe to show and log: a CharrnnError unchanged, any other
-    exception by its class and source line only, since its message may quote a cell. ``python -X
-    dev`` prints the traceback."""
+    """Return an error that is safe to show and log: a CharrnnError itself, for any other exception
+    its class and source line, since its message may quote a cell. In Python's development mode
+    (``python -X dev``) the traceback is printed."""
     if isinstance(error, CharrnnError):
         return error
     if sys.flags.dev_mode:

@@ -1,18 +1,13 @@
 """Atomic and durable file operations; no other module creates, renames or removes a file.
 
-A file is written under a temporary name in the same folder, fsynced and renamed, and the folder is
-fsynced (as Hadoop's FileOutputCommitter does; Pillai et al., "All File Systems Are Not Created
-Equal", OSDI 2014, explains why). A reader sees the old file or the complete new one, also after a
-power failure. Locks are ``flock``, which the kernel releases when their process ends.
-
-A path has one temporary name, ``.NAME.tmp``, which its writer locks. So the temporary file of a
-killed writer is reused by the next one, and two writers of a path take turns.
+A file is written under a temporary name, ``.NAME.tmp`` in the same folder, fsynced and renamed, and
+the folder is fsynced (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014, explains
+why). A reader sees the old file or the complete new one, also after a power failure. The writer
+locks the temporary file, so two writers of a path take turns, and the next one reuses what a killed
+writer left. Locks are ``flock``, which the kernel releases when their process ends.
 
 Local POSIX file systems only: ``publish_folder`` and ``hold`` rely on rename and flock.
-``tests/faults`` makes every operation of a run fail, and kills the run at it, in turn.
 """
-
-from __future__ import annotations
 
 import errno
 import fcntl
@@ -32,16 +27,16 @@ import pyarrow.parquet as pq
 
 from charrnn.errors import BusyError, CharrnnError, ModelError, OutputError, StorageError
 
-TEMPORARY = ".tmp"  # suffix of temporary files
 SUMS = "SHA256SUMS"  # in the format of sha256sum(1)
+# Numbers of the errors that another destination avoids.
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 _HOLDER_TRIES = 100  # times 10 ms: the holder of a lock writes its name just after taking it
 
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is fsynced and renamed to ``path``, on
-    failure removed. Until then ``path`` is unchanged. Other writers of ``path``, in this process
-    or another, wait.
+    """Yield a temporary path beside ``path``: on success it is fsynced and renamed to ``path``, on
+    failure removed. Other writers of ``path``, in this process or another, wait.
 
     Raises:
         OutputError: the folder cannot be created or written.
@@ -63,7 +58,7 @@ def writing_to(path: Path) -> Iterator[Path]:
 
 
 def _temporary_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}{TEMPORARY}")
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _open_exclusively(temporary: Path) -> BinaryIO:
@@ -94,16 +89,14 @@ def replace_file(temporary: Path, path: Path) -> None:
 
 
 def open_growing(path: Path, *, keep: bool) -> BinaryIO:
-    """Open a file that is written over several calls, such as a download, to append to it; unless
-    ``keep``, its content is dropped."""
+    """Open a file to append to it, such as a download; unless ``keep``, its content is dropped."""
     with translate_os_errors(path):
         return cast(BinaryIO, path.open("ab" if keep else "wb"))
 
 
 @contextmanager
 def scratch_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that only this run reads: it is not fsynced, since it need not survive a
-    power failure. Removed on failure."""
+    """Open a new file that only this run reads: not fsynced, and removed on failure."""
     with translate_os_errors(path):
         make_folder(path.parent)
         remove_file(path)
@@ -125,8 +118,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextmanager
 def writing_parquet(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
     """Yield a ``ParquetWriter`` for ``path``, which is replaced as in ``writing_to``. Pages have
-    checksums and are compressed with zstd, unless ``options`` of ``ParquetWriter`` say otherwise.
-    """
+    checksums; they are compressed with zstd unless ``options`` name another ``compression``."""
     merged = {"compression": "zstd", **options, "write_page_checksum": True}
     with writing_to(path) as temporary, pq.ParquetWriter(temporary, schema, **merged) as writer:
         yield writer
@@ -167,8 +159,7 @@ def publish_folder(staging: Path, final: Path) -> None:
 
 
 def swap_link(link: Path, target: str) -> None:
-    """Point the symbolic link ``link`` at ``target``, atomically; the caller holds the lock of the
-    folder."""
+    """Point a symbolic link at ``target``, atomically; the caller holds the folder's lock."""
     temporary = _temporary_of(link)
     with translate_os_errors(link):
         temporary.unlink(missing_ok=True)
@@ -215,7 +206,7 @@ def remove_tree(folder: Path) -> None:
 @contextmanager
 def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock on the file ``lock`` while the block runs. If the block fails, a
-    folder that was created for the lock is removed, unless there is anything else in it.
+    folder that was created for the lock and has nothing else in it is removed.
 
     Args:
         holder: what the lock says about its holder to other processes.
@@ -269,7 +260,7 @@ def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
 
 def _remove_unused(lock: Path) -> None:
     """Remove a lock that this process holds, and its folder, if there is nothing else in it. A
-    process that waits for the lock or has just opened it finds, by ``_is_at``, that it is gone."""
+    process that has opened the lock notices by ``_is_at``."""
     with suppress(OSError):
         if [path.name for path in lock.parent.iterdir()] == [lock.name]:
             lock.unlink()
@@ -299,8 +290,8 @@ def sha256_of_each(paths: Sequence[Path]) -> list[str]:
 
 
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
-    """Write ``SHA256SUMS``, for ``sha256sum -c``, of the files ``names`` in ``folder``, or of all
-    its files; return name → digest."""
+    """Write ``SHA256SUMS`` of the files ``names`` in ``folder``, or of all its files; return name →
+    digest."""
     if names is None:
         names = (p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
     listed = sorted(names)
@@ -309,46 +300,24 @@ def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, st
     return sums
 
 
-def check_sums(folder: Path, error: type[CharrnnError] = ModelError) -> str:
+def check_sums(
+    folder: Path,
+    error: type[CharrnnError] = ModelError,
+    digest_of: Callable[[Path], str] = sha256_of,
+) -> str:
     """Verify every file of ``folder`` against its ``SHA256SUMS``; return the SHA-256 of that file,
     which identifies the content of the whole folder.
 
     Raises:
         ``error``: files are missing, unlisted or changed; the message lists all of them.
     """
-    return _check(folder, error, sha256_of)
-
-
-def read_verified(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Read all files of a folder and verify what was read as ``check_sums`` does. Return the digest
-    of the folder, and name → content. No file is read twice, so no other bytes can be used than
-    those verified.
-
-    Raises:
-        ModelError: files are missing, unlisted or changed; the message lists all of them.
-    """
-    contents: dict[str, bytes] = {}
-
-    def digest_of(path: Path) -> str:
-        contents[path.name] = path.read_bytes()
-        return hashlib.sha256(contents[path.name]).hexdigest()
-
-    return _check(folder, ModelError, digest_of), contents
-
-
-def _check(folder: Path, error: type[CharrnnError], digest_of: Callable[[Path], str]) -> str:
     try:
         sums = (folder / SUMS).read_bytes()
     except OSError:
         raise error(f"{folder} has no readable {SUMS}; it is incomplete") from None
-    listed: dict[str, str] = {}
     *lines, end = sums.decode(errors="replace").split("\n")
-    for line in lines:
-        digest, separator, name = line.partition("  ")
-        if not separator or "/" in name or name in listed:
-            raise error(f"{folder / SUMS} is damaged")
-        listed[name] = digest
-    if end:
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if end or len(listed) < len(lines) or any(not name or "/" in name for name in listed):
         raise error(f"{folder / SUMS} is damaged")
     present = {p.name for p in folder.iterdir() if p.name != SUMS}
     problems = [f"{n} is missing" for n in sorted(listed.keys() - present)]
@@ -360,6 +329,18 @@ def _check(folder: Path, error: type[CharrnnError], digest_of: Callable[[Path], 
     if problems:
         raise error(f"{folder} fails its {SUMS}: {'; '.join(problems)}")
     return hashlib.sha256(sums).hexdigest()
+
+
+def read_verified(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """Read all files of a folder, each once, and verify the bytes read as ``check_sums`` does;
+    return the digest of the folder, and name → content. Raises as ``check_sums`` does."""
+    contents: dict[str, bytes] = {}
+
+    def digest_of(path: Path) -> str:
+        contents[path.name] = path.read_bytes()
+        return hashlib.sha256(contents[path.name]).hexdigest()
+
+    return check_sums(folder, ModelError, digest_of), contents
 
 
 @contextmanager
@@ -375,14 +356,7 @@ def translate_os_errors(path: Path) -> Iterator[None]:
                 f"no space left while writing {path} ({free / 1e6:.0f} MB free); nothing "
                 "incomplete is visible, free some space and run this again"
             ) from error
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EISDIR,
-            errno.EEXIST,
-        ):
+        if error.errno in _WRONG_PLACE:
             raise OutputError(
                 f"cannot write {path}: {error.strerror}; choose another folder"
             ) from error

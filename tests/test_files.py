@@ -18,7 +18,6 @@ import pytest
 
 from charrnn.errors import BusyError, DataError, ModelError, OutputError, StorageError
 from charrnn.files import (
-    TEMPORARY,
     check_sums,
     hold,
     json_bytes,
@@ -60,7 +59,7 @@ def test_old_content_is_there_while_the_new_is_written(tmp_path: Path) -> None:
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"old"
         assert temporary.parent == path.parent
-        assert temporary.name.endswith(TEMPORARY)
+        assert temporary.suffix == ".tmp"
     assert path.read_bytes() == b"new"
     assert not temporary.exists()
 

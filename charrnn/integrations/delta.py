@@ -2,11 +2,8 @@
 
 The run's fingerprint is the *application transaction* of the append, committed together with the
 rows. Delta does not refuse a repeated transaction, so the table is searched for it first, and again
-whenever another writer commits before us. So a kill at any time, a rerun, or two concurrent
-processes leave the rows of a fingerprint in the table once.
+whenever another writer commits before us.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +15,7 @@ import pyarrow.parquet as pq
 from charrnn.errors import BusyError, DataError, missing_package, storage_error
 from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import read_part_batches
-from charrnn.tables.columns import is_text
+from charrnn.tables.columns import differences, is_text
 
 RUN_COLUMN = "charrnn_run"  # added to the table: name of the run that a row came from
 _ATTEMPTS = 20  # commits of other writers in a row before giving up
@@ -68,8 +65,9 @@ def append_run(run: Path, uri: str) -> bool:
         except Exception as error:
             if rows.problem is not None:
                 raise rows.problem from None
-            if _has_new_commits(uri, table):
-                continue
+            latest = _open(uri)
+            if latest is not None and (table is None or latest.version() != table.version()):
+                continue  # another writer was first
             raise storage_error(f"the Delta table {uri} cannot be written", error) from error
         return True
     raise BusyError(f"other writers committed to {uri} first {_ATTEMPTS} times; run this again")
@@ -83,12 +81,6 @@ def _open(uri: str) -> Any:
         return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
     except Exception as error:
         raise storage_error(f"the Delta table {uri} cannot be read", error) from error
-
-
-def _has_new_commits(uri: str, table: Any) -> bool:
-    """Whether the table has changed since ``table`` was opened."""
-    latest = _open(uri)
-    return latest is not None and (table is None or latest.version() != table.version())
 
 
 class _Rows:
@@ -126,11 +118,8 @@ class _Rows:
 
 
 def _delta_schema(run: Path, manifest: RunManifest) -> pa.Schema:
-    """Return the table's schema for a run.
-
-    Raises:
-        DataError: Delta does not support a column's type, or a column is called ``RUN_COLUMN``.
-    """
+    """Return the table's schema for a run; raise DataError if Delta does not support a column's
+    type, or a column is called ``RUN_COLUMN``."""
     from deltalake import Schema
 
     schema = pq.read_schema(run / manifest.parts[0].name).remove_metadata()
@@ -176,17 +165,13 @@ def _check_columns(table: Any, schema: pa.Schema, uri: str) -> None:
     """Raise DataError unless the table's columns are those of ``schema``, in any order."""
     from deltalake import Schema
 
-    run_types, table_types = (
-        {f.name: str(f.type) for f in pa.schema(columns.to_arrow())}
-        for columns in (Schema.from_arrow(schema), table.schema())
+    different = differences(
+        pa.schema(table.schema().to_arrow()),
+        pa.schema(Schema.from_arrow(schema).to_arrow()),
+        " in the table",
+        " in the run",
     )
-    differences = "; ".join(
-        f"{name!r} is {table_types.get(name, 'absent')} there and {run_types.get(name, 'absent')} "
-        "here"
-        for name in {**run_types, **table_types}
-        if run_types.get(name) != table_types.get(name)
-    )
-    if differences:
+    if different:
         raise DataError(
-            f"{uri} has other columns: {differences}; append to another table", option="delta"
+            f"{uri} has other columns: {different}; append to another table", option="delta"
         )

@@ -1,11 +1,9 @@
 """Log a model version as an MLflow run, and register it there with its aliases.
 
-Scoring reads the folder of versions only; MLflow gets a copy of the version's files, its training
-options as parameters and its results as metrics. The version is registered last, and a version
-whose digest is registered is not logged again, so an interrupted call can be repeated.
+MLflow gets a copy of the version's files, its training options as parameters and its results as
+metrics. The version is registered last, and one whose digest is registered is not logged again, so
+an interrupted call can be repeated.
 """
-
-from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
@@ -38,7 +36,7 @@ def register_version(root: Path, reference: str, uri: str, *, name: str = "charr
     """
     if reference in PRETRAINED:
         raise ConfigError(
-            f"{reference!r} is packaged with charrnn; only versions in {root} can be registered",
+            f"{reference!r} is packaged with charrnn; only versions in {root} can be registered"
         )
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reports its use by default
     try:

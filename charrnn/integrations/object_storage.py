@@ -9,14 +9,11 @@ the run's destination, and a run is first published locally, then uploaded as
     s3://bucket/people/latest.json                        {"run": "20261124T020000Z-1f3a9c4e-…"}
 
 **Readers must ignore a prefix without manifest.json.** The last eight digits of its name are from
-the digest of ``SHA256SUMS``, so equal prefixes have equal content: uploading again, after a kill or
-concurrently, can only write the same bytes.
+the digest of ``SHA256SUMS``: equal prefixes have equal content, so an upload can be repeated.
 
 Stores are accessed through fsspec: ``s3://`` needs the extra ``s3``, ``gs://`` the extra ``gcs``.
 Credentials and endpoints are those that s3fs and gcsfs find.
 """
-
-from __future__ import annotations
 
 import errno
 import hashlib
@@ -167,10 +164,8 @@ def _discover(uri: str) -> tuple[Any, list[str], str]:
         below = store.find(base)
         # A folder with SHA256SUMS is an uploaded run, complete or not: output, not input.
         runs = tuple(p.removesuffix(SUMS) for p in below if p.endswith(f"/{SUMS}"))
-        paths = [
-            p for p in below
-            if p.endswith(SUFFIXES) and not p.startswith(runs) and not _hidden(p, base)
-        ]  # fmt: skip
+        inputs = [p for p in below if p.endswith(SUFFIXES) and not p.startswith(runs)]
+        paths = [p for p in inputs if not any(name[0] in "._" for name in _inside(p, base).parts)]
     if not paths:
         raise InputMissingError(f"{uri} names no {', '.join(SUFFIXES)} object")
     return store, sorted(paths), base
@@ -214,10 +209,6 @@ def _inside(path: str, base: str) -> Path:
     if ".." in PurePosixPath(name).parts:
         raise DataError(f"{path} has '..' in its name; rename it")
     return Path(name)
-
-
-def _hidden(path: str, base: str) -> bool:
-    return any(part[0] in "._" for part in _inside(path, base).parts)
 
 
 @contextmanager

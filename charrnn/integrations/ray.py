@@ -1,18 +1,14 @@
-"""Scale-out: score the partitions of a plan on the machines of a Ray cluster.
+"""Score the partitions of a plan on the machines of a Ray cluster.
 
-A pool of actors, each with the model in it, is given the numbers of partitions and answers with
-receipts; the rows never travel through Ray, but from shared storage through one worker and back.
-(Not Ray Data: its retries are either unlimited, so that a partition which kills its worker is tried
-for ever, or used up within a second while a killed actor is still starting again.)
+Actors, each with the model in memory, get the numbers of partitions and answer with receipts. Rows
+are read from and written to shared storage, never sent through Ray. (Ray Data is not used: its
+retries are either unlimited, or used up while a killed actor is still starting again.)
 
-Workers never touch the run itself. They write into a folder of this driver's own
-(``.staging-FINGERPRINT-TOKEN`` in the destination), and the driver, which holds the destination's
-lock, renames every finished part from there into the run's staging folder. So a worker that was
-given up for lost but is still alive somewhere cannot change what is published. The same folder
-proves that storage is shared: every worker has to find the driver's token in it.
+Workers write into a folder of this driver, ``.staging-FINGERPRINT-TOKEN`` in the destination. The
+driver, which holds the destination's lock, renames each finished part into the run's staging
+folder, so a worker that was given up but still runs cannot change what is published. Every worker
+must find the driver's token in that folder, which proves that storage is shared.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -42,14 +38,13 @@ from charrnn.scoring.scorer import Scorer
 
 RETRIES = 3  # times that a partition is scored again after its worker was lost
 _TOKEN = "token"
-_START = -1  # in place of a partition: the worker is starting
-_LOST = object()
-_PATIENCE = 300  # seconds in which the first worker has to start
+_STARTING = -1  # in place of a partition: the worker is starting
+_START_TIMEOUT = 300  # seconds in which the first worker has to start
 
 
 @dataclass(frozen=True)
 class _Job:
-    """All that a worker needs; pickled once per actor. Paths are absolute."""
+    """What a worker needs; pickled once per actor. Paths are absolute."""
 
     plan: RunPlan
     version: ModelVersion
@@ -65,21 +60,18 @@ class _Job:
 
 
 class _Worker:
-    """An actor: loads the model once, then scores one partition per call.
-
-    Errors of ours are returned: raised here, they would arrive as Ray's, with a traceback.
-    """
+    """An actor: loads the model once, then scores one partition per call. It returns a
+    CharrnnError, which would arrive as one of Ray's if it were raised."""
 
     def __init__(self, job: _Job) -> None:
         self.job = job
 
     def start(self) -> CharrnnError | None:
-        """Check that this machine can do the job, and get ready."""
-        problem = _cannot_work(self.job)
-        if problem:
+        """Check that this machine can do the job, and load the model."""
+        if problem := _cannot_work(self.job):
             return ConfigError(problem)
         os.umask(self.job.umask)
-        torch.set_num_threads(1)  # as in the local engine; it is part of what makes equal bytes
+        torch.set_num_threads(1)  # as in the local engine: equal bytes need it
         self.plan = replace(self.job.plan, destination=self.job.folder)
         try:
             self.scorer = Scorer(self.job.version, self.job.device, self.job.batch_size)
@@ -108,25 +100,22 @@ def score_partitions_on_ray(
 ) -> list[PartReceipt]:
     """Score every partition of a plan on a Ray cluster; return the receipts in order.
 
-    Joins the cluster that ``RAY_ADDRESS`` names, or one that runs on this machine; starts one of
-    this machine's processors where there is none. The parts are the same bytes that
-    ``execute.score_partitions`` writes. The partition of a lost worker is given to another, three
-    times at most.
+    Joins the cluster that ``RAY_ADDRESS`` names, or one on this machine, or starts one of this
+    machine's processors. The parts are the same bytes that ``execute.score_partitions`` writes.
 
     Args:
         scorer: gives the model version; the actors load it on devices of their own.
         compute: ``workers`` actors, by default one per GPU of the cluster, or per processor
-            without GPUs; ``device`` is ``auto`` (GPUs where the cluster has any), ``cpu`` or
+            without GPUs; ``device`` is ``auto`` (GPUs if the cluster has any), ``cpu`` or
             ``cuda`` (one GPU per actor).
         on_part: called with each receipt as it arrives.
 
     Raises:
-        ConfigError: Ray is missing, the cluster has no GPU, or a worker does not see the storage
-            that the driver sees, or runs other versions of the libraries.
+        ConfigError: Ray is missing, the cluster has no GPU, or a worker does not see the driver's
+            storage, or has other versions of the libraries.
         StorageError: no cluster can be reached or started.
-        CharrnnError: what a worker met; or workers were lost again and again.
+        CharrnnError: a worker's error; or a partition lost its worker over ``RETRIES`` times.
     """
-    device = compute.device
     plan = _absolute(plan)
     done = {p.index: receipt for p in plan.partitions if (receipt := read_receipt(plan, p))}
     for receipt in done.values():
@@ -135,9 +124,10 @@ def score_partitions_on_ray(
     if todo:
         with _cluster() as ray, _work_folder(plan) as (folder, token):
             gpus = int(ray.cluster_resources().get("GPU", 0))
-            if device == "cuda" and not gpus:
+            if compute.device == "cuda" and not gpus:
                 raise ConfigError("the Ray cluster has no GPU; use device cpu", option="device")
-            on_gpu = device == "cuda" or (device == "auto" and gpus > 0)
+            on_gpu = compute.device == "cuda" or (compute.device == "auto" and gpus > 0)
+            paths = {group.path for p in plan.partitions for group in p.groups}
             job = _Job(
                 plan=plan,
                 version=scorer.version,
@@ -148,14 +138,11 @@ def score_partitions_on_ray(
                 token=token,
                 driver=platform.node(),
                 libraries=library_versions(),
-                inputs={
-                    path: _state(path)
-                    for path in {group.path for p in plan.partitions for group in p.groups}
-                },
+                inputs={path: _state(path) for path in paths},
                 umask=_umask(),
             )
-            most = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
-            for receipt in _receipts(ray, job, todo, min(compute.workers or most, len(todo))):
+            slots = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
+            for receipt in _receipts(ray, job, todo, min(compute.workers or slots, len(todo))):
                 _take(plan, folder, receipt)
                 done[receipt.index] = receipt
                 on_part(receipt)
@@ -163,79 +150,80 @@ def score_partitions_on_ray(
 
 
 def _receipts(ray: Any, job: _Job, todo: Sequence[int], workers: int) -> Iterator[PartReceipt]:
-    """Yield receipts as parts are finished, in whatever order that is.
+    """Yield receipts as parts are finished, in any order.
 
-    A worker gets a partition when it has started and is free, so that no partition waits for a
-    worker that the cluster has no room for. The partition of a lost worker goes to the next free
-    one, and another worker is asked for.
+    Only a worker that has started and is free gets a partition, so no partition waits for a worker
+    that the cluster has no room for. If a worker is lost, its partition goes to the next free one,
+    and another worker is started.
     """
     shared = ray.put(job)
     actor_class = ray.remote(_Worker).options(
         num_cpus=1, num_gpus=1 if job.device == "cuda" else 0, max_restarts=0
     )
-    waiting, attempts, left = deque(todo), Counter[int](), len(todo)
+    waiting, attempts, unfinished = deque(todo), Counter[int](), len(todo)
     free: list[Any] = []
-    busy: dict[Future[Any], tuple[Any, int]] = {}  # answer: its worker, the partition or _START
+    busy: dict[Future[Any], tuple[Any, int]] = {}  # answer → worker, and partition or _STARTING
 
-    def ask_for_worker() -> None:
+    def start_worker() -> None:
         actor = actor_class.remote(shared)
-        busy[actor.start.remote().future()] = actor, _START
+        busy[actor.start.remote().future()] = actor, _STARTING
 
     try:
         for _ in range(workers):
-            ask_for_worker()
-        while left:
+            start_worker()
+        while unfinished:
             while waiting and free:
                 actor, index = free.pop(), waiting.popleft()
                 busy[actor.score.remote(index).future()] = actor, index
-            answered = _first_answered(busy)
-            actor, index = busy.pop(answered)
-            answer = _answer(ray, answered)
-            if answer is _LOST:
-                if index != _START:  # one that cannot even start is not asked for again
-                    attempts[index] += 1
-                    if attempts[index] > RETRIES:
-                        raise CharrnnError(
-                            f"part {index} lost its Ray worker {attempts[index]} times; is memory "
-                            "short? finished parts are kept, try a smaller --partition-rows"
-                        )
-                    waiting.appendleft(index)
-                    ask_for_worker()
+            future = _first_answered(busy)
+            actor, index = busy.pop(future)
+            try:
+                receipt = _answer(ray, future)
+            except ray.exceptions.RayError:  # the worker is lost
+                if index == _STARTING:  # one that cannot start is not replaced
+                    continue
+                attempts[index] += 1
+                if attempts[index] > RETRIES:
+                    raise CharrnnError(
+                        f"part {index} lost its Ray worker {attempts[index]} times; is memory "
+                        "short? Finished parts are kept, try smaller partitions",
+                        option="partition_rows",
+                    ) from None
+                waiting.appendleft(index)
+                start_worker()
                 continue
             free.append(actor)
-            if index != _START:
-                left -= 1
-                yield answer
+            if index != _STARTING:
+                unfinished -= 1
+                yield receipt
     finally:
         for actor in [*free, *(actor for actor, _ in busy.values())]:
             ray.kill(actor)
 
 
 def _first_answered(busy: dict[Future[Any], tuple[Any, int]]) -> Future[Any]:
-    """Wait for an answer, for ever where a partition is being scored. (In Python, not in
-    ``ray.wait``, which would turn the exit code of a signal handler into 1.)"""
-    only_starting = all(index == _START for _, index in busy.values())
-    timeout = _PATIENCE if only_starting else None
+    """Wait for an answer, without limit if a partition is being scored. (``ray.wait`` would turn
+    the exit code of a signal handler into 1.)"""
+    only_starting = all(index == _STARTING for _, index in busy.values())
+    timeout = _START_TIMEOUT if only_starting else None
     answered = wait(busy, timeout=timeout, return_when=FIRST_COMPLETED).done
     if not answered:
         raise CharrnnError(
-            f"no worker of the Ray cluster could start within {_PATIENCE} s; has it a free "
+            f"no worker of the Ray cluster could start within {_START_TIMEOUT} s; has it a free "
             "processor, or GPU, and charrnn installed? Finished parts are kept"
         )
     return answered.pop()
 
 
-def _answer(ray: Any, answered: Future[Any]) -> Any:
-    """Return a worker's answer, or ``_LOST``; raise what it met."""
+def _answer(ray: Any, future: Future[Any]) -> Any:
+    """Return a worker's answer; raise the CharrnnError it returned, or Ray's if it is lost."""
     try:
-        answer = answered.result()
+        answer = future.result()
     except ray.exceptions.RayTaskError as error:
-        raise CharrnnError(  # not its message: that could quote a cell
+        raise CharrnnError(  # without its message, which could quote a cell
             f"a Ray worker failed with {type(error.cause).__name__}, which should not happen; "
             "its log says more, please report this"
         ) from None
-    except ray.exceptions.RayError:
-        return _LOST
     if isinstance(answer, CharrnnError):
         raise answer
     return answer
@@ -243,11 +231,10 @@ def _answer(ray: Any, answered: Future[Any]) -> Any:
 
 def _take(plan: RunPlan, folder: Path, receipt: PartReceipt) -> None:
     """Move a part that a worker has finished into the run, and record it."""
-    part = part_path(staging_folder(folder, plan.key.fingerprint), receipt.index)
-    taken = part_path(plan.staging, receipt.index)
-    with translate_os_errors(taken):
+    part = part_path(plan.staging, receipt.index)
+    with translate_os_errors(part):
         make_folder(plan.staging)
-        replace_file(part, taken)
+        replace_file(part_path(staging_folder(folder, plan.key.fingerprint), receipt.index), part)
     write_receipt(plan.staging, receipt)
 
 
@@ -277,8 +264,8 @@ def _cluster() -> Iterator[Any]:
 
 @contextmanager
 def _work_folder(plan: RunPlan) -> Iterator[tuple[Path, str]]:
-    """Yield the folder that the workers write into, and the token that lies in it; what is left in
-    it by a kill goes with the destination's other left-overs."""
+    """Yield the folder that the workers write into, and the token in it. After a kill it is removed
+    with the destination's other left-overs."""
     token = uuid.uuid4().hex[:12]
     folder = plan.destination / f"{plan.staging.name}-{token}"
     write_bytes(folder / _TOKEN, token.encode())
@@ -291,10 +278,10 @@ def _work_folder(plan: RunPlan) -> Iterator[tuple[Path, str]]:
 def _cannot_work(job: _Job) -> str:
     """Return why the machine that this is called on cannot do the job, or ""."""
     try:
-        found = (job.folder / _TOKEN).read_text()
+        token = (job.folder / _TOKEN).read_text()
     except OSError:
-        found = ""
-    if found != job.token:
+        token = ""
+    if token != job.token:
         return _not_shared(job.folder, job.driver)
     if library_versions() != job.libraries:
         ours = ", ".join(f"{k} {v}" for k, v in library_versions().items() if v != job.libraries[k])
@@ -313,13 +300,13 @@ def _not_shared(path: Path, driver: str) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return size and time (whole seconds: all that some file systems keep) of a file, so that two
-    machines can tell whether they see the same one."""
+    """Return size in bytes and time in whole seconds (some file systems keep no more) of a file, by
+    which two machines tell whether they see the same one."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return -1, -1
-    return found.st_size, int(found.st_mtime)
+    return status.st_size, int(status.st_mtime)
 
 
 def _umask() -> int:

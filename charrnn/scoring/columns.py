@@ -4,11 +4,9 @@ Columns are computed for the distinct names and spread over the rows by code, so
 name does not depend on how often it occurs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +15,13 @@ import pyarrow.compute as pc
 
 from charrnn.scoring.options import ABSTAINED, REASONS, SCORED, STATUSES, UNSCORED, ScoreOptions
 
+Mask = npt.NDArray[np.bool_]
+
 
 @dataclass
 class Predictions:
-    """Predictions for D names, with L labels and k ranks. What the options do not ask for has no
-    columns or is None; values of names that are not scored are meaningless.
+    """Predictions for D names, with L labels and k ranks. What the options leave out has no columns
+    or is None; values of names that are not scored are meaningless.
 
     Attributes:
         ranked: label ids, most probable first, int64 ``(D, k)``.
@@ -42,8 +42,8 @@ class Predictions:
     confidence: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float32]
     uncorrected: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None
-    in_set: npt.NDArray[np.bool_]
-    ambiguous: npt.NDArray[np.bool_] | None
+    in_set: Mask
+    ambiguous: Mask | None
     unfamiliarity: npt.NDArray[np.float32] | None
     status: npt.NDArray[np.uint8]
     reason: npt.NDArray[np.uint8]
@@ -51,9 +51,7 @@ class Predictions:
     unknown: npt.NDArray[np.int64]
 
     @classmethod
-    def blank(
-        cls, reason: npt.NDArray[np.uint8], options: ScoreOptions, label_count: int
-    ) -> Predictions:
+    def blank(cls, reason: npt.NDArray[np.uint8], options: ScoreOptions, label_count: int) -> Self:
         """Return zeros for D reasons, ``(D,)``, to be filled in where a reason is 0."""
         D, k = len(reason), min(options.top_k, label_count)
         corrected = options.prior != "train"
@@ -94,25 +92,23 @@ def prediction_columns(
     with_confidence = scored | (predictions.status == ABSTAINED)
     everywhere = np.ones(len(scored), bool)
 
-    def spread(
-        values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] = with_confidence
-    ) -> pa.Array:
+    def spread(values: npt.NDArray[Any], valid: Mask = with_confidence) -> pa.Array:
         return pa.array(np.ascontiguousarray(values), mask=~valid).take(codes)
 
     def language(label_ids: npt.NDArray[np.int64]) -> pa.Array:
-        return _dictionary(spread(label_ids.astype(_index_type(len(labels))), scored), labels)
+        index_type = np.int8 if len(labels) <= 127 else np.int32
+        return _dictionary(spread(label_ids.astype(index_type), scored), labels)
 
     arrays: list[pa.Array] = []
-    for rank in range(predictions.ranked.shape[1]):
-        arrays.append(language(predictions.ranked[:, rank]))
-        arrays.append(spread(predictions.confidence[:, rank]))
+    for label_ids, confidence in zip(predictions.ranked.T, predictions.confidence.T, strict=True):
+        arrays += [language(label_ids), spread(confidence)]
     if predictions.uncorrected is not None:
         label_ids, confidence = predictions.uncorrected
         arrays += [language(label_ids), spread(confidence)]
     if options.coverage_target:
         set_codes, sets = _label_sets(predictions.in_set, labels)
-        arrays.append(_dictionary(spread(set_codes), sets))
-        arrays.append(spread(predictions.in_set.sum(axis=1).astype(np.int16)))
+        sizes = predictions.in_set.sum(axis=1).astype(np.int16)
+        arrays += [_dictionary(spread(set_codes), sets), spread(sizes)]
     if predictions.ambiguous is not None and predictions.unfamiliarity is not None:
         arrays += [spread(predictions.ambiguous), spread(predictions.unfamiliarity)]
     null_name = REASONS.index("null_name")
@@ -129,18 +125,10 @@ def _dictionary(indices: pa.Array, values: Sequence[str | None]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))
 
 
-def _index_type(count: int) -> type[np.signedinteger[Any]]:
-    """Return the index type of a dictionary of ``count`` values."""
-    return np.int8 if count <= 127 else np.int32
-
-
-def _label_sets(
-    in_set: npt.NDArray[np.bool_], labels: Sequence[str]
-) -> tuple[npt.NDArray[np.int32], list[str]]:
+def _label_sets(in_set: Mask, labels: Sequence[str]) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Return the code of each name's set, int32 ``(D,)``, and the distinct sets that the codes
     index, as ``'English|German'``. ``in_set`` is bool ``(D, L)``."""
-    packed = np.packbits(in_set, axis=1)
-    distinct, codes = np.unique(packed, axis=0, return_inverse=True)
+    distinct, codes = np.unique(np.packbits(in_set, axis=1), axis=0, return_inverse=True)
     members = np.unpackbits(distinct, axis=1, count=len(labels)).astype(bool)
     sets = ["|".join(labels[i] for i in np.flatnonzero(row).tolist()) for row in members]
     return codes.reshape(-1).astype(np.int32), sets

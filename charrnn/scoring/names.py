@@ -1,7 +1,5 @@
 """Names are personal data: keep them in the output, replace them, or leave them out."""
 
-from __future__ import annotations
-
 import hashlib
 
 import pyarrow as pa
@@ -25,17 +23,12 @@ def key_digest(policy: NamePolicy, key: bytes) -> str:
 
 
 def hide_names(table: pa.Table, column: str, policy: NamePolicy, key: bytes = b"") -> pa.Table:
-    """Return the table with its names kept, left out, or replaced by 32 hex digits each.
+    """Return the table with its names kept, left out, or replaced by 32 hex digits each, null by
+    null.
 
     The digits are BLAKE2b with ``key`` (RFC 7693), a keyed hash: equal names stay equal, also
     between runs with one key, and nobody without the key can find a name by hashing candidates.
-    Null stays null.
-
-    Args:
-        key: 16 to 64 bytes; needed for ``hash`` only.
-
-    Raises:
-        ConfigError: names are hashed, and the key does not have 16 to 64 bytes.
+    Raises as ``key_digest`` does.
     """
     position = table.column_names.index(column)
     if policy == "keep":

@@ -3,8 +3,6 @@
 Each field's docstring is its help on the command line and its description in Prefect's form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,7 +13,6 @@ from charrnn.errors import check_fields
 from charrnn.tables.csv_format import DOCSTRINGS
 
 NamePolicy = Literal["keep", "hash", "omit"]
-PARTITION_ROWS = 2**20  # default; larger partitions share more equal names, but take more memory
 
 STATUSES = ("scored", "abstained", "unscored")
 # Why a name was not scored; None (index 0) means it was.
@@ -108,7 +105,7 @@ class ComputeOptions:
     one per GPU or processor of the cluster."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Names per forward pass, or auto: by the device."""
-    partition_rows: Annotated[int, Ge(1)] = PARTITION_ROWS
+    partition_rows: Annotated[int, Ge(1)] = 2**20
     """Rows per unit of work and per output file, at most."""
 
     def __post_init__(self) -> None:

@@ -1,12 +1,8 @@
 """Score names: labels, confidences and statuses for a column of names, in order.
 
-Equal names are scored once. A table's names become codes into an array of its distinct names; the
-distinct names are encoded and run through the network by ``Engine``; every output column is
-computed for the distinct names and spread over the rows by code. Softmax and ranking run on the
-device, and only their results are copied back.
-
-Every input row appears exactly once, in order, its own columns unchanged, with a status
-(``scored``, ``abstained``, ``unscored``) and, unless it was scored, a reason.
+Equal names are scored once: a table's names become codes into an array of its distinct names, every
+output column is computed for these and spread over the rows by code. Softmax and ranking run on the
+device; only their results are copied back.
 """
 
 from __future__ import annotations
@@ -87,8 +83,8 @@ class Scorer:
         return cls(resolve(model, None if models is None else Path(models)), device, batch_size)
 
     def replicas(self) -> list[Scorer]:
-        """Return this scorer and, if its device is ``cuda`` without a number, one more for each
-        other GPU of the machine; all share ``stopping``."""
+        """Return this scorer and, if its device is ``cuda`` without a number, one for each other
+        GPU of the machine; all share ``stopping``."""
         all_gpus = self.device.type == "cuda" and self.device.index is None
         numbers = range(1, torch.cuda.device_count()) if all_gpus else range(0)
         others = [Scorer(self.version, f"cuda:{i}", self.batch_size) for i in numbers]
@@ -123,8 +119,7 @@ class Scorer:
         return frame
 
     def score_table(self, table: Table, **options: Any) -> Table:
-        """Score a table's names and return the table with the columns of ``score`` added, rows in
-        order.
+        """Return a table with the columns of ``score`` for its names added, rows in order.
 
         Args:
             table: an Arrow table or a Polars DataFrame; the same type is returned.
@@ -150,8 +145,6 @@ class Scorer:
         ``score``::
 
             frame.with_columns(scorer.expression("surname").alias("origin")).unnest("origin")
-
-        It scores whole batches in eager, lazy and streaming queries.
 
         Raises:
             ConfigError: the prior is ``estimate``, which needs the whole table: use
@@ -240,12 +233,8 @@ class Scorer:
         return replace(options, prior=estimate.shares), estimate
 
     def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
-        """Return the predictions for every name of a large_string array ``(D,)`` without nulls,
-        equal or not.
-
-        Args:
-            options: with a settled prior (see ``settle_prior``).
-        """
+        """Return the predictions for every name of a large_string array ``(D,)`` without nulls;
+        the prior of ``options`` is settled (see ``settle_prior``)."""
         too_long = pc.greater(pc.utf8_length(names), options.max_length)
         texts = pc.if_else(too_long, "", names) if pc.any(too_long).as_py() else names
         encoded = self.version.vocabulary.encode(texts, latin=options.transliterate)
@@ -288,9 +277,9 @@ class Scorer:
             raise CharrnnError("scoring was stopped")
 
     def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
-        """Return the function from logits ``(B, L)`` to the arrays that ``predict`` fills in:
-        ``ranked``, ``confidence``, ``probabilities``, ``in_set`` and, with a prior, the label ids
-        and confidences before the correction."""
+        """Return the function from logits ``(B, L)`` to values of ``Predictions``: ``ranked``,
+        ``confidence``, ``probabilities``, ``in_set`` and, with a prior, the two of
+        ``uncorrected``."""
         weights, threshold = self._prior_weights(options), self._set_threshold(options)
 
         def rank(logits: Tensor) -> list[Tensor]:
@@ -321,15 +310,12 @@ class Scorer:
         if not options.coverage_target:
             return torch.zeros((), device=self.device)
         label_ids = self.version.calibration.label_ids
-        probabilities = self.version.validation_probabilities()
-        importance = None
+        probabilities, importance = self.version.validation_probabilities(), None
         if not isinstance(options.prior, str):
             weights = correction(options.prior, self.version.priors)
-            probabilities = corrected(probabilities, weights)
-            importance = weights[label_ids]
-        threshold = conformal_threshold(
-            probabilities, label_ids, options.coverage_target, importance
-        )
+            probabilities, importance = corrected(probabilities, weights), weights[label_ids]
+        target = options.coverage_target
+        threshold = conformal_threshold(probabilities, label_ids, target, importance)
         return torch.tensor(threshold, dtype=torch.float32, device=self.device)
 
 
@@ -375,8 +361,7 @@ def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _reasons(
     encoded: Encoded, too_long: npt.NDArray[np.bool_], options: ScoreOptions
 ) -> npt.NDArray[np.uint8]:
-    """Return the index in ``REASONS`` of why each of D names is not scored, uint8 ``(D,)``; 0 if it
-    is."""
+    """Return why each of D names is not scored, index in ``REASONS``, uint8 ``(D,)``."""
     unknown = encoded.unknown > options.max_unknown * encoded.lengths
     cases = [too_long, encoded.lengths == 0, unknown, encoded.letters == 0]
     names = ("too_long", "empty_name", "unknown_script", "no_letters")

@@ -1,6 +1,4 @@
-"""Text columns of Arrow tables: checks of the input's columns, and a common text type."""
-
-from __future__ import annotations
+"""Columns of Arrow tables: checks of the input's columns, and a common text type."""
 
 from collections.abc import Iterable
 
@@ -42,10 +40,9 @@ def check_no_clash(schema: pa.Schema, added: Iterable[str]) -> None:
 
 def is_text(column_type: pa.DataType) -> bool:
     """Whether an Arrow type is string, large_string or string_view, or a dictionary of these."""
-    is_dictionary = pa.types.is_dictionary(column_type)
-    value_type = column_type.value_type if is_dictionary else column_type
-    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(check(value_type) for check in checks)
+    if pa.types.is_dictionary(column_type):
+        column_type = column_type.value_type
+    return column_type in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -53,3 +50,15 @@ def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedA
     string_view, and a string array holds at most 2 GB."""
     decoded = names.cast(names.type.value_type) if pa.types.is_dictionary(names.type) else names
     return decoded.cast(pa.large_string())
+
+
+def differences(first: pa.Schema, second: pa.Schema, here: str = "", there: str = "") -> str:
+    """Return the columns whose types differ between two schemas, such as ``"'id' is int64 and
+    string"``; "" if at most the order of the columns differs. ``here`` and ``there`` are put behind
+    the types of the first and the second schema."""
+    old, new = ({field.name: str(field.type) for field in schema} for schema in (first, second))
+    return "; ".join(
+        f"{name!r} is {old.get(name, 'absent')}{here} and {new.get(name, 'absent')}{there}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    )

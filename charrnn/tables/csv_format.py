@@ -1,7 +1,5 @@
 """Formats of CSV files: the options, decoding, and detection from a file's first lines."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io
@@ -115,7 +113,7 @@ class CsvFormatError(DataError):
     """A problem of a CSV file; the caller puts the file's name before the message."""
 
 
-class Recoded:
+class Recoded(io.IOBase):
     """A binary stream that converts another stream from ``encoding`` to UTF-8.
 
     A byte order mark at the start is removed. ``read`` raises CsvFormatError, with line and byte,
@@ -157,14 +155,9 @@ class Recoded:
         return text.encode()
 
     def close(self) -> None:
-        """Close the underlying stream."""
+        """Close this stream and the underlying one."""
         self._raw.close()
-
-    def __enter__(self) -> Recoded:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().close()
 
 
 def detect_encoding(head: bytes, declared: str) -> str:
@@ -243,16 +236,14 @@ def _matching_records(lines: list[str], delimiter: str, form: CsvFormat) -> int:
     return sum(len(record) == len(header) for record in records)
 
 
-def _rows(
-    lines: list[str], delimiter: str, form: CsvFormat, *, strict: bool = False
-) -> Iterator[list[str]]:
+def _rows(lines: list[str], delimiter: str, form: CsvFormat, **options: Any) -> Iterator[list[str]]:
     quote = form.quote_character
     return csv.reader(
         lines,
         delimiter=delimiter,
         quotechar=quote or None,
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        strict=strict,
+        **options,
     )
 
 

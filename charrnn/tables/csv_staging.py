@@ -6,8 +6,6 @@ records of the same bytes independently; both counts must agree. Parquet is copi
 groups are too large to be read one by one. Page checksums are verified where a file has them.
 """
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from collections import Counter
@@ -39,10 +37,23 @@ _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
 # pending and the chunk, of which recoding makes at most three bytes per byte.
 _BLOCK_BYTES = MAX_RECORD_BYTES + 3 * _CHUNK_BYTES
 _HEAD_BYTES = 65536  # read to detect the format; more only if the header is longer
-_GROUP_ROWS = 128 * 1024  # rows of a row group in staged copies, at most
+_GROUP_ROWS = 128 * 1024  # in staged copies, at most
 _MAGIC_BYTES = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}  # first bytes of compressed files
 _DECOMPRESSION_ERRORS = (OSError, EOFError, zlib.error)
 _TRUNCATED = "is truncated or damaged; copy it again"
+
+
+# Schema of the table of rejected rows, which holds no cell: index and name of the input file, line
+# (from 1), row of the file it would have been (from 0), reason.
+REJECTS = pa.schema(
+    {
+        "input": pa.int32(),
+        "file": pa.string(),
+        "line": pa.int64(),
+        "record": pa.int64(),
+        "reason": pa.dictionary(pa.int8(), pa.string()),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,13 @@ class StagedCsv:
     lines: npt.NDArray[np.int64]
     records: npt.NDArray[np.int64]
     reasons: npt.NDArray[np.uint8]
+
+    def rejects(self, index: int, path: Path) -> pa.Table:
+        """Return the rejected rows as ``REJECTS``; ``index`` and ``path`` are of the input file."""
+        reasons = pa.DictionaryArray.from_arrays(pa.array(self.reasons.view("i1")), list(REASONS))
+        inputs = np.full(len(self.lines), index, np.int32)
+        files = pa.repeat(path.name, len(self.lines))
+        return pa.table([inputs, files, self.lines, self.records, reasons], REJECTS)
 
 
 def stage_parquet(path: Path, staged: Path, max_rows: int) -> TableFile:
@@ -124,15 +142,13 @@ class _CheckedStream:
 
 
 def stage_csv(
-    path: Path, staged: Path, *, csv: CsvFormat | None = None, group_rows: int = _GROUP_ROWS
+    path: Path, staged: Path, *, csv: CsvFormat, group_rows: int = _GROUP_ROWS
 ) -> StagedCsv:
     """Copy a CSV file, every column as text, and check its row count: the parser's rows plus the
-    rejected rows must equal the records that ``Structure`` finds in the (decompressed) bytes, less
-    header and blank lines.
+    rejected rows must equal the records that ``Structure`` finds, less header and blank lines.
 
     Args:
-        csv: format of the file; None: ``CsvFormat()``. Line breaks inside quoted cells are refused
-            by default, because two stray quotes make the rows between them look like one cell.
+        csv: format of the file.
         group_rows: rows of a row group of the copy, at most.
 
     Raises:
@@ -140,11 +156,10 @@ def stage_csv(
             quote, an ambiguous delimiter, a repeated or empty column name, or bad rows that are not
             to be rejected. The message has file and line, and no cell.
     """
-    form = csv or CsvFormat()
-    delimiter, columns = _sniff(path, form)
-    rejecting = form.on_bad_line == "reject"
-    structure = _structure(form, delimiter, len(columns) if rejecting else 0)
-    table = _copy_csv(path, staged, form, delimiter, columns, structure, group_rows)
+    delimiter, columns = _sniff(path, csv)
+    rejecting = csv.on_bad_line == "reject"
+    structure = _structure(csv, delimiter, len(columns) if rejecting else 0)
+    table = _copy_csv(path, staged, csv, delimiter, columns, structure, group_rows)
     lines, records, reasons = structure.rejected()
     blank = 0 if len(columns) == 1 else structure.blank
     expected = structure.records - 1 - blank - len(lines)
@@ -157,7 +172,7 @@ def stage_csv(
     if table is None or structure.problem:
         remove_file(staged)
         if not rejecting:  # the parser reports no lines, and not the first problem
-            structure = _first_problem(path, form, delimiter, len(columns)) or structure
+            structure = _first_problem(path, csv, delimiter, len(columns)) or structure
         raise DataError(f"{path}: {structure.problem}", option=structure.option)
     counts = {
         "blank_lines": blank,
@@ -333,33 +348,12 @@ def _conversion(path: Path, codec: str) -> str:
     return f"convert it: {command}"
 
 
-# Schema of the table of rejected rows, which holds no cell: index and name of the input file, line
-# (from 1), row of the file it would have been (from 0), reason.
-REJECTS = pa.schema(
-    [
-        ("input", pa.int32()),
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("record", pa.int64()),
-        ("reason", pa.dictionary(pa.int8(), pa.string())),
-    ]
-)
-
-
 class TooManyRejectsError(DataError):
     """More rows are bad than may be rejected; ``rejects`` lists all of them, as ``REJECTS``."""
 
     def __init__(self, message: str, rejects: pa.Table) -> None:
         super().__init__(message, option="max_rejected")
         self.rejects = rejects
-
-
-def rejects_table(index: int, path: Path, staged: StagedCsv) -> pa.Table:
-    """Return the rejected rows of the input file ``path`` with this index, as ``REJECTS``."""
-    reasons = pa.DictionaryArray.from_arrays(pa.array(staged.reasons.view("i1")), list(REASONS))
-    count = len(staged.lines)
-    columns = [np.full(count, index, np.int32), pa.array([path.name] * count, pa.string())]
-    return pa.table([*columns, staged.lines, staged.records, reasons], REJECTS)
 
 
 def check_rejects(rejects: pa.Table, rows: int, allowed: int | float) -> None:

@@ -11,8 +11,6 @@ Lemire do in "Parsing Gigabytes of JSON per Second" (2019). A piece that fails t
 quote by quote.
 """
 
-from __future__ import annotations
-
 import codecs
 
 import numpy as np

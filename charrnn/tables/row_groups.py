@@ -1,15 +1,13 @@
 """Tables on disk, read a few row groups at a time, and partitions: the units of work.
 
-A table is a Parquet file of the input, or a staged copy of a CSV file. In a staged copy every row
-group is an Arrow IPC stream of its own, which is written and read many times faster than Parquet;
-offsets and checksums of its row groups are kept in memory by the run that wrote them.
+A table is a Parquet file of the input, or a staged copy of a CSV file, in which every row group is
+an Arrow IPC stream, written and read many times faster than Parquet; the run that wrote it keeps
+offsets and checksums of the row groups in memory.
 """
-
-from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -110,10 +108,9 @@ def parquet_file(path: Path) -> TableFile:
     footer = _footer_of(path)
     groups, first_row = [], 0
     for index in range(footer.num_row_groups):
-        metadata = footer.row_group(index)
-        rows = metadata.num_rows
-        groups.append(RowGroup(path, rows, metadata.total_byte_size, first_row, index))
-        first_row += rows
+        group = footer.row_group(index)
+        groups.append(RowGroup(path, group.num_rows, group.total_byte_size, first_row, index))
+        first_row += group.num_rows
     schema = footer.schema.to_arrow_schema()
     return TableFile(path, schema, tuple(groups or [RowGroup(path, 0, 0, 0, _NO_ROW_GROUP)]))
 
@@ -202,40 +199,30 @@ def _footer_of(path: Path) -> pq.FileMetaData:
 
 @lru_cache(maxsize=16)
 def _read_footer(path: Path, size: int, mtime_ns: int) -> pq.FileMetaData:
-    """Read a file's footer, once for all its partitions: a large file has a large footer and many
-    partitions. Size and time are part of the cache's key only."""
+    """Read a file's footer once for all its partitions; ``size`` and ``mtime_ns`` are only part of
+    the cache's key."""
     with open_parquet(path) as reader:
         return reader.metadata
 
 
 def cut(tables: Sequence[TableFile], partition_rows: int) -> list[Partition]:
     """Cut the input along row groups into partitions of about ``partition_rows`` rows and
-    ``_PARTITION_BYTES`` at most; consecutive small files share a partition. An empty input makes
-    one empty partition, so that the output has a part.
-
-    An input of a few million rows is cut finer, into work for several workers. The cut depends on
-    the input alone, not on the machine, so that a rerun reuses finished parts.
+    ``_PARTITION_BYTES`` at most; consecutive small files share one. An input of a few million rows
+    is cut finer, for several workers. An empty input makes one empty partition, so that the output
+    has a part. The cut depends on the input alone, so that a rerun reuses finished parts.
     """
     rows = sum(table.rows for table in tables)
     target_rows = min(partition_rows, max(_MIN_PARTITION_ROWS, -(-rows // _MIN_PARTITIONS)))
     all_groups = [group for table in tables for group in table.groups]
     partitions: list[Partition] = []
-    first_row = 0
-    for groups in _bundle((group for group in all_groups if group.rows), target_rows):
-        partitions.append(Partition(len(partitions), groups, first_row))
-        first_row += partitions[-1].rows
-    return partitions or [Partition(0, (all_groups[0],), 0)]
-
-
-def _bundle(groups: Iterable[RowGroup], max_rows: int) -> Iterator[tuple[RowGroup, ...]]:
-    """Yield the row groups of each partition."""
     bundle: list[RowGroup] = []
-    rows = size = 0
-    for group in groups:
-        if bundle and (rows + group.rows > max_rows or size + group.size > _PARTITION_BYTES):
-            yield tuple(bundle)
+    first_row = rows = size = 0  # rows before the bundle; rows and bytes in it
+    for group in [group for group in all_groups if group.rows]:
+        if bundle and (rows + group.rows > target_rows or size + group.size > _PARTITION_BYTES):
+            partitions.append(Partition(len(partitions), tuple(bundle), first_row))
+            first_row += rows
             bundle, rows, size = [], 0, 0
         bundle.append(group)
         rows, size = rows + group.rows, size + group.size
-    if bundle:
-        yield tuple(bundle)
+    last = tuple(bundle) or (all_groups[0],)
+    return [*partitions, Partition(len(partitions), last, first_row)]

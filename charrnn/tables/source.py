@@ -4,10 +4,9 @@ An input is Parquet or CSV (``.csv``, ``.csv.gz``, ``.csv.zst``): one file, a fo
 files, and Parquet files with very large row groups, are copied first (see ``csv_staging``).
 """
 
-from __future__ import annotations
-
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +15,9 @@ import pyarrow as pa
 
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
 from charrnn.files import sha256_of, sha256_of_each
+from charrnn.tables.columns import differences
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.tables.csv_staging import (
-    REJECTS,
-    check_rejects,
-    rejects_table,
-    stage_csv,
-    stage_parquet,
-)
+from charrnn.tables.csv_staging import REJECTS, check_rejects, stage_csv, stage_parquet
 from charrnn.tables.row_groups import TableFile
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
@@ -31,7 +25,7 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 
 @dataclass(frozen=True)
 class InputFile:
-    """State of an input file when it was opened; ``sha256`` is of its bytes, still compressed."""
+    """State of an input file when it was opened; ``sha256`` is of its bytes as stored."""
 
     path: Path
     size: int
@@ -82,7 +76,8 @@ def discover(source: str) -> list[Path]:
         if not paths:
             raise InputMissingError(f"{path} has no {', '.join(SUFFIXES)} file")
         return paths
-    paths = [path] if path.exists() else _glob(source)
+    matches = glob.glob(source, recursive=True)  # noqa: PTH207
+    paths = [path] if path.exists() else sorted(map(Path, matches))
     if not paths:
         siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         raise InputMissingError(f"{source} does not exist{did_you_mean(path.name, siblings)}")
@@ -143,68 +138,51 @@ def check_unchanged(files: Iterable[InputFile]) -> None:
 
 
 def open_source(
-    files: Sequence[InputFile],
-    staging: Path,
-    *,
-    partition_rows: int,
-    csv: CsvFormat | None = None,
+    files: Sequence[InputFile], staging: Path, *, partition_rows: int, csv: CsvFormat
 ) -> Source:
     """Open an input: make every file readable in small row groups, by a copy in the folder
     ``staging`` if necessary, and check that all files have the same schema.
 
     Args:
         partition_rows: rows of a partition; row groups are made small enough for it.
-        csv: format of CSV files; None: ``CsvFormat()``.
+        csv: format of CSV files.
 
     Raises:
         DataError: a file is damaged, not in the declared format, or has other columns than the
             first; or more rows are bad than ``csv`` allows to reject.
     """
-    form = csv or CsvFormat()
-    group_rows = min(2**17, partition_rows)
     tables: list[TableFile] = []
     rejects = [REJECTS.empty_table()]
-    counts: dict[str, int] = {}
-    rows = 0
-    schema: pa.Schema | None = None
+    counts = Counter[str]()
     for index, file in enumerate(files):
         copy = staging / f"input-{index:05d}"
         if file.path.name.endswith(".parquet"):
             table = stage_parquet(file.path, copy.with_suffix(".parquet"), 2 * partition_rows)
         else:
             staged = stage_csv(
-                file.path, copy.with_suffix(".arrows"), csv=form, group_rows=group_rows
+                file.path,
+                copy.with_suffix(".arrows"),
+                csv=csv,
+                group_rows=min(2**17, partition_rows),
             )
-            for key, count in staged.counts.items():
-                counts[key] = counts.get(key, 0) + count
-            rejects.append(rejects_table(index, file.path, staged))
+            counts.update(staged.counts)
+            rejects.append(staged.rejects(index, file.path))
             table = staged.table
-        schema = _same_schema(schema, table.schema, files[0].path, file.path)
-        rows += table.rows
         tables.append(table)
-    assert schema is not None
+        _check_same_columns(tables[0], table, files[0].path, file.path)
+    rows = sum(table.rows for table in tables)
     rejected = pa.concat_tables(rejects)
-    check_rejects(rejected, rows, form.rejects_allowed)
-    return Source(tuple(files), tuple(tables), schema, rows, counts, rejected)
+    check_rejects(rejected, rows, csv.rejects_allowed)
+    schema = tables[0].schema.remove_metadata()
+    return Source(tuple(files), tuple(tables), schema, rows, dict(counts), rejected)
 
 
-def _same_schema(first: pa.Schema | None, schema: pa.Schema, one: Path, other: Path) -> pa.Schema:
-    """Return the schema that the first file and this one share, without metadata; raise DataError
-    if they differ."""
-    if first is None:
-        return schema.remove_metadata()
-    if not first.equals(schema):
-        types, other_types = ({f.name: str(f.type) for f in s} for s in (first, schema))
-        detail = "; ".join(
-            f"{name!r} is {types.get(name, 'absent')} and {other_types.get(name, 'absent')}"
-            for name in {**types, **other_types}
-            if types.get(name) != other_types.get(name)
-        )
+def _check_same_columns(first: TableFile, table: TableFile, one: Path, other: Path) -> None:
+    if not first.schema.equals(table.schema):
+        detail = differences(first.schema, table.schema) or "another order"
         raise DataError(
-            f"{one} and {other} have different columns: {detail or 'another order'}; "
-            "score them one by one"
+            f"{one} and {other} have different columns: {detail}; score them one by one"
         )
-    return first
 
 
 def _identify(path: Path, digest: str) -> InputFile:
@@ -212,10 +190,6 @@ def _identify(path: Path, digest: str) -> InputFile:
     return InputFile(
         path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest
     )
-
-
-def _glob(pattern: str) -> list[Path]:
-    return sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207
 
 
 def _is_part(path: Path) -> bool:

@@ -25,6 +25,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from end_to_end import invented_names
 
+from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import stage_csv
 
 
@@ -71,7 +72,7 @@ def parquet(path: Path, target: Path) -> None:
 
 
 def stage(path: Path, target: Path) -> None:
-    stage_csv(path, target)
+    stage_csv(path, target, csv=CsvFormat())
 
 
 def main() -> None:

@@ -216,7 +216,7 @@ def test_a_table_with_other_columns_is_left_alone(
 ) -> None:
     table = str(tmp_path / "table")
     run_score(names_table, delta=table)
-    with pytest.raises(DataError, match=r"'born' is float there and absent here"):
+    with pytest.raises(DataError, match=r"'born' is float in the table and absent in the run"):
         run_score(names_table.drop_columns("born"), delta=table)
     assert pl.read_delta(table).height == 12
 

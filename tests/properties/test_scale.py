@@ -15,6 +15,7 @@ from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables import row_groups
 from charrnn.tables import source as tables
+from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.row_groups import cut, read_groups
 
 
@@ -46,7 +47,7 @@ def test_a_footer_is_read_once_for_all_partitions_of_its_file(
 
     monkeypatch.setattr(row_groups, "open_parquet", counting)
     files = tables.fingerprint_files([source])
-    opened = tables.open_source(files, tmp_path / "staging", partition_rows=2)
+    opened = tables.open_source(files, tmp_path / "staging", partition_rows=2, csv=CsvFormat())
     partitions = cut(opened.tables, 2)
     read = pa.concat_tables([read_groups(p.groups) for p in partitions])
     assert read["name"].to_pylist() == [f"Name{i}" for i in range(40)]

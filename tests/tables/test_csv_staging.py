@@ -63,7 +63,7 @@ def refusal(
     source.write_bytes(content)
     before = set(tmp_path.iterdir())
     with pytest.raises(DataError) as caught:
-        stage_csv(source, tmp_path / "staged.arrows")
+        stage_csv(source, tmp_path / "staged.arrows", csv=CsvFormat())
     message = str(caught.value)
     printed = capfd.readouterr()
     assert source.name in message
@@ -220,7 +220,7 @@ def test_header_longer_than_what_is_sniffed_keeps_every_column_text(tmp_path: Pa
 def test_staged_file_has_bounded_groups(tmp_path: Path) -> None:
     source, rows = tmp_path / "people.csv", 300_000
     source.write_bytes(b"name,id\n" + b"".join(b"Katoro,%d\n" % i for i in range(rows)))
-    table = stage_csv(source, tmp_path / "staged.arrows", group_rows=70_000).table
+    table = stage_csv(source, tmp_path / "staged.arrows", group_rows=70_000, csv=CsvFormat()).table
     assert len(table.groups) > 4
     assert max(group.rows for group in table.groups) == 70_000
     assert [g.first_row for g in table.groups[1:]] == list(
@@ -236,7 +236,7 @@ def test_staged_file_has_bounded_groups(tmp_path: Path) -> None:
 def test_any_flipped_bit_of_a_staged_copy_is_noticed(tmp_path: Path) -> None:
     source = tmp_path / "people.csv"
     source.write_bytes(b"name,id\n" + b"".join(b"Katoro,%d\n" % i for i in range(50)))
-    table = stage_csv(source, tmp_path / "staged.arrows", group_rows=20).table
+    table = stage_csv(source, tmp_path / "staged.arrows", group_rows=20, csv=CsvFormat()).table
     whole = table.path.read_bytes()
     expected = read_groups(table.groups)
     draw = random.Random(0)
@@ -315,7 +315,7 @@ def test_parser_of_another_count_is_found(
     monkeypatch.setattr(staging, "write_groups", written)
     (tmp_path / "people.csv").write_text("name,id\nA,1\nB,2\n")
     with pytest.raises(DataError, match=f"2 records of data parse to {2 + extra} rows"):
-        stage_csv(tmp_path / "people.csv", tmp_path / "staged.arrows")
+        stage_csv(tmp_path / "people.csv", tmp_path / "staged.arrows", csv=CsvFormat())
     assert not (tmp_path / "staged.arrows").exists()
     proof("P3", "parsers that lose or invent a row: found by the second count", 1)
 

@@ -16,6 +16,7 @@ from recording import Proof
 
 from charrnn.errors import CharrnnError, ConfigError, DataError, InputMissingError
 from charrnn.tables.columns import check_name_column, is_text
+from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.row_groups import cut, read_groups
 from charrnn.tables.source import (
     Source,
@@ -30,7 +31,9 @@ CANARY = "Zanzibarova"
 
 
 def opened(paths: list[Path], staging: Path, partition_rows: int = 2**20) -> Source:
-    return open_source(fingerprint_files(paths), staging, partition_rows=partition_rows)
+    return open_source(
+        fingerprint_files(paths), staging, partition_rows=partition_rows, csv=CsvFormat()
+    )
 
 
 def every_row(source: Source, partition_rows: int) -> pa.Table:
