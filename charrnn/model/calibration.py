@@ -47,11 +47,7 @@ def expected_calibration_error(probabilities: Floats, labels: LabelIds, bins: in
 
 def fit_temperature(logits: npt.ArrayLike, labels: LabelIds) -> float:
     """Return the temperature, 0.05 to 20, that minimises the NLL of ``labels``, int64 ``(N,)``, for
-    ``logits`` ``(N, L)``.
-
-    The NLL is convex in 1/T, so it has one minimum in log T, which a golden-section search finds to
-    1e-6.
-    """
+    ``logits`` ``(N, L)``. The NLL is convex in 1/T: a golden-section search finds log T to 1e-6."""
     values = np.asarray(logits, np.float64)
     ratio = (np.sqrt(5) - 1) / 2
 
@@ -77,11 +73,8 @@ def calibration_noise(
     probabilities: Floats, resamples: int = 200, seed: int = 0
 ) -> tuple[float, float]:
     """Return the mean and the 95th percentile of the ECE of a *perfectly* calibrated model with
-    these ``probabilities`` ``(N, L)``.
-
-    Simulated: in each of ``resamples`` each name is right with the probability of its confidence.
-    An ECE below the 95th percentile is no evidence of miscalibration.
-    """
+    ``probabilities`` ``(N, L)``, simulated ``resamples`` times; an ECE below the latter is no
+    evidence of miscalibration."""
     confidence = probabilities.max(axis=1)
     two = np.stack((confidence, 1 - confidence), axis=1)
     two[:, 1] = np.minimum(two[:, 1], np.nextafter(confidence, 0))  # argmax stays 0

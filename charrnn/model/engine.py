@@ -1,19 +1,16 @@
 """Batched inference without padding; shared prefixes are computed once.
 
 ``Engine`` has two paths. The *plain* path runs ``CharRNN`` on batches of names of equal length; it
-is the reference. The *trie* path is for scoring with the networks of the presets: a forward tanh
-recurrence, pooling ``last``, in ``eval`` mode, on a CPU. Everything else, and names longer than
-``_LONGEST_SHARED``, takes the plain path.
+is the reference. The *trie* path is for the networks of the presets in ``eval`` mode on a CPU: a
+forward tanh recurrence with pooling ``last``. Names over ``_LONGEST_SHARED`` take the plain path.
 
-The trie. The hidden state after t characters depends on these characters alone, so names with a
-common prefix share their first states. In sorted names equal prefixes are adjacent. The distinct
-proper prefixes of one length are a level of a trie: an array of *nodes*, each with its last symbol
-and the number of its parent in the level above. One level is one step of the recurrence with a row
-per node, and only the level above is kept. The product of a state with ``h2h``, most of the work,
-is computed once per node and read by all of its children; the sum of that product and the symbol's
-projected input is the argument of tanh. A name's *final step* has no children, so it is computed
-after the nodes of its level and its state is not multiplied with ``h2h``. The n-gram logits are
-summed along the same trie: each step adds the n-grams that end with its symbol.
+The state after t characters depends on these alone, so names with a common prefix, adjacent once
+sorted, share their first states. The distinct proper prefixes of one length are a level of a trie:
+an array of *nodes*, each with its last symbol and the number of its parent in the level above. One
+level is one step of the recurrence with a row per node, and only the level above is kept. The
+product of a state with ``h2h``, most of the work, is computed once per node and read by all of its
+children. A name's *final step* has no children, so it is computed after the nodes of its level and
+its state is not multiplied. Each step adds the logits of the n-grams that end with its symbol.
 
 Three sizes bound memory and keep the working set in the processor's cache: names are sorted, and
 share prefixes, within a *block*; each *chunk* of a sorted block has a trie; a level is computed in
@@ -23,7 +20,6 @@ share prefixes, within a *block*; each *chunk* of a sorted block has a trie; a l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -72,8 +68,14 @@ class Engine:
         self.check = check
         on_cpu = network.h2o.weight.device.type == "cpu"
         self._plain_size = min(batch_size, _PLAIN_NAMES) if on_cpu else batch_size
-        has_trie = on_cpu and not network.training and _is_forward_tanh(network)
-        self._recurrence = _Recurrence.of(network) if has_trie else None
+        config = network.config
+        has_trie = (
+            on_cpu
+            and type(network) is CharRNN  # a subclass may override forward
+            and not (network.training or config.bidirectional)
+            and (config.cell, config.pooling) == ("rnn", "last")
+        )
+        self._recurrence = _Recurrence(network) if has_trie else None
 
     @torch.inference_mode()
     def logits(
@@ -92,11 +94,10 @@ class Engine:
             yield from self._plain(encoded, plain_rows[batch])
         if self._recurrence is None:
             return
-        prefixes = _PrefixInput.of(encoded)
         size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.label_count))
         for start in range(0, len(trie_rows), size):
             block = trie_rows[start : start + size]
-            logits = self._recurrence.logits(prefixes, block, self.batch_size, self.check)
+            logits = self._recurrence.logits(encoded, block, self.batch_size, self.check)
             for first in range(0, len(block), _ANSWER_ROWS):
                 part = slice(first, first + _ANSWER_ROWS)
                 yield block[part], logits[part]
@@ -146,58 +147,34 @@ def logits_of(
     return logits
 
 
-def _is_forward_tanh(network: CharRNN) -> bool:
-    """Return whether the trie path computes what ``network`` computes."""
-    config = network.config
-    plain_cell = config.cell == "rnn" and not config.bidirectional and config.pooling == "last"
-    return plain_cell and type(network) is CharRNN  # a subclass may override forward
-
-
-@dataclass(frozen=True)
 class _Recurrence:
-    """The weights of a network, laid out for the trie.
+    """The weights of a network, laid out for the trie; bias and n-gram weights are not copied."""
 
-    Attributes:
-        table: ``(V + 1, H)``: the addend to h2h(h) per symbol, both biases included.
-        h2h: ``(H, H)``, transposed.
-        h2o: ``(H, L)``, transposed; bias: ``(L,)``.
-        ngrams: n-gram weights ``(buckets, L)``, or None.
-    """
-
-    table: Tensor
-    h2h: Tensor
-    h2o: Tensor
-    bias: Tensor
-    ngrams: Tensor | None
-
-    @classmethod
     @torch.inference_mode()
-    def of(cls, network: CharRNN) -> _Recurrence:
-        """Lay out the weights of ``network``; the n-gram weights and the bias are not copied."""
+    def __init__(self, network: CharRNN) -> None:
         cell = network.forward_rnn.cell
-        return cls(
-            table=network.projected_symbols(network.forward_rnn) + cell.h2h.bias,
-            h2h=cell.h2h.weight.T.contiguous(),
-            h2o=network.h2o.weight.T.contiguous(),
-            bias=network.h2o.bias.detach(),
-            ngrams=None if network.ngrams is None else network.ngrams.weight.detach(),
-        )
+        # The addend to h2h(h) per symbol, both biases included, (V + 1, H).
+        self.table = network.projected_symbols(network.forward_rnn) + cell.h2h.bias
+        self.h2h = cell.h2h.weight.T.contiguous()  # (H, H)
+        self.h2o = network.h2o.weight.T.contiguous()  # (H, L)
+        self.bias = network.h2o.bias.detach()  # (L,)
+        self.ngrams = None if network.ngrams is None else network.ngrams.weight.detach()
 
     def logits(
-        self, prefixes: _PrefixInput, rows: Counts, batch_size: int, check: Callable[[], None]
+        self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[], None]
     ) -> Tensor:
         """Return the logits of the chosen N names, ``(N, L)``; N is at least 1."""
         logits = self.bias.repeat(len(rows), 1)
-        order = prefixes.sort_order(rows)
-        mean = 2 + int(prefixes.lengths[rows].mean())  # symbols in a name
+        order = _sort_order(encoded, rows)
+        mean = 2 + int(encoded.lengths[rows].mean())  # symbols in a name
         symbols = min(_CHUNK_SYMBOLS, _CHUNK_SUMS // logits.shape[1])
         limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], symbols // mean)
         size = min(max(1, min(limits)), len(rows))
-        workspace = _Workspace.of(self, size)
+        workspace = _Workspace(self.table, size)
         for first in range(0, len(rows), size):
             check()
             chunk = order[first : first + size]
-            trie = _Trie.of(*prefixes.columns(rows[chunk]))
+            trie = _Trie(encoded, rows[chunk])
             chunk_logits = self._walk(trie, workspace)
             if self.ngrams is not None:
                 chunk_logits += _ngram_logits(trie, self.ngrams)
@@ -256,41 +233,20 @@ def _ngram_logits(trie: _Trie, weights: Tensor) -> Tensor:
     return (sums[final:] * scale[:, None]).to(weights.dtype)
 
 
-@dataclass(frozen=True)
 class _Workspace:
-    """Buffers for the tries of chunks of at most ``size`` names.
+    """Buffers for the tries of chunks of at most ``size`` names; ``table`` is a recurrence's."""
 
-    Attributes:
-        addends: ``(V + 1 + 2·size, H)``: a row per symbol (``_Recurrence.table``), then h2h(h) per
-            node of a level, twice: the levels alternate.
-        states: ``(_SLICE, H)``: of the nodes of a slice.
-        final: ``(size, H)``: of the final steps.
-        offsets: int64 ``(_SLICE,)``: 0, 2, 4, …: where pairs begin in a flat array.
-    """
-
-    size: int
-    addends: Tensor
-    states: Tensor
-    final: Tensor
-    offsets: Tensor
-
-    @classmethod
-    def of(cls, recurrence: _Recurrence, size: int) -> _Workspace:
-        """Return buffers for a recurrence."""
-        table = recurrence.table
+    def __init__(self, table: Tensor, size: int) -> None:
         symbols, H = table.shape
-        addends = table.new_empty(symbols + 2 * size, H)
-        addends[:symbols] = table
-        return cls(
-            size=size,
-            addends=addends,
-            states=table.new_empty(_SLICE, H),
-            final=table.new_empty(size, H),
-            offsets=torch.arange(0, 2 * _SLICE, 2),
-        )
+        self.size = size
+        # A row per symbol, then h2h(h) per node of a level, twice: the levels alternate.
+        self.addends = table.new_empty(symbols + 2 * size, H)
+        self.addends[:symbols] = table
+        self.states = table.new_empty(_SLICE, H)  # of the nodes of a slice
+        self.final = table.new_empty(size, H)  # of the final steps
+        self.offsets = torch.arange(0, 2 * _SLICE, 2)  # where pairs begin in a flat array
 
 
-@dataclass(frozen=True)
 class _Trie:
     """The M steps for B sorted names: all nodes, level by level, then all final steps, level by
     level.
@@ -298,27 +254,20 @@ class _Trie:
     Attributes:
         ids: uint8 ``(T, B)``: a name per column, ``PAD`` below it.
         lengths: int64 ``(B,)``.
-        nodes: number of nodes of each of the T levels.
-        ending: number of final steps of each level.
+        nodes, ending: number of nodes and of final steps of each of the T levels.
         cells: int64 ``(M,)``: index into the flattened ``ids`` of each step's symbol.
         parents: int64 ``(M,)``: number of the step's parent among the nodes; 0 at the first level.
     """
 
-    ids: Ids
-    lengths: Counts
-    nodes: list[int]
-    ending: list[int]
-    cells: Counts
-    parents: Counts
-
-    @classmethod
-    def of(cls, ids: Ids, lengths: Counts) -> _Trie:
-        """Build the trie of names in columns, as returned by ``_PrefixInput.columns``."""
-        T, B = ids.shape
-        last = lengths - 1
+    def __init__(self, encoded: Encoded, rows: Counts) -> None:
+        """Build the trie of the sorted names in ``rows``; one without ids is a step of padding."""
+        padded, lengths = encoded.padded(rows)
+        self.ids, self.lengths = np.ascontiguousarray(padded.T), np.maximum(lengths, 1)
+        T, B = self.ids.shape
+        last = self.lengths - 1
         # A name shares nodes with the name before it as far as the two agree; the steps from there
         # to its end are its own.
-        begin = np.append(0, np.minimum(_common_prefixes(ids), last[:-1]))
+        begin = np.append(0, np.minimum(_common_prefixes(self.ids), last[:-1]))
         np.minimum(begin, last, out=begin)
         own = last - begin + 1
         after = np.cumsum(own)
@@ -338,14 +287,10 @@ class _Trie:
         steps = np.concatenate((np.flatnonzero(~final), np.flatnonzero(final)))
         cells = level * B + np.repeat(np.arange(B), own)
         ending = np.bincount(last, minlength=T)
-        return cls(
-            ids=ids,
-            lengths=lengths,
-            nodes=(np.bincount(level, minlength=T) - ending).tolist(),
-            ending=ending.tolist(),
-            cells=cells[order[steps]],
-            parents=parents[steps],
-        )
+        self.nodes = (np.bincount(level, minlength=T) - ending).tolist()
+        self.ending = ending.tolist()
+        self.cells: Counts = cells[order[steps]]
+        self.parents: Counts = parents[steps]
 
     @property
     def names(self) -> Counts:
@@ -402,94 +347,46 @@ def _common_prefixes(ids: Ids) -> Counts:
     return common.astype(np.int64)
 
 
-@dataclass(frozen=True)
-class _PrefixInput:
-    """N names as the trie reads them.
+def _sort_order(encoded: Encoded, rows: Counts) -> Counts:
+    """Return the order that sorts N names by their first ``_SORTED_SYMBOLS`` ids, int64 ``(N,)``;
+    names equal up to there stay in any order, which costs speed only.
 
-    Attributes:
-        flat, starts, lengths: as in ``Encoded``.
-        edges: the first and last id of every name, or None without boundaries.
-        bits: width of an id.
+    A most significant digit radix sort: a few ids at a time are packed into a 64-bit key, and only
+    names that are still tied are sorted by the next few.
     """
-
-    flat: Ids
-    starts: Counts
-    lengths: Counts
-    edges: tuple[int, int] | None
-    bits: int
-
-    @classmethod
-    def of(cls, encoded: Encoded) -> _PrefixInput:
-        """Return all names of ``encoded``."""
-        vocabulary = encoded.vocabulary
-        return cls(
-            flat=encoded.flat,
-            starts=encoded.starts,
-            lengths=encoded.lengths,
-            edges=(vocabulary.begin, vocabulary.end) if vocabulary.boundaries else None,
-            bits=len(vocabulary.symbols).bit_length(),
-        )
-
-    def columns(self, rows: Counts) -> tuple[Ids, Counts]:
-        """Return ``(ids, lengths)`` as ``Encoded.padded`` does, but with a name per column,
-        ``(T, B)``. An empty name without boundaries is one step of padding."""
-        starts, lengths = self.starts[rows], self.lengths[rows]
-        longest = int(lengths.max())
-        marks = 0 if self.edges is None else 1
-        ids = np.zeros((max(1, longest + 2 * marks), len(rows)), np.uint8)
-        narrow = lengths.astype(np.min_scalar_type(longest))  # faster to compare
-        for t in range(longest):
-            row = ids[t + marks]
-            self.flat.take(starts + t, out=row, mode="clip")
-            row *= narrow > t
-        if self.edges is None:
-            return ids, np.maximum(lengths, 1)
-        ids[0] = self.edges[0]
-        ids[lengths + 1, np.arange(len(rows))] = self.edges[1]
-        return ids, lengths + 2
-
-    def sort_order(self, rows: Counts) -> Counts:
-        """Return the order that sorts N names by their first ``_SORTED_SYMBOLS`` ids, int64
-        ``(N,)``; names equal up to there stay in any order, which costs speed only.
-
-        A most significant digit radix sort: a few ids at a time are packed into a 64-bit key, and
-        only names that are still tied are sorted by the next few.
-        """
-        order = np.arange(len(rows))
-        tied, group = order.copy(), np.zeros(len(rows), np.uint64)  # places, and which tie
-        start = 0
-        while start < _SORTED_SYMBOLS and len(tied):
-            # A key is group, ids, number: sorting keys also sorts the numbers.
-            number_bits, group_bits = (int(n).bit_length() for n in (len(tied), group[-1]))
-            K = min(8, (64 - number_bits - group_bits) // self.bits)
-            ids = self._packed(rows[order[tied]], start) >> ((8 - K) * self.bits)
-            key = group << K * self.bits | ids
-            key = key << number_bits | np.arange(len(tied), dtype=np.uint64)
-            key.sort()
-            number = (key & (2**number_bits - 1)).astype(np.int64)
-            order[tied] = order[tied[number]]
-            key >>= number_bits
-            equal = key[1:] == key[:-1]
-            still_tied = np.append(equal, False)
-            still_tied[1:] |= equal
-            still_tied &= key & (2**self.bits - 1) > 0  # names that ended are equal for good
-            group = np.cumsum(np.append(True, ~equal)[still_tied]).astype(np.uint64)
-            tied, start = tied[still_tied], start + K
-        return order
-
-    def _packed(self, rows: Counts, start: int) -> npt.NDArray[np.uint64]:
-        """Return eight ids of each name from position ``start`` on, ``bits`` bits each, the first
-        id uppermost, 0 behind the name's end; uint64 ``(B,)``."""
-        lengths = self.lengths[rows]
-        at = self.starts[rows] + np.minimum(start, lengths)
-        packed = load_u64(self.flat, at, lengths - start).byteswap()
-        for lane in (8, 16, 32):  # two adjacent lanes become one of twice the width
-            gap = np.uint64(lane - self.bits * lane // 8)
-            right = packed & np.uint64(_repeated((1 << lane) - 1, 2 * lane))
-            packed = (packed ^ right) >> gap | right
-        return packed
+    bits = len(encoded.vocabulary.symbols).bit_length()
+    order = np.arange(len(rows))
+    tied, group = order.copy(), np.zeros(len(rows), np.uint64)  # places, and which tie
+    start = 0
+    while start < _SORTED_SYMBOLS and len(tied):
+        # A key is group, ids, number: sorting keys also sorts the numbers.
+        number_bits, group_bits = (int(n).bit_length() for n in (len(tied), group[-1]))
+        K = min(8, (64 - number_bits - group_bits) // bits)
+        ids = _packed(encoded, rows[order[tied]], start, bits) >> ((8 - K) * bits)
+        key = group << K * bits | ids
+        key = key << number_bits | np.arange(len(tied), dtype=np.uint64)
+        key.sort()
+        number = (key & (2**number_bits - 1)).astype(np.int64)
+        order[tied] = order[tied[number]]
+        key >>= number_bits
+        equal = key[1:] == key[:-1]
+        still_tied = np.append(equal, False)
+        still_tied[1:] |= equal
+        still_tied &= key & (2**bits - 1) > 0  # names that ended are equal for good
+        group = np.cumsum(np.append(True, ~equal)[still_tied]).astype(np.uint64)
+        tied, start = tied[still_tied], start + K
+    return order
 
 
-def _repeated(bits: int, width: int) -> int:
-    """Return a 64-bit number that repeats ``bits`` every ``width`` bits."""
-    return sum(bits << shift for shift in range(0, 64, width))
+def _packed(encoded: Encoded, rows: Counts, start: int, bits: int) -> npt.NDArray[np.uint64]:
+    """Return eight ids of each name from position ``start`` on, ``bits`` bits each, the first id
+    uppermost, 0 behind the name's end; uint64 ``(B,)``."""
+    lengths = encoded.lengths[rows]
+    at = encoded.starts[rows] + np.minimum(start, lengths)
+    packed = load_u64(encoded.flat, at, lengths - start).byteswap()
+    for lane in (8, 16, 32):  # two adjacent lanes become one of twice the width
+        gap = np.uint64(lane - bits * lane // 8)
+        lower_lanes = sum(((1 << lane) - 1) << shift for shift in range(0, 64, 2 * lane))
+        right = packed & np.uint64(lower_lanes)
+        packed = (packed ^ right) >> gap | right
+    return packed

@@ -164,18 +164,14 @@ class Profile:
     they say distinct; distinct names are counted within each partition and summed.
 
     Attributes:
-        rows: all rows.
-        names: rows whose name is not null.
-        distinct: their distinct names.
-        answered: rows with a language or abstained from.
-        answered_distinct: their distinct names.
+        names, distinct: rows whose name is not null, and their distinct names.
+        answered, answered_distinct: the same of rows with a language or abstained from.
         labels: answered rows by most probable label, before prior and abstention.
         confidences: answered rows by confidence, in ``CONFIDENCE_BINS`` of ``monitoring.profile``.
-        confidence_sum: sum of the confidences.
         lengths: rows by length after normalising, in the bins ``LENGTHS`` of
             ``monitoring.profile``; empty names left out.
-        characters: characters of all names, after normalising.
-        unknown: those of them not in the vocabulary.
+        characters, unknown: characters of all names after normalising, and those of them not in
+            the vocabulary.
         unscored: rows without an answer, by reason.
     """
 
@@ -225,18 +221,13 @@ class ModelFacts:
     """All that a version records about itself.
 
     Attributes:
-        preset: name of the preset.
-        train: fields of its ``TrainConfig``.
+        train: fields of the preset's ``TrainConfig``.
         data_digest: content digest of the corpus.
         examples: number of training names.
-        history: one record per epoch.
         best_epoch: the epoch whose weights the version has.
-        metrics: quality under both protocols.
         baselines: protocol → baseline → metrics on the same names; empty where not measured.
         paired: baseline → this model minus the baseline on the honest test names.
-        report_data: arrays that the report draws.
         profile: of the validation names; later runs are compared with it.
-        provenance: when and with what it was trained.
     """
 
     preset: str

@@ -2,12 +2,9 @@
 
 ``CharRNN`` is many-to-one: it reads a name character by character (x_t), carries a hidden state
 (h_t) and projects the last state to one logit per label (h2o). Parameter names follow the seed
-notebook. Two optimisations leave its results unchanged:
-
-* The input projection x2h is linear in the symbol, so it is computed once per *symbol* and gathered
-  per character (a one-hot product is a gather).
-* Batches of equal lengths need no mask. Padded batches carry one, and a name keeps its last state
-  through its padding, so that a padded batch gives exactly the results of its names alone.
+notebook. The input projection x2h is computed once per symbol and gathered per character. A name
+keeps its last state through its padding, so a padded batch gives exactly the results of its names
+alone.
 
 State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L labels):
 
@@ -20,9 +17,8 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
 
 With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
 name's hashed 1- to 4-grams is trained jointly with the recurrence and its logits are added. The
-table has several times as many rows as the training names have n-grams, so that collisions are
-rare and an n-gram not in the training names mostly hits a row of zeros. Files hold the nonzero rows
-only.
+table has several times as many rows as the training names have n-grams, so that an n-gram not in
+the training names mostly hits a row of zeros. Files hold the nonzero rows only.
 
 Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """

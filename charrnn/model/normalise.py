@@ -20,27 +20,9 @@ from typing import Literal
 
 # Letters and marks that Unicode does not decompose. Letters follow ICU's Latin-ASCII rules;
 # punctuation is mapped to the form used in the training names.
-_FOLD = str.maketrans(
+_FOLD = str.maketrans("øłđðħıĸŋŧəƒɓɗƙƴ", "olddhikntafbdky") | str.maketrans(
     {
-        "ß": "ss",
-        "æ": "ae",
-        "œ": "oe",
-        "ø": "o",
-        "ł": "l",
-        "đ": "d",
-        "ð": "d",
-        "þ": "th",
-        "ħ": "h",
-        "ı": "i",
-        "ĸ": "k",
-        "ŋ": "n",
-        "ŧ": "t",
-        "ə": "a",
-        "ƒ": "f",
-        "ɓ": "b",
-        "ɗ": "d",
-        "ƙ": "k",
-        "ƴ": "y",
+        **{"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th"},
         **dict.fromkeys("‘’‚‛ʻʼʽʾʿ′`´ꞌ＇", "'"),
         **dict.fromkeys("‐‑‒–—―−﹣－", "-"),
     }

@@ -5,23 +5,19 @@ A classifier's probabilities assume the label shares of its training names. Give
 "Adjusting the Outputs of a Classifier to New a Priori Probabilities"), provided that only the
 shares differ and not the distribution of names within a label.
 
-Unknown shares can be estimated, but a bad estimate is worse than none: maximum likelihood (the EM
-of Saerens et al.) fits the model's calibration errors in rare labels and costs about a point of
-accuracy on a table without a shift. ``estimate_prior`` is therefore a maximum a posteriori estimate
-of ``theta``, with shares ``training share * exp(theta)``, normalised. The prior of theta is a
-Student t around 0: it favours no shift, but its heavy tails allow a large shift of a few labels.
-Its scale maximises the marginal likelihood (empirical Bayes, Laplace's approximation), so it is
-small for a table like the training names. The likelihood counts as many names as
-``1 / (1 / distinct names + 1 / validation names)``: a table, however long, cannot be more certain
-about shares than the validation names are about the model.
+Maximum likelihood (the EM of Saerens et al.) fits the model's calibration errors in rare labels and
+costs about a point of accuracy on a table without a shift. ``estimate_prior`` is therefore a
+maximum a posteriori estimate of ``theta``, with shares ``training share * exp(theta)``, normalised.
+The prior of theta is a Student t around 0, which favours no shift but allows a large one of a few
+labels; its scale maximises the marginal likelihood (empirical Bayes, Laplace's approximation). The
+likelihood counts as many names as ``1 / (1 / distinct names + 1 / validation names)``: a table,
+however long, cannot be more certain about shares than the validation names are about the model.
 
-The table is compared with the validation names, not with the training shares: likelihoods are
-``p(y|x) / mean validation p(y)``, so that a label the model always over-predicts is not mistaken
-for a shift. Without this, the over-confident seed network loses 8-10 points on tables without a
-shift, as a rare label replaces the label it is confused with. The estimated weights then apply to
-the training shares. These are the right base also for presets trained with a logit adjustment tau,
-whose logits tend to ``shares ** (1 - tau)``: after calibration the default (tau 0.2) gives Russian
-a mean validation probability of 0.508, at a training share of 0.521; ``shares ** 0.8`` has 0.406.
+Likelihoods are ``p(y|x) / mean validation p(y)``, so that a label the model always over-predicts is
+not mistaken for a shift: else the over-confident seed network loses 8-10 points on tables without a
+shift. The estimated weights apply to the training shares, also for presets trained with a logit
+adjustment: after calibration the default gives Russian a mean validation probability of 0.508, at a
+training share of 0.521.
 """
 
 import csv
@@ -68,7 +64,7 @@ class PriorEstimate:
             when there are too few names.
         refused: reason for the refusal, one sentence that contains no name; empty when the shares
             are an estimate.
-        rows: number of names used, duplicates included (longer tables are sampled).
+        rows: names used, duplicates included.
     """
 
     shares: tuple[float, ...]
@@ -361,8 +357,8 @@ def _intervals(
 ) -> tuple[Floats, Floats]:
     """Return the ends of the intervals of the shares, ``(L,)`` each.
 
-    Bootstrap over names and validation names, with a loose prior, since a tight one would hide what
-    the names leave open. An interval is at least Wilson's for ``evidence`` names.
+    Bootstrap over names and validation names, with the loose prior ``_INTERVAL_SCALE``. An interval
+    is at least Wilson's for ``evidence`` names.
     """
     draws = np.empty((BOOTSTRAPS, len(theta)))
     U, M = len(counts), len(held_out)

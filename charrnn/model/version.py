@@ -50,6 +50,7 @@ PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
 
 _PACKAGED = Path(__file__).with_name("pretrained")
 _VERSION = re.compile(r"v\d{4,}")
+_MALFORMED = (ValueError, TypeError, KeyError)  # what reading a document of another form raises
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 
 
@@ -192,7 +193,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
     try:
         document = json.loads(content["model.json"])
         format_version = document["format_version"]
-    except (ValueError, TypeError, KeyError) as error:
+    except _MALFORMED as error:
         raise ModelError(f"{path / 'model.json'} is not a model description") from error
     if format_version != FORMAT_VERSION:
         raise ModelError(
@@ -212,7 +213,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
             name=name or path.name,
             digest=digest,
         )
-    except (msgspec.ValidationError, ValueError, KeyError, ConfigError, SafetensorError) as error:
+    except (msgspec.MsgspecError, ConfigError, SafetensorError, *_MALFORMED) as error:
         raise ModelError(
             f"{path} is not a model version this release can read ({error})"
         ) from error

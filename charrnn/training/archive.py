@@ -15,14 +15,7 @@ from urllib.parse import urlsplit
 from charrnn.errors import ConfigError, DataError, InputMissingError
 from charrnn.files import make_folder, open_growing, remove_file, replace_file, translate_os_errors
 
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    ValueError,
-)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError)
 MAX_ARCHIVE_MEMBERS = 10_000
 MAX_ARCHIVE_BYTES = 256 * 2**20  # uncompressed; everything is read into memory
 MAX_ARCHIVE_RATIO = 200  # uncompressed to compressed size of a member; text has about 3

@@ -205,14 +205,10 @@ def report_data(
         ambiguous: training names that occur under several labels.
     """
     probabilities, label_ids = test
+    confusion = confusion_matrix(probabilities.argmax(axis=1), label_ids, len(labels))
     thresholds = {str(target): conformal_threshold(*validation, target) for target in SET_TARGETS}
     return ReportData(
-        confusion=tuple(
-            map(
-                tuple,
-                confusion_matrix(probabilities.argmax(axis=1), label_ids, len(labels)).tolist(),
-            )
-        ),
+        confusion=tuple(map(tuple, confusion.tolist())),
         reliability=reliability(probabilities, label_ids),
         risk_coverage=risk_coverage(probabilities, label_ids),
         expected_accuracy=expected_accuracy(probabilities),

@@ -94,24 +94,23 @@ class Preset:
 # The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.
 _SEED = Preset("seed", SEED_VOCABULARY, TrainConfig())
 
+_ONE_CYCLE = TrainConfig(
+    batch_size=128,
+    learning_rate=4e-3,
+    weight_decay=0.03,
+    schedule="one_cycle",
+    clip_norm=1.0,
+    beta2=0.99,
+    by_length=True,
+)
+
 # Wide and deep: the seed's recurrence, twice as wide, plus a linear model of n-grams in one
 # network. The auxiliary loss lets the width pay; a GRU or a second direction adds nothing
 # measurable, at several times the cost (docs/experiments.md).
 _DEFAULT = Preset(
     "default",
     LATIN_VOCABULARY,
-    TrainConfig(
-        epochs=12,
-        batch_size=128,
-        learning_rate=4e-3,
-        weight_decay=0.03,
-        schedule="one_cycle",
-        clip_norm=1.0,
-        beta2=0.99,
-        logit_adjustment=0.2,
-        next_character=0.3,
-        by_length=True,
-    ),
+    replace(_ONE_CYCLE, epochs=12, logit_adjustment=0.2, next_character=0.3),
     {
         "hidden_size": 256,
         "embedding_size": 64,
@@ -126,16 +125,7 @@ _DEFAULT = Preset(
 _TINY = Preset(
     "tiny",
     LATIN_VOCABULARY,
-    TrainConfig(
-        epochs=30,
-        batch_size=128,
-        learning_rate=4e-3,
-        weight_decay=0.03,
-        schedule="one_cycle",
-        clip_norm=1.0,
-        beta2=0.99,
-        by_length=True,
-    ),
+    replace(_ONE_CYCLE, epochs=30),
     teacher=_DEFAULT,
     synthetic=120_000,
     synthetic_per_epoch=24_000,

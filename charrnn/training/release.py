@@ -7,16 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from charrnn.model.calibration import softmax
-from charrnn.model.facts import (
-    HonestMetrics,
-    Metrics,
-    ModelFacts,
-    ProtocolMetrics,
-    Provenance,
-)
+from charrnn.model.facts import HonestMetrics, Metrics, ModelFacts, ProtocolMetrics, Provenance
 from charrnn.model.novelty import CharacterModel, name_hashes
 from charrnn.model.version import Calibration, ModelVersion
-from charrnn.model.vocabulary import Vocabulary
+from charrnn.model.vocabulary import Encoded
 from charrnn.monitoring.profile import validation_profile
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus, Split, honest_split
@@ -34,44 +28,18 @@ def make_version(
     baselines: Mapping[str, Mapping[str, Baseline]],
     provenance: Provenance,
 ) -> ModelVersion:
-    """Return the model version of a finished training, not yet saved.
-
-    Args:
-        honest: result of the honest protocol; gives the weights and the temperature.
-        seed_metrics: test metrics of the seed protocol, one per seed.
-        baselines: protocol → name → baseline.
-    """
-    split = honest_split(corpus)
+    """Return the model version of a finished training, not yet saved: network and temperature of
+    ``honest``, test metrics per seed, and baselines by protocol and name."""
+    split, vocabulary = honest_split(corpus), preset.vocabulary
     counts = np.bincount(split.train.label_ids, minlength=len(corpus.labels))
-    calibration = _calibration(preset.vocabulary, split, honest)
-    return ModelVersion(
-        config=honest.fit.network.config,
-        vocabulary=preset.vocabulary,
-        weights=dict(honest.fit.network.state_dict()),
-        labels=corpus.labels,
-        temperature=honest.temperature,
-        priors=tuple((counts / counts.sum()).tolist()),
-        calibration=calibration,
-        facts=_facts(corpus, preset, honest, seed_metrics, baselines, provenance, calibration),
-    )
-
-
-def _facts(
-    corpus: Corpus,
-    preset: Preset,
-    honest: ProtocolResult,
-    seed_metrics: Sequence[Metrics],
-    baselines: Mapping[str, Mapping[str, Baseline]],
-    provenance: Provenance,
-    calibration: Calibration,
-) -> ModelFacts:
-    """Return what the version records about itself; the arguments are those of ``make_version``."""
-    split = honest_split(corpus)
-    held_out = preset.vocabulary.encode(pa.array(split.validation.names))
-    test = preset.vocabulary.encode(pa.array(split.test.names))
+    held_out = vocabulary.encode(pa.array(split.validation.names))
+    test = vocabulary.encode(pa.array(split.test.names))
     validation = softmax(honest.validation_logits, honest.temperature)
+    calibration = _calibration(
+        vocabulary.encode(pa.array(split.train.names)), held_out, split, honest
+    )
     assert honest.validation is not None
-    return ModelFacts(
+    facts = ModelFacts(
         preset=preset.name,
         train=asdict(preset.train),
         data_digest=corpus.digest,
@@ -99,16 +67,26 @@ def _facts(
         profile=validation_profile(corpus.labels, validation, held_out.lengths, held_out.unknown),
         provenance=provenance,
     )
+    return ModelVersion(
+        config=honest.fit.network.config,
+        vocabulary=vocabulary,
+        weights=dict(honest.fit.network.state_dict()),
+        labels=corpus.labels,
+        temperature=honest.temperature,
+        priors=tuple((counts / counts.sum()).tolist()),
+        calibration=calibration,
+        facts=facts,
+    )
 
 
-def _calibration(vocabulary: Vocabulary, split: Split, honest: ProtocolResult) -> Calibration:
+def _calibration(
+    train: Encoded, held_out: Encoded, split: Split, honest: ProtocolResult
+) -> Calibration:
     """Return the validation logits, the character model and the hashes of ambiguous names."""
-    train = vocabulary.encode(pa.array(split.train.names))
     labels_of: dict[int, set[int]] = {}
     for key, label in zip(name_hashes(train).tolist(), split.train.label_ids.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
     ambiguous = sorted(key for key, labels in labels_of.items() if len(labels) > 1)
-    held_out = vocabulary.encode(pa.array(split.validation.names))
     return Calibration(
         logits=honest.validation_logits,
         label_ids=honest.validation_labels,

@@ -158,15 +158,14 @@ def test_names_are_sorted_by_their_first_characters(vocabulary: Vocabulary) -> N
         row[marks : length - marks][:16].tolist() for row, length in zip(ids, lengths, strict=True)
     ]
     rows = np.random.default_rng(1).permutation(len(keys))
-    order = engine_module._PrefixInput.of(encoded).sort_order(rows)
+    order = engine_module._sort_order(encoded, rows)
     assert [keys[i] for i in rows[order]] == sorted(keys)
 
 
 def test_a_trie_holds_every_prefix_once() -> None:
     encoded = encode(BARE, many_names(500))
-    prefixes = engine_module._PrefixInput.of(encoded)
     rows = np.arange(500)
-    trie = engine_module._Trie.of(*prefixes.columns(rows[prefixes.sort_order(rows)]))
+    trie = engine_module._Trie(encoded, rows[engine_module._sort_order(encoded, rows)])
     ids, lengths = encoded.padded()
     distinct = {
         tuple(row[:n]) for row, length in zip(ids, lengths, strict=True) for n in range(1, length)
