@@ -92,7 +92,8 @@ def conformal_threshold(
     coverage: float,
     importance: npt.NDArray[np.float64] | None = None,
 ) -> float:
-    """Return the probability from which on a label is in a prediction set.
+    """Return the probability from which on a label is in a prediction set; 0, so all labels, when M
+    is too small for ``coverage``.
 
     Split conformal prediction with the score 1 - p(true label) (Vovk et al. 2005; Sadinle et al.
     2019): in tables distributed like the validation names, the set {labels with p ≥ threshold}
@@ -104,9 +105,6 @@ def conformal_threshold(
         coverage: target, in (0, 1).
         importance: weights of the validation names, ``(M,)``: their density in the table to be
             scored divided by that in the validation names (Tibshirani et al. 2019). None: all 1.
-
-    Returns:
-        A threshold in [0, 1]; 0, so all labels, when M is too small for ``coverage``.
     """
     true = probabilities[np.arange(len(labels)), labels]
     weight = np.ones(len(true)) if importance is None else importance

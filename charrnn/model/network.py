@@ -145,17 +145,9 @@ class RNN(nn.Module):
         self.cell = cell
 
     def forward(self, x: Tensor, lengths: Tensor | None, every_state: bool) -> Tensor:
-        """Run the recurrence over projected inputs.
-
-        Args:
-            x: ``(B, T, G·H)``, x2h already applied.
-            lengths: int64 ``(B,)``, or None when every name has length T.
-            every_state: return all states, not the last alone.
-
-        Returns:
-            ``(B, T, H)``: h_1 … h_T, the last state repeated through the padding; without
-            ``every_state`` the last state, ``(B, 1, H)``.
-        """
+        """Return h_1 … h_T, ``(B, T, H)``, the last state repeated through the padding; without
+        ``every_state`` the last state, ``(B, 1, H)``. ``x`` is x2h(x_t), ``(B, T, G·H)``;
+        ``lengths`` is int64 ``(B,)``, None when all are T."""
         B, T, _ = x.shape
         H = self.cell.hidden_size
         state = self.cell.start(B, like=x)
@@ -234,13 +226,9 @@ class CharRNN(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return logits, float ``(B, L)``.
-
-        Args:
-            ids: integer ``(B, T)``, T ≥ 1, ``PAD`` (0) behind each name's end.
-            lengths: int64 ``(B,)``, each at most T; None when all are T. An empty name is one step
-                of padding.
-        """
+        """Return logits, float ``(B, L)``, of integer ids ``(B, T)``, T ≥ 1, ``PAD`` (0) behind
+        each name's end. ``lengths`` is int64 ``(B,)``, None when all are T; an empty name is one
+        step of padding."""
         every_state = self.config.pooling != "last"
         return self.states_and_logits(ids, lengths, every_state=every_state)[1]
 

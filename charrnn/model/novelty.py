@@ -55,9 +55,7 @@ def surprise(table: Floats, encoded: Encoded) -> Floats:
     flat = table.reshape(-1)
     means = np.zeros(len(encoded), np.float32)
     for rows in batches(encoded.lengths, _BATCH):
-        ids = _with_edges(encoded, rows)  # (B, T + 3)
-        at = _trigrams(ids, size)
-        means[rows] = flat[at].mean(axis=1)
+        means[rows] = flat[_trigrams(encoded, rows, size)].mean(axis=1)
     return means
 
 
@@ -80,9 +78,8 @@ def _trigram_surprise(encoded: Encoded) -> Floats:
     size = len(encoded.vocabulary.symbols) + 1
     counts = np.zeros(size**3)
     for rows in batches(encoded.lengths, _BATCH):
-        ids = _with_edges(encoded, rows)
-        at = _trigrams(ids, size)
-        counts += np.bincount(at.reshape(-1), minlength=size**3)
+        at = _trigrams(encoded, rows, size).reshape(-1)
+        counts += np.bincount(at, minlength=size**3)
     trigrams = counts.reshape(size, size, size)
     unigram = _smoothed(trigrams.sum(axis=(0, 1)), np.full(size, 1 / size))
     bigram = _smoothed(trigrams.sum(axis=0), unigram)
@@ -102,9 +99,10 @@ def _smoothed(
     return smoothed
 
 
-def _trigrams(ids: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Return the flat indices into ``(S, S, S)`` of the trigrams of ids ``(B, T + 3)``,
+def _trigrams(encoded: Encoded, rows: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """Return the flat indices into ``(S, S, S)`` of the trigrams of names of equal length T,
     ``(B, T + 1)``."""
+    ids = _with_edges(encoded, rows)
     return (ids[:, :-2] * size + ids[:, 1:-1]) * size + ids[:, 2:]
 
 

@@ -333,17 +333,19 @@ class _ShareModel:
 
 def _shifted(base: Floats, theta: Floats) -> Floats:
     """Return ``base * exp(theta)``, normalised, ``(L,)``."""
-    shares = base * np.exp(theta - theta.max())
-    normalised: Floats = shares / shares.sum()
-    return normalised
+    return _normalised(base * np.exp(theta - theta.max()))
+
+
+def _normalised(values: Floats) -> Floats:
+    """Return ``values`` divided by their sum."""
+    shares: Floats = values / values.sum()
+    return shares
 
 
 def _base(held_out: Floats, train: Floats) -> Floats:
     """Return the mean validation probability ``(L,)``, smoothed with half a name of the training
     shares and half a name of uniform shares, so that no label is at 0."""
-    total = held_out.sum(axis=0) + train / 2 + 0.5 / len(train)
-    normalised: Floats = total / total.sum()
-    return normalised
+    return _normalised(held_out.sum(axis=0) + train / 2 + 0.5 / len(train))
 
 
 def _intervals(
@@ -410,6 +412,4 @@ def _harmful(held_out: Floats, label_ids: LabelIds, shares: Floats, train: Float
 def _importance(label_ids: LabelIds, shares: Floats) -> Floats:
     """Return weights ``(M,)``, summing to 1, that give the validation names these label shares."""
     counts = np.bincount(label_ids, minlength=len(shares))
-    weights = (shares / np.maximum(counts, 1))[label_ids]
-    normalised: Floats = weights / weights.sum()
-    return normalised
+    return _normalised((shares / np.maximum(counts, 1))[label_ids])
