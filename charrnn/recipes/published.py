@@ -19,8 +19,6 @@ class Published:
     """A published run, and what was done beyond publishing it.
 
     Attributes:
-        folder: of the run.
-        manifest: of the run.
         delivery: where its rows go, and what is done about drift.
         reused: whether the same run was published before, so that nothing was scored.
         exported: rows and escaped cells of the single file, where one was asked for.

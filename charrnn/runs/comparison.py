@@ -1,8 +1,7 @@
 """Compare two models on one table: which rows would change if the challenger took over?
 
-Every partition is read once and its distinct names are found once; both models score them. The
-table has no true labels, so a comparison says what changes, not which model is right: for that,
-``recipes.evaluate`` compares two versions on labelled names.
+Both models score the distinct names of each partition. The table has no true labels, so a
+comparison says what changes, not which model is right: for that, see ``recipes.evaluate``.
 
 A comparison is published like a run (see ``publish``): a folder of its own, by one rename, with a
 manifest, a report, ``SHA256SUMS``, and on request the rows that change, as parts.

@@ -119,9 +119,8 @@ def score_partitions(
 
 
 def default_workers(device: torch.device) -> int:
-    """Return how many partitions to score at a time: one for each processor this process may use,
-    at most 8 on a CPU. Beside a GPU, which computes, workers read, encode and write, and every
-    processor helps."""
+    """Return how many partitions to score at a time: one per processor, at most 8 on a CPU. (Beside
+    a GPU, workers only read, encode and write.)"""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (cores or 1) if device.type == "cuda" else min(_MOST_WORKERS, cores or 1)
 

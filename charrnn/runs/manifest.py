@@ -1,8 +1,7 @@
-"""Manifests of published runs and comparisons: typed, and read and written in this module alone.
+"""``manifest.json`` of published runs and comparisons: ``RunManifest`` and ``ComparisonManifest``.
 
-``RunManifest`` and ``ComparisonManifest`` are the records behind ``manifest.json``. A manifest is
-checked against the types of its record when it is read, so that code behind this module looks up
-fields, never keys.
+A manifest is checked against the types of its record when it is read; no other module looks up
+keys.
 """
 
 from __future__ import annotations
@@ -236,8 +235,7 @@ def read_manifest(run: Path) -> Manifest:
 
 
 def read_run(run: Path) -> RunManifest:
-    """Return the manifest of a published run; raises as ``read_manifest`` does, and DataError for
-    a comparison."""
+    """Return the manifest of a run; raises as ``read_manifest``, and DataError for a comparison."""
     manifest = read_manifest(run)
     if isinstance(manifest, ComparisonManifest):
         raise DataError(f"{run} is a comparison of two models; it has no scored rows")
@@ -245,8 +243,7 @@ def read_run(run: Path) -> RunManifest:
 
 
 def read_comparison(run: Path) -> ComparisonManifest:
-    """Return the manifest of a published comparison; raises as ``read_manifest`` does, and
-    DataError for a run."""
+    """Return the manifest of a comparison; raises as ``read_manifest``, and DataError for a run."""
     manifest = read_manifest(run)
     if isinstance(manifest, RunManifest):
         raise DataError(f"{run} is a scoring run, not a comparison of two models")

@@ -51,14 +51,11 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
     Raises:
         StorageError: the file on the disk is not the file that was written.
     """
-    footer = {
-        "charrnn.fingerprint": plan.key.fingerprint,
-        "charrnn.part": str(partition.index),
-        "charrnn.first_row": str(partition.first_row),
-    }
     metadata = {
         **(table.schema.metadata or {}),
-        **{k.encode(): v.encode() for k, v in footer.items()},
+        b"charrnn.fingerprint": plan.key.fingerprint.encode(),
+        b"charrnn.part": str(partition.index).encode(),
+        b"charrnn.first_row": str(partition.first_row).encode(),
     }
     with writing_to(path) as temporary:
         pq.write_table(
