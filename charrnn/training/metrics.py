@@ -138,12 +138,8 @@ def risk_coverage(probabilities: Floats, label_ids: LabelIds, points: int = 100)
 
 
 def expected_accuracy(probabilities: Floats) -> float:
-    """Return the accuracy to expect on a table without truth: its mean confidence.
-
-    For a calibrated model the mean of the largest probability is the share of correct labels, on
-    average over tables like the one it was calibrated on. On another mix of labels or other kinds
-    of names it is as wrong as the calibration is there.
-    """
+    """Return the accuracy to expect on a table without truth: its mean confidence. On another mix
+    of labels, or other kinds of names, it is as wrong as the calibration is there."""
     return float(probabilities.max(axis=1).mean())
 
 

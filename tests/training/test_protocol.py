@@ -182,7 +182,7 @@ def test_identity_covers_all_that_decides_a_fit(
     assert identity_of(*change(corpus, SMALL)) != expected  # type: ignore[arg-type]
 
 
-def test_with_seed_changes_the_seed_only() -> None:
+def test_overriding_the_seed_changes_the_seed_only() -> None:
     assert with_overrides(SMALL, seed=6).train == replace(SMALL.train, seed=6)
     assert with_overrides(with_overrides(SMALL, seed=6), seed=5) == SMALL
 
