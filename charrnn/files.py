@@ -290,11 +290,10 @@ def sha256_of_each(paths: Sequence[Path]) -> list[str]:
 
 
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
-    """Write ``SHA256SUMS`` of the files ``names`` in ``folder``, or of all its files; return name →
+    """Write ``SHA256SUMS`` of the files ``names`` in ``folder``, by default of all; return name →
     digest."""
-    if names is None:
-        names = (p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
-    listed = sorted(names)
+    present = (p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS)
+    listed = sorted(present if names is None else names)
     sums = dict(zip(listed, sha256_of_each([folder / name for name in listed]), strict=True))
     write_bytes(folder / SUMS, "".join(f"{sums[n]}  {n}\n" for n in sums).encode())
     return sums

@@ -240,7 +240,7 @@ def _take(plan: RunPlan, folder: Path, receipt: PartReceipt) -> None:
 
 @contextmanager
 def _cluster() -> Iterator[Any]:
-    """Yield the ``ray`` module, connected; a cluster that was started here is stopped again."""
+    """Yield the ``ray`` module, connected; stop a cluster that was started here."""
     try:
         import ray
     except ImportError:

@@ -146,6 +146,8 @@ class Scorer:
 
             frame.with_columns(scorer.expression("surname").alias("origin")).unnest("origin")
 
+        It scores whole batches in eager, lazy and streaming queries.
+
         Raises:
             ConfigError: the prior is ``estimate``, which needs the whole table: use
                 ``score_table``.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -66,23 +65,12 @@ class StagedCsv:
             name), ``line_breaks_in_cells``, ``files_without_final_line_end`` (1 if the file may
             have been truncated inside its last cell) and ``files_without_checksum`` (1 if it is
             zstd without checksum, in which a flipped bit may be missed).
-        lines: line of each rejected row, from 1, int64 ``(rejected,)``.
-        records: row of the file it would have been, from 0, int64 ``(rejected,)``.
-        reasons: index into ``csv_structure.REASONS``, uint8 ``(rejected,)``.
+        rejects: the rejected rows, as ``REJECTS``.
     """
 
     table: TableFile
     counts: dict[str, int]
-    lines: npt.NDArray[np.int64]
-    records: npt.NDArray[np.int64]
-    reasons: npt.NDArray[np.uint8]
-
-    def rejects(self, index: int, path: Path) -> pa.Table:
-        """Return the rejected rows as ``REJECTS``; ``index`` and ``path`` are of the input file."""
-        reasons = pa.DictionaryArray.from_arrays(pa.array(self.reasons.view("i1")), list(REASONS))
-        inputs = np.full(len(self.lines), index, np.int32)
-        files = pa.repeat(path.name, len(self.lines))
-        return pa.table([inputs, files, self.lines, self.records, reasons], REJECTS)
+    rejects: pa.Table
 
 
 def stage_parquet(path: Path, staged: Path, max_rows: int) -> TableFile:
@@ -142,7 +130,7 @@ class _CheckedStream:
 
 
 def stage_csv(
-    path: Path, staged: Path, *, csv: CsvFormat, group_rows: int = _GROUP_ROWS
+    path: Path, staged: Path, *, csv: CsvFormat, group_rows: int = _GROUP_ROWS, index: int = 0
 ) -> StagedCsv:
     """Copy a CSV file, every column as text, and check its row count: the parser's rows plus the
     rejected rows must equal the records that ``Structure`` finds, less header and blank lines.
@@ -150,6 +138,7 @@ def stage_csv(
     Args:
         csv: format of the file.
         group_rows: rows of a row group of the copy, at most.
+        index: of the file in the input, for ``REJECTS``.
 
     Raises:
         DataError: the file is empty or truncated, is not in the declared encoding, or has a broken
@@ -158,7 +147,8 @@ def stage_csv(
     """
     delimiter, columns = _sniff(path, csv)
     rejecting = csv.on_bad_line == "reject"
-    structure = _structure(csv, delimiter, len(columns) if rejecting else 0)
+    checked = len(columns) if rejecting else 0
+    structure = Structure(delimiter, csv.quote_character, multiline=csv.multiline, columns=checked)
     table = _copy_csv(path, staged, csv, delimiter, columns, structure, group_rows)
     lines, records, reasons = structure.rejected()
     blank = 0 if len(columns) == 1 else structure.blank
@@ -180,12 +170,9 @@ def stage_csv(
         "files_without_final_line_end": int(structure.unterminated),
         "files_without_checksum": int(_lacks_checksum(path)),
     }
-    return StagedCsv(table, counts, lines, records, reasons)
-
-
-def _structure(form: CsvFormat, delimiter: str, columns: int) -> Structure:
-    quote = form.quote_character
-    return Structure(delimiter, quote, multiline=form.multiline, columns=columns)
+    inputs, files = np.full(len(lines), index, np.int32), pa.repeat(path.name, len(lines))
+    coded = pa.DictionaryArray.from_arrays(pa.array(reasons.view("i1")), list(REASONS))
+    return StagedCsv(table, counts, pa.table([inputs, files, lines, records, coded], REJECTS))
 
 
 def _copy_csv(
@@ -235,7 +222,8 @@ def _copy_csv(
 def _first_problem(path: Path, form: CsvFormat, delimiter: str, columns: int) -> Structure | None:
     """Read a file again to find its first problem, and count its bad rows; None if there is no
     problem."""
-    structure = _structure(form, delimiter, columns)
+    quote = form.quote_character
+    structure = Structure(delimiter, quote, multiline=form.multiline, columns=columns)
     with _open_text(path, form) as raw:
         stream = _CheckedStream(raw, structure)
         while stream.read():

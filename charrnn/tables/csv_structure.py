@@ -1,8 +1,7 @@
 """Find the records of a CSV byte stream, and check its quotes, without parsing cells.
 
-``csv_staging`` compares a CSV parser's row count with the records found here. Only quotes,
-delimiters and line ends are looked at, by RFC 4180 with one exception that parsers share: a quote
-inside an unquoted cell (``5" disk``) is an ordinary character.
+Only quotes, delimiters and line ends are looked at, by RFC 4180 with one exception that parsers
+share: a quote inside an unquoted cell (``5" disk``) is an ordinary character.
 
 The stream is read in pieces that begin with a record. In almost every piece each quote opens a
 cell, closes one, or is doubled inside one; then a byte is inside a quoted cell if the number of
@@ -22,8 +21,6 @@ _RAGGED, _INVALID_UTF8, _BARE_RETURN = (np.uint8(i) for i in range(1, 4))  # ind
 _PIECE_BYTES = 128 * 1024  # read together; fits into a processor's cache
 _MAX_REJECTED = 1_000_000  # records; bounds the memory that their list takes
 _LINE_FEED, _RETURN = 0x0A, 0x0D
-_BOM = b"\xef\xbb\xbf"
-_ALL_ONES = np.uint64(2**64 - 1)
 Mask = npt.NDArray[np.bool_]  # one value per byte of a piece
 Bits = npt.NDArray[np.uint64]  # the same, 64 bytes per word, the first byte in the lowest bit
 Positions = npt.NDArray[np.int64]
@@ -78,8 +75,8 @@ class Structure:
         """Read the next bytes of the stream; return the complete records, rejected ones left out.
         The start of an incomplete record is kept for the next call."""
         data = self._pending + chunk
-        if not self._offset and data.startswith(_BOM):
-            data, self._offset = data[len(_BOM) :], len(_BOM)
+        if not self._offset and data.startswith(codecs.BOM_UTF8):
+            data, self._offset = data[3:], 3
         accepted: list[bytes] = []
         start, size = 0, _PIECE_BYTES
         while start < len(data) and not self.problem:
@@ -285,7 +282,7 @@ def _mask(bits: Bits) -> Mask:
 def _below(position: int, words: int) -> Bits:
     """Return ``words`` words whose bits are set at the positions below ``position``."""
     bits = np.zeros(words, np.uint64)
-    bits[: position // 64] = _ALL_ONES
+    bits[: position // 64] = np.uint64(2**64 - 1)
     if position % 64:
         bits[position // 64] = (1 << position % 64) - 1
     return bits

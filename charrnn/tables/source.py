@@ -164,25 +164,23 @@ def open_source(
                 copy.with_suffix(".arrows"),
                 csv=csv,
                 group_rows=min(2**17, partition_rows),
+                index=index,
             )
             counts.update(staged.counts)
-            rejects.append(staged.rejects(index, file.path))
+            rejects.append(staged.rejects)
             table = staged.table
         tables.append(table)
-        _check_same_columns(tables[0], table, files[0].path, file.path)
+        if not table.schema.equals(tables[0].schema):
+            detail = differences(tables[0].schema, table.schema) or "another order"
+            raise DataError(
+                f"{files[0].path} and {file.path} have different columns: {detail}; "
+                "score them one by one"
+            )
     rows = sum(table.rows for table in tables)
     rejected = pa.concat_tables(rejects)
     check_rejects(rejected, rows, csv.rejects_allowed)
     schema = tables[0].schema.remove_metadata()
     return Source(tuple(files), tuple(tables), schema, rows, dict(counts), rejected)
-
-
-def _check_same_columns(first: TableFile, table: TableFile, one: Path, other: Path) -> None:
-    if not first.schema.equals(table.schema):
-        detail = differences(first.schema, table.schema) or "another order"
-        raise DataError(
-            f"{one} and {other} have different columns: {detail}; score them one by one"
-        )
 
 
 def _identify(path: Path, digest: str) -> InputFile:
