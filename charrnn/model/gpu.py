@@ -199,9 +199,9 @@ class KernelEngine:
             self.check()
             order = names.order[first : first + size]
             some = states[: len(order)]
-            arguments = (names.flat, names.starts, names.lengths, order, names.marks, some)
-            self._kernel.launch_recur(self.weights, *arguments)
-            self._kernel.launch_answer(self.weights, *arguments, **outputs)
+            batch = self._kernel.Batch(names.flat, names.starts, names.lengths, order, names.marks)
+            self._kernel.launch_recur(self.weights, batch, some)
+            self._kernel.launch_answer(self.weights, batch, some, **outputs)
 
     def _send(self, array: Ids | npt.NDArray[np.int32]) -> Tensor:
         """Copy an array to the device while the host goes on."""
@@ -252,7 +252,7 @@ def kernel_suits(network: CharRNN) -> bool:
 def _worst_difference(network: CharRNN, weights: Weights) -> float:
     """Return the largest difference of a probability between the network and the kernels, on names
     of random ids."""
-    from charrnn.model.kernel import launch_answer, launch_recur
+    from charrnn.model.kernel import Batch, launch_answer, launch_recur
 
     device, T = network.h2o.weight.device, _PROBE_STEPS
     draw = np.random.default_rng(0)
@@ -266,9 +266,9 @@ def _worst_difference(network: CharRNN, weights: Weights) -> float:
     starts = (torch.arange(_PROBES, device=device) * T).int()
     states = torch.empty(_PROBES, network.config.hidden_size, device=device)
     logits = torch.empty_like(expected)
-    arguments = (flat.view(-1), starts, lengths.int(), order, None, states)
-    launch_recur(weights, *arguments)
-    launch_answer(weights, *arguments, logits=logits)
+    batch = Batch(flat.view(-1), starts, lengths.int(), order, None)
+    launch_recur(weights, batch, states)
+    launch_answer(weights, batch, states, logits=logits)
     return float((logits.softmax(dim=1) - expected.softmax(dim=1)).abs().max())
 
 

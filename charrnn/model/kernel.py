@@ -18,7 +18,7 @@ The arithmetic is tested without a GPU by Triton's interpreter (``TRITON_INTERPR
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,13 +132,27 @@ def _halves(x: Tensor) -> Tensor:
     return torch.stack((high, (x - high.float()).half())).contiguous()
 
 
+class Batch(NamedTuple):
+    """N names on the device, of which n are run.
+
+    Attributes:
+        flat: uint8; the ids of all names, without boundaries, each name's side by side.
+        starts: int32 ``(N,)``; where in ``flat`` a name begins.
+        lengths: int32 ``(N,)``; its number of ids, 0 for an empty one.
+        order: int64 ``(n,)``; the names to run, longest first.
+        marks: ids of the begin and the end of a name, or None without boundaries.
+    """
+
+    flat: Tensor
+    starts: Tensor
+    lengths: Tensor
+    order: Tensor
+    marks: tuple[int, int] | None
+
+
 def launch_recur(
     weights: Weights,
-    flat: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
-    order: Tensor,
-    marks: tuple[int, int] | None,
+    names: Batch,
     states: Tensor,
     *,
     block: int = 0,
@@ -147,30 +161,22 @@ def launch_recur(
     """Run the recurrence over n names.
 
     Args:
-        flat: uint8; the ids of all names, without boundaries, each name's side by side.
-        starts: int32 ``(N,)``; where in ``flat`` a name begins.
-        lengths: int32 ``(N,)``; its number of ids, 0 for an empty one.
-        order: int64 ``(n,)``; the names to run, by falling length.
-        marks: ids of the begin and the end of a name, or None without boundaries.
         states: float32 ``(n, H)``; receives the last state of each, in this order.
     """
     n, H = states.shape
     block = block or (128 if H > 128 else 64)
-    begin, end = marks or (0, 0)
+    begin, end = names.marks or (0, 0)
     _recur[(triton.cdiv(n, block),)](
-        flat, starts, lengths, order, weights.table, weights.h2h, states, n, begin, end,
-        H=H, V=IDS, TERMS=weights.terms, MARKS=0 if marks is None else 1, BLOCK=block,
+        names.flat, names.starts, names.lengths, names.order,
+        weights.table, weights.h2h, states, n, begin, end,
+        H=H, V=IDS, TERMS=weights.terms, MARKS=0 if names.marks is None else 1, BLOCK=block,
         num_warps=warps or (8 if block == 128 else 4), num_stages=1,
     )  # fmt: skip
 
 
 def launch_answer(
     weights: Weights,
-    flat: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
-    order: Tensor,
-    marks: tuple[int, int] | None,
+    names: Batch,
     states: Tensor,
     *,
     temperature: float = 1.0,
@@ -181,8 +187,8 @@ def launch_answer(
     block: int = 0,
     warps: int = 0,
 ) -> None:
-    """Turn last states into logits, or into the most likely labels. See ``launch_recur`` for the
-    names; every output has a row for each name in *its* place, not in that of ``order``.
+    """Turn last states into logits, or into the most likely labels. Every
+    output has a row for each name in *its* place, not in that of ``order``.
 
     Args:
         prior: float32 ``(L,)``; multiplies the probabilities, which are then made to add up to 1.
@@ -194,19 +200,20 @@ def launch_answer(
     n, H = states.shape
     P = weights.h2o.shape[1]
     block = block or max(16, min(64, _MOST_LOGITS // P // 4))
-    begin, end = marks or (0, 0)
+    begin, end = names.marks or (0, 0)
     nothing = weights.bias
     ids, confidence = ranked or (nothing, nothing)
     first_ids, first_confidence = uncorrected or (nothing, nothing)
     _answer[(triton.cdiv(n, block),)](
-        flat, starts, lengths, order, states, weights.h2o, weights.bias, weights.ngrams,
+        names.flat, names.starts, names.lengths, names.order, states,
+        weights.h2o, weights.bias, weights.ngrams,
         nothing if prior is None else F.pad(prior, (0, P - len(prior))),
         nothing if logits is None else logits,
         ids, confidence, first_ids, first_confidence,
         n, begin, end, weights.labels, 1.4426950408889634 / temperature, NgramTable.SCALE,
         H=H, P=P, BUCKETS=weights.buckets, HASH=NgramTable._MULTIPLIER,
         K=0 if ranked is None else ids.shape[1], LOGITS=logits is not None,
-        PRIOR=prior is not None, MARKS=0 if marks is None else 1, BLOCK=block,
+        PRIOR=prior is not None, MARKS=0 if names.marks is None else 1, BLOCK=block,
         CHUNK=max(16, min(64, H, 2**13 // P)), num_warps=warps or (4 if P <= 64 else 8),
         num_stages=2,
     )  # fmt: skip

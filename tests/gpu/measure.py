@@ -47,7 +47,7 @@ import charrnn.runs.execute as execute  # noqa: E402
 import charrnn.scoring.scorer as scorer_module  # noqa: E402
 from charrnn.model.engine import Engine, logits_of  # noqa: E402
 from charrnn.model.gpu import KernelEngine, kernel_suits  # noqa: E402
-from charrnn.model.kernel import Weights, launch_answer, launch_recur  # noqa: E402
+from charrnn.model.kernel import Batch, Weights, launch_answer, launch_recur  # noqa: E402
 from charrnn.model.network import CharRNN  # noqa: E402
 from charrnn.model.version import resolve  # noqa: E402
 from charrnn.model.vocabulary import Encoded, Vocabulary, batches  # noqa: E402
@@ -272,7 +272,7 @@ def speed(bench: Bench) -> Found:
         sent = engine._names(encoded, rows, flat)
         outputs = engine._outputs(N, 3, corrected=False)
         states = torch.empty(N, network.config.hidden_size, device=bench.device)
-        arguments = (flat, sent.starts, sent.lengths, sent.order, sent.marks, states)
+        arguments = (Batch(flat, sent.starts, sent.lengths, sent.order, sent.marks), states)
         pair = (outputs[0], outputs[1])
         whole = bench.seconds(
             lambda engine=engine, sent=sent, pair=pair: engine._launch(sent, ranked=pair)
@@ -369,7 +369,7 @@ def sweep(bench: Bench) -> Found:
         engine = KernelEngine(network)
         sent = engine._names(encoded, np.arange(len(encoded)), engine._send(encoded.flat))
         states = torch.empty(len(encoded), network.config.hidden_size, device=bench.device)
-        arguments = (sent.flat, sent.starts, sent.lengths, sent.order, sent.marks, states)
+        arguments = (Batch(sent.flat, sent.starts, sent.lengths, sent.order, sent.marks), states)
         outputs = engine._outputs(len(encoded), 3, corrected=False)
 
         def rate(work: Callable[[], None], count: int = len(encoded)) -> float | str:
