@@ -286,11 +286,6 @@ def draw(found: list[Measured], path: Path) -> None:
 
 # --- 10^10 rows -----------------------------------------------------------------------------------
 
-# CPU seconds of the host's work per million rows of different names (measured on one core of
-# another machine): read Parquet 0.11, text to ids 1/13, pad 1/16, write 0.41.
-HOST_SECONDS = 0.11 + 1 / 13 + 1 / 16 + 0.41
-HOST_CORES = 16  # assumed beside each GPU
-
 
 def plan(found: list[Measured], cores: str, staging: float | None = None) -> list[str]:
     """Return hours and sizes for 10^10 rows, from the largest run of each model on ``cores``;
@@ -317,15 +312,12 @@ def plan(found: list[Measured], cores: str, staging: float | None = None) -> lis
             f"| {cores} cores, {model} | {rate:,.0f} | {PLANNED / rate / 3600:.1f} h | measured on "
             f"{m.rows:,} rows (hashing included), scaled |"
         )
-    for gpus in (1, 16):
-        rate = gpus * HOST_CORES / HOST_SECONDS * MILLION
-        minutes = (PLANNED / rate + alone / gpus) / 60
-        disk = rate * (gb_in + gb_out) / PLANNED
-        split = "" if gpus == 1 else "; a run uses every GPU of its machine, `--engine ray` several"
+    card = json.loads((common.ROOT / "docs/gpu.json").read_text())["end_to_end"]
+    for model in ("tiny", "default"):
+        rate = card[model]["rows_per_s"]
         lines.append(
-            f"| {gpus} × H200, either model | {rate:,.0f} | {minutes:.1f} min | **not measured**: "
-            f"bound by {gpus * HOST_CORES} assumed CPU cores at {HOST_SECONDS:.2f} s per million "
-            f"rows, not by the GPU (above 250 M names/s); needs {disk:.1f} GB/s of disk{split} |"
+            f"| 1 × H200 and 16 cores, {model} | {rate:,.0f} | {PLANNED / rate / 60:.0f} min | "
+            f"measured on {card['rows']:,} rows (hashing included; docs/gpu.md), scaled |"
         )
     return [
         *lines,
