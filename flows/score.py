@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help sho
 @flow(ScoreRequest, name="score", flow_run_name=run_named("score", "source"))
 def score(request: ScoreRequest) -> str:
     """Run the recipe ``score``, show what came out, and return the run's folder."""
-    from charrnn.recipes import score as recipe
+    with cli.quick_imports():
+        from charrnn.recipes import score as recipe
 
     published = recipe.score(request, prefect_runner())
     show_run(published)

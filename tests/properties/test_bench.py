@@ -76,7 +76,9 @@ def test_plan_scales_what_was_measured(growth: ModuleType) -> None:
     measured = growth.Measured("rows", 10**7, 10**7, 20.0, 35.0, 500.0, 8 * 10**7, 12 * 10**7, 10)
     lines = growth.plan([measured], "2")
     assert lines[2].startswith("| 2 cores, default | 500,000 | 5.6 h | measured on 10,000,000 rows")
-    assert lines[4].startswith("| 1 × H200 and 16 cores, default | 8,747,681 | 19 min | measured on")
+    assert lines[4].startswith("| 1 × H200 and 16 cores, default | 8,747,681 | 19 min | measured")
+        "| 1 × H200 and 16 cores, default | 8,747,681 | 19 min | measured on"
+    )
     text = "\n".join(lines)
     assert "80 GB in, 120 GB out" in text
     assert "9,537 partitions" in text
