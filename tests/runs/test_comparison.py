@@ -172,7 +172,7 @@ def test_the_same_comparison_is_not_done_twice(
     first = compare(source)
     capsys.readouterr()
     assert compare(source) == first
-    assert "nothing to do" in capsys.readouterr().out
+    assert "nothing to do: this comparison is already published" in capsys.readouterr().out
     assert compare(source, force=True) != first
     assert compare(source, model="v0002", challenger="v0001") != first
     assert compare(source, sample=10) != first
