@@ -10,7 +10,7 @@ from charrnn.errors import ConfigError
 from charrnn.files import private_files
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
-from charrnn.recipes.score import fetch_input, remove_copies, run_facts
+from charrnn.recipes.score import check_copied, fetch_input, remove_copies, run_facts
 from charrnn.reports.comparison import comparison_markdown, comparison_report
 from charrnn.runs.comparison import Comparison, ModelPair, compare_partitions, comparison_manifest
 from charrnn.runs.manifest import (
@@ -157,10 +157,7 @@ def publish_comparison(
     plan: RunPlan, manifest: ComparisonManifest, remote: tuple[RemoteFile, ...]
 ) -> Path:
     """Write manifest and reports, and make the comparison visible by one rename."""
-    if remote:
-        from charrnn.integrations.object_storage import check_remote_unchanged
-
-        check_remote_unchanged(remote)
+    check_copied(remote)
     reports = {
         "report.html": comparison_report(manifest),
         "report.md": comparison_markdown(manifest),

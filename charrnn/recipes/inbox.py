@@ -104,7 +104,7 @@ def _not_yet_scored(
 ) -> list[Path]:
     """Return the files whose run is not published yet."""
     options = run_options(request, version, runner.name_key)
-    model = ModelRef(version.name, version.digest)
+    model = ModelRef.of(version)
     asked = sha256(json.dumps([version.digest, options.to_json()]).encode()).hexdigest()
     memory = memory_path(request.output, request.folder)
 

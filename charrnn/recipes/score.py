@@ -63,7 +63,7 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
         scorer = load_scorer(request, version)
         source, remote = runner.step("fetch", fetch_input, request.source, target.folder)
         options = run_options(request, scorer.version, runner.name_key)
-        key = run_key(source, _ref(scorer.version), options)
+        key = run_key(source, ModelRef.of(scorer.version), options)
         run = None if request.force else finished_run(target.folder, key.fingerprint)
         reused = run is not None
         if run is None:
@@ -121,6 +121,14 @@ def fetch_input(source: str, destination: Path) -> tuple[str, tuple[RemoteFile, 
     return str(copied), remote
 
 
+def check_copied(remote: tuple[RemoteFile, ...]) -> None:
+    """Raise DataError if an object that ``fetch_input`` copied has changed since."""
+    if remote:
+        from charrnn.integrations.object_storage import check_remote_unchanged
+
+        check_remote_unchanged(remote)
+
+
 def remove_copies(source: str, remote: tuple[RemoteFile, ...]) -> None:
     """Remove what ``fetch_input`` copied."""
     if remote:
@@ -162,10 +170,7 @@ def publish_run(
 ) -> Path:
     """Compare the run with those before, write manifest and report, and make the run visible by one
     rename."""
-    if remote:
-        from charrnn.integrations.object_storage import check_remote_unchanged
-
-        check_remote_unchanged(remote)
+    check_copied(remote)
     manifest = replace(
         manifest,
         drift=drift_of(manifest, plan.destination, version),
@@ -214,10 +219,6 @@ def _executor(compute: ComputeOptions) -> Executor:
     from charrnn.integrations.ray import score_partitions_on_ray
 
     return score_partitions_on_ray
-
-
-def _ref(version: ModelVersion) -> ModelRef:
-    return ModelRef(version.name, version.digest)
 
 
 def _prior_record(

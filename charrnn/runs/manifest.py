@@ -17,6 +17,7 @@ import msgspec
 
 from charrnn.errors import CharrnnError, DataError, InputMissingError
 from charrnn.model.facts import Profile
+from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
@@ -31,6 +32,11 @@ class ModelRef:
 
     name: str
     digest: str
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> ModelRef:
+        """Return name and digest of one version."""
+        return cls(version.name, version.digest)
 
 
 @dataclass(frozen=True)
