@@ -6,7 +6,9 @@ records of the same bytes independently; both counts must agree. Parquet is copi
 groups are too large to be read one by one. Page checksums are verified where a file has them.
 """
 
+import bz2
 import gzip
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -29,6 +31,7 @@ from charrnn.tables.csv_format import (
     sniff,
 )
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
+from charrnn.tables.kinds import table_name
 from charrnn.tables.row_groups import TableFile, open_parquet, parquet_file, write_groups
 
 _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
@@ -312,16 +315,26 @@ def _open_text(path: Path, form: CsvFormat) -> BinaryIO:
 
 def _open_decompressed(path: Path) -> BinaryIO:
     """Open a CSV file as a stream of its decompressed bytes."""
-    if path.name.endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if path.name.endswith(".zst"):
-        return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
-    return path.open("rb", buffering=0)
+    match _compression(path):
+        case "gz":
+            return cast(BinaryIO, gzip.open(path, "rb"))
+        case "bz2":
+            return cast(BinaryIO, bz2.open(path, "rb"))
+        case "zst":
+            return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(os.fspath(path)), "zstd"))
+        case _:
+            return path.open("rb", buffering=0)
+
+
+def _compression(path: Path) -> str:
+    """Return how a CSV file is compressed, by its name; "" if it is not."""
+    name = table_name(path.name)
+    return name.compression if name else ""
 
 
 def _lacks_checksum(path: Path) -> bool:
     """Whether a file is zstd without a checksum of its content (RFC 8878, 3.1.1.1)."""
-    if not path.name.endswith(".zst"):
+    if _compression(path) != "zst":
         return False
     with path.open("rb") as file:
         start = file.read(5)
@@ -330,7 +343,7 @@ def _lacks_checksum(path: Path) -> bool:
 
 def _conversion(path: Path, codec: str) -> str:
     """Return the advice to convert a file to UTF-8, with the command."""
-    decompress = {".gz": "gzip -dc", ".zst": "zstd -dc"}.get(path.suffix)
+    decompress = {"gz": "gzip -dc", "zst": "zstd -dc", "bz2": "bzip2 -dc"}.get(_compression(path))
     convert = f"iconv -f {codec.replace('16-', '16')} -t UTF-8"
     command = f"{decompress} {path.name} | {convert}" if decompress else f"{convert} {path.name}"
     return f"convert it: {command}"

@@ -35,6 +35,7 @@ class RowGroup:
         first_row: number of rows before it in the file.
         position: index of the row group in a Parquet file; byte offset in a staged copy.
         crc32: of its bytes in a staged copy; None in Parquet, whose pages have checksums.
+        added: columns that are not in the file and have one value in all its rows.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class RowGroup:
     first_row: int
     position: int
     crc32: int | None = None
+    added: tuple[tuple[str, pa.Scalar], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,11 @@ def read_groups(groups: Iterable[RowGroup], columns: Sequence[str] | None = None
 def _read_file(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
     """Read consecutive row groups of one file."""
     expected = sum(group.rows for group in groups)
-    first = groups[0].first_row
+    first, added = groups[0].first_row, dict(groups[0].added)
+    stored = columns and [column for column in columns if column not in added]
     try:
-        read = _read_parquet if path.suffix == ".parquet" else _read_staged
-        table = read(path, groups, columns)
+        read = _read_parquet if groups[0].crc32 is None else _read_staged
+        table = read(path, groups, stored)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         _refuse_encrypted(path, error)
@@ -170,6 +173,9 @@ def _read_file(path: Path, groups: list[RowGroup], columns: Sequence[str] | None
             f"{path} has {table.num_rows} rows where its footer says {expected}; "
             "restore it and run this again"
         )
+    for name, value in added.items():
+        if columns is None or name in columns:
+            table = table.append_column(name, pa.repeat(value, expected))
     return table
 
 
