@@ -151,7 +151,8 @@ def publish_folder(staging: Path, final: Path) -> None:
         with translate_os_errors(final):
             sync_folder(staging)
             staging.rename(final)
-            sync_folder(final.parent)
+            for parent in dict.fromkeys((final.parent, staging.parent)):
+                sync_folder(parent)
     except StorageError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOTEMPTY:
             raise FileExistsError(str(final)) from None  # created by another process just now
@@ -183,16 +184,18 @@ def remove_file(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def withdraw_folder(folder: Path) -> None:
-    """Remove a published folder: rename it to the hidden ``.purged-NAME``, then delete that.
+def withdraw_folder(folder: Path, to: Path) -> None:
+    """Remove a published folder: rename it to the hidden ``.purged-NAME`` in ``to``, then delete
+    that.
 
     Raises:
         StorageError: a file could not be removed.
     """
-    hidden = folder if folder.name.startswith(".") else folder.with_name(f".purged-{folder.name}")
+    hidden = folder if folder.name.startswith(".") else to / f".purged-{folder.name}"
     with translate_os_errors(folder):
         folder.rename(hidden)
-        sync_folder(folder.parent)
+        for parent in dict.fromkeys((to, folder.parent)):
+            sync_folder(parent)
     remove_tree(hidden)
     if hidden.exists():
         raise StorageError(f"{hidden} could not be removed; delete it by hand")

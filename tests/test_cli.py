@@ -121,7 +121,7 @@ def test_inbox_scores_what_is_new(command: Command) -> None:
     options = ("inbox", "--settle-seconds", "0", "--delimiter", ";", "--workers", "1")
     code, out, error = command(*options)
     assert (code, error) == (0, "")
-    assert "a.csv                     scored: outputs/predictions/a/2" in out
+    assert "a.csv                     scored: outputs/predictions/a/runs/2" in out
     assert CANARY not in out
     code, out, _ = command(*options)
     assert (code, out) == (0, "a.csv                     already scored\n")

@@ -3,9 +3,9 @@
 Object storage has neither rename nor locks, which publishing needs. So an input is first copied to
 the run's destination, and a run is first published locally, then uploaded as
 
-    s3://bucket/people/20261124T020000Z-1f3a9c4e-5d0c77aa/SHA256SUMS       first: marks a run
-                                                         /part-00000.parquet …, report.html
-                                                         /manifest.json    last: the run is complete
+    s3://bucket/people/runs/20261124T020000Z-1f3a9c4e-5d0c77aa/SHA256SUMS       first: marks a run
+                                                              /part-00000.parquet …, report.html
+                                                              /manifest.json    last: complete
     s3://bucket/people/latest.json                        {"run": "20261124T020000Z-1f3a9c4e-…"}
 
 **Readers must ignore a prefix without manifest.json.** The last eight digits of its name are from
@@ -111,7 +111,7 @@ def upload_run(run: Path, uri: str) -> str:
     manifest = (run / "manifest.json").read_bytes()
     with _reaching(uri):
         store, base = _open(uri)
-        place = f"{base}/{name}"
+        place = f"{base}/runs/{name}"
         if not store.exists(f"{place}/manifest.json"):
             others = sorted(p.name for p in run.iterdir() if p.name not in (SUMS, "manifest.json"))
             for file in (SUMS, *others):
@@ -139,7 +139,7 @@ def download_run(uri: str, folder: Path) -> Path:
     with _reaching(uri):
         store, place = _open(uri)
         if not store.exists(f"{place}/manifest.json") and store.exists(f"{place}/latest.json"):
-            place = f"{place}/{json.loads(store.cat_file(f'{place}/latest.json'))['run']}"
+            place = f"{place}/runs/{json.loads(store.cat_file(f'{place}/latest.json'))['run']}"
         if not store.exists(f"{place}/manifest.json"):
             raise InputMissingError(f"{uri} is not a run: it has no manifest.json")
         copy = folder / PurePosixPath(place).name

@@ -31,8 +31,9 @@ from charrnn.files import make_folder, remove_tree, replace_file, translate_os_e
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
 from charrnn.runs.execute import OnPart, score_partition
+from charrnn.runs.folders import staging_folder
 from charrnn.runs.parts import PartReceipt, part_path, read_receipt, write_receipt
-from charrnn.runs.plan import RunPlan, staging_folder
+from charrnn.runs.plan import RunPlan
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 

@@ -75,7 +75,7 @@ def _runs(history: History) -> Table:
     """Return a row per run, the newest first."""
     rows = []
     for name, manifest in reversed(history.runs):
-        report = name if history.name == "." else f"{history.name}/{name}"
+        report = f"runs/{name}" if history.name == "." else f"{history.name}/runs/{name}"
         count, confidence = max(1, manifest.rows), manifest.mean_confidence
         largest = next(iter(manifest.labels.items()), None)
         rows.append(

@@ -6,7 +6,6 @@ keys.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -19,11 +18,11 @@ from charrnn.errors import CharrnnError, DataError, InputMissingError
 from charrnn.model.facts import Profile
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
+from charrnn.runs.folders import RUN_NAME, runs_folder
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 
 SCHEMA_VERSION = 1  # of the output columns and of the manifest
-RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,8 @@ def read_comparison(run: Path) -> ComparisonManifest:
 def newest_first(destination: Path) -> Iterator[tuple[Path, RunManifest]]:
     """Yield the published runs of a destination with their manifests, the newest first; runs whose
     manifest cannot be read are passed over."""
-    runs = destination.iterdir() if destination.is_dir() else ()
+    folder = runs_folder(destination)
+    runs = folder.iterdir() if folder.is_dir() else ()
     named = [run for run in runs if RUN_NAME.fullmatch(run.name)]
     # By the second in the name; within a second, by the time at which the folder was completed.
     for run in sorted(named, key=lambda r: (r.name[:16], r.stat().st_mtime_ns), reverse=True):

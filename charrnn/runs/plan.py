@@ -17,6 +17,7 @@ import pyarrow as pa
 import charrnn
 from charrnn.errors import ConfigError, DataError
 from charrnn.files import remove_tree, writing_parquet
+from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
 from charrnn.tables.csv_staging import TooManyRejectsError
@@ -108,11 +109,6 @@ def run_key(
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return RunKey(files, model, options, digest)
-
-
-def staging_folder(destination: Path, fingerprint: str) -> Path:
-    """Return the folder of the parts of an unfinished run."""
-    return destination / f".staging-{fingerprint[:16]}"
 
 
 @dataclass(frozen=True)

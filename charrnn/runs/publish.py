@@ -1,10 +1,4 @@
-"""Publish a run: one rename makes its folder visible, whole.
-
-    outputs/predictions/people/.lock                      held while a run is written
-                              /.staging-1f3a9c…/          parts of an unfinished run
-                              /20261124T020000Z-1f3a9c/   a run: part-00000.parquet …,
-                                                          manifest.json, report.html, SHA256SUMS
-                              /latest                     link to the run last scored or recognised
+"""Publish a run: one rename makes its folder visible, whole (see ``folders`` for where).
 
 The staging folder is named by the run's fingerprint (see ``plan``), so a part found there with a
 valid receipt is finished work and is reused. Nothing published is ever modified.
@@ -21,6 +15,7 @@ from charrnn.files import (
     SUMS,
     hold,
     json_bytes,
+    make_folder,
     publish_folder,
     remove_file,
     remove_tree,
@@ -30,8 +25,8 @@ from charrnn.files import (
     writing_parquet,
 )
 from charrnn.monitoring.profile import total
+from charrnn.runs.folders import RUN_NAME, destination_of_run, latest_link, runs_folder
 from charrnn.runs.manifest import (
-    RUN_NAME,
     SCHEMA_VERSION,
     InputRecord,
     Manifest,
@@ -47,9 +42,7 @@ from charrnn.tables.source import check_unchanged
 
 def finished_run(destination: Path, fingerprint: str) -> Path | None:
     """Return the newest published run with this fingerprint that has all its parts, or None."""
-    if not destination.is_dir():
-        return None
-    for run in sorted(destination.glob(f"*-{fingerprint[:8]}*"), reverse=True):
+    for run in sorted(runs_folder(destination).glob(f"*-{fingerprint[:8]}*"), reverse=True):
         if RUN_NAME.fullmatch(run.name) and _is_finished(run, fingerprint):
             return run
     return None
@@ -158,7 +151,9 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
         if path.name not in {*ours, SUMS}:
             remove_file(path)
     name = f"{manifest.created}-{plan.key.fingerprint[:8]}"
-    run = plan.destination / name
+    runs = runs_folder(plan.destination)
+    make_folder(runs)
+    run = runs / name
     attempt = 1
     while True:
         try:
@@ -166,11 +161,12 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
             break
         except FileExistsError:  # scored again within the same second (--force)
             attempt += 1
-            run = plan.destination / f"{name}-{attempt}"
+            run = runs / f"{name}-{attempt}"
     point_latest_at(run)
     return run
 
 
 def point_latest_at(run: Path) -> None:
     """Point the destination's ``latest`` link at ``run``, atomically."""
-    swap_link(run.parent / "latest", run.name)
+    link = latest_link(destination_of_run(run))
+    swap_link(link, str(run.relative_to(link.parent)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from charrnn.errors import ConfigError, InputMissingError
 from charrnn.files import hold, remove_file, withdraw_folder
-from charrnn.runs.manifest import RUN_NAME
+from charrnn.runs.folders import RUN_NAME, destination_of_run, latest_link
 
 
 def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> list[Path]:
@@ -28,8 +28,9 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = Fals
     before = now - timedelta(days=days)
     old = []
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        latest = keep_latest and (folder.parent / "latest").resolve() == folder.resolve()
-        if RUN_NAME.fullmatch(folder.name) and not folder.is_symlink() and not latest:
+        latest = latest_link(destination_of_run(folder))
+        kept = keep_latest and latest.resolve() == folder.resolve()
+        if _is_run(folder) and not kept:
             created = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         elif re.match(r"\.(staging|fetched|purged)-", folder.name):
             created = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
@@ -50,10 +51,16 @@ def purge(runs: Sequence[Path]) -> int:
     """
     freed = 0
     for run in runs:
-        with hold(run.parent / ".lock", "a purge"):
+        destination = destination_of_run(run) if _is_run(run) else run.parent
+        with hold(destination / ".lock", "a purge"):
             freed += sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-            withdraw_folder(run)
-            latest = run.parent / "latest"
+            withdraw_folder(run, destination)
+            latest = latest_link(destination)
             if latest.is_symlink() and not latest.exists():
                 remove_file(latest)
     return freed
+
+
+def _is_run(folder: Path) -> bool:
+    named = folder.parent.name == "runs" and RUN_NAME.fullmatch(folder.name)
+    return bool(named) and not folder.is_symlink()

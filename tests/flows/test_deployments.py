@@ -138,7 +138,7 @@ class Site:
 
     def published(self, name: str) -> list[Path]:
         folder = self.folder / "outputs/predictions" / name
-        return sorted(p for p in folder.glob("2*") if (p / "manifest.json").exists())
+        return sorted(p for p in folder.glob("runs/2*") if (p / "manifest.json").exists())
 
     def held_parts(self, name: str, index: int) -> dict[str, int]:
         """Wait until a run has finished the part ``index``; return the inodes of its parts."""

@@ -100,8 +100,8 @@ def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
     put(people, f"{bucket}/in/people.parquet")
     local = run_score(people, output="local", partition_rows=4)
     run = run_score(f"{bucket}/in/people.parquet", output=f"{bucket}/out", partition_rows=4)
-    assert run.parent == Path("outputs/predictions/people")
-    assert not list(run.parent.glob(".fetched-*"))
+    assert run.parent == Path("outputs/predictions/people/runs")
+    assert not list(run.parents[1].glob(".fetched-*"))
     manifest = verify_run(run)
     assert manifest.parts == verify_run(local).parts
     assert manifest.fetched[0]["uri"] == f"{bucket}/in/people.parquet"
@@ -110,11 +110,11 @@ def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
     assert name.startswith(run.name)
     latest = json.loads(store(bucket).cat_file(f"{bucket}/out/latest.json"))
     assert latest == {"run": name}
-    for uri in (f"{bucket}/out/{name}", f"{bucket}/out"):
+    for uri in (f"{bucket}/out/runs/{name}", f"{bucket}/out"):
         assert verify(VerifyRequest(run=uri)) == [f"{uri} is whole: 12 rows in 3 parts"]
     frame = pl.concat(
         [pl.read_parquet(store(bucket).open(p)) for p in
-         sorted(store(bucket).glob(f"{bucket}/out/{name}/part-*.parquet"))]
+         sorted(store(bucket).glob(f"{bucket}/out/runs/{name}/part-*.parquet"))]
     )  # fmt: skip
     assert frame.equals(pl.read_parquet(sorted(run.glob("part-*.parquet"))))
 
@@ -271,12 +271,12 @@ def test_verify_finds_what_changed_on_the_store(
 ) -> None:
     run_score(people, output=f"{memory}/out")
     (name,) = whole_runs(f"{memory}/out")
-    opened, base = storage._open(f"{memory}/out/{name}")
+    opened, base = storage._open(f"{memory}/out/runs/{name}")
     content = bytearray(opened.cat_file(f"{base}/part-00000.parquet"))
     content[len(content) // 2] ^= 1
     opened.pipe_file(f"{base}/part-00000.parquet", bytes(content))
     with pytest.raises(DataError, match=r"part-00000.parquet has changed"):
-        verify(VerifyRequest(run=f"{memory}/out/{name}"))
+        verify(VerifyRequest(run=f"{memory}/out/runs/{name}"))
 
 
 def test_the_same_run_is_uploaded_once_and_two_runs_lie_side_by_side(
@@ -319,10 +319,10 @@ def test_a_table_on_object_storage_is_compared_and_looked_at_again(
         patched.setattr(storage, "check_remote_unchanged", changed)
         with pytest.raises(DataError, match="changed"):
             compare(request, console_runner())
-    assert not list(destination.glob("2*"))
+    assert not list(destination.glob("runs/2*"))
     published = compare(request, console_runner())
     assert published.manifest.rows == 12
-    assert published.folder.parent == destination
+    assert published.folder.parent == destination / "runs"
     assert not list(destination.glob(".fetched-*"))
 
 

@@ -152,14 +152,14 @@ def test_comparison_is_published_whole_and_touches_no_prediction(
     before = Path(score(source, model="v0001", models=str(two), name_column="surname"))
     seen = {path: path.read_bytes() for path in before.iterdir()}
     run = compare(source)
-    assert run.parent == Path("outputs/comparisons/people")
+    assert run.parent == Path("outputs/comparisons/people/runs")
     assert sorted(p.name for p in run.iterdir()) == [
         "SHA256SUMS", "manifest.json", "report.html", "report.md",
     ]  # fmt: skip
-    assert (run.parent / "latest").resolve() == run.resolve()
-    assert not list(run.parent.glob(".staging-*"))
+    assert (run.parents[1] / "latest").resolve() == run.resolve()
+    assert not list(run.parents[1].glob(".staging-*"))
     assert {path: path.read_bytes() for path in before.iterdir()} == seen
-    assert (before.parent / "latest").resolve() == before.resolve()
+    assert (before.parents[1] / "latest").resolve() == before.resolve()
     assert verify_run(run).kind == "comparison"
     (run / "report.md").write_text("other")
     with pytest.raises(DataError, match=r"report\.md has changed"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -75,14 +76,16 @@ def test_run_folder_holds_parts_manifest_report_and_digests(
     people: Path, run_score: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = run_score(people, partition_rows=4)
-    assert run.parent == Path("outputs/predictions/people")
+    assert run.parent == Path("outputs/predictions/people/runs")
     assert sorted(p.name for p in run.iterdir()) == [
         "SHA256SUMS", "manifest.json", "part-00000.parquet", "part-00001.parquet",
         "part-00002.parquet", "report.html",
     ]  # fmt: skip
-    assert visible(run.parent) == [run.name, "latest"]
-    assert (run.parent / "latest").resolve() == run.resolve()
-    assert not list(run.parent.glob(".staging-*"))
+    destination = run.parents[1]
+    assert visible(destination) == ["latest", "runs"]
+    assert visible(run.parent) == [run.name]
+    assert (destination / "latest").readlink() == Path("runs", run.name)
+    assert not list(destination.glob(".staging-*"))
     checked = subprocess.run(
         ["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=run, capture_output=True, check=False
     )
@@ -284,6 +287,18 @@ def test_names_without_a_single_usable_one_publish_a_run(
     assert read_manifest(run)["mean_confidence"] is None
 
 
+def test_a_pattern_over_the_runs_of_a_destination_reads_each_row_once(
+    people: Path, run_score: Callable[..., Path]
+) -> None:
+    run_score(people)
+    run_score(people, force=True)
+    left_over = Path("outputs/predictions/people/.purged-20261124T020000Z-1f3a9c4e")
+    left_over.mkdir()
+    pq.write_table(numbered(3), left_over / "part-00000.parquet")
+    everything = pl.scan_parquet("outputs/predictions/people/runs/*/part-*.parquet")
+    assert everything.collect().height == 2 * 12
+
+
 # --- the same work twice ------------------------------------------------------------------------
 
 
@@ -293,14 +308,14 @@ def test_finished_run_is_not_done_again_and_latest_points_at_it(
     first = run_score(people)
     before = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in first.iterdir()}
     other = run_score(people, top_k=1)
-    assert (first.parent / "latest").resolve() == other.resolve()
+    assert (first.parents[1] / "latest").resolve() == other.resolve()
     capsys.readouterr()
     assert run_score(people) == first
     assert "nothing to do" in capsys.readouterr().out
     assert {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in first.iterdir()} == before
-    assert (first.parent / "latest").resolve() == first.resolve()
-    assert visible(first.parent) == sorted([first.name, other.name, "latest"])
-    assert not list(first.parent.glob(".staging-*"))
+    assert (first.parents[1] / "latest").resolve() == first.resolve()
+    assert visible(first.parent) == sorted([first.name, other.name])
+    assert not list(first.parents[1].glob(".staging-*"))
 
 
 def test_force_makes_another_run_and_leaves_the_first(
@@ -313,7 +328,7 @@ def test_force_makes_another_run_and_leaves_the_first(
     assert len({first, second, third}) == 3
     assert output(first).equals(output(second))
     assert {p.name: p.read_bytes() for p in first.iterdir()} == before
-    assert (first.parent / "latest").resolve() == third.resolve()
+    assert (first.parents[1] / "latest").resolve() == third.resolve()
     for run in (first, second, third):
         verify_run(run)
 
@@ -670,10 +685,10 @@ def test_damaged_manifest_of_an_earlier_run_does_not_stop_the_next(
 
 def test_finished_run_is_found_by_its_whole_fingerprint(published: Path) -> None:
     digest = read_manifest(published)["fingerprint"]
-    assert finished_run(published.parent, digest) == published
+    assert finished_run(published.parents[1], digest) == published
     other = digest[:8] + ("0" if digest[8] != "0" else "1") + digest[9:]
-    assert finished_run(published.parent, other) is None
-    assert finished_run(published.parent / "nowhere", digest) is None
+    assert finished_run(published.parents[1], other) is None
+    assert finished_run(published.parents[1] / "nowhere", digest) is None
 
 
 # --- export -------------------------------------------------------------------------------------
@@ -760,7 +775,7 @@ def test_output_to_a_file_also_publishes_the_run(
     people: Path, run_score: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = run_score(people, output=str(tmp_path / "out.csv"))
-    assert run.parent == Path("outputs/predictions/people")
+    assert run.parent == Path("outputs/predictions/people/runs")
     assert pacsv.read_csv(tmp_path / "out.csv").num_rows == 12
     again = run_score(people, output=str(tmp_path / "out.parquet"))
     assert again == run

@@ -168,15 +168,15 @@ def test_purge_lists_first_and_removes_what_is_old_with_yes(
     assert all(run.is_dir() for run in runs)
     app(["purge", "--older-than", "1", "--yes"])
     assert [run.is_dir() for run in runs] == [False, False, True]
-    assert verify_run(runs[2].parent / "latest").rows == 12
-    assert sorted(p.name for p in runs[2].parent.iterdir()) == sorted(
-        [".lock", "latest", runs[2].name]
-    )
+    destination = runs[2].parents[1]
+    assert verify_run(destination / "latest").rows == 12
+    assert sorted(p.name for p in destination.iterdir()) == [".lock", "latest", "runs"]
+    assert [p.name for p in runs[2].parent.iterdir()] == [runs[2].name]
 
 
 def test_purge_of_everything_takes_the_latest_link_too(runs: list[Path]) -> None:
     assert purge(old_runs(Path("outputs"), 0, LATER)) > 0
-    assert [p.name for p in runs[0].parent.iterdir()] == [".lock"]
+    assert sorted(p.name for p in runs[0].parents[1].rglob("*")) == [".lock", "runs"]
 
 
 def test_purge_can_keep_what_latest_points_to(runs: list[Path]) -> None:
@@ -184,7 +184,7 @@ def test_purge_can_keep_what_latest_points_to(runs: list[Path]) -> None:
 
 
 def test_purge_takes_left_overs_of_unfinished_runs(runs: list[Path]) -> None:
-    left = runs[0].parent / ".staging-0123456789abcdef"
+    left = runs[0].parents[1] / ".staging-0123456789abcdef"
     left.mkdir()
     assert left not in old_runs(Path("outputs"), 1, LATER)
     os.utime(left, (0, 0))
@@ -192,7 +192,7 @@ def test_purge_takes_left_overs_of_unfinished_runs(runs: list[Path]) -> None:
 
 
 def test_purge_waits_for_nobody_and_removes_nothing_that_is_in_use(runs: list[Path]) -> None:
-    with hold(runs[0].parent / ".lock", "somebody"), pytest.raises(BusyError, match="somebody"):
+    with hold(runs[0].parents[1] / ".lock", "somebody"), pytest.raises(BusyError, match="somebody"):
         purge(runs[:1])
     assert read_manifest(runs[0])
 
