@@ -18,6 +18,7 @@ Credentials and endpoints are those that s3fs and gcsfs find.
 import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,7 +35,16 @@ from charrnn.errors import (
     missing_package,
     storage_error,
 )
-from charrnn.files import SUMS, check_sums, json_bytes, remove_tree, writing_to
+from charrnn.files import (
+    SUMS,
+    check_sums,
+    is_system_file,
+    json_bytes,
+    own_folders,
+    read_file,
+    remove_tree,
+    writing_to,
+)
 from charrnn.tables.source import SUFFIXES
 
 _EXTRAS = {"s3": "s3", "gs": "gcs", "memory": ""}  # supported scheme → extra
@@ -69,7 +79,7 @@ def fetch(uri: str, destination: Path) -> tuple[Path, tuple[RemoteFile, ...]]:
         objects = tuple(_identify(store, path) for path in paths)
     digest = hashlib.sha256(json.dumps([asdict(file) for file in objects]).encode()).hexdigest()
     folder = destination / f".fetched-{digest[:16]}"
-    for other in destination.glob(".fetched-*"):
+    for other in own_folders(destination, ".fetched-"):
         if other != folder:
             remove_tree(other)
     for path, file in zip(paths, objects, strict=True):
@@ -108,12 +118,13 @@ def upload_run(run: Path, uri: str) -> str:
     """
     digest = check_sums(run, DataError)
     name = f"{run.name}-{digest[:8]}"
-    manifest = (run / "manifest.json").read_bytes()
+    manifest = read_file(run / "manifest.json")
     with _reaching(uri):
         store, base = _open(uri)
         place = f"{base}/runs/{name}"
         if not store.exists(f"{place}/manifest.json"):
-            others = sorted(p.name for p in run.iterdir() if p.name not in (SUMS, "manifest.json"))
+            names = {p.name for p in run.iterdir() if not is_system_file(p.name)}
+            others = sorted(names - {SUMS, "manifest.json"})
             for file in (SUMS, *others):
                 store.put_file(str(run / file), f"{place}/{file}")
                 size, expected = store.info(f"{place}/{file}")["size"], (run / file).stat().st_size
@@ -193,13 +204,13 @@ def _identify(store: Any, path: str) -> RemoteFile:
 
 def _download(store: Any, path: str, copy: Path, file: RemoteFile) -> None:
     """Copy an object; raise DataError if it changed meanwhile, StorageError if it is incomplete."""
-    with writing_to(copy) as temporary:
+    with writing_to(copy, mode=0o600) as temporary:
         with _reaching(file.uri):
-            store.get_file(path, str(temporary))
+            store.get_file(path, f"/dev/fd/{temporary.fileno()}")  # not by a name that can change
             now = _identify(store, path)
         if now != file:
             raise DataError(f"{file.uri} changed while it was copied; run this again")
-        if temporary.stat().st_size != file.size:
+        if temporary.seek(0, os.SEEK_END) != file.size:
             raise StorageError(f"{file.uri} arrived incomplete; run this again")
 
 

@@ -27,7 +27,14 @@ from typing import Any
 import torch
 
 from charrnn.errors import CharrnnError, ConfigError, missing_package, storage_error
-from charrnn.files import make_folder, remove_tree, replace_file, translate_os_errors, write_bytes
+from charrnn.files import (
+    make_folder,
+    read_file,
+    remove_tree,
+    replace_file,
+    translate_os_errors,
+    write_bytes,
+)
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
 from charrnn.runs.execute import OnPart, score_partition
@@ -279,7 +286,7 @@ def _work_folder(plan: RunPlan) -> Iterator[tuple[Path, str]]:
 def _cannot_work(job: _Job) -> str:
     """Return why the machine that this is called on cannot do the job, or ""."""
     try:
-        token = (job.folder / _TOKEN).read_text()
+        token = read_file(job.folder / _TOKEN).decode()
     except OSError:
         token = ""
     if token != job.token:

@@ -34,6 +34,7 @@ from charrnn.files import (
     hold,
     json_bytes,
     publish_folder,
+    read_file,
     read_verified,
     remove_tree,
     write_bytes,
@@ -272,7 +273,10 @@ def aliases(root: Path) -> dict[str, str]:
 def alias_history(root: Path, alias: str) -> list[str]:
     """Return the versions that ``alias`` has pointed at, the current one first."""
     path = root / "aliases" / alias
-    return path.read_text(errors="replace").split() if path.is_file() else []
+    try:
+        return read_file(path).decode(errors="replace").split()
+    except OSError:
+        return []
 
 
 def set_alias(root: Path, alias: str, version: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charrnn.errors import ConfigError
-from charrnn.files import private_files
+from charrnn.files import make_private, private_files
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import check_copied, fetch_input, remove_copies, run_facts
@@ -91,6 +91,7 @@ def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
                 flips_written=request.flips,
             )
             run = runner.step("publish", publish_comparison, plan, manifest, remote)
+        make_private(run)
         point_latest_at(run)
         remove_copies(source, remote)
     return PublishedComparison(run, read_comparison(run), reused)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from charrnn.files import private_files, remove_tree
+from charrnn.files import make_private, private_files, remove_tree
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
@@ -76,6 +76,7 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
             facts = run_facts(runner, started, device_name(request.compute, scorer))
             manifest = manifest_of(plan, receipts, facts, settled[1])
             run = runner.step("publish", publish_run, plan, manifest, scorer.version, remote)
+        make_private(run)
         point_latest_at(run)
         published = Published(run, read_run(run), request.delivery, reused)
         published = deliver(published, target, runner)

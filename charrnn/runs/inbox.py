@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from charrnn.errors import CharrnnError, InputMissingError
-from charrnn.files import json_bytes, write_bytes
+from charrnn.files import json_bytes, read_file, write_bytes
 from charrnn.tables.source import discover, source_name
 
 # Seconds, many times what file systems round times to: a file that changed this long ago cannot
@@ -72,7 +72,7 @@ class Known:
     def read(cls, memory: Path, asked: str) -> Known:
         """Return what is remembered for the same ``asked``; nothing where it cannot be read."""
         try:
-            known = msgspec.json.decode(memory.read_bytes(), type=cls)
+            known = msgspec.json.decode(read_file(memory, mine=True), type=cls)
         except (OSError, msgspec.MsgspecError, RecursionError):
             return cls(asked)
         return known if known.asked == asked else cls(asked)

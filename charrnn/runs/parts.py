@@ -1,5 +1,6 @@
 """Parts of a run: one Parquet file per partition, and the receipt that says it is finished."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,7 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError, StorageError
-from charrnn.files import json_bytes, sha256_of, write_bytes, writing_to
+from charrnn.files import (
+    json_bytes,
+    open_file,
+    read_file,
+    sha256_of_open,
+    write_bytes,
+    writing_to,
+)
 from charrnn.model.facts import Profile
 from charrnn.runs.manifest import PartRecord
 from charrnn.runs.plan import RunPlan
@@ -64,12 +72,13 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
             **parquet_options(table, plan.source.schema.names),
         )
         try:
+            temporary.flush()
             whole = pq.read_metadata(temporary).num_rows == table.num_rows
         except pa.ArrowException:
             whole = False
         if not whole:
             raise StorageError(f"{path} could not be read back; check the disk and run this again")
-        return sha256_of(temporary)
+        return sha256_of_open(temporary)
 
 
 def parquet_options(table: pa.Table, input_columns: Sequence[str]) -> dict[str, Any]:
@@ -146,10 +155,12 @@ def write_receipt(folder: Path, receipt: PartReceipt) -> None:
 def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:
     """Return the receipt of a finished part that is unchanged since, or None."""
     try:
-        content = _receipt_path(plan.staging, partition.index).read_bytes()
+        content = read_file(_receipt_path(plan.staging, partition.index), mine=True)
         receipt = msgspec.json.decode(content, type=PartReceipt)
         part = part_path(plan.staging, partition.index)
-        whole = part.stat().st_size == receipt.size and sha256_of(part) == receipt.sha256
+        with open_file(part, mine=True) as file:
+            size = file.seek(0, os.SEEK_END)
+            whole = size == receipt.size and sha256_of_open(file) == receipt.sha256
     except (OSError, msgspec.MsgspecError, RecursionError):
         return None
     same_rows = receipt.first_row == partition.first_row

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 import charrnn
 from charrnn.errors import ConfigError, DataError
-from charrnn.files import remove_tree, writing_parquet
+from charrnn.files import own_folders, remove_tree, writing_parquet
 from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
@@ -146,7 +146,7 @@ def plan_run(
             table of them (file, line and reason) in ``destination``.
     """
     staging = staging_folder(destination, key.fingerprint)
-    for other in destination.glob(".staging-*"):
+    for other in own_folders(destination, ".staging-"):
         if other != staging:
             remove_tree(other)
     options = key.options

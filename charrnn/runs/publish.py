@@ -4,6 +4,7 @@ The staging folder is named by the run's fingerprint (see ``plan``), so a part f
 valid receipt is finished work and is reused. Nothing published is ever modified.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from pathlib import Path
 from charrnn.errors import CharrnnError, StorageError
 from charrnn.files import (
     SUMS,
+    clear_folder,
     hold,
     json_bytes,
     make_folder,
+    make_private,
+    own_folders,
     publish_folder,
     remove_file,
     remove_tree,
@@ -38,6 +42,8 @@ from charrnn.runs.manifest import (
 from charrnn.runs.parts import PartReceipt, count_values
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.source import check_unchanged
+
+_LEFT_OVERS = re.compile(r"(part|input)-\d+\.\w+|report\.(html|md)|rejects\.parquet|\..+\.tmp")
 
 
 def finished_run(destination: Path, fingerprint: str) -> Path | None:
@@ -63,10 +69,14 @@ def hold_destination(destination: Path, holder: str) -> Iterator[None]:
     a part is finished, the staged copy of the input is removed, and so is a destination that was
     made for the run."""
     with hold(destination / ".lock", holder):
+        for staging in own_folders(destination, ".staging-"):
+            make_private(staging)
+            for copy in staging.glob("input-*"):  # left by a kill, and holds all names
+                remove_file(copy)
         try:
             yield
         except BaseException:
-            for staging in destination.glob(".staging-*"):
+            for staging in own_folders(destination, ".staging-"):
                 if not any(staging.glob("part-*.json")):
                     remove_tree(staging)
             raise
@@ -147,9 +157,7 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
         )
     check_unchanged(plan.source.files)
     # Receipts and staged inputs go last, so that a kill until here costs no finished part.
-    for path in staging.iterdir():
-        if path.name not in {*ours, SUMS}:
-            remove_file(path)
+    clear_folder(staging, {*ours, SUMS}, _LEFT_OVERS)
     name = f"{manifest.created}-{plan.key.fingerprint[:8]}"
     runs = runs_folder(plan.destination)
     make_folder(runs)

@@ -88,7 +88,7 @@ def stage_parquet(path: Path, staged: Path, max_rows: int) -> TableFile:
         return table
     with (
         open_parquet(path) as reader,
-        writing_parquet(staged, reader.schema_arrow, compression="lz4") as writer,
+        writing_parquet(staged, reader.schema_arrow, mode=0o600, compression="lz4") as writer,
     ):
         for batch in _batches(reader, path):
             writer.write_batch(batch, row_group_size=_GROUP_ROWS)

@@ -9,11 +9,19 @@ import zlib
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
-from charrnn.files import make_folder, open_growing, remove_file, replace_file, translate_os_errors
+from charrnn.files import (
+    make_folder,
+    open_file,
+    open_growing,
+    remove_file,
+    replace_file,
+    restart,
+    translate_os_errors,
+)
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError)
 MAX_ARCHIVE_MEMBERS = 10_000
@@ -29,7 +37,7 @@ def read_archive(path: Path) -> list[tuple[str, bytes]]:
         DataError: the archive is damaged or too large, or one of its members is unsafe.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path, links=True) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             _check_members(path, members)
             return [
@@ -177,7 +185,19 @@ _OPENER = urllib.request.build_opener(_CheckedRedirects)
 def _fetch_rest(
     url: str, partial: Path, max_bytes: int, timeout: float, on_bytes: Callable[[int], None]
 ) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
+    with open_growing(partial) as file:
+        _fetch_into(url, file, partial, max_bytes, timeout, on_bytes)
+
+
+def _fetch_into(
+    url: str,
+    file: BinaryIO,
+    partial: Path,
+    max_bytes: int,
+    timeout: float,
+    on_bytes: Callable[[int], None],
+) -> None:
+    have = file.tell()
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with _OPENER.open(request, timeout=timeout) as response:
         start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
@@ -187,14 +207,15 @@ def _fetch_rest(
         expected = response.headers.get("Content-Length")
         size = have if resumed else 0
         total = size + int(expected) if expected else None
-        with open_growing(partial, keep=resumed) as file:
-            while chunk := response.read(_CHUNK):
-                size += len(chunk)
-                if size > max_bytes:
-                    remove_file(partial)
-                    raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
-                with translate_os_errors(partial):
-                    file.write(chunk)
-                on_bytes(len(chunk))
+        if not resumed:
+            restart(file)
+        while chunk := response.read(_CHUNK):
+            size += len(chunk)
+            if size > max_bytes:
+                remove_file(partial)
+                raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
+            with translate_os_errors(partial):
+                file.write(chunk)
+            on_bytes(len(chunk))
     if total is not None and size != total:
         raise ConnectionError(f"got {size} of {total} bytes")

@@ -183,7 +183,7 @@ def fold_of(normalised: str) -> int:
 def write_table(table: pa.Table, path: Path) -> bool:
     """Write the corpus table atomically; return False, without writing, if ``path`` holds an equal
     table already."""
-    if path.exists():
+    if path.is_file():
         try:
             if pq.read_table(path, page_checksum_verification=True).equals(table, True):
                 return False

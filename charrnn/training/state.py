@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charrnn.errors import ConfigError, DataError
-from charrnn.files import write_bytes
+from charrnn.files import read_file, write_bytes
 from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.vocabulary import PAD
@@ -123,7 +123,7 @@ class TrainingState:
             DataError: the file is damaged.
             ConfigError: the checkpoint has another identity: other data, recipe or seed.
         """
-        content = path.read_bytes()
+        content = read_file(path, mine=True)
         digest, content = content[:32], content[32:]
         if hashlib.sha256(content).digest() != digest:
             raise DataError(

@@ -2,10 +2,10 @@
 
 A server that has everything imported forks itself for every command, so that a case takes the time
 of the command and not seconds of imports. In the fork, the functions of ``os`` and ``io`` that
-change a disk, and the files that Arrow writes, are wrapped: every call is an *operation* with a
-number. A plan names an operation and what happens there: ``kill`` (SIGKILL, before it is done),
-``EIO`` (it fails), ``ENOSPC`` (it and all later ones that need room fail), ``short`` (half of the
-bytes arrive, then it fails), ``signal``, ``linger`` (until the other commands have ended),
+change a disk are wrapped (Arrow writes to files that they opened): every call is an *operation*
+with a number. A plan names an operation and what happens there: ``kill`` (SIGKILL, before it is
+done), ``EIO`` (it fails), ``ENOSPC`` (it and all later ones that need room fail), ``short`` (half
+of the bytes arrive, then it fails), ``signal``, ``linger`` (until the other commands have ended),
 ``mutate`` (the input changes) or nothing; ``stutter`` makes every write take half of its bytes.
 Without a plan nothing is wrapped. What does not go through ``charrnn/files.py`` is reported as a
 bypass.
@@ -52,7 +52,7 @@ class Injector:
         self.count = 0
         self.lock = threading.Lock()
         self.inside = threading.local()
-        self.write, self.open = os.write, io.open
+        self.write, self.open, self.descriptor = os.write, io.open, os.open
 
     def install(self) -> None:
         """Wrap everything that changes a disk."""
@@ -72,24 +72,28 @@ class Injector:
             "chmod",
         ):
             setattr(os, name, self._wrapped(name, getattr(os, name)))
+        os.open = self._os_open
         io.open = builtins.open = self._open  # type: ignore[assignment]
         sys.addaudithook(self._audit)
-        self._wrap_arrow()
 
     def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*arguments: Any, **options: Any) -> Any:
-            subject = arguments[name in ("rename", "replace", "link", "symlink")]
-            source = f"{self._where(arguments[0])} > " if name in ("rename", "replace") else ""
-            with self.operation(name, subject, source):
+            subject, source = arguments[name in ("rename", "replace", "link", "symlink")], ""
+            folder = options.get("dst_dir_fd", options.get("dir_fd"))
+            if name in ("rename", "replace"):
+                source = f"{self._where(arguments[0], options.get('src_dir_fd'))} > "
+            with self.operation(name, subject, source, folder):
                 return function(*arguments, **options)
 
         return operation
 
     @contextlib.contextmanager
-    def operation(self, name: str, subject: Any, source: str = "") -> Any:
+    def operation(
+        self, name: str, subject: Any, source: str = "", folder: int | None = None
+    ) -> Any:
         """Count one operation, and do what the plan says; the block does it. Operations within
         operations, and those outside the working folder, are not counted."""
-        where = self._where(subject)
+        where = self._where(subject, folder)
         if where is None or getattr(self.inside, "now", False):
             yield None
             return
@@ -105,13 +109,15 @@ class Injector:
         finally:
             self.inside.now = False
 
-    def _where(self, subject: Any) -> str | None:
+    def _where(self, subject: Any, folder: int | None = None) -> str | None:
         """Return the subject's path below the working folder, or None outside of it."""
         if isinstance(subject, int):
             try:
                 subject = os.readlink(f"/proc/self/fd/{subject}")
             except OSError:
                 return None
+        if folder is not None:
+            subject = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(subject))
         path = os.path.normpath(os.path.join(self.here, os.fsdecode(subject)))
         if path == self.here:
             return "."
@@ -149,11 +155,22 @@ class Injector:
             MUTATIONS[self.plan["how"]](Path(self.plan["path"]))
         return "short" if do == "short" and name == "write" else None
 
+    def _os_open(
+        self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
+    ) -> int:
+        if not flags & os.O_CREAT:
+            return self.descriptor(path, flags, mode, dir_fd=dir_fd)
+        with self.operation("open", path, folder=dir_fd):
+            return self.descriptor(path, flags, mode, dir_fd=dir_fd)
+
     def _open(self, file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if isinstance(file, int) or not set(mode) & set("wax+") or self._where(file) is None:
+        if not set(mode) & set("wax+") or self._where(file) is None:
             return self.open(file, mode, *arguments, **options)
-        with self.operation("open", file):
+        if isinstance(file, int):
             raw = _Raw(self, file, mode.replace("b", "").replace("t", ""))
+        else:
+            with self.operation("open", file):
+                raw = _Raw(self, file, mode.replace("b", "").replace("t", ""))
         buffering = arguments[0] if arguments else options.pop("buffering", -1)
         if buffering == 0:
             return raw
@@ -172,38 +189,11 @@ class Injector:
             "os.truncate",
         )
         if event == "open" and isinstance(arguments[2], int):
-            changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            changes = not isinstance(arguments[0], int) and bool(arguments[2] & os.O_CREAT)
         if changes and not getattr(self.inside, "now", False):
             where = self._where(arguments[0]) if arguments[0] is not None else None
             if where is not None:
                 self.write(self.log, f"BYPASS {event} {where}\n".encode())
-
-    def _wrap_arrow(self) -> None:
-        """Let Arrow's writers write through wrapped files."""
-        import pyarrow.csv
-        import pyarrow.parquet.core as core
-
-        class ParquetWriter(core.ParquetWriter):  # type: ignore[misc]
-            def __init__(self, where: Any, *arguments: Any, **options: Any) -> None:
-                self.file = open(where, "wb")
-                super().__init__(self.file, *arguments, **options)
-
-            def close(self) -> None:
-                super().close()
-                self.file.close()
-
-        class CSVWriter:
-            def __init__(self, where: Any, *arguments: Any) -> None:
-                self.file = open(where, "wb")
-                self.writer = pyarrow.csv.original(self.file, *arguments)
-                self.write_table = self.writer.write_table
-
-            def close(self) -> None:
-                self.writer.close()
-                self.file.close()
-
-        core.ParquetWriter = pyarrow.parquet.ParquetWriter = ParquetWriter
-        pyarrow.csv.original, pyarrow.csv.CSVWriter = pyarrow.csv.CSVWriter, CSVWriter
 
 
 class _Raw(io.FileIO):

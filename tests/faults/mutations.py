@@ -35,22 +35,19 @@ POWER_CUT = f"{SEAM} -k power_cut"
 MUTATIONS = [
     Mutation(
         "P1", "a file is renamed before it is durable", "charrnn/files.py",
-        "                os.fsync(file.fileno())\n                temporary.replace(path)",
-        "                temporary.replace(path)", POWER_CUT,
+        "                os.fsync(temporary.fileno())\n", "", POWER_CUT,
     ),
     Mutation(
         "P1", "a name is not made durable", "charrnn/files.py",
-        "                raise\n        sync_folder(path.parent)", "                raise",
-        POWER_CUT,
+        "                raise\n        _sync(folder)", "                raise", POWER_CUT,
     ),
     Mutation(
         "P1", "a run is published before its folder is durable", "charrnn/files.py",
-        "            sync_folder(staging)\n            staging.rename(final)",
-        "            staging.rename(final)", POWER_CUT,
+        "            _sync(opened)\n", "", POWER_CUT,
     ),
     Mutation(
         "P1", "a file is written in its place", "charrnn/files.py",
-        "    temporary = _temporary_of(path)\n", "    temporary = path\n",
+        "        name = _temporary_name(path.name, number)\n", "        name = path.name\n",
         "tests/test_files.py -k old_content_is_there",
     ),
     Mutation(
@@ -120,7 +117,7 @@ MUTATIONS = [
     ),
     Mutation(
         "P4", "a changed part is reused", "charrnn/runs/parts.py",
-        " and sha256_of(part) == receipt.sha256\n", "\n",
+        " and sha256_of_open(file) == receipt.sha256\n", "\n",
         "tests/runs/test_publish.py -k damaged_part",
     ),
     Mutation(
@@ -148,8 +145,8 @@ MUTATIONS = [
     ),
     Mutation(
         "P5", "nobody takes the lock", "charrnn/files.py",
-        "            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))",
-        "            pass", "tests/test_files.py -k second_process",
+        "                locked = _lock(file.fileno())",
+        "                locked = True", "tests/test_files.py -k second_process",
     ),
     Mutation(
         "P6", "an input is not looked at again", "charrnn/runs/publish.py",
@@ -166,8 +163,9 @@ MUTATIONS = [
     ),
     Mutation(
         "P7", "a failed write leaves its temporary file", "charrnn/files.py",
-        "                    temporary.unlink(missing_ok=True)\n                raise",
-        "                    pass\n                raise", "tests/test_files.py -k failed_write",
+        "                        os.unlink(name, dir_fd=folder)\n                raise",
+        "                        pass\n                raise",
+        "tests/test_files.py -k failed_write",
     ),
     Mutation(
         "P7", "a failed training leaves its folder", "charrnn/model/version.py",
@@ -215,7 +213,7 @@ MUTATIONS = [
     ),
     Mutation(
         "P10", "digests of a model are not compared", "charrnn/files.py",
-        "digest_of(folder / n) != listed[n]", "not digest_of(folder / n)",
+        "digest_of(folder / name) != listed[name]", "not digest_of(folder / name)",
         f"{FLIPS} -k of_a_version",
     ),
     Mutation(

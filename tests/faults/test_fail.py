@@ -16,7 +16,7 @@ from test_kill import chosen
 FAIL = "an operation of ingest, train and score fails (EIO, full disk, short write)"
 FAULTS = ("EIO", "ENOSPC", "short")
 STORAGE = (73, 74)
-TIDYING = ("unlink", "rmdir", "truncate")
+TIDYING = ("unlink", "rmdir", "ftruncate")
 
 
 def faults_at(operation: str) -> tuple[str, ...]:

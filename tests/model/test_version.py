@@ -1,8 +1,8 @@
 """Versions: saved once, numbered once, verified on every load; aliases that point at them."""
 
 import hashlib
-import io
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -500,16 +500,16 @@ def test_what_is_loaded_is_what_was_proven(
     evil = Path(shutil.copytree(folder, tmp_path / "evil"))
     rewrite(evil, lambda document: document.update(temperature=9.0))
     rewrite_weights(evil, lambda tensors: tensors.update({n: t + 1 for n, t in tensors.items()}))
-    honest, opened, real = load_version(folder), [], io.open
+    honest, opened, real = load_version(folder), [], os.open
 
-    def replacing_open(path: Any, *arguments: Any, **options: Any) -> Any:
-        file = real(path, *arguments, **options)
+    def replacing_open(path: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = real(path, *arguments, **options)
         if Path(path).parent == folder:
             opened.append(Path(path).name)
             (evil / Path(path).name).replace(path)
-        return file
+        return descriptor
 
-    monkeypatch.setattr(io, "open", replacing_open)
+    monkeypatch.setattr(os, "open", replacing_open)
     loaded = load_version(folder)
     monkeypatch.undo()
     assert sorted(opened) == sorted(path.name for path in folder.iterdir())
