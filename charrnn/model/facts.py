@@ -2,10 +2,31 @@
 
 ``ModelFacts`` is the ``facts`` of a version's ``model.json``. The records below have the fields of
 the JSON; no name is in any of them. Rates are 0 to 1, intervals 95 %.
+
+The bounds of the types hold for what is read from a file (``msgspec`` checks them): they admit all
+that training can write, and nothing that a report or a comparison cannot work with.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+CONFIDENCE_BINS = 20  # of a profile, of equal width, 0 to 1
+LENGTH_BINS = 13  # of a profile; see ``monitoring.profile.LENGTHS``
+
+_ROUNDED_ONE = 1 + 1e-6  # a mean of ones may round to more than 1
+Count = Annotated[int, Meta(ge=0, le=2**53)]  # whole in a float64 as well
+Rate = Annotated[float, Meta(ge=0, le=_ROUNDED_ONE)]
+Difference = Annotated[float, Meta(ge=-_ROUNDED_ONE, le=_ROUNDED_ONE)]
+Nats = Annotated[float, Meta(ge=0, le=1e9)]
+# Printable text: no controls, no halves of surrogate pairs, no line or paragraph separators.
+Text = Annotated[
+    str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]*\Z")
+]
+Share = Annotated[str, Meta(pattern=r"^(0\.[0-9]{1,9}|1)\Z")]  # a share as the key of a record
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # SHA-256
 
 
 @dataclass(frozen=True)
@@ -13,45 +34,49 @@ class EpochRecord:
     """Figures of one epoch: mean training loss of the labels in nats, and the validation figures
     (None without validation examples)."""
 
-    epoch: int
-    loss: float
-    validation_nll: float | None
-    validation_accuracy: float | None
+    epoch: Count
+    loss: Nats
+    validation_nll: Nats | None
+    validation_accuracy: Rate | None
 
 
 @dataclass(frozen=True)
 class LabelMetrics:
     """Quality on the names of one label; the interval is Wilson's."""
 
-    label: str
-    count: int
-    precision: float
-    recall: float
-    recall_low: float
-    recall_high: float
-    f1: float
+    label: Text
+    count: Count
+    precision: Rate
+    recall: Rate
+    recall_low: Rate
+    recall_high: Rate
+    f1: Rate
 
 
 @dataclass(frozen=True)
 class Metrics:
     """Quality of predictions for ``count`` names; ``nll`` in nats per name.
 
+    ``refused`` of the names are such that scoring gives no label (an unknown script, too long):
+    they count as not right in accuracy, top-3 and recall; the other figures leave them out.
+
     ``macro_f1`` and ``balanced_accuracy`` average over the labels that occur in the truth;
     ``selective`` maps a coverage such as ``"0.9"`` to the accuracy on that most confident share.
     """
 
-    count: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    macro_f1: float
-    balanced_accuracy: float
-    top3: float
-    nll: float
-    ece: float
-    brier: float
-    selective: dict[str, float]
+    count: Count
+    accuracy: Rate
+    accuracy_low: Rate
+    accuracy_high: Rate
+    macro_f1: Rate
+    balanced_accuracy: Rate
+    top3: Rate
+    nll: Nats
+    ece: Rate
+    brier: Annotated[float, Meta(ge=0, le=2 * _ROUNDED_ONE)]
+    selective: dict[Share, Rate]
     labels: tuple[LabelMetrics, ...]
+    refused: Count = 0
 
 
 @dataclass(frozen=True)
@@ -74,8 +99,8 @@ class ProtocolMetrics:
 class PairedDifference:
     """Metrics of model a minus those of model b on the same names: (difference, low, high)."""
 
-    accuracy: tuple[float, float, float]
-    macro_f1: tuple[float, float, float]
+    accuracy: tuple[Difference, Difference, Difference]
+    macro_f1: tuple[Difference, Difference, Difference]
 
 
 @dataclass(frozen=True)
@@ -83,9 +108,13 @@ class Reliability:
     """Confidence against accuracy in B bins of equal width from 0 to 1: rows, mean confidence and
     accuracy of each bin, the last two None where it is empty."""
 
-    count: tuple[int, ...]
-    confidence: tuple[float | None, ...]
-    accuracy: tuple[float | None, ...]
+    count: tuple[Count, ...]
+    confidence: tuple[Rate | None, ...]
+    accuracy: tuple[Rate | None, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.count) == len(self.confidence) == len(self.accuracy):
+            raise ValueError("count, confidence and accuracy must have one value per bin")
 
 
 @dataclass(frozen=True)
@@ -93,9 +122,13 @@ class RiskCoverage:
     """Accuracy on the most confident share (coverage) of the rows, and the lowest confidence in
     that share; ascending coverage."""
 
-    coverage: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    confidence: tuple[float, ...]
+    coverage: tuple[Rate, ...]
+    accuracy: tuple[Rate, ...]
+    confidence: tuple[Rate, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.coverage) == len(self.accuracy) == len(self.confidence):
+            raise ValueError("coverage, accuracy and confidence must have one value per point")
 
 
 @dataclass(frozen=True)
@@ -103,12 +136,12 @@ class SetShare:
     """How many of ``count`` names have their true label in their prediction set; ``name`` is a
     label or a group of labels. The interval (low, high) is Wilson's."""
 
-    name: str
-    count: int
-    coverage: float
-    low: float
-    high: float
-    mean_size: float
+    name: Text
+    count: Count
+    coverage: Rate
+    low: Rate
+    high: Rate
+    mean_size: Annotated[float, Meta(ge=0, le=1e6)]
 
 
 @dataclass(frozen=True)
@@ -119,9 +152,9 @@ class SetCoverage:
     more, with 20 to 99, and with fewer, counted on the measured names.
     """
 
-    threshold: float
+    threshold: Rate
     overall: SetShare
-    single: float
+    single: Rate
     labels: tuple[SetShare, ...]
     groups: tuple[SetShare, ...]
 
@@ -131,8 +164,8 @@ class CalibrationNoise:
     """Calibration error (ECE) that chance alone gives a perfectly calibrated model on as many
     names: the mean, and the 95th percentile."""
 
-    mean: float
-    percentile_95: float
+    mean: Rate
+    percentile_95: Rate
 
 
 @dataclass(frozen=True)
@@ -148,14 +181,14 @@ class ReportData:
         ambiguous: training names that occur under several labels.
     """
 
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[Count, ...], ...]
     reliability: Reliability
     risk_coverage: RiskCoverage
-    expected_accuracy: float
-    sets: dict[str, SetCoverage]
-    unfamiliar: dict[str, float]
+    expected_accuracy: Rate
+    sets: dict[Share, SetCoverage]
+    unfamiliar: dict[Share, Rate]
     ece_noise: CalibrationNoise
-    ambiguous: int
+    ambiguous: Count
 
 
 @dataclass(frozen=True)
@@ -175,23 +208,45 @@ class Profile:
         unscored: rows without an answer, by reason.
     """
 
-    rows: int
-    names: int
-    distinct: int
-    answered: int
-    answered_distinct: int
-    labels: dict[str, int]
-    confidences: list[int]
-    confidence_sum: float
-    lengths: list[int]
-    characters: int
-    unknown: int
-    unscored: dict[str, int]
+    rows: Count
+    names: Count
+    distinct: Count
+    answered: Count
+    answered_distinct: Count
+    labels: dict[Text, Count]
+    confidences: Annotated[
+        list[Count], Meta(min_length=CONFIDENCE_BINS, max_length=CONFIDENCE_BINS)
+    ]
+    confidence_sum: Annotated[float, Meta(ge=0, le=2**53)]
+    lengths: Annotated[list[Count], Meta(min_length=LENGTH_BINS, max_length=LENGTH_BINS)]
+    characters: Count
+    unknown: Count
+    unscored: dict[Text, Count]
+
+    def check(self) -> None:
+        """Raise ValueError unless the counts fit each other."""
+        sums = {
+            "labels": (sum(self.labels.values()), self.answered),
+            "confidences": (sum(self.confidences), self.answered),
+            "answered and unscored": (self.answered + sum(self.unscored.values()), self.rows),
+        }
+        wrong = [name for name, (total, expected) in sums.items() if total != expected]
+        ascending = {
+            "answered_distinct": (self.answered_distinct, self.answered, self.names, self.rows),
+            "distinct": (self.answered_distinct, self.distinct, self.names),
+            "lengths": (sum(self.lengths), self.names),
+            "unknown": (self.unknown, self.characters),
+            "confidence_sum": (self.confidence_sum, self.answered * _ROUNDED_ONE),
+            "answered": (min(self.answered, 1), self.answered_distinct),
+        }
+        wrong += [name for name, counts in ascending.items() if list(counts) != sorted(counts)]
+        if wrong:
+            raise ValueError(f"facts.profile: {', '.join(wrong)} do not fit the other counts")
 
     @property
     def class_shares(self) -> dict[str, float]:
         """Share of each label among the answered rows, 0 to 1."""
-        return {label: n / self.answered for label, n in self.labels.items()}
+        return {label: n / max(self.answered, 1) for label, n in self.labels.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts, and the shares and means that follow from them (null where there is
@@ -202,7 +257,7 @@ class Profile:
             "mean_confidence": _ratio(self.confidence_sum, self.answered),
             "unknown_character_rate": _ratio(self.unknown, self.characters),
             "duplicate_share": _ratio(self.names - self.distinct, self.names),
-            "unscored_shares": {k: n / self.rows for k, n in self.unscored.items()},
+            "unscored_shares": {k: n / max(self.rows, 1) for k, n in self.unscored.items()},
         }
 
 
@@ -210,10 +265,10 @@ class Profile:
 class Provenance:
     """When and with what a version was trained: UTC time, torch device, threads, versions."""
 
-    created: str
-    device: str
-    threads: int
-    libraries: dict[str, str]
+    created: Text
+    device: Text
+    threads: Count
+    libraries: dict[Text, Text]
 
 
 @dataclass(frozen=True)
@@ -230,18 +285,35 @@ class ModelFacts:
         profile: of the validation names; later runs are compared with it.
     """
 
-    preset: str
-    train: dict[str, Any]
-    data_digest: str
-    examples: int
+    preset: Text
+    train: dict[Text, bool | int | float | Text | None]
+    data_digest: Digest
+    examples: Count
     history: tuple[EpochRecord, ...]
-    best_epoch: int
+    best_epoch: Count
     metrics: ProtocolMetrics
-    baselines: dict[str, dict[str, Metrics]]
-    paired: dict[str, PairedDifference]
+    baselines: dict[Text, dict[Text, Metrics]]
+    paired: dict[Text, PairedDifference]
     report_data: ReportData
     profile: Profile
     provenance: Provenance
+
+    def check(self, labels: Sequence[str]) -> None:
+        """Raise ValueError unless the facts are those of a model with ``labels``."""
+        measured = [self.metrics.honest.validation, self.metrics.honest.test, *self.metrics.seed]
+        measured += [m for named in self.baselines.values() for m in named.values()]
+        if any(tuple(m.label for m in metrics.labels) != tuple(labels) for metrics in measured):
+            raise ValueError("facts.metrics and facts.baselines must list the model's labels")
+        if {len(labels)} != {
+            len(self.report_data.confusion),
+            *map(len, self.report_data.confusion),
+        }:
+            raise ValueError("facts.report_data.confusion must have a row and a column per label")
+        self.profile.check()
+        if not self.profile.labels.keys() <= set(labels):
+            raise ValueError("facts.profile.labels must be labels of the model")
+        if self.paired.keys() != self.baselines.get("honest", {}).keys():
+            raise ValueError("facts.paired must compare with the baselines of the honest protocol")
 
 
 def _ratio(part: float, whole: int) -> float | None:

@@ -30,13 +30,16 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from charrnn.errors import ConfigError, check_fields
+from charrnn.model.labels import MAX_LABELS
 
+MAX_PARAMETERS = 150_000_000  # 600 MB in float32: the default's n-grams with 1,000 labels fit
+_MAX_SIZE = 4096  # of a state or an embedding
 Codes = TypeVar("Codes", Tensor, npt.NDArray[np.int64])
 
 
@@ -59,14 +62,15 @@ class ModelConfig:
         ngram_dropout: probability of dropping an n-gram.
 
     Raises:
-        ConfigError: a size is not positive, or a dropout is outside [0, 1).
+        ConfigError: a size is out of range, the network would have more than ``MAX_PARAMETERS``
+            parameters, or a dropout is outside [0, 1).
     """
 
-    vocabulary_size: Annotated[int, Ge(1)]
-    label_count: Annotated[int, Ge(1)]
-    hidden_size: Annotated[int, Ge(1)] = 128
+    vocabulary_size: Annotated[int, Interval(ge=1, le=255)]
+    label_count: Annotated[int, Interval(ge=1, le=MAX_LABELS)]
+    hidden_size: Annotated[int, Interval(ge=1, le=_MAX_SIZE)] = 128
     cell: Literal["rnn", "gru", "lstm"] = "rnn"
-    embedding_size: Annotated[int, Ge(0)] = 0
+    embedding_size: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
     bidirectional: bool = False
     pooling: Literal["last", "last_mean_max"] = "last"
     ngram_buckets: int = 0
@@ -79,6 +83,12 @@ class ModelConfig:
         B = self.ngram_buckets
         if not 0 <= B <= 2**24 or B & (B - 1):  # the hash has 24 bits
             raise ConfigError(f"ngram_buckets must be 0 or a power of two ≤ 2^24, got {B}")
+        size = sum(t.numel() for t in blank_network(self).state_dict().values())
+        if size > MAX_PARAMETERS:
+            raise ConfigError(
+                f"the network would have {size:,} parameters, at most {MAX_PARAMETERS:,} are "
+                "allowed; choose a smaller hidden_size, embedding_size or ngram_buckets"
+            )
 
 
 class RNNCell(nn.Module):

@@ -15,16 +15,21 @@ safetensors and JSON are read, never a pickle.
 
 import json
 import math
+import os
 import re
+import stat
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -42,16 +47,22 @@ from charrnn.files import (
 )
 from charrnn.model.calibration import Floats, softmax
 from charrnn.model.facts import ModelFacts
+from charrnn.model.labels import check_labels
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.model.novelty import CharacterModel
 from charrnn.model.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1  # of a version's files; raise it with every change an older reader cannot read
 PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
+MAX_BYTES = 2**29  # of all files of a version, which are read into memory
 
 _PACKAGED = Path(__file__).with_name("pretrained")
 _VERSION = re.compile(r"v\d{4,}")
 _MALFORMED = (ValueError, TypeError, KeyError)  # what reading a document of another form raises
+_MAX_FILES = 100  # of a version
+_MAX_VALUE = 1e6  # of a tensor: sums of so large weights are finite; trained ones are below 100
+_MAX_DIGITS = 19  # of an integer: fits in 64 bits
+_MAX_CAUSE = 500  # characters of a message that come from a file
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 
 
@@ -102,15 +113,15 @@ class ModelDescription:
 
     Attributes:
         labels: L label names, in the order of the logits.
-        temperature: divides the logits before the softmax; above 0.
-        priors: L label shares of the training examples.
+        temperature: divides the logits before the softmax; training fits 0.05 to 20.
+        priors: L label shares of the training examples, summing to 1.
     """
 
     config: ModelConfig
     vocabulary: Vocabulary
     labels: tuple[str, ...]
-    temperature: float
-    priors: tuple[float, ...]
+    temperature: Annotated[float, Meta(ge=0.01, le=100)]
+    priors: tuple[Annotated[float, Meta(ge=0, le=1)], ...]
     facts: ModelFacts = field(repr=False)
 
 
@@ -186,40 +197,83 @@ def write_version(
 def load_version(path: Path, name: str | None = None) -> ModelVersion:
     """Load and verify the version in the folder ``path``.
 
+    Sizes are checked before anything of that size is read or allocated.
+
     Raises:
-        ModelError: a digest, a tensor name, a shape or a value is wrong, or the format is not
-            ``FORMAT_VERSION``.
+        ModelError: a file is no regular file or too large; a digest, a field, a tensor or a value
+            is wrong; or the format is not ``FORMAT_VERSION``.
     """
+    _check_files(path)
     digest, content = read_verified(path)
     try:
-        document = json.loads(content["model.json"])
-        format_version = document["format_version"]
-    except _MALFORMED as error:
-        raise ModelError(f"{path / 'model.json'} is not a model description") from error
-    if format_version != FORMAT_VERSION:
+        described = _read_description(path, content["model.json"])
+        _check_labels(described)
+        weights, calibration = (
+            load(content[f"{file}.safetensors"]) for file in ("weights", "calibration")
+        )
+        _check_weights(weights, described.config)
+        _check_calibration(calibration, described)
+    except (msgspec.MsgspecError, ConfigError, SafetensorError, *_MALFORMED) as error:
+        cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ModelError(
-            f"{path} has model format {format_version!r}, this release reads format "
+            f"{path} is not a model version this release can read ({_short(cause)})"
+        ) from error
+    return ModelVersion(
+        **vars(described),
+        weights=from_stored(weights, described.config),
+        calibration=Calibration.from_tensors(calibration),
+        name=name or path.name,
+        digest=digest,
+    )
+
+
+def _check_files(folder: Path) -> None:
+    """Raise ModelError unless ``folder`` holds few regular files of a bounded size, and nothing
+    else."""
+    try:
+        if folder.is_symlink():
+            raise ModelError(f"{folder} is a link; a version is a folder, so copy it")
+        entries = list(islice(os.scandir(folder), _MAX_FILES + 1))
+        states = [entry.stat(follow_symlinks=False) for entry in entries]
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read: {error.strerror}") from error
+    if len(entries) > _MAX_FILES:
+        raise ModelError(f"{folder} has more than {_MAX_FILES} entries; is it a model version?")
+    other = [e.name for e, s in zip(entries, states, strict=True) if not stat.S_ISREG(s.st_mode)]
+    if other:
+        raise ModelError(f"{folder}: {', '.join(sorted(other))} is not a regular file")
+    if (size := sum(state.st_size for state in states)) > MAX_BYTES:
+        raise ModelError(f"{folder} has {size:,} bytes; a model version has at most {MAX_BYTES:,}")
+
+
+def _read_description(path: Path, content: bytes) -> ModelDescription:
+    """Return what ``model.json`` says, every field checked by its type.
+
+    Raises:
+        ModelError: it is of another format. Others, with the path of the field: it is malformed.
+    """
+    # A number that JSON or float64 cannot hold stays text, so that its field is named below.
+    try:
+        document = json.loads(
+            content,
+            parse_constant=str,
+            parse_float=lambda text: float(text) if math.isfinite(float(text)) else text,
+            parse_int=lambda text: int(text) if len(text) < _MAX_DIGITS else text,
+        )
+        format_version = document["format_version"]
+    except (RecursionError, *_MALFORMED) as error:
+        raise ModelError(f"{path / 'model.json'} is not a model description") from error
+    if format_version != FORMAT_VERSION or isinstance(format_version, bool):
+        raise ModelError(
+            f"{path} has model format {_short(repr(format_version))}, this release reads format "
             f"{FORMAT_VERSION}; install the charrnn that wrote it or train again"
         )
-    try:
-        described = msgspec.convert(document, ModelDescription)
-        if unknown := document["config"].keys() - asdict(described.config).keys():
-            raise ConfigError(f"config has the unknown fields {', '.join(sorted(unknown))}")
-        if document["vocabulary"] != asdict(described.vocabulary):
-            raise ConfigError("vocabulary has missing or unknown fields")
-        version = ModelVersion(
-            **vars(described),
-            weights=from_stored(load(content["weights.safetensors"]), described.config),
-            calibration=Calibration.from_tensors(load(content["calibration.safetensors"])),
-            name=name or path.name,
-            digest=digest,
-        )
-    except (msgspec.MsgspecError, ConfigError, SafetensorError, *_MALFORMED) as error:
-        raise ModelError(
-            f"{path} is not a model version this release can read ({error})"
-        ) from error
-    _check_consistency(path, version)
-    return version
+    described = msgspec.convert(document, ModelDescription)
+    if unknown := document["config"].keys() - asdict(described.config).keys():
+        raise ConfigError(f"config has the unknown fields {', '.join(sorted(unknown))}")
+    if document["vocabulary"] != asdict(described.vocabulary):
+        raise ConfigError("vocabulary has missing or unknown fields")
+    return described
 
 
 def resolve(reference: str, root: Path | None = None) -> ModelVersion:
@@ -331,30 +385,87 @@ def _write_alias(root: Path, alias: str, history: list[str]) -> None:
     write_bytes(root / "aliases" / alias, "".join(f"{v}\n" for v in history).encode())
 
 
-def _check_consistency(path: Path, version: ModelVersion) -> None:
-    """Raise ModelError for tensors and fields of the wrong name, shape or value; reports all."""
-    expected = {n: t.shape for n, t in blank_network(version.config).state_dict().items()}
-    problems = [f"tensor {n} is missing" for n in sorted(expected.keys() - version.weights.keys())]
-    problems += [f"tensor {n} is unknown" for n in sorted(version.weights.keys() - expected.keys())]
-    for name in sorted(expected.keys() & version.weights.keys()):
-        tensor = version.weights[name]
-        if tensor.shape != expected[name]:
-            problems.append(f"{name} has shape {tuple(tensor.shape)}, not {tuple(expected[name])}")
-        elif tensor.numel() and not torch.isfinite(torch.stack(tensor.aminmax())).all():
-            problems.append(f"{name} has values that are not finite")
-    L = version.config.label_count
-    if len(version.labels) != L or len(set(version.labels)) != L or len(version.priors) != L:
-        problems.append(f"labels and priors do not match the {L} outputs")
-    if version.vocabulary.size != version.config.vocabulary_size:
-        problems.append("the vocabulary does not match the network's input")
-    if not (math.isfinite(version.temperature) and version.temperature > 0):
-        problems.append("the temperature is not a positive number")
-    calibration = version.calibration
-    if calibration.logits.shape != (len(calibration.label_ids), L):
-        problems.append(f"calibration logits have shape {calibration.logits.shape}")
-    if not np.isin(calibration.label_ids, np.arange(L)).all():
-        problems.append("calibration labels are not labels of the model")
-    if not np.isfinite(calibration.logits).all():
-        problems.append("calibration logits are not finite")
+def _check_labels(described: ModelDescription) -> None:
+    """Raise ValueError unless labels, priors, sizes and facts fit each other."""
+    config, labels = described.config, described.labels
+    check_labels(labels)
+    L = len(labels)
+    if config.label_count != L or len(described.priors) != L:
+        raise ValueError(
+            f"labels and priors do not match config.label_count: {L} and {len(described.priors)} "
+            f"for {config.label_count} outputs"
+        )
+    if not math.isclose(sum(described.priors), 1, abs_tol=1e-6):
+        raise ValueError(f"priors must sum to 1, got {sum(described.priors):.6g}")
+    if described.vocabulary.size != config.vocabulary_size:
+        raise ValueError(
+            f"vocabulary has {described.vocabulary.size} ids, config.vocabulary_size is "
+            f"{config.vocabulary_size}"
+        )
+    described.facts.check(labels)
+
+
+def _check_weights(stored: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Raise ValueError for stored weights of another name, shape or type than the network's, or of
+    values out of range; reports all."""
+    expected = {n: (torch.float32, t.shape) for n, t in blank_network(config).state_dict().items()}
+    if "ngrams.weight" in expected and "ngrams.rows" in stored:
+        rows = min(stored["ngrams.rows"].numel(), config.ngram_buckets)
+        expected["ngrams.weight"] = (torch.float16, torch.Size((rows, config.label_count)))
+        expected["ngrams.rows"] = (torch.int32, torch.Size((rows,)))
+    elif "ngrams.weight" in expected:
+        expected["ngrams.rows"] = (torch.int32, torch.Size((0,)))  # reported as missing
+    _check_tensors("weights", stored, expected)
+    rows_stored = stored.get("ngrams.rows", torch.zeros(0))
+    if not ((rows_stored >= 0) & (rows_stored < max(config.ngram_buckets, 1))).all():
+        raise ValueError(f"ngrams.rows are not rows of a table of {config.ngram_buckets}")
+
+
+def _check_calibration(stored: Mapping[str, Tensor], described: ModelDescription) -> None:
+    """Raise ValueError unless the tensors of ``Calibration`` are what the description needs."""
+    lengths = {n: stored[n].numel() for n in ("label_ids", "characters.quantiles", "ambiguous")}
+    M, Q, A = lengths.values()
+    L, S = len(described.labels), len(described.vocabulary.symbols) + 1
+    expected = {
+        "logits": (torch.float32, torch.Size((M, L))),
+        "label_ids": (torch.int64, torch.Size((M,))),
+        "characters.surprise": (torch.float32, torch.Size((S, S, S))),
+        "characters.quantiles": (torch.float32, torch.Size((Q,))),
+        "ambiguous": (torch.int64, torch.Size((A,))),
+    }
+    _check_tensors("calibration", stored, expected)
+    label_ids, quantiles = stored["label_ids"], stored["characters.quantiles"]
+    if not M or not ((label_ids >= 0) & (label_ids < L)).all():
+        raise ValueError("calibration label_ids are not labels of the model")
+    if not Q or not (quantiles.diff() >= 0).all():
+        raise ValueError("calibration characters.quantiles are not ascending")
+
+
+def _check_tensors(
+    what: str, stored: Mapping[str, Tensor], expected: Mapping[str, tuple[torch.dtype, torch.Size]]
+) -> None:
+    """Raise ValueError, with all problems, unless ``stored`` has tensors of these names, types and
+    shapes, with values within ``_MAX_VALUE``."""
+    problems = [f"tensor {n} is missing" for n in sorted(expected.keys() - stored.keys())]
+    problems += [f"tensor {n} is unknown" for n in sorted(stored.keys() - expected.keys())]
+    for name in sorted(expected.keys() & stored.keys()):
+        tensor, (dtype, shape) = stored[name], expected[name]
+        if tensor.shape != shape or tensor.dtype != dtype:
+            problems.append(
+                f"{name} is {_dtype(tensor.dtype)} {tuple(tensor.shape)}, expected {_dtype(dtype)} "
+                f"{tuple(shape)}"
+            )
+        elif dtype.is_floating_point and tensor.numel():
+            low, high = (float(end) for end in tensor.aminmax())
+            if not -_MAX_VALUE <= low <= high <= _MAX_VALUE:
+                problems.append(f"{name} has values that are not finite, or beyond {_MAX_VALUE:g}")
     if problems:
-        raise ModelError(f"{path}: {'; '.join(problems)}")
+        raise ValueError(f"{what}: {'; '.join(problems)}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_CAUSE else f"{text[:_MAX_CAUSE]}…"
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

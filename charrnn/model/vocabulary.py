@@ -115,7 +115,7 @@ class Vocabulary:
         boundaries: whether a begin and an end id are put around each name.
 
     Raises:
-        ConfigError: symbols repeat, lack ``'_'``, or do not fit in one byte.
+        ConfigError: symbols repeat, lack ``'_'``, are no characters, or do not fit in one byte.
 
     >>> LATIN_VOCABULARY.encode_one("Müller")
     [13, 21, 12, 12, 5, 18]
@@ -128,14 +128,16 @@ class Vocabulary:
     boundaries: bool = False
 
     def __post_init__(self) -> None:
+        if self.size > 255:
+            raise ConfigError(f"vocabulary must have ≤ 255 ids (one byte), got {self.size}")
         if len(set(self.symbols)) != len(self.symbols):
             raise ConfigError(f"vocabulary symbols must be distinct, got {self.symbols!r}")
         if UNKNOWN not in self.symbols:
             raise ConfigError(
                 f"vocabulary symbols must contain {UNKNOWN!r} (unknown), got {self.symbols!r}"
             )
-        if self.size > 255:
-            raise ConfigError(f"vocabulary must have ≤ 255 ids (one byte), got {self.size}")
+        if any("\ud800" <= symbol <= "\udfff" for symbol in self.symbols):
+            raise ConfigError("vocabulary symbols must be characters, got half a surrogate pair")
 
     @property
     def size(self) -> int:

@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from charrnn.model.facts import Profile
+from charrnn.model.facts import CONFIDENCE_BINS, LENGTH_BINS, Profile
 from charrnn.scoring.columns import Predictions
 from charrnn.scoring.options import REASONS, UNSCORED
 
 Counts = npt.NDArray[np.int64]
 
-CONFIDENCE_BINS = 20  # of equal width, 0 to 1
 LENGTHS = (1, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31)  # lower bounds of the bins, characters
 _LENGTH_BIN = np.searchsorted(LENGTHS, np.arange(LENGTHS[-1] + 1), side="right")  # 0: empty name
 
@@ -124,7 +123,7 @@ def validation_profile(
 def total(profiles: Iterable[Profile]) -> Profile:
     """Return the profile of several parts together, the most frequent labels and reasons first."""
     parts = list(profiles)
-    empty = Profile(0, 0, 0, 0, 0, {}, [0] * CONFIDENCE_BINS, 0.0, [0] * len(LENGTHS), 0, 0, {})
+    empty = Profile(0, 0, 0, 0, 0, {}, [0] * CONFIDENCE_BINS, 0.0, [0] * LENGTH_BINS, 0, 0, {})
 
     def add(start: Any, counts: list[Any]) -> Any:
         if isinstance(start, dict):

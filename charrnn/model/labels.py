@@ -1,0 +1,51 @@
+"""What a label may be, and why a list of labels is refused.
+
+A label becomes a cell, a part of a set (``Greek|Italian``), a column name, and a row of a report.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+
+MIN_LABELS, MAX_LABELS = 2, 1000  # of a model; more are a mistake in the data rather than labels
+MAX_LABEL_LENGTH = 100  # characters
+SEPARATOR = "|"  # between the labels of a set
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories of characters without a glyph
+
+
+def label_problem(label: str) -> str:
+    """Return why a text cannot be a label, "" if it can.
+
+    >>> label_problem("a|b")
+    "has the character '|', which separates the labels of a set"
+    """
+    if not label.strip():
+        return "is empty"
+    if len(label) > MAX_LABEL_LENGTH:
+        return f"has {len(label)} characters, at most {MAX_LABEL_LENGTH} are allowed"
+    if SEPARATOR in label:
+        return f"has the character {SEPARATOR!r}, which separates the labels of a set"
+    if label != label.strip():
+        return "begins or ends with white space"
+    if any(unicodedata.category(c) in _INVISIBLE for c in label):
+        return "has a character that is not visible, such as a line break"
+    return ""
+
+
+def label_key(label: str) -> str:
+    """Return what two labels have in common that differ only by case or Unicode form."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise ValueError unless ``labels`` can be the labels of a model; no label is quoted."""
+    if not MIN_LABELS <= len(labels) <= MAX_LABELS:
+        raise ValueError(f"labels must be {MIN_LABELS} to {MAX_LABELS}, got {len(labels)}")
+    seen: dict[str, int] = {}
+    for number, label in enumerate(labels, start=1):
+        if problem := label_problem(label):
+            raise ValueError(f"labels: label {number} {problem}")
+        first = seen.setdefault(label_key(label), number)
+        if first != number:
+            raise ValueError(
+                f"labels: label {number} repeats label {first} (but for case and Unicode form)"
+            )
