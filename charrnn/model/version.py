@@ -37,9 +37,10 @@ from torch import Tensor
 from charrnn.errors import ConfigError, ModelError, did_you_mean
 from charrnn.files import (
     hold,
+    is_system_file,
     json_bytes,
+    open_file,
     publish_folder,
-    read_file,
     read_verified,
     remove_tree,
     write_bytes,
@@ -60,6 +61,7 @@ _PACKAGED = Path(__file__).with_name("pretrained")
 _VERSION = re.compile(r"v\d{4,}")
 _MALFORMED = (ValueError, TypeError, KeyError)  # what reading a document of another form raises
 _MAX_FILES = 100  # of a version
+_MAX_ALIAS_BYTES = 2**20  # over 100,000 promotions
 _MAX_VALUE = 1e6  # of a tensor: sums of so large weights are finite; trained ones are below 100
 _MAX_DIGITS = 19  # of an integer: fits in 64 bits
 _MAX_CAUSE = 500  # characters of a message that come from a file
@@ -233,7 +235,8 @@ def _check_files(folder: Path) -> None:
     try:
         if folder.is_symlink():
             raise ModelError(f"{folder} is a link; a version is a folder, so copy it")
-        entries = list(islice(os.scandir(folder), _MAX_FILES + 1))
+        listed = (entry for entry in os.scandir(folder) if not is_system_file(entry.name))
+        entries = list(islice(listed, _MAX_FILES + 1))
         states = [entry.stat(follow_symlinks=False) for entry in entries]
     except OSError as error:
         raise ModelError(f"{folder} cannot be read: {error.strerror}") from error
@@ -295,10 +298,11 @@ def resolve(reference: str, root: Path | None = None) -> ModelVersion:
             option="models",
         )
     targets, versions = aliases(root), list_versions(root)
-    target = targets.get(reference, reference)
+    history = alias_history(root, reference) if _is_alias(reference) else []
+    target = (history or [reference])[0]
     if target in versions:
         return load_version(root / target)
-    if reference in targets:
+    if history:
         raise ModelError(f"alias {reference!r} points at {target!r}, which is not in {root}")
     existing = [*PRETRAINED, *targets, *versions]
     raise ModelError(
@@ -316,21 +320,44 @@ def list_versions(root: Path) -> list[str]:
 
 
 def aliases(root: Path) -> dict[str, str]:
-    """Return alias → version name, sorted by alias."""
-    folder = root / "aliases"
-    if not folder.is_dir():
-        return {}
-    names = sorted(p.name for p in folder.iterdir() if _is_alias(p.name))
-    return {name: history[0] for name in names if (history := alias_history(root, name))}
+    """Return alias → version name, sorted by alias; those that cannot be read are left out."""
+    return read_aliases(root)[0]
+
+
+def read_aliases(root: Path) -> tuple[dict[str, str], list[str]]:
+    """Return alias → version name, sorted by alias, and the problems of the others."""
+    folder, targets, problems = root / "aliases", {}, []
+    for name in sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []:
+        if not _is_alias(name):
+            continue
+        try:
+            if history := alias_history(root, name):
+                targets[name] = history[0]
+        except ModelError as error:
+            problems.append(str(error))
+    return targets, problems
 
 
 def alias_history(root: Path, alias: str) -> list[str]:
-    """Return the versions that ``alias`` has pointed at, the current one first."""
+    """Return the versions that ``alias`` has pointed at, the current one first.
+
+    Raises:
+        ModelError: the alias is no regular file, or does not list versions.
+    """
     path = root / "aliases" / alias
     try:
-        return read_file(path).decode(errors="replace").split()
-    except OSError:
+        with open_file(path) as file:
+            content = file.read(_MAX_ALIAS_BYTES + 1)
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ModelError(f"alias {path} cannot be read: {error.strerror}") from error
+    history = content.decode("ascii", errors="replace").split()
+    if len(content) > _MAX_ALIAS_BYTES or not all(map(_VERSION.fullmatch, history)):
+        raise ModelError(
+            f"alias {path} does not list versions such as v0001; remove it and set it again"
+        )
+    return history
 
 
 def set_alias(root: Path, alias: str, version: str) -> None:

@@ -2,22 +2,32 @@
 
 from dataclasses import dataclass
 
-from charrnn.errors import without_password
+from charrnn.errors import ModelError, without_password
 from charrnn.integrations.mlflow import register_version
 from charrnn.model import version as versions
 from charrnn.model.facts import ModelFacts
-from charrnn.model.version import PRETRAINED, aliases, list_versions, resolve, set_alias
+from charrnn.model.version import (
+    PRETRAINED,
+    alias_history,
+    aliases,
+    list_versions,
+    read_aliases,
+    resolve,
+    set_alias,
+)
 from charrnn.recipes.requests import ListRequest, PromoteRequest, RegisterRequest, RollbackRequest
 from charrnn.training.release import promotion_problems
 
 
 @dataclass(frozen=True)
 class ListedVersion:
-    """A version and the aliases that point at it."""
+    """A version and the aliases that point at it; ``problem`` says why it cannot be loaded, and
+    then it has no facts."""
 
     name: str
-    facts: ModelFacts
+    facts: ModelFacts | None
     aliases: list[str]
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,26 +83,30 @@ class Registration:
 def list_models(request: ListRequest) -> list[ListedVersion]:
     """Return every version: those of the package, then those of the folder, oldest first."""
     targets = aliases(request.models)
-    return [
-        ListedVersion(
-            name=name,
-            facts=resolve(name, request.models).facts,
-            aliases=[alias for alias, target in targets.items() if target == name],
-        )
-        for name in [*PRETRAINED, *list_versions(request.models)]
-    ]
+    listed = []
+    for name in [*PRETRAINED, *list_versions(request.models)]:
+        facts, problem = None, ""
+        try:
+            facts = resolve(name, request.models).facts
+        except ModelError as error:
+            problem = str(error)
+        of_version = [alias for alias, target in targets.items() if target == name]
+        listed.append(ListedVersion(name, facts, of_version, problem))
+    return listed
 
 
 def version_table(request: ListRequest) -> list[str]:
-    """Return a table of all versions: metrics on the honest test fold, and aliases."""
+    """Return a table of all versions: metrics on the honest test fold, and aliases. What cannot be
+    loaded has a line that says why."""
     lines = [f"{'version':16} {'preset':8} {'accuracy':>8} {'macro-F1':>8} {'ECE':>6}  aliases"]
     for version in list_models(request):
-        m = version.facts.metrics.honest.test
-        lines.append(
-            f"{version.name:16} {version.facts.preset:8} {m.accuracy:>8.4f} {m.macro_f1:>8.4f} "
-            f"{m.ece:>6.4f}  {', '.join(version.aliases)}"
-        )
-    return lines
+        row = f"{version.name:16} cannot be loaded: {version.problem}"
+        if version.facts is not None:
+            m = version.facts.metrics.honest.test
+            rates = f"{m.accuracy:>8.4f} {m.macro_f1:>8.4f} {m.ece:>6.4f}"
+            row = f"{version.name:16} {version.facts.preset:8} {rates}"
+        lines.append(f"{row}  {', '.join(version.aliases)}")
+    return lines + read_aliases(request.models)[1]
 
 
 def promote(request: PromoteRequest) -> Promotion:
@@ -102,7 +116,7 @@ def promote(request: PromoteRequest) -> Promotion:
         ModelError: there is no such version.
     """
     candidate = resolve(request.version, request.models)
-    before = aliases(request.models).get("champion", "")
+    before = next(iter(alias_history(request.models, "champion")), "")
     problems = []
     if before:
         problems = promotion_problems(candidate.facts, resolve(before, request.models).facts)
