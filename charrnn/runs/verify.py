@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from charrnn.errors import DataError
 from charrnn.files import check_sums, sha256_of
-from charrnn.monitoring.profile import CONFIDENCE_BINS, confidence_histogram
+from charrnn.model.facts import CONFIDENCE_BINS
+from charrnn.monitoring.profile import confidence_histogram
 from charrnn.runs.manifest import Manifest, RunManifest, read_manifest
 from charrnn.runs.parts import count_values, read_part
 from charrnn.tables.columns import as_large_string
