@@ -296,9 +296,13 @@ def writing_to(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def _check_replaceable(path: Path, folder: int) -> None:
-    """Raise OutputError if something other than a file or a link has the name."""
+    """Raise OutputError if something other than a file or a link has the name; in a folder of ours
+    only a folder is in the way."""
     status = _status(path.name, folder)
-    if status and stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+    replaced: tuple[int, ...] = (stat.S_IFREG, stat.S_IFLNK)
+    if path.parent.name.startswith(_OURS):
+        replaced += (stat.S_IFIFO, stat.S_IFSOCK)
+    if status and stat.S_IFMT(status.st_mode) not in replaced:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise OutputError(f"cannot write {path}: it is {kind}; choose another name")
 
