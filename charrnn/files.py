@@ -604,11 +604,24 @@ def remove_tree(folder: Path) -> None:
         _remove_tree(folder.name, parent)
 
 
-def _remove_tree(name: str, parent: int) -> None:
-    for _ in range(3):  # again where a signal interrupted it
-        shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
-        if _status(name, parent) is None:
-            return
+def _remove_tree(name: str, parent: int) -> bool:
+    """Remove a folder with its content as far as possible; False if it is no folder.
+    (``shutil.rmtree`` closes a folder twice where a signal interrupts the first time.)"""
+    try:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        folder = os.open(name, flags, dir_fd=parent)
+    except OSError:
+        return False
+    try:
+        for entry in os.listdir(folder):  # noqa: PTH208 (a descriptor)
+            if not _remove_tree(entry, folder):
+                with suppress(OSError):
+                    _retried(os.unlink, entry, dir_fd=folder)
+    finally:
+        _close(folder)
+    with suppress(OSError):
+        _retried(os.rmdir, name, dir_fd=parent)
+    return True
 
 
 @contextmanager

@@ -15,18 +15,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from recording import Proof
 
 from charrnn.errors import BusyError, DataError, ModelError, OutputError, StorageError
 from charrnn.files import (
     check_sums,
     hold,
     json_bytes,
+    private_files,
     publish_folder,
     remove_tree,
     replace_file,
     scratch_file,
     sha256_of,
     swap_link,
+    system_files,
+    withdraw_folder,
     write_bytes,
     write_sums,
     writing_parquet,
@@ -429,3 +433,107 @@ def test_every_flipped_bit_of_the_sums_is_noticed(tmp_path: Path) -> None:
             continue
         unnoticed.append(divmod(bit, 8))
     assert unnoticed == []
+
+
+@pytest.mark.parametrize("name", ["close", "ftruncate", "fsync", "open", "rename", "replace",
+                                  "unlink", "mkdir", "symlink"])  # fmt: skip
+def test_a_signal_in_a_call_of_the_system_changes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    """Python repeats ``open``, ``fsync`` and ``ftruncate`` by itself (PEP 475)."""
+    real, calls = getattr(os, name), iter(range(10**6))
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if name == "close":
+            real(*arguments)  # Linux closes, and says EINTR
+        if name == "close" or (name not in ("open", "fsync", "ftruncate") and next(calls) % 2):
+            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+        return None if name == "close" else real(*arguments, **options)
+
+    monkeypatch.setattr(os, name, interrupted)
+    for content in (b"old", b"new"):
+        with hold(tmp_path / "out" / ".lock", "me"):
+            write_bytes(tmp_path / "out" / "sub" / "file", content)
+            with scratch_file(tmp_path / "out" / ".staging-1" / "part") as file:
+                file.write(content)
+            swap_link(tmp_path / "out" / "latest", "sub")
+    publish_folder(tmp_path / "out" / ".staging-1", tmp_path / "out" / "run")
+    withdraw_folder(tmp_path / "out" / "run", tmp_path / "out")
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "latest" / "file").read_bytes() == b"new"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "latest", "sub"]
+    proof("P7", "calls that a signal interrupts (EINTR)", 1)
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: Any, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OutputError, match="cannot be locked: No locks"), hold(tmp_path / "l", "me"):
+        raise AssertionError("held")
+
+
+def test_two_writers_of_a_file_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with writing_to(path) as one:
+        one.write(b"one")
+        write_bytes(path, b"two")
+        assert path.read_bytes() == b"two"
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_storage_that_maps_users_is_told_from_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as NFS with all_squash: what this process creates has another owner."""
+    monkeypatch.setattr("charrnn.files._own_uids", {})
+    (tmp_path / ".file.tmp").write_bytes(b"left by a kill")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    write_bytes(tmp_path / ".staging-1" / "file", b"new")
+    write_bytes(tmp_path / "file", b"new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".staging-1", "file"]
+
+
+def test_what_the_system_puts_into_a_folder_is_not_its_content(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "folder", a="one", **{".DS_Store": "x"})
+    write_sums(folder)
+    assert ".DS_Store" not in (folder / "SHA256SUMS").read_text()
+    (folder / "@eaDir").mkdir()
+    check_sums(folder)
+    assert system_files(folder) == [".DS_Store", "@eaDir"]
+    (folder / "other").mkdir()
+    with pytest.raises(ModelError, match="other is not listed"):
+        check_sums(folder)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_sums_follow_no_link_and_wait_for_no_fifo(kind: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "folder", a="one")
+    write_sums(folder)
+    (folder / "a").rename(tmp_path / "a")
+    if kind == "link":
+        (folder / "a").symlink_to("../a")
+    else:
+        os.mkfifo(folder / "a")
+    with pytest.raises(ModelError, match="a cannot be read"):
+        check_sums(folder)
+
+
+def test_private_blocks_that_overlap_stay_private(tmp_path: Path) -> None:
+    one, other = private_files(True), private_files(True)
+    before = os.umask(0o022)
+    try:
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        write_bytes(tmp_path / "private", b"")
+        other.__exit__(None, None, None)
+        write_bytes(tmp_path / "open", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o644

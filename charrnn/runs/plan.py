@@ -16,7 +16,7 @@ import pyarrow as pa
 
 import charrnn
 from charrnn.errors import ConfigError, DataError
-from charrnn.files import own_folders, remove_tree, writing_parquet
+from charrnn.files import own_folders, remove_tree, translate_os_errors, writing_parquet
 from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
@@ -73,7 +73,9 @@ def destination_of(source: str, output: str, root: Path) -> Destination:
     if not suffixed:
         return Destination(Path(output) if output else default)
     target = Path(output)
-    if target.exists() and any(target.samefile(path) for path in paths):
+    with translate_os_errors(target):  # such as a name that is too long
+        is_input = target.exists() and any(target.samefile(path) for path in paths)
+    if is_input:
         raise ConfigError(f"{target} is an input; give another file", option="output")
     return Destination(default, file=target)
 
