@@ -7,7 +7,7 @@ two runs are the same work, and names the folder of an unfinished run.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +156,16 @@ def plan_run(
         source = open_source(
             key.files, staging, partition_rows=options.partition_rows, csv=options.csv
         )
-        check_name_column(source.schema, options.scoring.name_column)
+        column = check_name_column(source.schema, options.scoring.name_column)
         check_no_clash(source.schema, added)
     except TooManyRejectsError as error:
         report = destination / f"_rejects-{key.fingerprint[:8]}.parquet"
         with writing_parquet(report, error.rejects.schema) as writer:
             writer.write_table(error.rejects)
         raise DataError(f"{error}; {report} lists all of them", option=error.option) from None
+    # The column's own name, where the request has it in another Unicode form.
+    scoring = replace(options.scoring, name_column=column)
+    key = replace(key, options=replace(options, scoring=scoring))
     partitions = tuple(cut(source.tables, options.partition_rows))
     return RunPlan(destination, key, source, partitions, name_key)
 

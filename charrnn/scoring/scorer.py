@@ -131,9 +131,9 @@ class Scorer:
         """
         score_options = ScoreOptions(**options)
         arrow = table.to_arrow() if isinstance(table, pl.DataFrame) else table
-        check_name_column(arrow.schema, score_options.name_column)
+        column = check_name_column(arrow.schema, score_options.name_column)
         check_no_clash(arrow.schema, score_options.columns(self.version.labels))
-        added = self.columns(arrow[score_options.name_column], score_options)
+        added = self.columns(arrow[column], score_options)
         if isinstance(table, pl.DataFrame):
             return table.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in added.items())
         for name, column in added.items():

@@ -4,16 +4,21 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from charrnn.errors import DataError, did_you_mean
+from charrnn.errors import DataError
+from charrnn.tables.column_names import find_column, shown_column, shown_columns, suggestion
+
+_MAX_DIFFERENCES = 20  # columns in one message
 
 
-def check_name_column(schema: pa.Schema, column: str) -> None:
-    """Raise DataError unless exactly one column is called ``column`` and it holds text."""
+def check_name_column(schema: pa.Schema, column: str) -> str:
+    """Return the name of the column that ``column`` means (see ``find_column``); raise DataError
+    unless there is exactly one and it holds text."""
+    column = find_column(schema, column)
     positions = schema.get_all_field_indices(column)
     if not positions:
         raise DataError(
-            f"column {column!r} not found; columns: {', '.join(schema.names)}"
-            f"{did_you_mean(column, schema.names)}",
+            f"column {column!r} not found; {shown_columns(schema.names)}"
+            f"{suggestion(column, schema.names)}",
             option="name_column",
         )
     if len(positions) > 1:
@@ -25,6 +30,7 @@ def check_name_column(schema: pa.Schema, column: str) -> None:
             "another column",
             option="name_column",
         )
+    return column
 
 
 def check_no_clash(schema: pa.Schema, added: Iterable[str]) -> None:
@@ -57,8 +63,11 @@ def differences(first: pa.Schema, second: pa.Schema, here: str = "", there: str 
     string"``; "" if at most the order of the columns differs. ``here`` and ``there`` are put behind
     the types of the first and the second schema."""
     old, new = ({field.name: str(field.type) for field in schema} for schema in (first, second))
-    return "; ".join(
-        f"{name!r} is {old.get(name, 'absent')}{here} and {new.get(name, 'absent')}{there}"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    )
+    different = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    shown = [
+        f"{shown_column(first.names if name in old else second.names, name)} is "
+        f"{old.get(name, 'absent')}{here} and {new.get(name, 'absent')}{there}"
+        for name in different[:_MAX_DIFFERENCES]
+    ]
+    rest = len(different) - len(shown)
+    return "; ".join(shown) + (f"; and {rest:,} more" if rest else "")

@@ -1,12 +1,10 @@
-"""Formats of CSV files: the options, decoding, and detection from a file's first lines."""
+"""Formats of CSV files: the options, decoding, and detection of encodings."""
 
 import codecs
-import csv
 import io
 import math
-from collections.abc import Iterator
+import re
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any, BinaryIO, Literal
 
 from charrnn.errors import ConfigError, DataError, check_fields
@@ -14,8 +12,7 @@ from charrnn.errors import ConfigError, DataError, check_fields
 # Read by pydantic: the string below a field is its description in Prefect's form, and a field that
 # a record does not have is refused.
 DOCSTRINGS = {"use_attribute_docstrings": True, "extra": "forbid"}
-_DELIMITERS = ",;\t|"  # the ones that can be detected
-_SAMPLE_RECORDS = 100  # records that each candidate delimiter is tried on
+_MAX_UNDECODED = 2**20  # bytes that a decoder may hold back; bounds its memory and its time
 # Text codecs that no text file uses: they decode escapes, or cannot decode in pieces.
 _UNUSABLE_CODECS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 _BYTE_ORDER_MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
@@ -38,7 +35,8 @@ class CsvFormat:
     __pydantic_config__ = DOCSTRINGS
 
     delimiter: str = ""
-    """Delimiter of CSV cells, one ASCII character; detected from the first lines if empty."""
+    """Delimiter of CSV cells, one ASCII character, or tab; detected from the first lines if
+    empty."""
     encoding: str = "utf-8"
     """Encoding of CSV files, such as cp1252 or utf-16."""
     quote: str = '"'
@@ -56,10 +54,12 @@ class CsvFormat:
         check_fields(self)
         if self.quote not in ('"', "'", "none"):
             raise ConfigError(f"quote must be \", ' or none, got {self.quote!r}", option="quote")
-        delimiter = self.delimiter
+        delimiter = _typed_character(self.delimiter)
+        object.__setattr__(self, "delimiter", delimiter)
         if delimiter and (len(delimiter) > 1 or not delimiter.isascii() or delimiter in "\r\n\0"):
             raise ConfigError(
-                f"delimiter must be one ASCII character, got {delimiter!r}", option="delimiter"
+                f"delimiter must be one ASCII character, or tab or \\\\t, got {delimiter!r}",
+                option="delimiter",
             )
         if delimiter == self.quote:
             raise ConfigError(
@@ -148,6 +148,12 @@ class Recoded(io.IOBase):
             except ValueError as error:  # of some decoders, such as utf-16 without its mark
                 raise CsvFormatError(str(error), option="encoding") from None
             self._bytes += len(chunk)
+            if len(self._decoder.getstate()[0]) > _MAX_UNDECODED:
+                raise CsvFormatError(
+                    f"line {self._line} has over {_MAX_UNDECODED:,} bytes that are no complete "
+                    f"text in {self._encoding}",
+                    option="encoding",
+                )
         if self._at_start and text:
             self._at_start = False
             text = text.removeprefix("\ufeff")
@@ -174,77 +180,14 @@ def detect_encoding(head: bytes, declared: str) -> str:
     return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
 
 
-def sniff(head: bytes, form: CsvFormat) -> tuple[str, list[str]]:
-    """Return the delimiter and the column names.
-
-    If ``form`` has no delimiter, it is detected: the candidate in the header, outside quotes, with
-    which most of the first records have as many fields as the header.
-
-    Args:
-        head: the start of the file as UTF-8 without byte order mark, up to a line end or the end
-            of the file.
-
-    Raises:
-        CsvFormatError: the header is not valid, or the delimiter is ambiguous.
-    """
-    try:
-        header = head.split(b"\n", 1)[0].rstrip(b"\r").decode()
-    except UnicodeDecodeError as error:
-        raise CsvFormatError(
-            f"line 1, byte {error.start:,} is not UTF-8", option="encoding"
-        ) from None
-    delimiter = form.delimiter or _detect_delimiter(header, head, form)
-    try:
-        columns = next(_rows([header], delimiter, form, strict=True), [])
-    except csv.Error:
-        raise CsvFormatError("line 1 has a broken quote in a column name") from None
-    if not columns:
-        raise CsvFormatError("line 1 is empty; expected the names of the columns")
-    repeated = sorted({c for c in columns if columns.count(c) > 1})
-    if repeated or "" in columns:
-        what = f"repeats {', '.join(map(repr, repeated))}" if repeated else "has an empty name"
-        raise CsvFormatError(f"line 1 {what}; every column needs a unique name")
-    return delimiter, columns
-
-
-def _detect_delimiter(header: str, head: bytes, form: CsvFormat) -> str:
-    quote = form.quote_character
-    unquoted = "".join(header.split(quote)[::2]) if quote else header
-    counts = {c: unquoted.count(c) for c in _DELIMITERS if c in unquoted}
-    if len(counts) < 2:
-        return next(iter(counts), ",")
-    lines = list(io.StringIO(head.decode(errors="replace"), newline=""))
-    matches = {candidate: _matching_records(lines, candidate, form) for candidate in counts}
-    best, second = sorted(counts, key=lambda c: (matches[c], counts[c]), reverse=True)[:2]
-    if matches[best] == matches[second] and (matches[best] or counts[best] == counts[second]):
-        raise CsvFormatError(
-            f"line 1 may be delimited by {best!r} or by {second!r}, and the lines below fit both; "
-            "set the delimiter",
-            option="delimiter",
-        )
-    return best
-
-
-def _matching_records(lines: list[str], delimiter: str, form: CsvFormat) -> int:
-    """Count the first records that have as many fields as the header."""
-    try:
-        header, *records = [
-            row for row in islice(_rows(lines, delimiter, form), 1 + _SAMPLE_RECORDS) if row
-        ]
-    except (csv.Error, ValueError):
-        return 0
-    return sum(len(record) == len(header) for record in records)
-
-
-def _rows(lines: list[str], delimiter: str, form: CsvFormat, **options: Any) -> Iterator[list[str]]:
-    quote = form.quote_character
-    return csv.reader(
-        lines,
-        delimiter=delimiter,
-        quotechar=quote or None,
-        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        **options,
-    )
+def _typed_character(text: str) -> str:
+    """Return the character that ``tab`` or an escape (``\\t``, ``\\x1f``) means, as shells pass
+    them on literally; any other text unchanged."""
+    if text == "tab":
+        return "\t"
+    if not re.fullmatch(r"\\([trnabfv\\]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[0-7]{3})", text):
+        return text
+    return codecs.decode(text, "unicode_escape")
 
 
 def _is_text_codec(encoding: str) -> bool:

@@ -9,6 +9,8 @@ groups are too large to be read one by one. Page checksums are verified where a 
 import bz2
 import gzip
 import os
+import shlex
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,11 +30,12 @@ from charrnn.tables.csv_format import (
     CsvFormatError,
     Recoded,
     detect_encoding,
-    sniff,
 )
+from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, read_header
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
 from charrnn.tables.kinds import table_name
 from charrnn.tables.row_groups import TableFile, open_parquet, parquet_file, write_groups
+from charrnn.tables.signatures import HEAD_BYTES, compression_of, kind_of
 
 _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
 # A block of the parser must hold what ``Structure.feed`` returns for a chunk: a record that was
@@ -40,8 +43,12 @@ _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
 _BLOCK_BYTES = MAX_RECORD_BYTES + 3 * _CHUNK_BYTES
 _HEAD_BYTES = 65536  # read to detect the format; more only if the header is longer
 _GROUP_ROWS = 128 * 1024  # in staged copies, at most
-_MAGIC_BYTES = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}  # first bytes of compressed files
+# Compressed files are refused if they unpack to more than this, and to more than so many times
+# their size: honest tables reach 20:1 to 50:1, gzip at most 1030:1.
+_MAX_UNPACKED_BYTES = 2**28
+_MAX_RATIO = 200
 _DECOMPRESSION_ERRORS = (OSError, EOFError, zlib.error)
+_UNPACK = {"gz": "gzip -dc", "zst": "zstd -dc", "bz2": "bzip2 -dc"}
 _TRUNCATED = "is truncated or damaged; copy it again"
 
 
@@ -67,13 +74,18 @@ class StagedCsv:
         counts: ``blank_lines`` skipped (in a file of one column a blank line is a row with a null
             name), ``line_breaks_in_cells``, ``files_without_final_line_end`` (1 if the file may
             have been truncated inside its last cell) and ``files_without_checksum`` (1 if it is
-            zstd without checksum, in which a flipped bit may be missed).
+            zstd without checksum, in which a flipped bit may be missed) and
+            ``files_unpacked_over_200_times`` (1 if it unpacks to as much, as a zip bomb does).
         rejects: the rejected rows, as ``REJECTS``.
     """
 
     table: TableFile
     counts: dict[str, int]
     rejects: pa.Table
+
+
+class EmptyCsvError(DataError):
+    """A file holds no byte of text, not even a header."""
 
 
 def stage_parquet(path: Path, staged: Path, max_rows: int) -> TableFile:
@@ -107,15 +119,26 @@ class _CheckedStream:
     """A stream of complete records for PyArrow's CSV parser. A ``Structure`` reads every byte
     first; the stream ends at its first problem."""
 
-    def __init__(self, raw: BinaryIO, structure: Structure) -> None:
+    def __init__(self, raw: BinaryIO, structure: Structure, header: Header, max_bytes: int) -> None:
         self._raw = raw
         self._structure = structure
+        self._max_bytes = max_bytes
+        self.bytes = 0  # read so far
         self.closed = False
+        while self.bytes < header.skip:
+            self.bytes += len(raw.read(header.skip - self.bytes))
 
     def read(self, size: int = -1) -> bytes | memoryview:
         """Return complete records, at most ``_BLOCK_BYTES`` bytes; b"" at the end."""
         try:
             for chunk in iter(lambda: self._raw.read(_CHUNK_BYTES), b""):
+                self.bytes += len(chunk)
+                if self.bytes > self._max_bytes:
+                    self._structure.fail(
+                        f"unpacks to over {self._max_bytes:,} bytes, {_MAX_RATIO} times its size, "
+                        "as a zip bomb does; if that is meant, unpack it first"
+                    )
+                    return b""
                 if records := self._structure.feed(chunk):
                     return records
                 if self._structure.problem:
@@ -148,11 +171,11 @@ def stage_csv(
             quote, an ambiguous delimiter, a repeated or empty column name, or bad rows that are not
             to be rejected. The message has file and line, and no cell.
     """
-    delimiter, columns = _sniff(path, csv)
+    header, head = _read_header(path, csv)
+    columns = header.columns
     rejecting = csv.on_bad_line == "reject"
-    checked = len(columns) if rejecting else 0
-    structure = Structure(delimiter, csv.quote_character, multiline=csv.multiline, columns=checked)
-    table = _copy_csv(path, staged, csv, delimiter, columns, structure, group_rows)
+    structure = _structure(csv, header, len(columns) if rejecting else 0)
+    table, unpacked = _copy_csv(path, staged, csv, header, structure, group_rows)
     lines, records, reasons = structure.rejected()
     blank = 0 if len(columns) == 1 else structure.blank
     expected = structure.records - 1 - blank - len(lines)
@@ -162,41 +185,60 @@ def stage_csv(
         structure.fail(
             f"{expected:,} records of data parse to {table.rows:,} rows; look for stray quotes"
         )
+    elif lines.size and not table.rows and REASONS[reasons[0]] == "ragged_row":
+        structure.fail(explain_fields(head, csv, header))
     if table is None or structure.problem:
         remove_file(staged)
         if not rejecting:  # the parser reports no lines, and not the first problem
-            structure = _first_problem(path, csv, delimiter, len(columns)) or structure
-        raise DataError(f"{path}: {structure.problem}", option=structure.option)
+            structure = _first_problem(path, csv, header, head) or structure
+        problem = _with_files(structure.problem, path)
+        raise DataError(f"{path}: {problem}", option=structure.option)
     counts = {
         "blank_lines": blank,
         "line_breaks_in_cells": structure.line_breaks,
         "files_without_final_line_end": int(structure.unterminated),
         "files_without_checksum": int(_lacks_checksum(path)),
+        "files_unpacked_over_200_times": int(unpacked > _MAX_RATIO * path.stat().st_size),
     }
     inputs, files = np.full(len(lines), index, np.int32), pa.repeat(path.name, len(lines))
     coded = pa.DictionaryArray.from_arrays(pa.array(reasons.view("i1")), list(REASONS))
     return StagedCsv(table, counts, pa.table([inputs, files, lines, records, coded], REJECTS))
 
 
+def _structure(form: CsvFormat, header: Header, columns: int) -> Structure:
+    """Return the counter of records for a stream whose header is the first record."""
+    return Structure(
+        header.delimiter,
+        form.quote_character,
+        multiline=form.multiline,
+        columns=columns,
+        line=1 + header.lines,
+        offset=header.skip,
+    )
+
+
 def _copy_csv(
     path: Path,
     staged: Path,
     form: CsvFormat,
-    delimiter: str,
-    columns: list[str],
+    header: Header,
     structure: Structure,
     group_rows: int,
-) -> TableFile | None:
-    """Parse and copy, every byte through ``structure``; return the copy, None if parsing fails."""
+) -> tuple[TableFile | None, int]:
+    """Parse and copy, every byte through ``structure``; return the copy, None if parsing fails, and
+    the bytes that the file unpacks to."""
+    columns = header.columns
+    stream = None
     try:
         with _open_text(path, form) as raw:
+            stream = _CheckedStream(raw, structure, header, _max_bytes(path))
             reader = pacsv.open_csv(
-                pa.PythonFile(_CheckedStream(raw, structure), mode="r"),
+                pa.PythonFile(stream, mode="r"),
                 read_options=pacsv.ReadOptions(
                     block_size=_BLOCK_BYTES, use_threads=pa.cpu_count() > 1
                 ),
                 parse_options=pacsv.ParseOptions(
-                    delimiter=delimiter,
+                    delimiter=header.delimiter,
                     quote_char=form.quote_character or False,
                     # False only cuts blocks at line ends; these blocks are complete records.
                     newlines_in_values=False,
@@ -212,28 +254,39 @@ def _copy_csv(
                 ),
             )
             if not reader.schema.equals(pa.schema([(column, pa.string()) for column in columns])):
-                structure.fail("line 1 cannot be parsed as a header")
-                return None
-            return write_groups(reader, reader.schema, staged, group_rows)
+                structure.fail(f"line {1 + header.lines} cannot be parsed as a header")
+                return None, stream.bytes
+            table = write_groups(reader, reader.schema, staged, group_rows)
+            return table, stream.bytes
     except pa.ArrowInvalid:  # its message quotes cells
-        return None
+        return None, 0
     except _DECOMPRESSION_ERRORS:
         structure.fail(_TRUNCATED)
-        return None
+        return None, 0
 
 
-def _first_problem(path: Path, form: CsvFormat, delimiter: str, columns: int) -> Structure | None:
+def _max_bytes(path: Path) -> int:
+    """Return how many bytes a file may unpack to."""
+    if not _compression(path):
+        return sys.maxsize
+    return max(_MAX_UNPACKED_BYTES, _MAX_RATIO * path.stat().st_size)
+
+
+def _first_problem(path: Path, form: CsvFormat, header: Header, head: bytes) -> Structure | None:
     """Read a file again to find its first problem, and count its bad rows; None if there is no
     problem."""
-    quote = form.quote_character
-    structure = Structure(delimiter, quote, multiline=form.multiline, columns=columns)
+    columns = len(header.columns)
+    structure = _structure(form, header, columns)
     with _open_text(path, form) as raw:
-        stream = _CheckedStream(raw, structure)
+        stream = _CheckedStream(raw, structure, header, _max_bytes(path))
         while stream.read():
             pass
     lines, _, reasons = structure.rejected()
     if not lines.size:
         return structure if structure.problem else None
+    if REASONS[reasons[0]] == "ragged_row" and (why := explain_fields(head, form, header)):
+        structure.problem, structure.option = why, ""
+        return structure
     what, fix, option = {
         "ragged_row": (
             f"line {lines[0]} has {structure.first_fields} fields, the header {columns}",
@@ -262,27 +315,65 @@ def count_reasons(reasons: Iterable[str]) -> str:
     return ", ".join(f"{reason} {n:,}" for reason, n in sorted(Counter(reasons).items()))
 
 
-def _sniff(path: Path, form: CsvFormat) -> tuple[str, list[str]]:
-    """Return the delimiter and the column names, from the start of the file."""
+def _read_header(path: Path, form: CsvFormat) -> tuple[Header, bytes]:
+    """Return what the start of a file tells, and its first lines."""
     try:
-        return sniff(_read_head(path, form), form)
+        head = _read_head(path, form)
+        return read_header(head, form), head
     except (*_DECOMPRESSION_ERRORS, pa.ArrowException):
         raise DataError(f"{path} {_TRUNCATED}") from None
     except CsvFormatError as error:
         fix = ""
         if error.option == "encoding" and form.codec == "utf-8":
             fix = f"; set the encoding, or {_conversion(path, 'LATIN1')}"
-        raise DataError(f"{path}: {error}{fix}", option=error.option) from None
+        problem = _with_files(str(error), path)
+        raise DataError(f"{path}: {problem}{fix}", option=error.option) from None
+
+
+def _with_files(problem: str, path: Path) -> str:
+    """Put the name of a file into the command that a message suggests."""
+    name = shlex.quote(path.name)
+    unpack = _UNPACK.get(_compression(path))
+    stem = path.stem if unpack else path.name
+    if unpack and " < FILE > NEW" in problem:
+        problem = problem.replace(": tr ", f": {unpack} {name} | tr ").replace(" < FILE", "")
+    elif unpack:
+        for tool in ("sed ", "tail ", "perl "):
+            problem = problem.replace(f": {tool}", f": {unpack} {name} | {tool}")
+        problem = problem.replace(" FILE > ", " > ")
+    return problem.replace("FILE", name).replace("NEW", shlex.quote(f"fixed-{stem}"))
+
+
+def _check_kind(path: Path) -> None:
+    """Raise DataError if the first bytes of a file are not those of what its name says."""
+    with path.open("rb") as file:
+        stored = file.read(HEAD_BYTES)
+    packed, found = _compression(path), compression_of(stored)
+    if packed and stored and packed != found:
+        what = kind_of(stored) or "not compressed"
+        plain = path.name[: -len(packed) - 1]
+        name = f"{plain}.{found}" if found else plain
+        fix = f"; rename it to {name}" if found or not kind_of(stored) else ""
+        raise DataError(f"{path} is {what}, not {packed}{fix}")
+    with _open_decompressed(path) as raw:
+        kind = kind_of(raw.read(HEAD_BYTES))
+    if not kind:
+        return
+    if not packed and found:
+        raise DataError(f"{path} is compressed ({kind}); rename it to {path.name}.{found}")
+    if packed and kind in ("gzip", "zstd", "bzip2"):
+        raise DataError(f"{path} is compressed twice; unpack it once")
+    fix = {"Parquet": "rename it to .parquet"}.get(kind, "save or convert it as CSV or Parquet")
+    raise DataError(f"{path} is not CSV but {kind}; {fix}")
 
 
 def _read_head(path: Path, form: CsvFormat) -> bytes:
     """Return the first lines of a file as UTF-8; refuse one that is not CSV in this format."""
+    _check_kind(path)
     with _open_decompressed(path) as raw:
         start = raw.read(_HEAD_BYTES)
-    if not start:
-        raise DataError(f"{path} is empty; expected a header line with a name column")
-    if suffix := _MAGIC_BYTES.get(start[:2]):
-        raise DataError(f"{path} is compressed; rename it to {path.name}{suffix}")
+    if start in (b"", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x1a"):
+        raise EmptyCsvError(f"{path} is empty; expected a header line with a name column")
     if detected := detect_encoding(start, form.codec):
         fix = f", or {_conversion(path, detected.upper())}" if detected != "utf-8" else ""
         raise DataError(
@@ -293,18 +384,20 @@ def _read_head(path: Path, form: CsvFormat) -> bytes:
     with _open_text(path, form) as raw:
         head = raw.read(_HEAD_BYTES)
         while (
-            b"\n" not in head and len(head) < MAX_RECORD_BYTES and (more := raw.read(_CHUNK_BYTES))
+            b"\n" not in head and len(head) <= MAX_HEADER_BYTES and (more := raw.read(_HEAD_BYTES))
         ):
             head += more
     if b"\n" not in head and b"\r" in head:
-        raise DataError(f"{path} ends its lines with CR alone; convert it: tr '\\r' '\\n'")
-    if b"\n" not in head and len(head) >= MAX_RECORD_BYTES:
+        raise CsvFormatError(
+            "ends its lines with CR alone; convert it: tr '\\r' '\\n' < FILE > NEW"
+        )
+    if b"\n" not in head and len(head) > MAX_HEADER_BYTES:
         raise DataError(
-            f"{path} has no line end in its first {MAX_RECORD_BYTES:,} bytes; is it CSV?"
+            f"{path} has no line end in its first {MAX_HEADER_BYTES:,} bytes; is it CSV?"
         )
     if b"\n" in head and len(head) >= _HEAD_BYTES:
         head = head[: head.rindex(b"\n") + 1]
-    return head.removeprefix(b"\xef\xbb\xbf")
+    return head.rstrip(b"\x1a")
 
 
 def _open_text(path: Path, form: CsvFormat) -> BinaryIO:
@@ -343,7 +436,7 @@ def _lacks_checksum(path: Path) -> bool:
 
 def _conversion(path: Path, codec: str) -> str:
     """Return the advice to convert a file to UTF-8, with the command."""
-    decompress = {"gz": "gzip -dc", "zst": "zstd -dc", "bz2": "bzip2 -dc"}.get(_compression(path))
+    decompress = _UNPACK.get(_compression(path))
     convert = f"iconv -f {codec.replace('16-', '16')} -t UTF-8"
     command = f"{decompress} {path.name} | {convert}" if decompress else f"{convert} {path.name}"
     return f"convert it: {command}"

@@ -21,6 +21,7 @@ _RAGGED, _INVALID_UTF8, _BARE_RETURN = (np.uint8(i) for i in range(1, 4))  # ind
 _PIECE_BYTES = 128 * 1024  # read together; fits into a processor's cache
 _MAX_REJECTED = 1_000_000  # records; bounds the memory that their list takes
 _LINE_FEED, _RETURN = 0x0A, 0x0D
+_DOS_END = b"\x1a"
 Mask = npt.NDArray[np.bool_]  # one value per byte of a piece
 Bits = npt.NDArray[np.uint64]  # the same, 64 bytes per word, the first byte in the lowest bit
 Positions = npt.NDArray[np.int64]
@@ -37,6 +38,8 @@ class Structure:
             *rejected*, that is recorded and left out of what ``feed`` returns, if it has another
             number of fields, bytes that are not UTF-8, or a carriage return without line feed.
             Blank lines are never rejected.
+        line: of the first byte that is fed, from 1.
+        offset: of the first byte that is fed, in the stream.
 
     Attributes:
         records: number of records, including header, blank lines and rejected records.
@@ -51,7 +54,14 @@ class Structure:
     """
 
     def __init__(
-        self, delimiter: str, quote: str = '"', *, multiline: bool = False, columns: int = 0
+        self,
+        delimiter: str,
+        quote: str = '"',
+        *,
+        multiline: bool = False,
+        columns: int = 0,
+        line: int = 1,
+        offset: int = 0,
     ) -> None:
         self.records = 0
         self.blank = 0
@@ -65,8 +75,8 @@ class Structure:
         self._quote = quote.encode()
         self._multiline = multiline
         self._columns = columns
-        self._line = 1  # line of the next byte, from 1
-        self._offset = 0  # of the next byte in the stream
+        self._line = line  # line of the next byte, from 1
+        self._offset = offset  # of the next byte in the stream
         self._pending = b""  # start of a record that has not ended yet
         self._rejected: list[tuple[Positions, Positions, npt.NDArray[np.uint8]]] = []
         self._rejected_count = 0
@@ -97,15 +107,18 @@ class Structure:
         return b"".join(accepted) if self._columns else memoryview(data)[:start]
 
     def finish(self) -> bytes:
-        """End the stream; return the last record if it had no line end, with one added."""
-        last, self._pending = self._pending, b""
+        """End the stream; return the last record if it had no line end, with one added. Ctrl-Z at
+        the very end is the end of a DOS text file, not text."""
+        last, self._pending = self._pending.rstrip(_DOS_END), b""
         if not last or self.problem:
             return b""
         self.unterminated = True
         last += b"\n"
         accepted: list[bytes] = []
         if not self._read_piece(last, accepted, final=True):
-            self.fail(f"line {self._line} has a quote that is never closed")
+            self.fail(
+                f"line {self._line} {self._explained('has a quote that is never closed', last)}"
+            )
         return b"".join(accepted) if self._columns else last
 
     def fail(self, problem: str, option: str = "") -> None:
@@ -129,7 +142,7 @@ class Structure:
             final: the piece is the last record, with a line feed that is not in the stream.
         """
         if b"\0" in piece:
-            self._fail_at(piece, piece.index(b"\0"), "has a NUL byte; is it UTF-16?")
+            self._fail_at(piece, piece.index(b"\0"), "has a NUL byte; is it damaged, or UTF-16?")
             return 0
         codes = np.frombuffer(piece, np.uint8)
         feeds = _bits(codes == _LINE_FEED)
@@ -146,7 +159,9 @@ class Structure:
                 what = (
                     "has a line break inside a quoted cell; close the quote, or accept such cells"
                 )
-                self._fail_at(piece, int(_mask(broken).argmax()), what, option="multiline")
+                explained = self._explained(what, piece)
+                option = "multiline" if explained == what else ""
+                self._fail_at(piece, int(_mask(broken).argmax()), explained, option)
                 return 0
             record_ends = feeds & ~inside
         words = record_ends.nonzero()[0]
@@ -202,7 +217,9 @@ class Structure:
             if closing < 0:
                 break
             if piece[closing + 1 : closing + 2] and piece[closing + 1] not in edges:
-                self._fail_at(piece, closing, "has text after a closing quote")
+                self._fail_at(
+                    piece, closing, self._explained("has text after a closing quote", piece)
+                )
                 return None
             cell_quotes[closing] = True
             opening = piece.find(quote, closing + 1)
@@ -260,6 +277,18 @@ class Structure:
         if not self.records:
             reasons[0] = 0  # the header
         return reasons
+
+    def _explained(self, what: str, piece: bytes) -> str:
+        """Return what is wrong with a quote; if quotes are escaped by backslashes, say that."""
+        quote = self._quote.decode()
+        if b"\\" + self._quote not in piece:
+            return what
+        typed = quote if quote == '"' else "\\x27"
+        return (
+            f"has quotes escaped by a backslash (\\{quote}), expected doubled ones "
+            f"({quote}{quote}), as in RFC 4180; convert it: "
+            f"perl -pe 's/\\\\([\\\\{typed}])/$1 eq chr({ord(quote)}) ? $1.$1 : $1/ge' FILE > NEW"
+        )
 
     def _fail_at(self, piece: bytes, position: int, what: str, option: str = "") -> None:
         line = self._line + piece.count(b"\n", 0, position)
@@ -330,14 +359,18 @@ def _count(bits: Bits) -> int:
 
 def _invalid_utf8(piece: bytes, ends: Positions) -> list[int]:
     """Return the offset of the first byte that is not UTF-8 of every record that has one."""
-    offsets: list[int] = []
-    view, start = memoryview(piece), 0
-    while not piece.isascii():
-        try:
-            codecs.utf_8_decode(view[start:], "strict", True)
-        except UnicodeDecodeError as error:
-            offsets.append(start + error.start)
-            start = int(ends[np.searchsorted(ends, offsets[-1])]) + 1
-        else:
-            break
-    return offsets
+    try:
+        codecs.utf_8_decode(piece, "strict", True)
+    except UnicodeDecodeError:
+        pass
+    else:
+        return []
+    # Bytes that are not UTF-8 become code points of their own, so one pass finds all of them.
+    text = piece.decode(errors="surrogateescape").encode("utf-32-le", "surrogatepass")
+    points = np.frombuffer(text, np.uint32)
+    invalid = (points >= 0xDC80) & (points <= 0xDCFF)
+    sizes = 1 + (points > 0x7F) + (points > 0x7FF).astype(np.int64) + (points > 0xFFFF)
+    sizes[invalid] = 1
+    offsets = (np.cumsum(sizes) - sizes)[invalid]
+    _, first = np.unique(np.searchsorted(ends, offsets), return_index=True)
+    return [int(offset) for offset in offsets[first]]

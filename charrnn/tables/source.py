@@ -17,7 +17,13 @@ from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_me
 from charrnn.files import sha256_of, sha256_of_each
 from charrnn.tables.columns import differences
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.tables.csv_staging import REJECTS, check_rejects, stage_csv, stage_parquet
+from charrnn.tables.csv_staging import (
+    REJECTS,
+    EmptyCsvError,
+    check_rejects,
+    stage_csv,
+    stage_parquet,
+)
 from charrnn.tables.row_groups import TableFile
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
@@ -159,13 +165,19 @@ def open_source(
         if file.path.name.endswith(".parquet"):
             table = stage_parquet(file.path, copy.with_suffix(".parquet"), 2 * partition_rows)
         else:
-            staged = stage_csv(
-                file.path,
-                copy.with_suffix(".arrows"),
-                csv=csv,
-                group_rows=min(2**17, partition_rows),
-                index=index,
-            )
+            try:
+                staged = stage_csv(
+                    file.path,
+                    copy.with_suffix(".arrows"),
+                    csv=csv,
+                    group_rows=min(2**17, partition_rows),
+                    index=index,
+                )
+            except EmptyCsvError:  # as Spark writes for a partition without rows
+                counts["empty_files"] += 1
+                if counts["empty_files"] == len(files):
+                    raise
+                continue
             counts.update(staged.counts)
             rejects.append(staged.rejects)
             table = staged.table

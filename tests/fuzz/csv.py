@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from charrnn.errors import DataError
-from charrnn.tables import csv_format, csv_structure
+from charrnn.tables import csv_format, csv_header, csv_structure, signatures
 from charrnn.tables import csv_staging as staging
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.row_groups import cut, read_groups
@@ -27,7 +27,7 @@ FORMATS = [
         ("utf-8", "utf-16-le"), ("", ";"), ('"', "'", "none"), (False, True), ("refuse", "reject")
     )
 ]
-MODULES = [csv_format, csv_structure, staging]
+MODULES = [csv_format, csv_header, csv_structure, signatures, staging]
 TOKENS = [b'"', b'""', b"'", b",", b";", b"\n", b"\r\n", b"\r", b"\n\n", b"\0", b"\xff",
           b"\xc3\xa9",
           b',"', b'",', b'"\n"', b"a,b\n", b"\xef\xbb\xbf", b"\xff\xfe", b"1", b"name"]  # fmt: skip
@@ -87,7 +87,7 @@ def difference(path: Path, form: CsvFormat, delimiter: str = "") -> tuple[str, S
     # A row with a carriage return of its own is two rows to the oracle, and one reject to us.
     if len(source.rejects) and re.search(rb"\r\0*[^\n\0]|\r\0?$", content):
         return "", source
-    found: Any = delimiter or form.delimiter or staging._sniff(path, form)[0]
+    found: Any = delimiter or form.delimiter or staging._read_header(path, form)[0].delimiter
     expected = oracle(content, form, found, len(source.schema))
     if expected is None:
         return "accepted what the oracle refuses", source
