@@ -6,7 +6,7 @@ import unicodedata
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from charrnn.errors import ConfigError, DataError, InputMissingError
 from charrnn.files import (
     make_folder,
-    open_file,
     open_growing,
     remove_file,
     replace_file,
@@ -27,25 +26,59 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedErr
 MAX_ARCHIVE_MEMBERS = 10_000
 MAX_ARCHIVE_BYTES = 256 * 2**20  # uncompressed; everything is read into memory
 MAX_ARCHIVE_RATIO = 200  # uncompressed to compressed size of a member; text has about 3
+MAX_BYTES = 64 * 2**20  # of an archive as stored: bounds the list of its members as well
+EXPECTED = "expected a folder of LABEL.txt files, one name per line, or a zip of one"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile reads others without a size limit
 
 
-def read_archive(path: Path) -> list[tuple[str, bytes]]:
-    """Return (file name, bytes) of the language files in a zip.
+def read_archive(path: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Return (file name, bytes) of the language files in a zip, and the members left out.
 
     Raises:
-        DataError: the archive is damaged or too large, or one of its members is unsafe.
+        DataError: the file is no zip, or damaged or too large, or one of its members is unsafe.
     """
+    if not path.is_file():
+        raise DataError(f"{path} is neither a folder nor a file; {EXPECTED}")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise DataError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        with open_file(path, links=True) as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check_members(path, members)
-            return [
-                (PurePosixPath(m.filename).name, _content(archive, m))
-                for m in _chosen(path, members)
-            ]
+            files = {m.filename: m for m in members if not m.is_dir()}
+            chosen, left_out = choose_language_files(files)
+            return [(n.rpartition("/")[2], _content(archive, files[n])) for n in chosen], left_out
     except _DAMAGED as error:
-        raise DataError(f"{path} is not a readable zip archive; download it again") from error
+        with path.open("rb") as file:
+            is_zip = file.read(2) == b"PK" or path.suffix.lower() == ".zip"
+        if is_zip:
+            raise DataError(f"{path} is not a readable zip archive; download it again") from error
+        raise DataError(
+            f"{path} is not a zip archive; {EXPECTED}. A table of names and labels is not read: "
+            "write the names of each label into a file of their own"
+        ) from None
+
+
+def choose_language_files(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the language files among relative paths, and the files left out, both sorted.
+
+    A language file has the suffix .txt in any case. Where a folder is called ``names``, as in the
+    tutorial's layout, only those in it are; else all are, in subfolders too. Hidden files, and
+    those that begin with an underscore, are in neither.
+
+    Raises:
+        DataError: several folders are called ``names``.
+
+    >>> choose_language_files(["Greek.txt", "more/Polish.TXT", "notes.md"])
+    (['Greek.txt', 'more/Polish.TXT'], ['notes.md'])
+    """
+    visible = [n for n in names if not any(part[0] in "._" for part in PurePosixPath(n).parts)]
+    text = [n for n in visible if PurePosixPath(n).suffix.lower() == ".txt"]
+    chosen = [n for n in text if PurePosixPath(n).parent.name == "names"]
+    if len(folders := sorted({str(PurePosixPath(n).parent) for n in chosen})) > 1:
+        raise DataError(f"several folders are called names: {', '.join(folders[:5])}; give one")
+    chosen = chosen or text
+    return sorted(chosen), sorted(set(visible) - set(chosen))
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -89,21 +122,6 @@ def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
         seen.add(name.casefold())
 
 
-def _chosen(path: Path, members: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return the .txt members of the one folder that holds the language files."""
-    folders: dict[PurePosixPath, list[zipfile.ZipInfo]] = {}
-    for member in members:
-        name = PurePosixPath(member.filename)
-        hidden = any(part[0] in "._" for part in name.parts)
-        if name.suffix == ".txt" and not member.is_dir() and not hidden:
-            folders.setdefault(name.parent, []).append(member)
-    named = [folder for folder in folders if folder.name == "names"] or list(folders)
-    if len(named) > 1:
-        raise DataError(f"{path} has .txt files in several folders: {', '.join(map(str, named))}")
-    return folders[named[0]] if named else []
-
-
-MAX_BYTES = 256 * 2**20  # of a download
 _CHUNK = 2**16  # bytes read at once
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -8,12 +8,15 @@ Every line becomes one row of the table, junk included, since the seed protocol 
 that the honest protocol leaves out have a reason in ``dropped`` and no fold.
 """
 
+import codecs
 import hashlib
 import json
 import math
+import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,13 +26,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError, InputMissingError
-from charrnn.files import writing_parquet
+from charrnn.files import open_file, writing_parquet
+from charrnn.model.labels import MAX_LABELS, MIN_LABELS, check_labels, label_key, label_problem
 from charrnn.model.normalise import LATIN, normalise
-from charrnn.training.archive import read_archive
+from charrnn.tables.csv_format import detect_encoding
+from charrnn.training.archive import (
+    EXPECTED,
+    MAX_ARCHIVE_BYTES,
+    choose_language_files,
+    read_archive,
+)
 
 FOLDS = 10
 TEST_FOLD, VALIDATION_FOLD = 9, 8  # of the honest split
-MAX_LABELS = 1000  # language files; more are a mistake in the folder rather than languages
+MAX_ROWS = 4_000_000  # of a corpus table, which is held in memory
+_MAX_TABLE_BYTES = 2**29  # of its cells, uncompressed
+MAX_LINE = 10_000  # characters; a longer line is not one name
+MAX_NAME = 256  # characters after normalising; scoring refuses longer names, too
 
 # ``content_digest`` of the 18 files (20,074 lines) of the PyTorch tutorial.
 TUTORIAL_DIGEST = "4cb4ce50cd85cb333e89a3ce9ad5d8f9a149a015823242e6217011c0ef280625"
@@ -49,6 +62,8 @@ _DIGEST_KEY = b"charrnn.content_sha256"
 _TABLE_KEY = b"charrnn.table_digest"  # metadata: SHA-256 of the cells
 # A name is letters with spaces and ' - . , between them; other characters mark it as junk.
 _NAME = re.compile(r"[^\W\d_]+(?:[ '\-.,]+[^\W\d_]+)*[ '\-.,]*", re.UNICODE)
+_LINE_END = re.compile("\r\n|\n|\r")
+_ODD_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file
 
 
@@ -100,33 +115,87 @@ class Split:
 
 
 def read_label_files(source: Path) -> list[LabelFile]:
-    """Read the language files of a folder or a zip, sorted by label.
+    """Return the language files of ``find_label_files``."""
+    return find_label_files(source)[0]
+
+
+def find_label_files(source: Path) -> tuple[list[LabelFile], list[str]]:
+    """Read the language files of a folder or a zip, sorted by label; also return the paths of the
+    files left out, which are no language files (see ``archive.choose_language_files``).
 
     Raises:
         InputMissingError: nothing is at ``source``.
-        DataError: no language files, or an archive that is damaged, unsafe or too large.
+        DataError: no language files, a file name that gives no label or the label of another file,
+            or an archive that is damaged, unsafe or too large.
     """
     if not source.exists():
-        raise InputMissingError(f"{source} does not exist; give a folder of .txt files or a zip")
-    if source.is_dir():
-        contents = [(p.name, p.read_bytes()) for p in _text_files(source)]
-    else:
-        contents = read_archive(source)
+        raise InputMissingError(f"{source} does not exist; {EXPECTED}")
+    contents, left_out = _read_folder(source) if source.is_dir() else read_archive(source)
     if not contents:
         raise DataError(
             f"{source} holds no .txt files; expected one per language, such as Greek.txt"
         )
-    files = [LabelFile(PurePosixPath(name).stem.strip(), name, data) for name, data in contents]
-    unlabelled = [file.name for file in files if not file.label]
-    if unlabelled:
-        raise DataError(f"{source}: file name {unlabelled[0]!r} gives no label")
-    folded = Counter(file.label.casefold() for file in files)
-    clashes = sorted(file.name for file in files if folded[file.label.casefold()] > 1)
+    files = [LabelFile(_label_of(name), name, data) for name, data in contents]
+    problems = [f"{f.name!r} {p}" for f in files if (p := label_problem(f.label))]
+    if problems:
+        raise DataError(
+            f"{source}: a file name gives its label, and {problems[0]}"
+            + (f" (and {len(problems) - 1} more)" if problems[1:] else "")
+            + "; rename it"
+        )
+    keys = Counter(label_key(file.label) for file in files)
+    clashes = sorted(file.name for file in files if keys[label_key(file.label)] > 1)
     if clashes:
-        raise DataError(f"{source}: file names give one label twice: {', '.join(clashes)}")
-    if not 2 <= len(files) <= MAX_LABELS:
-        raise DataError(f"{source} has {len(files)} language files; expected 2 to {MAX_LABELS}")
-    return sorted(files, key=lambda file: file.label)
+        raise DataError(
+            f"{source}: file names give one label twice (but for case and Unicode form): "
+            f"{', '.join(clashes[:10])}; join or rename them"
+        )
+    if not MIN_LABELS <= len(files) <= MAX_LABELS:
+        raise DataError(
+            f"{source} has {len(files)} language files; expected {MIN_LABELS} to {MAX_LABELS}"
+        )
+    return sorted(files, key=lambda file: file.label), left_out
+
+
+def _label_of(name: str) -> str:
+    """Return the label that a file name gives, in the composed Unicode form."""
+    return unicodedata.normalize("NFC", PurePosixPath(name).stem.strip())
+
+
+def _read_folder(folder: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Return (file name, bytes) of the language files below a folder, linked folders included, and
+    the files left out."""
+    files, size = [], 0
+    chosen, left_out = choose_language_files(_files_below(folder))
+    for name in chosen:
+        path = folder / name
+        try:
+            with open_file(path, links=True) as file:
+                content = file.read(MAX_ARCHIVE_BYTES - size + 1)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        size += len(content)
+        if size > MAX_ARCHIVE_BYTES:
+            raise DataError(f"{folder}: at most {MAX_ARCHIVE_BYTES:,} bytes of names are read")
+        files.append((path.name, content))
+    return files, left_out
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    """Yield the relative paths of all files below a folder; a folder linked twice is read once."""
+    seen = set()
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        state = Path(here).stat()
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if name[0] not in "._")
+        yield from (Path(here, name).relative_to(folder).as_posix() for name in names)
 
 
 def content_digest(files: Sequence[LabelFile]) -> str:
@@ -153,7 +222,8 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
     """Return the corpus table (``SCHEMA``), one row per line, in file and line order.
 
     Raises:
-        DataError: a file is not UTF-8 (names file and line) or there is not one usable name.
+        DataError: a file is not text (names file and line), there are more than ``MAX_ROWS`` lines,
+            or there is not one usable name.
     """
     rows: list[tuple[str, str, str, str, int, int | None, str | None]] = []
     for file in files:
@@ -162,6 +232,8 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
             dropped = _reason_to_drop(normalised)
             fold = None if dropped else fold_of(normalised)
             rows.append((name, normalised, file.label, file.name, number, fold, dropped))
+        if len(rows) > MAX_ROWS:
+            raise DataError(f"the language files have more than {MAX_ROWS:,} lines")
     if not any(row[-1] is None for row in rows):
         raise DataError("the language files hold no usable name")
     columns = [
@@ -185,9 +257,9 @@ def write_table(table: pa.Table, path: Path) -> bool:
     table already."""
     if path.is_file():
         try:
-            if pq.read_table(path, page_checksum_verification=True).equals(table, True):
+            if _read_table(path).equals(table, True):
                 return False
-        except (pa.ArrowException, OSError):
+        except DataError:
             pass  # unreadable, so it is replaced
     with writing_parquet(path, table.schema) as writer:
         writer.write_table(table)
@@ -203,22 +275,14 @@ def load_corpus(path: Path) -> Corpus:
     """
     if not path.exists():
         raise InputMissingError(f"{path} does not exist; run ingest first")
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a readable Parquet file; run ingest again") from error
-    if not table.schema.equals(SCHEMA):
-        raise DataError(
-            f"{path} has columns {', '.join(table.column_names)}; a corpus table has "
-            f"{', '.join(SCHEMA.names)}; run ingest again"
-        )
-    metadata = table.schema.metadata or {}
-    content = metadata.get(_DIGEST_KEY, b"")
-    # Page checksums do not cover the footer, which holds the digests.
-    if metadata.get(_TABLE_KEY) != _table_digest(table, content):
-        raise DataError(f"{path} is damaged; run ingest again")
+    table = _read_table(path)
+    content = (table.schema.metadata or {}).get(_DIGEST_KEY, b"")
     languages = table["language"].to_pylist()
     labels = tuple(sorted(set(languages)))
+    try:
+        check_labels(labels)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; run ingest again") from None
     position = {label: i for i, label in enumerate(labels)}
     return Corpus(
         names=table["name"].to_pylist(),
@@ -228,6 +292,54 @@ def load_corpus(path: Path) -> Corpus:
         labels=labels,
         digest=content.decode(),
     )
+
+
+def _read_table(path: Path) -> pa.Table:
+    """Read a corpus table and prove its cells by the digest in it; its sizes, as the footer says
+    them, are checked first.
+
+    Raises:
+        DataError: it is not a corpus table, or damaged.
+    """
+    try:
+        if not path.is_file():
+            raise DataError(f"{path} is not a file; run ingest again")
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            footer = file.metadata
+            groups = (footer.row_group(i) for i in range(footer.num_row_groups))
+            size = sum(group.total_byte_size for group in groups)
+            if footer.num_rows > MAX_ROWS or size > _MAX_TABLE_BYTES:
+                raise DataError(f"{path} is too large for a corpus table; run ingest again")
+            if not file.schema_arrow.equals(SCHEMA):
+                names = ", ".join(file.schema_arrow.names[:20])
+                raise DataError(
+                    f"{path} has columns {names}; a corpus table has {', '.join(SCHEMA.names)}; "
+                    "run ingest again"
+                )
+            table = _read_batches(file, path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a readable Parquet file; run ingest again") from error
+    metadata = table.schema.metadata or {}
+    content = metadata.get(_DIGEST_KEY, b"")
+    # Page checksums do not cover the footer, which holds the digests.
+    if (
+        not re.fullmatch(b"[0-9a-f]{64}", content)
+        or any(table[f.name].null_count for f in SCHEMA if not f.nullable)
+        or metadata.get(_TABLE_KEY) != _table_digest(table, content)
+    ):
+        raise DataError(f"{path} is damaged; run ingest again")
+    return table
+
+
+def _read_batches(file: pq.ParquetFile, path: Path) -> pa.Table:
+    """Read all rows in small batches; raise DataError when they take more than they may."""
+    batches, size = [], 0
+    for batch in file.iter_batches(batch_size=4096):
+        size += batch.nbytes
+        if size > _MAX_TABLE_BYTES:
+            raise DataError(f"{path} is too large for a corpus table; run ingest again")
+        batches.append(batch)
+    return pa.Table.from_batches(batches, file.schema_arrow)
 
 
 def load_labelled(path: Path, labels: Sequence[str]) -> Examples:
@@ -311,32 +423,64 @@ def _reason_to_drop(normalised: str) -> str | None:
         return "empty"
     if normalised == _PAGE_FURNITURE:
         return "page_furniture"
+    if len(normalised) > MAX_NAME:
+        return "too_long"
     if not _NAME.fullmatch(normalised.lstrip(" '-.,")):
         return "stray_character"
     return None
 
 
 def _lines(file: LabelFile) -> list[str]:
-    """Split a file at LF or CRLF, without a byte order mark; the lines are not changed."""
-    content = file.content.removeprefix(b"\xef\xbb\xbf")
+    """Split a file at LF, CRLF or CR, without a byte order mark; the lines are not changed. A file
+    with the mark of UTF-16 or UTF-32 is read as such.
+
+    Raises:
+        DataError: the file is not text, has a line that is no name by its length, or ends lines
+            with other characters.
+    """
+    text = _text_of(file).removeprefix("\ufeff")
+    lines = _LINE_END.split(text)
+    if lines[-1] == "":
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE:
+            raise DataError(
+                f"{file.name} line {number} has {len(line):,} characters; expected one name per "
+                "line"
+            )
+        if odd := _ODD_LINE_END.search(line):
+            raise DataError(
+                f"{file.name} line {number} holds U+{ord(odd.group()):04X}, which ends a line in "
+                "some programs; expected one name per line, ended by LF, CRLF or CR"
+            )
+    return lines
+
+
+def _text_of(file: LabelFile) -> str:
+    """Decode a file as UTF-8, or as its byte order mark says."""
+    head = file.content[:4096]
+    encoding = detect_encoding(head, "utf-8")
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)  # or that of UTF-32-LE
+    if encoding and not head.startswith(marks) and head.count(0) > len(head) / 4:
+        name = encoding.upper().replace("UTF-16-", "UTF-16")
+        raise DataError(
+            f"{file.name} is not UTF-8, it looks like {name}; convert it with "
+            f"`iconv -f {name} -t UTF-8 {file.name}`"
+        )
+    encoding = encoding if head.startswith(marks) else "utf-8"
     try:
-        text = content.decode("utf-8")
+        text = file.content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        if encoding != "utf-8":
+            raise DataError(
+                f"{file.name} is {encoding.upper()} by its mark, but byte {error.start:,} is not"
+            ) from None
+        line = len(_LINE_END.findall(file.content[: error.start].decode("latin-1"))) + 1
         raise DataError(
             f"{file.name} line {line} is not UTF-8; convert it with "
             f"`iconv -f LATIN1 -t UTF-8 {file.name}`"
         ) from None
     if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
+        line = len(_LINE_END.findall(text[: text.index("\0")])) + 1
         raise DataError(f"{file.name} line {line} holds a NUL character; is it UTF-16?")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
-
-
-def _text_files(folder: Path) -> list[Path]:
-    """Return the .txt files of a folder, or of the ``names`` folder in the tutorial's layout."""
-    for place in (folder / "data" / "names", folder / "names", folder):
-        files = sorted(p for p in place.glob("*.txt") if p.is_file() and p.name[0] not in "._")
-        if files:
-            return files
-    return []
+    return text

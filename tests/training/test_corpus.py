@@ -1,5 +1,6 @@
 """Language files, archives of them, the table and its splits."""
 
+import codecs
 import errno
 import io
 import json
@@ -32,6 +33,7 @@ from charrnn.training.corpus import (
     build_table,
     check_digest,
     content_digest,
+    find_label_files,
     fold_of,
     honest_split,
     load_corpus,
@@ -189,22 +191,14 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "folders only": (lambda: zip_bytes([("data/", b""), ("data/names/", b"")]), "no .txt files"),
     "nested zip only": (lambda: zip_bytes([("names.zip", zip_bytes(GOOD))]), "no .txt files"),
     "hidden only": (lambda: zip_bytes([("__MACOSX/._Greek.txt", b"x")]), "no .txt files"),
-    "two folders": (
-        lambda: zip_bytes([("a/Greek.txt", GREEK), ("b/Czech.txt", CZECH)]),
-        "several folders",
-    ),
-    "two names folders": (add("old/names/Irish.txt"), "several folders"),
+    "two names folders": (add("old/names/Irish.txt"), "several folders are called names"),
     "one language": (lambda: zip_bytes(GOOD[:1]), "1 language files"),
     "a thousand and one languages": (
         lambda: zip_bytes([(f"{i}.txt", b"a\n") for i in range(1001)]),
         "1001 language files",
     ),
     "NUL bytes in a file": (add("data/names/Irish.txt", b"Ana\nBo\0\n"), "line 2 holds a NUL"),
-    "UTF-16": (in_utf16, "line 1 holds a NUL"),
-    "UTF-16 with a mark": (
-        add("data/names/Irish.txt", "Ana\n".encode("utf-16")),
-        "line 1 is not UTF-8",
-    ),
+    "UTF-16": (in_utf16, "iconv -f UTF-16LE"),
     "latin-1": (add("data/names/Irish.txt", "Ana\nRenée\n".encode("latin-1")), "line 2 is not"),
     "no usable name": (lambda: zip_bytes([("a.txt", b"\n\n"), ("b.txt", b"1\n2\n")]), "no usable"),
     "no names at all": (lambda: zip_bytes([("a.txt", b""), ("b.txt", b"")]), "no usable"),
@@ -379,7 +373,11 @@ def test_table_has_one_row_per_line(language_folder: Path) -> None:
         (b"Ana\n\nBo\n\n", ["Ana", "", "Bo", ""]),
         (b"\n", [""]),
         (b"", []),
-        (" Ana \u2028x\x0by\n".encode(), [" Ana \u2028x\x0by"]),
+        (b"Ana\rBo\r", ["Ana", "Bo"]),
+        (b"Ana\rBo\nCy\r\nDi", ["Ana", "Bo", "Cy", "Di"]),
+        ("Ana\nBé\n".encode("utf-16"), ["Ana", "Bé"]),
+        ("Ana\nBé\n".encode("utf-32"), ["Ana", "Bé"]),
+        (codecs.BOM_UTF16_BE + "Ana\r\n".encode("utf-16-be"), ["Ana"]),
     ],
     ids=[
         "plain",
@@ -389,10 +387,14 @@ def test_table_has_one_row_per_line(language_folder: Path) -> None:
         "blank lines",
         "newline",
         "empty",
-        "odd breaks",
+        "CR",
+        "mixed",
+        "UTF-16",
+        "UTF-32",
+        "UTF-16-BE",
     ],
 )
-def test_lines_are_split_at_line_feeds_only(content: bytes, names: list[str]) -> None:
+def test_lines_end_at_lf_crlf_or_cr(content: bytes, names: list[str]) -> None:
     table = build_table([LabelFile("A", "A.txt", content), LabelFile("B", "B.txt", b"Zed\n")])
     assert table["name"].to_pylist() == [*names, "Zed"]
 
@@ -668,3 +670,121 @@ def test_the_tutorials_honest_split_shares_no_name(
     assert len(corpus.labels) == 18
     assert 0.09 < len(split.test.names) / sum(map(len, sides)) < 0.11
     assert len(seed_split(corpus, 0).test.names) == 4014
+
+
+DISCOVERED = "kinds of language files, folders and labels: read, or named and counted"
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_language_files_of_any_case_and_in_subfolders_are_read_and_others_named(
+    tmp_path: Path, proof: Proof
+) -> None:
+    files = {
+        "Greek.txt": b"Zorba\n", "Polish.TXT": b"Nowak\n", "more/Irish.Txt": b"Byrne\n",
+        "notes.csv": b"x", "more/eng.md": b"x", ".hidden.txt": b"x", "_draft/Dutch.txt": b"x",
+    }  # fmt: skip
+    folder = write_files(tmp_path / "in", files)
+    archive = tmp_path / "in.zip"
+    archive.write_bytes(zip_bytes(list(files.items())))
+    for source in (folder, archive):
+        found, left_out = find_label_files(source)
+        assert [file.label for file in found] == ["Greek", "Irish", "Polish"]
+        assert left_out == ["more/eng.md", "notes.csv"]
+    proof("P1", DISCOVERED, 2 * len(files))
+
+
+def test_linked_folders_are_read_once_and_a_fifo_is_named(tmp_path: Path, proof: Proof) -> None:
+    folder = write_files(tmp_path / "in", {"Greek.txt": b"Zorba\n"})
+    other = write_files(tmp_path / "other", {"Polish.txt": b"Nowak\n"})
+    (folder / "linked").symlink_to(other)
+    (folder / "loop").symlink_to(folder)
+    assert [file.label for file in read_label_files(folder)] == ["Greek", "Polish"]
+    os.mkfifo(folder / "Irish.txt")
+    with pytest.raises(DataError, match=r"Irish\.txt cannot be read: not a regular file"):
+        read_label_files(folder)
+    proof("P1", DISCOVERED, 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["Fran\u00e7ais.txt", "Franc\u0327ais.txt"], "one label twice"),
+        (["Greek.txt", "greek.TXT"], "one label twice"),
+        (["a/Greek.txt", "b/Greek.txt"], "one label twice"),
+        (["a|b.txt", "c.txt"], "separates the labels of a set"),
+        (["a\nb.txt", "c.txt"], "not visible"), (["a\tb.txt", "c.txt"], "not visible"),
+        (["a\x1b[1m.txt", "c.txt"], "not visible"), ([" .txt", "c.txt"], "is empty"),
+        (["a\u200bb.txt", "c.txt"], "not visible"), ([b"\xff.txt", "c.txt"], "not visible"),
+        (["x" * 101 + ".txt", "c.txt"], "at most 100"),
+    ],
+)  # fmt: skip
+def test_a_file_name_that_is_no_label_is_refused(
+    names: list[str | bytes], message: str, tmp_path: Path, proof: Proof
+) -> None:
+    write_files(tmp_path, {os.fsdecode(name): b"Zorba\n" for name in names})
+    with pytest.raises(DataError, match=message):
+        read_label_files(tmp_path)
+    proof("P1", DISCOVERED, 1)
+
+
+@pytest.mark.parametrize("end", "\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+def test_a_line_end_that_is_not_read_is_refused(end: str, proof: Proof) -> None:
+    content = f"Ana{end}Bo\n".encode()
+    with pytest.raises(DataError, match=rf"line 1 holds U\+{ord(end):04X}") as caught:
+        build_table([LabelFile("A", "A.txt", content)])
+    assert "Ana" not in str(caught.value)
+    proof("P1", DISCOVERED, 1)
+
+
+def test_names_in_one_long_line_are_refused_or_dropped() -> None:
+    with pytest.raises(DataError, match="line 1 has 20,000 characters"):
+        build_table([LabelFile("A", "A.txt", b"a" * 20_000)])
+    table = build_table([LabelFile("A", "A.txt", b"a" * 300), LabelFile("B", "B.txt", b"Zed\n")])
+    assert table["dropped"].to_pylist() == ["too_long", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", b"name,language\nAna,Greek\n", "not a zip archive; expected a folder"),
+        ("x.parquet", b"PAR1", "not a zip archive"), ("x.zip", b"no", "download it again"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_archive_says_what_is_expected(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_label_files(tmp_path / name)
+    assert "Ana" not in str(caught.value)
+
+
+def test_a_crafted_training_table_is_refused(
+    corpus_path: Path, tmp_path: Path, proof: Proof
+) -> None:
+    path = tmp_path / "names.parquet"
+    with pytest.raises(DataError, match="not a file"):
+        load_corpus(tmp_path)
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="not a file"):
+        load_corpus(path)
+    path.unlink()
+    table = pq.read_table(corpus_path)
+    for digest in (b"\xff", b"x", b""):
+        crafted = table.replace_schema_metadata(
+            {**table.schema.metadata, b"charrnn.content_sha256": digest}
+        )
+        pq.write_table(crafted, path)
+        with pytest.raises(DataError, match="damaged"):
+            load_corpus(path)
+    one = build_table([LabelFile("A", "A.txt", b"Ana\n")])
+    pq.write_table(one, path)
+    with pytest.raises(DataError, match="labels must be 2 to 1000, got 1"):
+        load_corpus(path)
+    proof("P10", "crafted training tables: refused", 6)
