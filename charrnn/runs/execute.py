@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
@@ -26,6 +27,7 @@ from charrnn.scoring.columns import prediction_columns
 from charrnn.scoring.names import hide_names
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
+from charrnn.tables.columns import without_notes
 from charrnn.tables.row_groups import Partition, read_groups
 
 _MOST_WORKERS = 8  # threads on a CPU: more hardly gain, and each holds a partition in memory
@@ -50,7 +52,7 @@ def score_partition(
     finished = read_receipt(plan, partition)
     if finished is not None:
         return finished
-    table = read_groups(partition.groups)
+    table = read_groups(partition.groups, schema=plan.source.schema)
     labels = scorer.version.labels
     try:
         predictions, codes = scorer.answers(table[options.name_column], options)
@@ -61,7 +63,10 @@ def score_partition(
         ) from error
     for name, column in prediction_columns(predictions, codes, labels, options).items():
         table = table.append_column(name, column)
-    table = hide_names(table, options.name_column, plan.key.options.names, plan.name_key)
+    policy = plan.key.options.names
+    table = hide_names(table, options.name_column, policy, plan.name_key)
+    if policy != "keep":  # metadata of the input may hold a name
+        table = pa.Table.from_arrays(table.columns, schema=without_notes(table.schema))
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
     scored = table[options.prefix + "language"].is_valid()

@@ -70,6 +70,7 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
             table.replace_schema_metadata(metadata),
             temporary,
             **parquet_options(table, plan.source.schema.names),
+            **plan.source.parquet,
         )
         try:
             temporary.flush()

@@ -1,6 +1,6 @@
 """Columns of Arrow tables: checks of the input's columns, and a common text type."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -8,6 +8,9 @@ from charrnn.errors import DataError
 from charrnn.tables.column_names import find_column, shown_column, shown_columns, suggestion
 
 _MAX_DIFFERENCES = 20  # columns in one message
+
+# Keys of the metadata of a field that define its type or its place.
+_TYPE_METADATA = (b"ARROW:extension:name", b"ARROW:extension:metadata", b"PARQUET:field_id")
 
 
 def check_name_column(schema: pa.Schema, column: str) -> str:
@@ -56,6 +59,38 @@ def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedA
     string_view, and a string array holds at most 2 GB."""
     decoded = names.cast(names.type.value_type) if pa.types.is_dictionary(names.type) else names
     return decoded.cast(pa.large_string())
+
+
+def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return one schema for tables of equal columns: in the order of the first, nullable where one
+    of them is, with the metadata that all have."""
+    first = schemas[0]
+    if all(schema.equals(first, check_metadata=True) for schema in schemas[1:]):
+        return first
+    if any(len(set(schema.names)) < len(schema.names) for schema in schemas):
+        raise DataError("files with other columns have columns of one name; rename them")
+    fields = []
+    for field in first:
+        same = [schema.field(field.name) for schema in schemas]
+        nullable = any(other.nullable for other in same)
+        metadata = _common_metadata([other.metadata for other in same])
+        fields.append(field.with_nullable(nullable).with_metadata(metadata))
+    return pa.schema(fields, _common_metadata([schema.metadata for schema in schemas]))
+
+
+def _common_metadata(metadata: list[dict[bytes, bytes] | None]) -> dict[bytes, bytes] | None:
+    first, *others = [entries or {} for entries in metadata]
+    common = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
+    return common or None
+
+
+def without_notes(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without the metadata that is no part of a type, and may hold anything."""
+    fields = []
+    for field in schema:
+        metadata = {k: v for k, v in (field.metadata or {}).items() if k in _TYPE_METADATA}
+        fields.append(field.with_metadata(metadata or None))
+    return pa.schema(fields)
 
 
 def differences(first: pa.Schema, second: pa.Schema, here: str = "", there: str = "") -> str:

@@ -8,13 +8,12 @@ groups are too large to be read one by one. Page checksums are verified where a 
 
 import bz2
 import gzip
-import os
 import shlex
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -34,8 +33,10 @@ from charrnn.tables.csv_format import (
 from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, read_header
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
 from charrnn.tables.kinds import table_name
+from charrnn.tables.parquet_columns import check_columns
 from charrnn.tables.row_groups import TableFile, open_parquet, parquet_file, write_groups
 from charrnn.tables.signatures import HEAD_BYTES, compression_of, kind_of
+from charrnn.tables.unchanged import FileState, same_file
 
 _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
 # A block of the parser must hold what ``Structure.feed`` returns for a chunk: a record that was
@@ -88,23 +89,30 @@ class EmptyCsvError(DataError):
     """A file holds no byte of text, not even a header."""
 
 
-def stage_parquet(path: Path, staged: Path, max_rows: int) -> TableFile:
+def stage_parquet(
+    path: Path, staged: Path, max_rows: int, state: FileState | None = None
+) -> TableFile:
     """Return the Parquet file ``path``; or, if a row group has over ``max_rows`` rows, a copy of it
     in ``staged`` with small row groups.
 
+    Args:
+        state: the file's, which must not change.
+
     Raises:
-        DataError: the file is empty, encrypted or damaged.
+        DataError: the file is empty, encrypted or damaged, or has a column that parts cannot hold.
     """
-    table = parquet_file(path)
+    unit, writer_options = check_columns(path)
+    table = replace(parquet_file(path, state, unit), writer=writer_options)
     if max((group.rows for group in table.groups), default=0) <= max_rows:
         return table
     with (
-        open_parquet(path) as reader,
+        same_file(path, state) as opened,
+        open_parquet(path, opened=opened, unit=unit) as reader,
         writing_parquet(staged, reader.schema_arrow, mode=0o600, compression="lz4") as writer,
     ):
         for batch in _batches(reader, path):
             writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-    return parquet_file(staged)
+    return replace(parquet_file(staged), writer=writer_options)
 
 
 def _batches(reader: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
@@ -408,15 +416,20 @@ def _open_text(path: Path, form: CsvFormat) -> BinaryIO:
 
 def _open_decompressed(path: Path) -> BinaryIO:
     """Open a CSV file as a stream of its decompressed bytes."""
-    match _compression(path):
+    with same_file(path) as opened:
+        return _decompressing(opened, _compression(path))
+
+
+def _decompressing(path: str, compression: str) -> BinaryIO:
+    match compression:
         case "gz":
             return cast(BinaryIO, gzip.open(path, "rb"))
         case "bz2":
             return cast(BinaryIO, bz2.open(path, "rb"))
         case "zst":
-            return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(os.fspath(path)), "zstd"))
+            return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(path), "zstd"))
         case _:
-            return path.open("rb", buffering=0)
+            return open(path, "rb", buffering=0)  # noqa: PTH123
 
 
 def _compression(path: Path) -> str:

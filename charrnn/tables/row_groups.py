@@ -8,7 +8,7 @@ offsets and checksums of the row groups in memory.
 import itertools
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
 from charrnn.files import scratch_file
+from charrnn.tables.columns import common_schema
+from charrnn.tables.unchanged import FileState, same_file
 
 _PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes
 _MIN_PARTITIONS = 8  # an input is cut into at least so many, to keep as many workers busy,
@@ -35,6 +37,8 @@ class RowGroup:
         first_row: number of rows before it in the file.
         position: index of the row group in a Parquet file; byte offset in a staged copy.
         crc32: of its bytes in a staged copy; None in Parquet, whose pages have checksums.
+        state: of the file, which must not change; None for a staged copy.
+        unit: of timestamps that are stored as INT96.
         added: columns that are not in the file and have one value in all its rows.
     """
 
@@ -44,16 +48,20 @@ class RowGroup:
     first_row: int
     position: int
     crc32: int | None = None
+    state: FileState | None = None
+    unit: str | None = None
     added: tuple[tuple[str, pa.Scalar], ...] = ()
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table on disk. ``groups`` cover its rows in order; an empty table has one empty group."""
+    """A table on disk. ``groups`` cover its rows in order; an empty table has one empty group.
+    ``writer`` are the options of ``ParquetWriter`` with which its types come back."""
 
     path: Path
     schema: pa.Schema
     groups: tuple[RowGroup, ...]
+    writer: dict[str, bool] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -81,17 +89,30 @@ class Partition:
         return sum(group.rows for group in self.groups)
 
 
-def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+def open_parquet(
+    path: Path,
+    footer: pq.FileMetaData | None = None,
+    *,
+    opened: str | None = None,
+    unit: str | None = None,
+) -> pq.ParquetFile:
     """Open a Parquet file whose page checksums are verified on reading.
 
     Args:
         footer: the file's metadata if it has been read before; saves reading it again.
+        opened: another name of the file, from ``unchanged.same_file``.
+        unit: of timestamps that are stored as INT96, by default ns.
 
     Raises:
         DataError: the file is empty, encrypted or damaged.
     """
     try:
-        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
+        return pq.ParquetFile(
+            opened or path,
+            metadata=footer,
+            page_checksum_verification=True,
+            coerce_int96_timestamp_unit=unit,
+        )
     except (pa.ArrowException, OSError) as error:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a Parquet file") from None
@@ -105,16 +126,24 @@ def _refuse_encrypted(path: Path, error: Exception) -> None:
         raise DataError(f"{path} is encrypted; decrypt it first") from error
 
 
-def parquet_file(path: Path) -> TableFile:
-    """Describe a Parquet file by its footer."""
-    footer = _footer_of(path)
+def parquet_file(path: Path, state: FileState | None = None, unit: str | None = None) -> TableFile:
+    """Describe a Parquet file by its footer.
+
+    Args:
+        state: the file's, if it must not change.
+        unit: of timestamps that are stored as INT96, by default ns.
+    """
+    with same_file(path, state) as opened:
+        footer = _footer_of(path, opened)
+        with open_parquet(path, footer, opened=opened, unit=unit) as reader:
+            schema = reader.schema_arrow
     groups, first_row = [], 0
     for index in range(footer.num_row_groups):
-        group = footer.row_group(index)
-        groups.append(RowGroup(path, group.num_rows, group.total_byte_size, first_row, index))
-        first_row += group.num_rows
-    schema = footer.schema.to_arrow_schema()
-    return TableFile(path, schema, tuple(groups or [RowGroup(path, 0, 0, 0, _NO_ROW_GROUP)]))
+        rows, size = footer.row_group(index).num_rows, footer.row_group(index).total_byte_size
+        groups.append(RowGroup(path, rows, size, first_row, index, state=state, unit=unit))
+        first_row += rows
+    empty = RowGroup(path, 0, 0, 0, _NO_ROW_GROUP, state=state, unit=unit)
+    return TableFile(path, schema, tuple(groups or [empty]))
 
 
 def write_groups(
@@ -140,17 +169,31 @@ def write_groups(
     return TableFile(path, schema, tuple(groups))
 
 
-def read_groups(groups: Iterable[RowGroup], columns: Sequence[str] | None = None) -> pa.Table:
+def read_groups(
+    groups: Iterable[RowGroup],
+    columns: Sequence[str] | None = None,
+    schema: pa.Schema | None = None,
+) -> pa.Table:
     """Read row groups, at least one, of one file or of several with the same schema.
 
     Args:
         columns: names of the columns to read; None: all.
+        schema: of the table returned, with all columns; by default what ``common_schema`` makes of
+            those that are read.
 
     Raises:
         DataError: a file is damaged, or has another number of rows than its footer says.
     """
     by_file = itertools.groupby(groups, lambda group: group.path)
-    return pa.concat_tables([_read_file(path, list(of_file), columns) for path, of_file in by_file])
+    tables = [_read_file(path, list(of_file), columns) for path, of_file in by_file]
+    target = schema or common_schema([table.schema for table in tables])
+    return pa.concat_tables([_with_schema(table, target) for table in tables])
+
+
+def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if table.column_names != schema.names:
+        table = table.select(schema.names)
+    return pa.Table.from_arrays(table.columns, schema=schema)
 
 
 def _read_file(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
@@ -180,7 +223,11 @@ def _read_file(path: Path, groups: list[RowGroup], columns: Sequence[str] | None
 
 
 def _read_parquet(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
-    with open_parquet(path, _footer_of(path)) as reader:
+    state, unit = groups[0].state, groups[0].unit
+    with (
+        same_file(path, state) as opened,
+        open_parquet(path, _footer_of(path, opened), opened=opened, unit=unit) as reader,
+    ):
         indices = [group.position for group in groups if group.position != _NO_ROW_GROUP]
         return reader.read_row_groups(indices, columns=columns, use_threads=False)
 
@@ -198,16 +245,22 @@ def _read_staged(path: Path, groups: list[RowGroup], columns: Sequence[str] | No
     return table if columns is None else table.select(columns)
 
 
-def _footer_of(path: Path) -> pq.FileMetaData:
-    status = path.stat()
-    return _read_footer(path, status.st_size, status.st_mtime_ns)
+@dataclass(frozen=True)
+class _Opened:
+    """A file whose footer is read once for all its partitions, as long as its state is the same."""
+
+    path: Path
+    state: FileState
+    name: str = field(compare=False)  # from ``same_file``
+
+
+def _footer_of(path: Path, opened: str) -> pq.FileMetaData:
+    return _read_footer(_Opened(path, FileState.of(Path(opened).stat()), opened))
 
 
 @lru_cache(maxsize=16)
-def _read_footer(path: Path, size: int, mtime_ns: int) -> pq.FileMetaData:
-    """Read a file's footer once for all its partitions; ``size`` and ``mtime_ns`` are only part of
-    the cache's key."""
-    with open_parquet(path) as reader:
+def _read_footer(file: _Opened) -> pq.FileMetaData:
+    with open_parquet(file.path, opened=file.name) as reader:
         return reader.metadata
 
 

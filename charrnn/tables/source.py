@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
 from charrnn.files import sha256_of, sha256_of_each
-from charrnn.tables.columns import differences
+from charrnn.tables.columns import common_schema, differences
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import (
     REJECTS,
@@ -24,7 +24,9 @@ from charrnn.tables.csv_staging import (
     stage_csv,
     stage_parquet,
 )
+from charrnn.tables.parquet_types import UTC_TIME
 from charrnn.tables.row_groups import TableFile
+from charrnn.tables.unchanged import FileState, expecting
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 
@@ -40,6 +42,11 @@ class InputFile:
     inode: int
     sha256: str
 
+    @property
+    def state(self) -> FileState:
+        """What tells the file from another one, and from itself once it was written to."""
+        return FileState(self.size, self.mtime_ns, self.ctime_ns, self.inode, self.sha256)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -48,10 +55,12 @@ class Source:
     Attributes:
         files: the input files.
         tables: what is read: each Parquet file itself, or its staged copy.
-        schema: of all files, without metadata.
+        schema: of all files: columns in the order of the first, which may be null where one file's
+            may, and the metadata that all files have.
         rows: number of rows, without rejected ones.
         counts: sums of ``csv_staging.StagedCsv.counts`` over the CSV files.
         rejects: the rejected rows, with the schema ``REJECTS``.
+        parquet: options of ``ParquetWriter`` with which the types of columns come back.
     """
 
     files: tuple[InputFile, ...]
@@ -60,6 +69,7 @@ class Source:
     rows: int
     counts: dict[str, int]
     rejects: pa.Table = field(default_factory=lambda: REJECTS.empty_table())
+    parquet: dict[str, bool] = field(default_factory=dict)
 
 
 def discover(source: str) -> list[Path]:
@@ -163,16 +173,20 @@ def open_source(
     for index, file in enumerate(files):
         copy = staging / f"input-{index:05d}"
         if file.path.name.endswith(".parquet"):
-            table = stage_parquet(file.path, copy.with_suffix(".parquet"), 2 * partition_rows)
+            with expecting(file.path, file.state):
+                table = stage_parquet(
+                    file.path, copy.with_suffix(".parquet"), 2 * partition_rows, file.state
+                )
         else:
             try:
-                staged = stage_csv(
-                    file.path,
-                    copy.with_suffix(".arrows"),
-                    csv=csv,
-                    group_rows=min(2**17, partition_rows),
-                    index=index,
-                )
+                with expecting(file.path, file.state):
+                    staged = stage_csv(
+                        file.path,
+                        copy.with_suffix(".arrows"),
+                        csv=csv,
+                        group_rows=min(2**17, partition_rows),
+                        index=index,
+                    )
             except EmptyCsvError:  # as Spark writes for a partition without rows
                 counts["empty_files"] += 1
                 if counts["empty_files"] == len(files):
@@ -182,8 +196,12 @@ def open_source(
             rejects.append(staged.rejects)
             table = staged.table
         tables.append(table)
-        if not table.schema.equals(tables[0].schema):
-            detail = differences(tables[0].schema, table.schema) or "another order"
+        detail = differences(tables[0].schema, table.schema)
+        if not detail and table.writer.get(UTC_TIME, False) != tables[0].writer.get(
+            UTC_TIME, False
+        ):
+            detail = "times of day are UTC in one of them"
+        if detail:
             raise DataError(
                 f"{files[0].path} and {file.path} have different columns: {detail}; "
                 "score them one by one"
@@ -191,8 +209,16 @@ def open_source(
     rows = sum(table.rows for table in tables)
     rejected = pa.concat_tables(rejects)
     check_rejects(rejected, rows, csv.rejects_allowed)
-    schema = tables[0].schema.remove_metadata()
-    return Source(tuple(files), tuple(tables), schema, rows, dict(counts), rejected)
+    schema = common_schema([table.schema for table in tables])
+    return Source(
+        files=tuple(files),
+        tables=tuple(tables),
+        schema=schema,
+        rows=rows,
+        counts=dict(counts),
+        rejects=rejected,
+        parquet=tables[0].writer,
+    )
 
 
 def _identify(path: Path, digest: str) -> InputFile:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,9 +42,11 @@ def test_a_footer_is_read_once_for_all_partitions_of_its_file(
     footers = []
     plain = row_groups.open_parquet
 
-    def counting(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    def counting(
+        path: Path, footer: pq.FileMetaData | None = None, **options: Any
+    ) -> pq.ParquetFile:
         footers.append(footer)
-        return plain(path, footer)
+        return plain(path, footer, **options)
 
     monkeypatch.setattr(row_groups, "open_parquet", counting)
     files = tables.fingerprint_files([source])

@@ -1,0 +1,138 @@
+"""Types and metadata of Parquet columns come back as they were, or the column is refused.
+
+Arrow reads annotations that it does not write, such as INTERVAL. So a table without rows is written
+as parts are, and its Parquet schema compared with the input's, leaf by leaf.
+"""
+
+import itertools
+import json
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+UTC_TIME = "write_time_adjusted_to_utc"
+_OPTIONS = (UTC_TIME, "store_decimal_as_integer")
+# A group in the text of a Parquet schema, with its annotation, if any.
+_GROUP = re.compile(
+    r"^ *(?:required|optional|repeated) group field_id=-?\d+ .*?(?: \((\w+)[^()]*\))? \{$"
+)
+_WIDTHS = {"INT32": 32, "INT64": 64}
+
+
+def writer_options(schema: pa.Schema, stored: pq.ParquetSchema) -> dict[str, bool]:
+    """Return the options of ``ParquetWriter`` with which most columns come back as they are."""
+    given = _columns(schema, stored)
+    choices = [
+        dict(zip(_OPTIONS, values, strict=True))
+        for values in itertools.product((False, True), repeat=len(_OPTIONS))
+    ]
+    return min(choices, key=lambda o: _cost(given, _columns(schema, _written(schema, o))))
+
+
+def changed_columns(
+    schema: pa.Schema, stored: pq.ParquetSchema, options: dict[str, bool]
+) -> dict[str, tuple[str, str]]:
+    """Return the columns that parts would hold with another type: name → the type in the input, and
+    what would become of it.
+
+    Args:
+        schema: of the input, as Arrow reads it.
+        stored: the input's Parquet schema.
+        options: from ``writer_options``.
+    """
+    written = _written(schema, options)
+    again = written.to_arrow_schema()
+    pairs = zip(schema, again, _columns(schema, stored), _columns(schema, written), strict=True)
+    return {
+        field.name: (_text(old, new), _text(new, old))
+        for field, returned, old, new in pairs
+        if not _equal(old, new) or field.nullable != returned.nullable
+    }
+
+
+def int96_columns(schema: pa.Schema, stored: pq.ParquetSchema) -> list[str]:
+    """Return the columns that hold timestamps as INT96, nested ones too."""
+    columns = zip(schema.names, _columns(schema, stored), strict=True)
+    return [name for name, leaves in columns if any(leaf[0] == "INT96" for leaf in leaves)]
+
+
+def _written(schema: pa.Schema, options: dict[str, bool]) -> pq.ParquetSchema:
+    """Return the Parquet schema of a part with these columns."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, **options):
+        pass
+    return pq.ParquetFile(sink.getvalue()).schema
+
+
+def _columns(schema: pa.Schema, stored: pq.ParquetSchema) -> list[list[tuple[Any, ...]]]:
+    """Return what defines the type of each column: that of its leaves, and its annotated groups."""
+    groups = _groups(stored)
+    columns, position = [], 0
+    for index, field in enumerate(schema):
+        count = _leaf_count(field.type)
+        leaves = [_leaf(stored.column(i)) for i in range(position, position + count)]
+        columns.append(leaves + [("group", name) for name in groups.get(index, ())])
+        position += count
+    return columns
+
+
+def _groups(stored: pq.ParquetSchema) -> dict[int, list[str]]:
+    """Return the annotations of groups by index of column; lists, which have several forms, not."""
+    annotations: dict[int, list[str]] = {}
+    index = -1
+    for line in str(stored).splitlines()[2:]:
+        if re.match(r"^  (?:required|optional|repeated) ", line):
+            index += 1
+        match = _GROUP.match(line)
+        if match and match[1] and match[1] != "List":
+            annotations.setdefault(index, []).append(match[1])
+    return annotations
+
+
+def _leaf(column: pq.ColumnSchema) -> tuple[Any, ...]:
+    logical = json.loads(column.logical_type.to_json())
+    for key in ("is_from_converted_type", "force_set_converted_type"):
+        logical.pop(key, None)
+    if logical == {"Type": "Int", "bitWidth": _WIDTHS.get(column.physical_type), "isSigned": True}:
+        logical = {"Type": "None"}  # what an integer is without annotation
+    levels = column.max_definition_level, column.max_repetition_level
+    return column.physical_type, column.length, json.dumps(logical, sort_keys=True), *levels
+
+
+def _leaf_count(data_type: pa.DataType) -> int:
+    if isinstance(data_type, pa.BaseExtensionType):
+        return _leaf_count(data_type.storage_type)
+    if pa.types.is_dictionary(data_type):
+        return 1
+    return sum(_leaf_count(data_type.field(i).type) for i in range(data_type.num_fields)) or 1
+
+
+def _equal(old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) -> bool:
+    return len(old) == len(new) and all(map(_same_leaf, old, new))
+
+
+def _same_leaf(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
+    if old[0] == "INT96":  # becomes a TIMESTAMP that holds the same instants
+        return old[3:] == new[3:]
+    if "Decimal" in str(old[2:3]):  # integers and bytes hold the same decimals
+        return old[2:] == new[2:]
+    return old == new
+
+
+def _cost(old: list[list[tuple[Any, ...]]], new: list[list[tuple[Any, ...]]]) -> tuple[int, int]:
+    columns = list(zip(old, new, strict=True))
+    return sum(not _equal(a, b) for a, b in columns), sum(a != b for a, b in columns)
+
+
+def _text(leaves: list[tuple[Any, ...]], others: list[tuple[Any, ...]]) -> str:
+    """Describe the first leaf that differs from that of ``others``."""
+    differing = [leaf for leaf, other in itertools.zip_longest(leaves, others) if leaf != other]
+    leaf = (differing or leaves)[0] or ("nothing",)
+    if leaf[0] in ("group", "nothing"):
+        return " ".join(map(str, leaf))
+    logical = json.loads(leaf[2])
+    details = ", ".join(f"{key} {value}" for key, value in logical.items() if key != "Type")
+    name = logical["Type"] if logical["Type"] != "None" else f"plain {leaf[0]}"
+    return f"{name} ({details})" if details else str(name)
