@@ -49,6 +49,7 @@ _HOLDER_TRIES = 100  # times a pause: the holder of a lock writes its name just 
 _WAIT_TRIES = 6000  # times a pause: after a minute, a lock that is held for moments is stuck
 _MOST_TEMPORARIES = 100  # writers of one file at the same time, and names that others have taken
 _MOST_LINKS = 40  # on the way to a folder, as in Linux
+_MOST_BYTES = 2**30  # of a file that is read whole: weights, checkpoints, manifests
 _LONGEST_NAME = 240  # bytes; a temporary name is longer by a few, and file systems allow 255
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO is not waited for
@@ -261,6 +262,8 @@ def open_file(path: Path, *, mine: bool = False, links: bool = False) -> Iterato
 def read_file(path: Path, *, mine: bool = False, links: bool = False) -> bytes:
     """Return the content of a regular file; see ``open_file``."""
     with open_file(path, mine=mine, links=links) as file:
+        if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return file.read()
 
 

@@ -77,10 +77,10 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
             manifest = manifest_of(plan, receipts, facts, settled[1])
             run = runner.step("publish", publish_run, plan, manifest, scorer.version, remote)
         make_private(run)
-        point_latest_at(run)
         published = Published(run, read_run(run), request.delivery, reused)
         published = deliver(published, target, runner)
         remove_copies(source, remote)
+        point_latest_at(run)
     return published
 
 

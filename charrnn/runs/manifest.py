@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from charrnn.errors import CharrnnError, DataError, InputMissingError
+from charrnn.files import read_file
 from charrnn.model.facts import Profile
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
@@ -219,7 +220,7 @@ def read_manifest(run: Path) -> Manifest:
     """
     path = run / "manifest.json"
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError:
         raise InputMissingError(f"{run} is not a run: it has no manifest.json") from None
     try:

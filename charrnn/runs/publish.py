@@ -7,11 +7,11 @@ valid receipt is finished work and is reused. Nothing published is ever modified
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from charrnn.errors import CharrnnError, StorageError
+from charrnn.errors import CharrnnError, OutputError, StorageError
 from charrnn.files import (
     SUMS,
     clear_folder,
@@ -170,7 +170,8 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
         except FileExistsError:  # scored again within the same second (--force)
             attempt += 1
             run = runs / f"{name}-{attempt}"
-    point_latest_at(run)
+    with suppress(OutputError):  # the recipe tries again, in the end
+        point_latest_at(run)
     return run
 
 

@@ -302,3 +302,36 @@ def test_names_of_every_length_are_exported_or_refused_clearly(
         if code:
             assert "name too long" in complaint(code, 73, done["err"]).lower()
     proof("P7", "exports with names of 254 to 256 bytes", 3)
+
+
+@pytest.mark.parametrize("script", ["mkdir {runs}/latest", "touch {runs}/latest"])
+def test_latest_that_is_no_link_stops_no_run(
+    script: str, shared: Shared, server: Server, proof: Proof
+) -> None:
+    as_others_write(shared.folder)
+    shared.plant(script, other=False)
+    for _ in range(2):
+        done = server.run(shared.folder, *SCORE, "-o", "out.csv")
+        assert "latest: it is no link" in complaint(done["code"], 73, done["err"])
+        assert (shared.folder / "out.csv").is_file()
+        (run,) = (shared.folder / RUNS / "runs").iterdir()
+        verify_run(run)
+    shared.plant("mv {runs}/latest moved", other=False)
+    assert server.run(shared.folder, *SCORE)["code"] == 0
+    assert (shared.folder / RUNS / "latest").resolve() == run.resolve()
+    proof("P1", "latest that is no link: the run is published and delivered", 1)
+
+
+def test_a_manifest_that_is_a_fifo_or_a_link_is_passed_over(
+    shared: Shared, server: Server, proof: Proof
+) -> None:
+    as_others_write(shared.folder)
+    done = server.run(shared.folder, *SCORE)
+    assert done["code"] == 0, done["err"]
+    (run,) = (shared.folder / RUNS / "runs").iterdir()
+    (run / "manifest.json").rename(shared.folder / "manifest.json")
+    for script in ("mkfifo manifest.json", "ln -s ../../../../../manifest.json manifest.json"):
+        shared.plant(f"cd {run}; rm -f manifest.json; {script}", other=False)
+        done = server.run(shared.folder, *SCORE, "--force", kill_after=SECONDS)
+        assert done["code"] == 0, done["err"]
+    proof("P11", "old runs whose manifest is a FIFO or a link: passed over", 2)

@@ -40,6 +40,25 @@ def test_no_module_writes_by_itself(path: Path) -> None:
         assert [line for line in found if "writer.write_table(" not in line] == []
 
 
+SHARED = ("runs", "monitoring", "reports", "recipes", "integrations", "model/version.py",
+          "training/state.py", "training/archive.py")  # fmt: skip
+
+
+@pytest.mark.parametrize("place", SHARED)
+def test_what_lies_in_a_shared_folder_is_read_through_the_seam(place: str) -> None:
+    """Which refuses links and FIFOs; ``open_file`` and ``read_file``."""
+    path = ROOT / "charrnn" / place
+    found = []
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        for call in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            plain = isinstance(call.func, ast.Name) and call.func.id == "open"
+            opened = name == "open" and not call.args
+            if plain or opened or name in ("read_bytes", "read_text"):
+                found.append(f"{file.name}:{call.lineno}")
+    assert found == []
+
+
 @pytest.mark.parametrize(
     "line",
     ["path.unlink()", "path.write_bytes(b'')", "os.rename(a, b)", "a.replace(b)",
