@@ -169,7 +169,7 @@ def visible(name: str, folder: Path) -> State:
 
 
 def _tables(folder: Path) -> State:
-    return {p.name: _digest(p) for p in _shown(folder / "data")}
+    return {p.name: digest_of(p) for p in _shown(folder / "data")}
 
 
 def _versions(folder: Path) -> State:
@@ -192,21 +192,26 @@ def _versions(folder: Path) -> State:
 
 
 def _runs(folder: Path) -> State:
-    root = folder / "outputs/predictions/people"
+    state = runs_below(folder / "outputs/predictions/people")
+    if (folder / "scored.csv").exists():
+        state["scored.csv"] = digest_of(folder / "scored.csv")
+    return state
+
+
+def runs_below(root: Path, *, latest: bool = True) -> State:
+    """Return the runs of a destination, each proven by its own digests; and which is ``latest``."""
     state, fingerprint_of = {}, {}
     for run in _shown(root / "runs"):
         manifest = verify_run(run)
         assert check_sums(run)
         fingerprint_of[run.name] = manifest.fingerprint
-        parts = [_digest(p) for p in sorted(run.glob("part-*.parquet"))]
+        parts = [digest_of(p) for p in sorted(run.glob("part-*.parquet"))]
         lasting = {**manifest.to_json(), "created": "", "seconds": 0}
         assert f"run {manifest.fingerprint}" not in state, "one run is there twice"
         state[f"run {manifest.fingerprint}"] = repr((lasting, parts))
-    if (root / "latest").is_symlink():
+    if latest and (root / "latest").is_symlink():
         read_manifest(root / "latest")
         state["latest"] = fingerprint_of[(root / "latest").readlink().name]
-    if (folder / "scored.csv").exists():
-        state["scored.csv"] = _digest(folder / "scored.csv")
     return state
 
 
@@ -225,5 +230,6 @@ def _shown(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*") if not p.name.startswith("."))
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
