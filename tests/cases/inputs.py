@@ -1,10 +1,12 @@
 """Inputs of the cases that take more than a line of text. All names are invented."""
 
+import io
 import json
 import os
 import random
 import shutil
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,15 @@ def odd_file_name(folder: Path) -> None:
     """Write a table whose name is not UTF-8, as archives of other systems have it."""
     folder.mkdir(exist_ok=True)
     (folder / os.fsdecode(b"b\xff.csv")).write_bytes(b"id,name\n1,Katoro\n2,Burgmann\n")
+
+
+def workbook() -> bytes:
+    """Return what begins like an Excel workbook: a zip archive with these members."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>" * 20)
+        archive.writestr("xl/workbook.xml", "<workbook/>" * 20)
+    return content.getvalue()
 
 
 def model(**changes: Any) -> Make:

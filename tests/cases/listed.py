@@ -24,6 +24,7 @@ from cases.inputs import (
     names,
     odd_file_name,
     table,
+    workbook,
 )
 from cases.trial import (
     TINY,
@@ -490,7 +491,7 @@ _MISLEADING = [
             files={"in.csv": content},
         )
         for kind, content in (
-            ("xlsx", b"PK\x03\x04\x14\x00\x00\x00\x08\x00\x00\x37\x9c\x7a" + bytes(range(256)) * 4),
+            ("xlsx", workbook()),
             ("html", b"<!DOCTYPE html>\n<html><body>name</body></html>\n"),
         )
     ),

@@ -6,8 +6,8 @@ python tests/faults/syscalls.py --faults 500 --seed 7 --only delta
 Each scenario is a command in a prepared folder. Run undisturbed, it says which calls are reached
 and what a reader sees in the end. Then one call of one run fails (EIO, ENOSPC, EINTR …), takes half
 of its bytes, or is the last one before a SIGKILL; and the command is run once more. Nothing may be
-half visible in between, the exit code is one of ours and not 70, and in the end all is as if nothing
-had happened.
+half visible in between, the exit code is one of ours and not 70, and in the end all is as if
+nothing had happened.
 """
 
 from __future__ import annotations
@@ -389,7 +389,9 @@ def chosen(
         faults -= len(groups)
 
 
-def attempt(server: Server, scenario: Scenario, at: int, fault: str, tally: Tally, on: Path) -> None:
+def attempt(
+    server: Server, scenario: Scenario, at: int, fault: str, tally: Tally, on: Path
+) -> None:
     """Disturb one run, look, run once more, and look again."""
     shutil.rmtree(on, ignore_errors=True)
     shutil.copytree(scenario.start, on, symlinks=True)
@@ -463,7 +465,9 @@ def main() -> None:
         scenarios = [build(server, name, memory / name.replace(" ", "-")) for name in names]
         for scenario in scenarios:
             print(f"{scenario.name}: {len(scenario.calls)} calls", flush=True)
-        for number, case in enumerate(chosen(scenarios, options.faults, random.Random(options.seed))):
+        for number, case in enumerate(
+            chosen(scenarios, options.faults, random.Random(options.seed))
+        ):
             known = len(tally.problems)
             attempt(server, *case, tally, memory / "disturbed")
             for problem in tally.problems[known:]:
