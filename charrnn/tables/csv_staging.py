@@ -358,11 +358,14 @@ def _check_kind(path: Path) -> None:
         stored = file.read(HEAD_BYTES)
     packed, found = _compression(path), compression_of(stored)
     if packed and stored and packed != found:
-        what = kind_of(stored) or "not compressed"
+        kind = kind_of(stored)
         plain = path.name[: -len(packed) - 1]
         name = f"{plain}.{found}" if found else plain
-        fix = f"; rename it to {name}" if found or not kind_of(stored) else ""
-        raise DataError(f"{path} is {what}, not {packed}{fix}")
+        what = (
+            f"{kind}, not {packed} as its name says" if kind else "not compressed as its name says"
+        )
+        fix = f"; rename it to {name}" if found or not kind else ""
+        raise DataError(f"{path} is {what}{fix}")
     with _open_decompressed(path) as raw:
         kind = kind_of(raw.read(HEAD_BYTES))
     if not kind:

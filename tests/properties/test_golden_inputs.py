@@ -58,7 +58,7 @@ REFUSED = {
     ),
     "encrypted.parquet": "is encrypted; decrypt it first",
     "encrypted_below_a_plain_footer.parquet": "is encrypted; decrypt it first",
-    "gzip_called_plain.csv": "is compressed; rename it to gzip_called_plain.csv.gz",
+    "gzip_called_plain.csv": "is compressed (gzip); rename it to gzip_called_plain.csv.gz",
     "line_over_8_mib.csv.gz": (
         "line 3 begins a record longer than 8,388,608 bytes; is a quote not closed, or "
         "is this not a CSV file?"
@@ -83,8 +83,8 @@ REFUSED = {
     "names_are_truths.parquet": (
         "column 'name' is bool, expected text (string); cast it, or choose another column"
     ),
-    "not_gzip.csv.gz": "is truncated or damaged; copy it again",
-    "not_zstd.csv.zst": "is truncated or damaged; copy it again",
+    "not_gzip.csv.gz": "is not compressed as its name says; rename it to not_gzip.csv",
+    "not_zstd.csv.zst": "is not compressed as its name says; rename it to not_zstd.csv",
     "repeated_column.parquet": "column 'name' appears 2 times; rename all but one",
     "s02_stray_quotes_four.csv": "line 22 has text after a closing quote",
     "s02_stray_quotes_odd.csv": (
@@ -131,9 +131,9 @@ REFUSED = {
         "the cell, or reject bad lines"
     ),
     "s09_cr_only.csv": "ends its lines with CR alone; convert it: tr '\\r' '\\n'",
-    "s10_nul_in_a_cell.csv": "line 12 has a NUL byte; is it UTF-16?",
-    "s10_nul_tail.csv": "line 62 has a NUL byte; is it UTF-16?",
-    "s13_empty_column_name.csv": "line 1 has an empty name; every column needs a unique name",
+    "s10_nul_in_a_cell.csv": "line 12 has a NUL byte; is it damaged, or UTF-16?",
+    "s10_nul_tail.csv": "line 62 has a NUL byte; is it damaged, or UTF-16?",
+    "s13_empty_column_name.csv": "line 1 leaves 2 of 3 columns unnamed",
     "s13_repeated_column.csv": "line 1 repeats 'name'; every column needs a unique name",
     "s14_latin1_in_the_header.csv": (
         "line 1, byte 12 is not UTF-8; set the encoding, or convert it: iconv -f LATIN1 -t "

@@ -87,7 +87,7 @@ CSV: dict[str, bytes] = {
     "s11_blank_lines_of_one_column.csv": f"name\n\n{CANARY}\n\n".encode(),
     "s12_numbers_and_truths_as_names.csv": b"id,name\n007,123\n008,true\n009,NA\n010,null\n",
     "s13_repeated_column.csv": f"name,name\n{CANARY},b\n".encode(),
-    "s13_empty_column_name.csv": f"name,,id\n{CANARY},b,c\n".encode(),
+    "s13_empty_column_name.csv": f"name,,\n{CANARY},b,c\n".encode(),
     # S14, S15: bytes that are not UTF-8
     "s14_latin1_in_the_header.csv": f"id,name,straße\n1,{CANARY},b\n".encode("latin-1"),
     "s15_latin1_in_a_cell.csv": ACCENTS.encode("latin-1"),
