@@ -3,6 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from charrnn.files import system_files
 from charrnn.integrations.object_storage import download_run
 from charrnn.recipes.requests import PurgeRequest, VerifyRequest
 from charrnn.recipes.runner import Runner
@@ -13,7 +14,8 @@ from charrnn.tables.source import is_remote
 
 
 def verify(request: VerifyRequest) -> list[str]:
-    """Prove a run again from its bytes; return one line that says so.
+    """Prove a run again from its bytes; return a line that says so, and one about files that the
+    system put into its folder.
 
     Raises:
         DataError: something does not add up. InputMissingError: there is no such run.
@@ -21,9 +23,12 @@ def verify(request: VerifyRequest) -> list[str]:
     if is_remote(request.run):
         with TemporaryDirectory() as folder:
             manifest = verify_run(download_run(request.run, Path(folder)))
+        added = []
     else:
         manifest = verify_run(Path(request.run))
-    return [f"{request.run} is whole: {manifest.rows:,} rows in {len(manifest.parts)} parts"]
+        added = system_files(Path(request.run))
+    whole = f"{request.run} is whole: {manifest.rows:,} rows in {len(manifest.parts)} parts"
+    return [whole, *([f"passed over {', '.join(added)}"] if added else ())]
 
 
 def purge(request: PurgeRequest, runner: Runner) -> list[str]:

@@ -18,6 +18,9 @@ from commands import complaint
 from harness import Server, scratch
 from recording import Proof
 
+from charrnn.errors import DataError
+from charrnn.recipes import runs
+from charrnn.recipes.requests import VerifyRequest
 from charrnn.runs.verify import verify_run
 
 pytestmark = pytest.mark.skipif(
@@ -335,3 +338,15 @@ def test_a_manifest_that_is_a_fifo_or_a_link_is_passed_over(
         done = server.run(shared.folder, *SCORE, "--force", kill_after=SECONDS)
         assert done["code"] == 0, done["err"]
     proof("P11", "old runs whose manifest is a FIFO or a link: passed over", 2)
+
+
+def test_verify_says_what_it_passes_over(shared: Shared, server: Server, proof: Proof) -> None:
+    assert server.run(shared.folder, *SCORE)["code"] == 0
+    (run,) = (shared.folder / RUNS / "runs").iterdir()
+    assert runs.verify(VerifyRequest(run=str(run)))[1:] == []
+    shared.plant(f"cd {run}; mkdir @eaDir; touch @eaDir/x .DS_Store", other=False)
+    assert runs.verify(VerifyRequest(run=str(run)))[1:] == ["passed over .DS_Store, @eaDir"]
+    shared.plant(f"touch {run}/notes.txt", other=False)
+    with pytest.raises(DataError, match=r"notes\.txt is not listed"):
+        runs.verify(VerifyRequest(run=str(run)))
+    proof("P15", "what a NAS puts into a published run: passed over and said so", 1)

@@ -25,7 +25,8 @@ def bypasses(source: str) -> list[int]:
         opens = name == "open" and any(set(str(t)) & set("wax+") and len(str(t)) < 4 for t in texts)
         renames = on_object and name == "replace" and len(call.args) == 1 and not call.keywords
         targets = {a.id for a in call.args[:2] if isinstance(a, ast.Name)}
-        elsewhere = on_object and name in WRITERS and "temporary" not in targets
+        # ``sink`` is in memory.
+        elsewhere = on_object and name in WRITERS and not targets & {"temporary", "sink"}
         if (on_object and name in CHANGES) or opens or renames or elsewhere:
             lines.append(call.lineno)
     return lines
