@@ -10,26 +10,33 @@ import gc
 import inspect
 import os
 import platform
+import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, make_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, TextIO, get_args, get_origin, get_type_hints
 
+from annotated_types import Interval
 from cyclopts import App, CycloptsError, Parameter
 
 import charrnn
-from charrnn.errors import CharrnnError, redact
+from charrnn.errors import CharrnnError, check_fields, printable, redact
 from charrnn.recipes import requests
 from charrnn.recipes.runner import Advance, Runner
 
 KEY_VARIABLE = "CHARRNN_NAME_KEY"  # environment variable with the secret that names are hashed with
+# Signals that stop a command: exit code, and the word for it
+_STOPS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+STOP_SECONDS = 2.5  # from such a signal to the end of the process, at most
 _EXIT_CODES = """\
 exit codes: 0 done, 2 wrong command line, 64 option, 65 input data,
 66 input missing, 73 destination, 74 disk, 75 destination busy, 78 model,
@@ -40,7 +47,14 @@ _EXAMPLES = """\
   charrnn verify outputs/predictions/people/latest
   charrnn ingest my_languages/ && charrnn train
   charrnn challenge people.csv --model champion --challenger candidate"""
-HEAD = {"head": (int, 0, "Also print the first rows of the result, this many, names included.")}
+_MOST_HEAD = 10_000  # rows: more are no look at a table
+HEAD = {
+    "head": (
+        Annotated[int, Interval(ge=0, le=_MOST_HEAD)],
+        0,
+        "Also print the first rows of the result, this many, names included.",
+    )
+}
 
 
 # Options from records
@@ -51,7 +65,8 @@ def signature_of(request: type) -> tuple[inspect.Signature, str]:
     request record, groups of options among them: what Prefect's form is made of."""
     help_of = _help_of(request)
     parameters = [
-        _parameter(name, kind, default) for name, kind, default in _fields_of(request, bounds=True)
+        _parameter(name, *(_as_text(kind, default)))
+        for name, kind, default in _fields_of(request, bounds=True)
     ]
     document = inspect.cleandoc(request.__doc__ or "") + "\n\nArgs:\n"
     document += "\n".join(f"    {name}: {text}" for name, text in help_of.items())
@@ -81,7 +96,8 @@ def command_from(
         record = kind if group else request
         members = _fields_of(kind) if group else [field]
         parameters += [(*member, _help_of(record)[member[0]]) for member in members]
-    parameters += [(name, *rest) for name, rest in (extra or {}).items()]
+    further_of = make_dataclass("Further", [(n, *rest[:2]) for n, rest in (extra or {}).items()])
+    parameters += [(*member, (extra or {})[member[0]][2]) for member in _fields_of(further_of)]
     signature = inspect.Signature(
         [
             _parameter(name, _console_type(name, kind, default, text), default, number < positional)
@@ -92,6 +108,7 @@ def command_from(
     def command(*arguments: Any, **named: Any) -> Any:
         values = signature.bind(*arguments, **named).arguments
         further = {name: values.pop(name) for name in extra or () if name in values}
+        check_fields(further_of(**further))
         for group, (kind, names) in groups.items():
             values[group] = kind(**{n: values.pop(n) for n in names & values.keys()})
         return call(request(**values), **further)
@@ -159,7 +176,7 @@ def _parameter(
 
 def _console_type(name: str, kind: Any, default: Any, text: str) -> Any:
     """Return a type as cyclopts reads it. Where a field also takes values that cannot be typed on
-    a command line, text is left."""
+    a command line, text is left; a path stays text, for the record to settle."""
     if any(get_origin(option) is tuple for option in get_args(kind)):
         kind = str
     return Annotated[
@@ -168,8 +185,29 @@ def _console_type(name: str, kind: Any, default: Any, text: str) -> Any:
             alias="-o" if name == "output" else None,
             help=text,
             negative=f"--no-{name}" if default is True else (),
+            converter=_typed_text if _is_path(kind) else None,
         ),
     ]
+
+
+def _as_text(kind: Any, default: Any) -> tuple[Any, Any]:
+    """Return a field's type and default as a form has them: a path is text, for the record to
+    settle, since ``Path("./~")`` is ``Path("~")``."""
+    inner, *more = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    if not _is_path(inner):
+        return kind, default
+    text: Any = str | None if type(None) in get_args(inner) else str
+    for constraint in more:
+        text = Annotated[text, constraint]
+    return text, str(default) if isinstance(default, Path) else default
+
+
+def _is_path(kind: Any) -> bool:
+    return kind is Path or Path in get_args(kind)
+
+
+def _typed_text(kind: Any, tokens: Sequence[Any]) -> str:
+    return str(tokens[0].value)
 
 
 # The console
@@ -193,55 +231,121 @@ def new_app(examples: str, note: str = "", **options: Any) -> App:
 
 
 def run(
-    app: App, tokens: list[str], shown: Callable[[BaseException], CharrnnError] = redact
+    app: App,
+    tokens: list[str],
+    shown: Callable[[BaseException], CharrnnError] = redact,
+    *,
+    stop_seconds: float = STOP_SECONDS,
 ) -> NoReturn:
     """Run a command line; turn what goes wrong into one line on standard error and an exit code.
 
     Args:
         shown: returns the error that may be shown in place of another one.
+        stop_seconds: from Ctrl-C or SIGTERM to the end of the process, at most.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        app(tokens)
-    except CycloptsError as error:
-        complain(f"{error}\nusage: see --help")
-        sys.exit(2)
-    except _Terminated:
-        complain("terminated; finished work is kept, run the same command again to go on")
-        sys.exit(143)
-    except KeyboardInterrupt:
-        complain("interrupted; finished work is kept, run the same command again to go on")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
-    except (SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # also pyo3's PanicException, which is no Exception
-        ours = shown(error)
-        complain(f"{ours}{_remedy(ours)}")
-        sys.exit(ours.exit_code)
+    with _stopping_soon(stop_seconds) as received:
+        try:
+            app(tokens)
+        except CycloptsError as error:
+            complain(str(error))
+            sys.stderr.write("usage: see --help\n")
+            sys.exit(2)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(141)
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # also pyo3's PanicException, which is no Exception
+            stops = {_Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
+            # What a signal interrupts may fail in its own way, such as an import.
+            number = next(iter(received), stops.get(type(error)))
+            if number is not None:
+                sys.exit(_say_stopped(number))
+            ours = shown(error)
+            complain(f"{ours}{_remedy(ours, app, tokens)}")
+            sys.exit(ours.exit_code)
     sys.exit(0)
 
 
-def _remedy(error: CharrnnError) -> str:
-    """Return the option that would change the outcome, as it is typed here."""
-    if not error.option:
-        return ""
+@contextmanager
+def _stopping_soon(seconds: float) -> Iterator[list[signal.Signals]]:
+    """Answer SIGINT and SIGTERM at once with a line, whatever the main thread does, and end the
+    process at the second signal, or ``seconds`` after the first: what is in work then is lost as
+    by a kill, and is done again by the same command. Yields the signals that arrived."""
+    received: list[signal.Signals] = []
+    arrived, arrival = os.pipe()
+    os.set_blocking(arrival, False)
+    before = signal.set_wakeup_fd(arrival, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        end = 0.0
+        while True:
+            left = max(0.0, end - time.monotonic()) if received else None
+            if select.select([arrived], [], [], left)[0]:
+                byte = os.read(arrived, 1)
+                if not byte:
+                    return
+                if byte[0] not in _STOPS:
+                    continue
+                received.append(signal.Signals(byte[0]))
+            if len(received) == 1 and not end:
+                end = time.monotonic() + seconds
+                complain(
+                    f"{_STOPS[received[0]][1]}: waiting up to {seconds:g} s for what is in work; "
+                    "a second Ctrl-C or SIGTERM stops now",
+                    "note",
+                )
+                continue
+            code = _say_stopped(received[0])
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h")  # a progress bar hides the cursor
+            os._exit(code)
+
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield received
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(arrival)
+        watcher.join()
+        os.close(arrived)
+
+
+def _say_stopped(number: signal.Signals) -> int:
+    """Say that a signal has stopped the command; return the exit code."""
+    code, word = _STOPS[number]
+    complain(f"{word}; finished work is kept, run the same command again to go on")
+    return code
+
+
+def _remedy(error: CharrnnError, app: App, tokens: list[str]) -> str:
+    """Return the option that would change the outcome, as it is typed here; "" where the command
+    has no such option."""
     if error.option == "name_key":
         return f" (environment variable {KEY_VARIABLE})"
+    called = app.parse_commands(tokens)[1][-1].default_command
+    if called is None or error.option not in inspect.signature(called).parameters:
+        return ""
     return f" (--{error.option.replace('_', '-')})"
 
 
 def say(text: str = "") -> None:
-    """Print a line of result to standard output."""
-    sys.stdout.write(text + "\n")
+    """Print a line of result to standard output; see ``errors.printable``."""
+    _write(sys.stdout, printable(text))
 
 
 def complain(message: str, kind: str = "error") -> None:
-    """Print a line to standard error."""
-    sys.stderr.write(f"{kind}: {message}\n")
-    sys.stderr.flush()
+    """Print a line to standard error; see ``errors.printable``."""
+    _write(sys.stderr, f"{kind}: {printable(message)}")
+
+
+def _write(stream: TextIO, line: str) -> None:
+    """Write a line; what the terminal's encoding lacks is escaped."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
 
 
 @contextmanager
@@ -262,12 +366,17 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
         TextColumn("{task.fields[remark]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total, remark="")
+        task = bar.add_task(_plain(description), total=total, remark="")
 
         def advance(steps: int, remark: str = "") -> None:
-            bar.update(task, advance=steps, remark=remark)
+            bar.update(task, advance=steps, remark=_plain(remark))
 
         yield advance
+
+
+def _plain(text: str) -> str:
+    """Return text that rich shows as it is."""
+    return printable(text).replace("[", "\\[")
 
 
 def console_runner(**more: Any) -> Runner:
@@ -286,6 +395,13 @@ class _Terminated(BaseException):
 
 def _terminate(*_: Any) -> None:
     raise _Terminated
+
+
+def no_command(path: str) -> NoReturn:
+    """Say that a module is no command; the exit code is that of --help, or of a wrong command."""
+    asked = {"-h", "--help"} & set(sys.argv[1:])
+    (say if asked else complain)(f"{path} is no command; docs/operating.md lists them")
+    sys.exit(0 if asked else 2)
 
 
 # The commands
@@ -326,7 +442,7 @@ def _score(request: requests.ScoreRequest, head: int = 0) -> None:
     published = score(request, console_runner())
     show(published.lines())
     if head > 0:
-        say(first_rows(published.folder, head))
+        show(first_rows(published.folder, head))
     published.check_drift()
 
 
@@ -401,3 +517,7 @@ def console() -> App:
 def main() -> NoReturn:
     """Run the command ``charrnn``."""
     run(console(), sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

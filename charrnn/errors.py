@@ -7,17 +7,31 @@ no name and no cell of the input.
 """
 
 import difflib
+import math
+import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from operator import ge, gt, le, lt
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 _COMPARISONS = {"ge": ("≥", ge), "gt": (">", gt), "le": ("≤", le), "lt": ("<", lt)}
+_LARGEST = 2**31 - 1  # of whole numbers: what every library here can hold
+_LONGEST_PART, _LONGEST_PATH = 255, 4095  # bytes, on Linux
+_PATH = object()
+PathOrUri = Annotated[str, _PATH]
+"""Type of a text field that holds a local path, or a URI."""
+
+# What a terminal, a log or a browser would act on rather than show: control characters, marks that
+# change the direction of text, line and paragraph separators, tags, and halves of characters.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
 
 
 class CharrnnError(Exception):
@@ -32,7 +46,7 @@ class CharrnnError(Exception):
     exit_code = 70
 
     def __init__(self, message: str, *, option: str = "") -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.option = option
 
 
@@ -85,43 +99,163 @@ class DriftError(CharrnnError):
     exit_code = 79
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with everything escaped that would not be shown as it is, line ends included:
+    names of files, columns and labels come from others.
+
+    >>> printable("a\x1b]0;title\x07\u202e.csv")
+    'a\\x1b]0;title\\x07\\u202e.csv'
+    """
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(match[0])[1:-1] if code < 0x80 or code > 0x9F else f"\\u{code:04x}"
+
+
+class _Field(NamedTuple):
+    """What the annotation of a field says about its values."""
+
+    limits: dict[str, float]  # by comparison: ge, lt …
+    choices: list[str | None]
+    number: bool
+    path: type | None  # Path, or str where a URI is possible as well
+    optional: bool  # a path that may be "" or None
+
+
 def check_fields(record: Any) -> None:
-    """Check the fields of a dataclass against the bounds (``annotated_types``) and choices
-    (``Literal``) of their annotations.
+    """Check the fields of a dataclass against the bounds (``annotated_types``), the choices
+    (``Literal``) and the types of their annotations, and settle its paths (see ``local_path``).
+
+    Fields of type ``Path`` take text as well, in which ``./~`` differs from ``~``.
 
     Raises:
-        ConfigError: a number is out of bounds, or a string is none of the choices.
+        ConfigError: a number is out of bounds, a string is none of the choices, or a path can be
+            none.
     """
-    for name, (limits, choices) in _constraints_of(type(record)).items():  # type: ignore[arg-type]
+    for name, field in _fields_of(type(record)).items():  # type: ignore[arg-type]
         value = getattr(record, name)
-        if limits and isinstance(value, int | float):
-            fits = all(_COMPARISONS[key][1](value, limit) for key, limit in limits.items())
-        else:
-            fits = value in choices
-        if not fits:
-            bounds = " and ".join(f"{_COMPARISONS[key][0]} {n}" for key, n in limits.items())
-            expected = " or ".join(filter(None, (bounds, *choices)))
-            raise ConfigError(f"{name} must be {expected}, got {value!r}", option=name)
+        if field.path is not None and isinstance(value, str | os.PathLike):
+            object.__setattr__(record, name, _settled_path(name, value, field))
+        elif field.number or field.choices:
+            _check_value(name, value, field)
+
+
+def _check_value(name: str, value: Any, field: _Field) -> None:
+    limits = field.limits
+    if field.number and isinstance(value, int | float):
+        fits = value == value and all(_COMPARISONS[key][1](value, n) for key, n in limits.items())
+        if fits and (math.isinf(value) or (isinstance(value, int) and abs(value) > _LARGEST)):
+            raise ConfigError(f"{name} must be at most {_LARGEST:,}", option=name)
+    else:
+        fits = value in field.choices
+    if not fits:
+        bounds = " and ".join(f"{_COMPARISONS[key][0]} {n}" for key, n in limits.items())
+        expected = " or ".join(filter(None, (bounds, *field.choices)))
+        raise ConfigError(f"{name} must be {expected}, got {value!r}", option=name)
+
+
+def _settled_path(name: str, value: str | os.PathLike[str], field: _Field) -> str | Path:
+    text = os.fspath(value)
+    if not text and field.optional:
+        return text
+    settled = local_path(text, name, uri=field.path is str)
+    return settled if field.path is str else Path(settled)
+
+
+def local_path(text: str, option: str, *, uri: bool = False) -> str:
+    """Return a path that all libraries read alike. ``~`` and ``~user`` at its start are expanded; a
+    path to something that is really called ``~``, such as ``./~/x``, becomes absolute, since
+    PyArrow and Polars would expand it as soon as the ``./`` is gone.
+
+    Args:
+        option: the field that holds the path.
+        uri: whether a URI is possible; it is returned as it is.
+
+    Raises:
+        ConfigError: the path is empty, too long, holds a NUL character, begins with ``~`` and the
+            name of no user, or is a URI where none is possible.
+    """
+    if is_uri(text):
+        if uri:
+            return text
+        raise ConfigError(f"{option} must be a path on this machine, got a URI", option=option)
+    try:
+        parts = [os.fsencode(part) for part in text.split("/")]
+    except UnicodeEncodeError:
+        parts = [b"\0"]
+    if not text or any(b"\0" in part for part in parts):
+        what = "an invalid character" if text else "an empty text"
+        raise ConfigError(f"{option} must be a path, got {what}", option=option)
+    if max(map(len, parts)) > _LONGEST_PART or sum(map(len, parts)) > _LONGEST_PATH - len(parts):
+        raise ConfigError(
+            f"{option} is too long for a path: at most {_LONGEST_PART} bytes between two slashes "
+            f"and {_LONGEST_PATH} in all",
+            option=option,
+        )
+    if text.startswith("~"):
+        expanded = os.path.expanduser(text)  # noqa: PTH111
+        if expanded == text:
+            home = text.split("/")[0]
+            raise ConfigError(
+                f"{option} begins with {home}, which is no user's home folder; write ./{home} for "
+                "a file of that name",
+                option=option,
+            )
+        return expanded
+    return str(Path(text).absolute()) if str(Path(text)).startswith("~") else text
+
+
+def is_uri(text: str) -> bool:
+    """Whether ``text`` is a URI, such as ``s3://bucket/people.parquet``."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
 @cache
-def _constraints_of(record: type) -> dict[str, tuple[dict[str, float], list[str | None]]]:
-    """Return field → limits by comparison (``ge``, ``lt`` …) and choices, of constrained fields."""
-    constraints = {}
+def _fields_of(record: type) -> dict[str, _Field]:
+    """Return the fields of a record whose annotations say something to check."""
+    checked = {}
     for name, annotation in get_type_hints(record, include_extras=True).items():
-        union = get_origin(annotation) in (Union, UnionType)
-        members = get_args(annotation) if union else (annotation,)
+        if name.startswith("__"):
+            continue
+        members = list(_members_of(annotation))
+        types = [member for member, _ in members]
         limits = {
             key: limit
-            for member in members
-            for constraint in getattr(member, "__metadata__", ())
+            for _, constraints in members
+            for constraint in constraints
             for key in _COMPARISONS
             if (limit := getattr(constraint, key, None)) is not None
         }
-        choices = [c for m in members if get_origin(m) is Literal for c in get_args(m)]
-        if limits or choices:
-            constraints[name] = limits, choices + [None] * (type(None) in members)
-    return constraints
+        choices = [c for m in types if get_origin(m) is Literal for c in get_args(m)]
+        text_path = any(constraint is _PATH for _, found in members for constraint in found)
+        checked[name] = _Field(
+            limits,
+            choices + [None] * (type(None) in types),
+            number=bool({int, float} & set(types)),
+            path=str if text_path else Path if Path in types else None,
+            optional=getattr(record, name, None) == "",
+        )
+    return {
+        name: field
+        for name, field in checked.items()
+        if field.number or field.path or any(field.choices)
+    }
+
+
+def _members_of(annotation: Any, constraints: tuple[Any, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Yield each type of a union, and what its ``Annotated`` says."""
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        yield from _members_of(inner, (*constraints, *more))
+    elif get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _members_of(member, constraints)
+    else:
+        yield annotation, constraints
 
 
 def did_you_mean(name: str, existing: Iterable[str]) -> str:

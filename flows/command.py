@@ -24,4 +24,9 @@ def run(app: App) -> NoReturn:
     tokens = [token for token in sys.argv[1:] if token != "--track"]
     if not TRACKED and not {"-h", "--help"} & set(tokens):
         cli.complain("untracked run: no Prefect API is configured (--track records it)", "note")
-    cli.run(app, tokens, shown)
+    # Prefect is told of the end, over a network.
+    cli.run(app, tokens, shown, stop_seconds=10 if TRACKED else cli.STOP_SECONDS)
+
+
+if __name__ == "__main__":
+    cli.no_command("flows/command.py")

@@ -51,6 +51,7 @@ def _deployment(entry: dict[str, Any]) -> "RunnerDeployment":
 
 def serve() -> None:
     """Serve the deployments of prefect.yaml until it is stopped."""
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # as flows.tracking
     import prefect
 
     os.chdir(ROOT)  # where relative paths in parameters start, as for a worker
@@ -67,4 +68,4 @@ app = cli.new_app("  python flows/deployments.py")
 app.default(serve)
 
 if __name__ == "__main__":
-    cli.run(app, sys.argv[1:], _shown)
+    cli.run(app, sys.argv[1:], _shown, stop_seconds=30)  # Prefect pauses the schedules

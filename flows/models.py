@@ -6,13 +6,13 @@ from cyclopts import App
 
 from charrnn import cli
 from charrnn.recipes.requests import PromoteRequest
-from flows.tracking import flow, submit
+from flows.tracking import flow, run_named, submit
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
     from charrnn.recipes.models import Promotion
 
 
-@flow(PromoteRequest, name="promote", flow_run_name="promote {version}")
+@flow(PromoteRequest, name="promote", flow_run_name=run_named("promote", "version"))
 def promote_version(request: PromoteRequest) -> "Promotion":
     """Run the recipe ``promote``."""
     from charrnn.recipes.models import promote
@@ -31,3 +31,7 @@ def add_commands(app: App) -> None:
     app.command(cli.command_from(PromoteRequest, promote), name="promote")
     for name in ("evaluate", "compare", "rollback", "register"):
         app.command(cli.command(name), name=name)
+
+
+if __name__ == "__main__":
+    cli.no_command("flows/models.py")

@@ -5,10 +5,10 @@ from functools import partial
 from charrnn import cli
 from charrnn.recipes.requests import MonitorRequest
 from flows.command import new_app, run
-from flows.tracking import flow, note, submit, warn
+from flows.tracking import flow, note, run_named, submit, warn
 
 
-@flow(MonitorRequest, name="monitor", flow_run_name="monitor {folder}")
+@flow(MonitorRequest, name="monitor", flow_run_name=run_named("monitor", "folder"))
 def monitor(request: MonitorRequest) -> str:
     """Run the recipe ``monitor``, log drift as warnings, and return the page's path."""
     from charrnn.recipes.monitor import monitor as recipe

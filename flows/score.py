@@ -57,7 +57,7 @@ def command(request: ScoreRequest, head: int = 0) -> None:
     if head > 0:
         from charrnn.recipes.published import first_rows
 
-        cli.say(first_rows(Path(folder), head))
+        cli.show(first_rows(Path(folder), head))
 
 
 app = new_app(

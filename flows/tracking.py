@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from charrnn import cli
 from charrnn.cli import console_runner, signature_of
-from charrnn.errors import CharrnnError, redact
+from charrnn.errors import CharrnnError, printable, redact
 from charrnn.recipes.runner import Advance, Runner
 
 P = ParamSpec("P")
@@ -32,6 +32,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Name of Prefect's global concurrency limit that a run holds while it computes on a GPU.
 GPU_LIMIT = "charrnn-gpu"
 
+HEARTBEAT_SECONDS = 30  # between two signs of life of a flow run; Prefect allows no fewer
 _PROGRESS_SECONDS = 2.0  # between two updates of a progress artifact
 _NETWORK_STEPS = {"fetch", "upload"}
 
@@ -58,6 +59,8 @@ TRACKED = bool(
 if _EPHEMERAL:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "true")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+# Read when Prefect is imported: the automation in automations.yaml waits for three heartbeats.
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
 
 
 def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callable[..., R]]:
@@ -92,8 +95,9 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
 
 
 def submit(flow: Callable[..., R], request: Any) -> R:
-    """Run a flow with the fields of a request record as its parameters."""
-    return flow(**{field.name: getattr(request, field.name) for field in fields(request)})
+    """Run a flow with the fields of a request record as its parameters, paths as text."""
+    values = {field.name: getattr(request, field.name) for field in fields(request)}
+    return flow(**{k: str(v) if isinstance(v, Path) else v for k, v in values.items()})
 
 
 def as_task(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -140,14 +144,14 @@ def show_progress(description: str, total: int | None, unit: str) -> Iterator[Ad
 
 
 def run_named(verb: str, parameter: str) -> Callable[[], str]:
-    """Return a ``flow_run_name``: the verb and the last part of the path that the flow's parameter
-    of this name holds, such as ``score people.csv``."""
+    """Return a ``flow_run_name``: the verb and the last part of what the flow's parameter of this
+    name holds, such as ``score people.csv``."""
 
     def name() -> str:
         from prefect.runtime import flow_run
 
         path = Path(str(flow_run.parameters[parameter]))
-        return f"{verb} {path.name or path.resolve().name}"
+        return printable(f"{verb} {path.name or path.resolve().name}")
 
     return name
 
@@ -165,7 +169,7 @@ def warn(text: str) -> None:
     if TRACKED:
         from prefect import get_run_logger
 
-        get_run_logger().warning(text)
+        get_run_logger().warning("%s", printable(text))
 
 
 def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
@@ -182,8 +186,18 @@ def _attach(kind: str, key: str, description: str, **content: Any) -> None:
     if TRACKED:
         from prefect import artifacts
 
+        content = {name: _printable(value) for name, value in content.items()}
         create = getattr(artifacts, f"create_{kind}_artifact")
         _attempt(create, key=key, description=description, **content)
+
+
+def _printable(value: Any) -> Any:
+    """Return the content of an artifact with its lines as they are, and all else escaped."""
+    if isinstance(value, str):
+        return "\n".join(map(printable, value.split("\n")))
+    if isinstance(value, dict):
+        return {name: _printable(cell) for name, cell in value.items()}
+    return [_printable(row) for row in value] if isinstance(value, list) else value
 
 
 @contextmanager
@@ -279,7 +293,7 @@ def _say_what_to_do(flow: Any, flow_run: Any, state: Any) -> None:
     flow_run_logger(flow_run, flow).error(
         "%s: %s. %sa run with the same parameters goes on from the work that is finished.",
         state.name,
-        str(state.message).rstrip("."),
+        printable(str(state.message)).rstrip("."),
         remedy,
     )
 
@@ -295,3 +309,7 @@ def _attempt(create: Callable[..., Any], **arguments: Any) -> Any:
         with suppress(MissingContextError):
             get_run_logger().warning("not shown in Prefect: %s", type(error).__name__)
         return None
+
+
+if __name__ == "__main__":
+    cli.no_command("flows/tracking.py")

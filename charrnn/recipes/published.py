@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charrnn.errors import DriftError
+from charrnn.errors import DriftError, printable
 from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
 from charrnn.scoring.options import DeliveryOptions
 
@@ -86,7 +86,7 @@ class Published:
             "time": f"{manifest.seconds:.1f} s",
             "result": f"`{self.folder}`",
         }
-        first, *others = [f"| {key} | {value} |" for key, value in facts.items()]
+        first, *others = [f"| {key} | {printable(value)} |" for key, value in facts.items()]
         return "\n".join([first, "|---|---|", *others])
 
     def _delivery_lines(self) -> list[str]:
@@ -129,8 +129,9 @@ def label_shares(manifest: RunManifest) -> list[dict[str, Any]]:
     return [{"language": k, "rows": n, "share": f"{n / rows:.1%}"} for k, n in counts.items()]
 
 
-def first_rows(run: Path, rows: int) -> str:
-    """Return the first rows of a run as a table narrow enough for a terminal, names included."""
+def first_rows(run: Path, rows: int) -> list[str]:
+    """Return the first rows of a run as the lines of a table narrow enough for a terminal, names
+    included."""
     import polars as pl
 
     manifest = read_run(run)
@@ -141,7 +142,9 @@ def first_rows(run: Path, rows: int) -> str:
     added = [prefix + name for name in ("language", "confidence", "status", "reason")]
     with pl.Config(tbl_rows=rows, tbl_hide_dataframe_shape=True, float_precision=3,
                    tbl_hide_column_data_types=True, fmt_str_lengths=24):  # fmt: skip
-        return str(frame.select(*first, *added))
+        text = pl.col(pl.String).map_elements(printable, pl.String)
+        table = frame.select(*first, *added).with_columns(text).rename(printable)
+        return str(table).splitlines()
 
 
 def _counts(by_reason: dict[str, int]) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, doc
+from annotated_types import Ge, Gt, Interval, doc
 
-from charrnn.errors import check_fields
+from charrnn.errors import PathOrUri, check_fields
 from charrnn.scoring.options import ComputeOptions, DeliveryOptions, PrivacyOptions, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 
@@ -24,17 +24,15 @@ TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 
 # Types of options that several recipes have, with their help
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
-LabelledTable = Annotated[
-    Path | None, doc("A table, Parquet or CSV, with the columns name and language.")
-]
+LabelledTable = Annotated[Path | None, doc("A Parquet table with the columns name and language.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What all requests share: numbers are checked against the bounds of their types.
+    """What all requests share: values are checked against their types, and paths are settled.
 
     Raises:
-        ConfigError: a number is out of bounds.
+        ConfigError: a value is not valid.
     """
 
     def __post_init__(self) -> None:
@@ -49,7 +47,7 @@ class ScoreRequest(Request):
     language, confidence, status and reason added.
     """
 
-    source: str
+    source: PathOrUri
     """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
     object storage (s3://, gs://)."""
     model: str = "pretrained"
@@ -76,7 +74,7 @@ class CompareRequest(Request):
     The comparison has a folder of its own; scoring runs stay as they are.
     """
 
-    source: str
+    source: PathOrUri
     """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
     object storage (s3://, gs://)."""
     model: str = "champion"
@@ -97,7 +95,7 @@ class CompareRequest(Request):
     """How CSV files are written."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     """Where and how the comparison is computed; on this machine only."""
-    output: str = ""
+    output: PathOrUri = ""
     """Folder for the comparisons (default outputs/comparisons/NAME)."""
     private: bool = False
     """Make files that only their owner can read."""
@@ -121,7 +119,7 @@ class InboxRequest(Request):
     models: ModelsFolder = MODELS
     output: Path = PREDICTIONS
     """The runs of people.csv go to the folder people in here."""
-    settle_seconds: Annotated[float, Ge(0)] = 10.0
+    settle_seconds: Annotated[float, Interval(ge=0, le=86_400)] = 10.0
     """A file whose size or time changes within this many seconds is still being written; it is
     left for the next run."""
     scoring: ScoreOptions = field(default_factory=ScoreOptions)
@@ -154,7 +152,7 @@ class MonitorRequest(Request):
 class VerifyRequest(Request):
     """Prove a published run again from its bytes: digests, page checksums, row counts."""
 
-    run: str
+    run: PathOrUri
     """Folder of a run, such as outputs/predictions/people/latest; or the URI of an uploaded one,
     or of the prefix that it was uploaded to (then its latest.json says which)."""
 
@@ -165,7 +163,7 @@ class PurgeRequest(Request):
 
     folder: Path = PREDICTIONS
     """A destination, or a folder of destinations."""
-    older_than: Annotated[float, Ge(0)]
+    older_than: Annotated[float, Interval(ge=0, le=36_525)]
     """Days."""
     keep_latest: bool = False
     """Leave the runs that a latest link points to."""
@@ -180,7 +178,7 @@ class IngestRequest(Request):
     A language file is UTF-8 text; its name is the label, and every line is a name.
     """
 
-    source: str = ""
+    source: PathOrUri = ""
     """A folder of LABEL.txt files or a zip of them; empty downloads ``url``."""
     target: Path = NAMES
     """The table to write; an equal table is left as it is."""
@@ -219,7 +217,7 @@ class TrainRequest(Request):
     promote: Literal["gate", "always", "never"] = "gate"
     """Let champion point at the new version: gate (unless it is worse on the test fold or was
     measured on other data), always or never."""
-    mlflow: str = ""
+    mlflow: PathOrUri = ""
     """An MLflow tracking server (URI) at which to log and register the version as well."""
 
 
@@ -240,8 +238,6 @@ class EvaluateRequest(Request):
     data: Path = NAMES
     """The training table, whose honest folds are used where ``on`` is not given."""
     models: ModelsFolder = MODELS
-    csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,8 +253,6 @@ class CompareVersionsRequest(Request):
     data: Path = NAMES
     """The training table, whose honest test fold is used where ``on`` is not given."""
     models: ModelsFolder = MODELS
-    csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +285,7 @@ class RegisterRequest(Request):
 
     version: str = "champion"
     """A version or an alias."""
-    mlflow: str
+    mlflow: PathOrUri
     """URI of the server, such as http://127.0.0.1:5000 or sqlite:///mlflow.db."""
     models: ModelsFolder = MODELS
     name: str = "charrnn"
@@ -302,16 +296,16 @@ class RegisterRequest(Request):
 class PipelineRequest(Request):
     """Make the training table, train on it, promote the model if it is not worse, and score."""
 
-    names: str
+    names: PathOrUri
     """The table to score: a file, a folder or a glob."""
-    source: str = ""
+    source: PathOrUri = ""
     """Language files: a folder or a zip; empty downloads the tutorial's."""
     name_column: str = "name"
     """The column that holds the names to score."""
     data: Path = NAMES
     """Where the training table is written."""
     models: ModelsFolder = MODELS
-    output: str = ""
+    output: PathOrUri = ""
     """Folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file, or a URI
     on object storage, that receives all rows as well."""
     preset: Literal["seed", "default", "tiny"] = "default"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.errors import printable
 from charrnn.model.calibration import wilson_interval
 from charrnn.model.facts import Reliability, RiskCoverage
 from charrnn.reports.formats import percent
@@ -60,6 +61,7 @@ def svg(key: str, label: str, size: tuple[float, float], draw: Callable[[Figure]
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     stream = io.StringIO()
     with matplotlib.rc_context():
@@ -69,6 +71,9 @@ def svg(key: str, label: str, size: tuple[float, float], draw: Callable[[Figure]
         draw(figure)
         for artist in figure.findobj():
             artist.set_clip_on(False)  # clip paths are url() references
+        for text in figure.findobj(Text):
+            text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+            text.set_parse_math(False)  # a label may hold $
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return _inline(stream.getvalue(), key, label)
 
@@ -85,9 +90,8 @@ def _inline(document: str, key: str, label: str) -> str:
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
     for color, variable in _THEMED.items():
         body = body.replace(f": {color}", f": {variable}")
-    return (
-        f'<svg role="img" aria-label="{html.escape(label)}" {box[0] if box else ""}>{body}'.strip()
-    )
+    name = html.escape(printable(label))
+    return f'<svg role="img" aria-label="{name}" {box[0] if box else ""}>{body}'.strip()
 
 
 def draw_confusion(

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from charrnn.errors import printable
+
 _NUMBER = re.compile(r"(?:PSI |[+\-−±])?\d[\d.,]*(?: %)?(?: to \d[\d.,]*(?: %)?)?(?: points)?|–")
 
 
@@ -34,7 +36,7 @@ def setting(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as reports show it: floats with three decimals, integers with separators of
-    thousands, yes or no, and a dash for None."""
+    thousands, yes or no, a dash for None, and text without control characters."""
     match value:
         case None:
             return "–"
@@ -44,7 +46,7 @@ def shown(value: Any) -> str:
             return f"{value:,}"
         case float():
             return f"{value:.3f}"
-    return str(value)
+    return printable(str(value))
 
 
 def is_number(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
-from charrnn.errors import check_fields
+from charrnn.errors import PathOrUri, check_fields
 from charrnn.tables.csv_format import DOCSTRINGS
 
 NamePolicy = Literal["keep", "hash", "omit"]
@@ -48,7 +48,7 @@ class ScoreOptions:
     """Put before the name of every column that scoring adds."""
     min_confidence: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Give no language below this confidence (status abstained)."""
-    prior: str | tuple[float, ...] = "train"
+    prior: PathOrUri | tuple[float, ...] = "train"
     """Label shares of the table: train, uniform, estimate, or a CSV file with the columns language
     and share. (From Python also the shares themselves, one per label.)"""
     coverage_target: Annotated[float, Interval(ge=0, lt=1)] = 0.0
@@ -119,14 +119,18 @@ class ComputeOptions:
 
 @dataclass(frozen=True)
 class DeliveryOptions:
-    """Where the rows are copied besides the run's folder, and what happens on drift."""
+    """Where the rows are copied besides the run's folder, and what happens on drift.
+
+    Raises:
+        ConfigError: a value is not valid.
+    """
 
     __pydantic_config__ = DOCSTRINGS
 
-    output: str = ""
+    output: PathOrUri = ""
     """Folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file, or a URI
     on object storage, that receives all rows as well."""
-    delta: str = ""
+    delta: PathOrUri = ""
     """A Delta table (folder or URI) to which the rows are appended as well, once."""
     keep_formulas: bool = False
     """Do not escape cells of a CSV output that a spreadsheet would run as a formula; otherwise they
@@ -134,6 +138,9 @@ class DeliveryOptions:
     on_drift: Literal["ignore", "warn", "fail"] = "warn"
     """What to do if the names have drifted from the model's or the last run's: ignore, warn, or
     fail with exit code 79; the run is published in any case."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from charrnn.errors import printable
+
 
 @dataclass(frozen=True)
 class LabelRows:
@@ -86,7 +88,8 @@ def corpus_report(table: pa.Table, symbols: str) -> CorpusReport:
 
 def report_markdown(report: CorpusReport, title: str) -> str:
     """Return a corpus report as a Markdown page."""
-    outside = ", ".join(f"`{c}` × {n}" for c, n in report.characters_outside_vocabulary.items())
+    characters = report.characters_outside_vocabulary.items()
+    outside = printable(", ".join(f"`{c}` × {n}" for c, n in characters)).replace("|", "\\|")
     rows = {
         "rows": f"{report.rows:,}",
         "labels": f"{report.labels}",
@@ -96,8 +99,7 @@ def report_markdown(report: CorpusReport, title: str) -> str:
         f"({report.ambiguous_rows:,} rows)",
         "dropped from the honest protocol": report.dropped_text,
         "rows with non-ASCII characters": f"{report.non_ascii_rows:,}",
-        "characters outside the vocabulary, after normalising": outside.replace("|", "\\|")
-        or "none",
+        "characters outside the vocabulary, after normalising": outside or "none",
         "longest name": f"{report.longest} characters",
         "largest label": f"{report.largest_label_share:.1%} of the rows",
         "label entropy": f"{report.label_entropy_nats:.2f} nats",
@@ -111,7 +113,10 @@ def report_markdown(report: CorpusReport, title: str) -> str:
         "",
         "| label | rows | unique |",
         "|---|---:|---:|",
-        *(f"| {label} | {n.rows:,} | {n.unique:,} |" for label, n in report.per_label.items()),
+        *(
+            f"| {printable(label)} | {n.rows:,} | {n.unique:,} |"
+            for label, n in report.per_label.items()
+        ),
         "",
     ]
     return "\n".join(lines)

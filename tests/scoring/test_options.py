@@ -28,9 +28,13 @@ from charrnn.scoring.options import ComputeOptions, ScoreOptions
         (ComputeOptions, {"batch_size": 0}, "batch_size must be ≥ 1 or auto, got 0"),
         (ComputeOptions, {"partition_rows": 0}, "partition_rows must be ≥ 1, got 0"),
         (CompareRequest, {"source": "x.csv", "sample": -1}, "sample must be ≥ 0, got -1"),
-        (InboxRequest, {"settle_seconds": -1.0}, "settle_seconds must be ≥ 0, got -1.0"),
+        (
+            InboxRequest,
+            {"settle_seconds": -1.0},
+            "settle_seconds must be ≥ 0 and ≤ 86400, got",
+        ),
         (MonitorRequest, {"last": 0}, "last must be ≥ 1, got 0"),
-        (PurgeRequest, {"older_than": -1.0}, "older_than must be ≥ 0, got -1.0"),
+        (PurgeRequest, {"older_than": -1.0}, "older_than must be ≥ 0 and ≤ 36525, got -1.0"),
         (PipelineRequest, {"names": "x.csv", "epochs": 0}, "epochs must be ≥ 1, got 0"),
     ],
 )
