@@ -21,6 +21,7 @@ training share of 0.521.
 """
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.errors import ConfigError, InputMissingError, did_you_mean
+from charrnn.files import open_file
 from charrnn.model.calibration import Floats, LabelIds, wilson_interval
 
 MODES = ("train", "uniform", "estimate")
@@ -44,6 +46,8 @@ MAX_RESIDUAL = 0.2  # of the predictions, total variation distance from a mixtur
 BOOTSTRAPS = 100  # resamples: enough for the ends of a 90 % interval
 INTERVAL = 0.9  # coverage of the intervals of the shares
 
+_MAX_FILE_BYTES = 2**20  # of a file of label shares
+_MOST_LISTED = 20  # labels in a message
 _DEGREES = 2.0  # of freedom of the Student t: heavy tails, finite mean
 _SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)  # of theta in nats, tried in this order
 _INTERVAL_SCALE = 1.5  # of theta: the loosest, so that intervals show what the names leave open
@@ -90,23 +94,32 @@ def parse_prior(
         return text  # type: ignore[return-value]
     path = Path(text)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True, skipinitialspace=True)
-            missing = {"language", "share"} - set(rows.fieldnames or ())
-            if missing:
-                raise ConfigError(
-                    f"{path} lacks the column {' and '.join(sorted(missing))}; "
-                    "its first line must be language,share"
-                )
-            cells = [(rows.line_num, row["language"], row["share"]) for row in rows]
-    except OSError as error:
+        with open_file(path, links=True) as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
         raise InputMissingError(
             f"prior must be {', '.join(MODES)} or a readable CSV file with the columns "
-            f"language,share, got {text!r}{did_you_mean(text, MODES)}",
+            f"language,share, got {text[:200]!r}{did_you_mean(text[:200], MODES)}",
             option="prior",
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is not a UTF-8 CSV file: {error}") from error
+    if len(content) > _MAX_FILE_BYTES:
+        raise ConfigError(f"{path} is too large for a file of label shares", option="prior")
+    try:
+        rows = csv.DictReader(
+            io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True, skipinitialspace=True
+        )
+        missing = {"language", "share"} - set(rows.fieldnames or ())
+        if missing:
+            raise ConfigError(
+                f"{path} lacks the column {' and '.join(sorted(missing))}; "
+                "its first line must be language,share",
+                option="prior",
+            )
+        cells = [(rows.line_num, row["language"], row["share"]) for row in rows]
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a UTF-8 CSV file", option="prior") from None
+    except csv.Error as error:
+        raise ConfigError(f"{path} is not a UTF-8 CSV file: {error}", option="prior") from None
     return _shares_of(path, cells, labels)
 
 
@@ -114,9 +127,10 @@ def _shares_of(
     path: Path, cells: list[tuple[int, str | None, str | None]], labels: Sequence[str]
 ) -> tuple[float, ...]:
     """Return normalised shares in the order of ``labels``; ``cells`` are ``(line, language,
-    share)``. Raises ConfigError with all problems."""
+    share)``. Raises ConfigError with all problems, by line; cells are not quoted, since the file
+    may be another than was meant."""
     share_of: dict[str, float] = {}
-    problems = []
+    lines: dict[str, list[int]] = {"unknown": [], "twice": [], "share": []}
     for line, language, share in cells:
         label = (language or "").strip()
         try:
@@ -124,21 +138,36 @@ def _shares_of(
         except ValueError:
             value = math.nan
         if label not in labels:
-            problems.append(
-                f"line {line}: {label!r} is not a label of the model{did_you_mean(label, labels)}"
-            )
+            lines["unknown"].append(line)
         elif label in share_of:
-            problems.append(f"line {line}: {label!r} appears twice")
+            lines["twice"].append(line)
         elif not (math.isfinite(value) and value >= 0):
-            problems.append(f"line {line}: share of {label!r} must be a number ≥ 0, got {share!r}")
+            lines["share"].append(line)
         share_of.setdefault(label, value)
+    known = ", ".join(labels[:_MOST_LISTED]) + (", …" if labels[_MOST_LISTED:] else "")
+    what = {
+        "unknown": f"no label of the model; it has {known}",
+        "twice": "a label that an earlier line has",
+        "share": "a share that is not a number ≥ 0",
+    }
+    problems = [f"{_line_numbers(found)} {what[kind]}" for kind, found in lines.items() if found]
     if problems:
-        raise ConfigError(f"{path}: {'; '.join(problems)}")
+        raise ConfigError(f"{path}: {'; '.join(problems)}", option="prior")
     largest = max(share_of.values(), default=0.0)
     if largest == 0:
-        raise ConfigError(f"{path} has no share above 0; at least one language needs one")
+        raise ConfigError(
+            f"{path} has no share above 0; at least one language needs one", option="prior"
+        )
     shares = np.array([share_of.get(label, 0.0) for label in labels]) / largest
     return tuple((shares / shares.sum()).tolist())
+
+
+def _line_numbers(lines: list[int]) -> str:
+    """Return ``"line 2 has"`` or ``"3 lines (2, 3, 7) have"``; at most five numbers."""
+    if len(lines) == 1:
+        return f"line {lines[0]} has"
+    more = ", …" if lines[5:] else ""
+    return f"{len(lines)} lines ({', '.join(map(str, lines[:5]))}{more}) have"
 
 
 def correction(shares: npt.ArrayLike, train_priors: npt.ArrayLike) -> Floats:

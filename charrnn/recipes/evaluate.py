@@ -1,17 +1,23 @@
 """Measure model versions on labelled names."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from charrnn.errors import ConfigError, DataError
 from charrnn.model.calibration import Floats, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
-from charrnn.training.corpus import Examples, honest_split, load_corpus, load_labelled
+from charrnn.scoring.scorer import unscorable
+from charrnn.training.corpus import Corpus, Examples, honest_split, load_corpus
+from charrnn.training.labelled import load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy
 from charrnn.training.paired import Flips, flips, paired_bootstrap
 
@@ -34,6 +40,7 @@ class MeasuredPart:
         present = [label for label in m.labels if label.count]
         return [
             metrics_line(self.name, m),
+            *([f"refused by scoring, so not right: {m.refused} names"] if m.refused else []),
             f"accuracy 95 % interval {m.accuracy_low:.4f} to {m.accuracy_high:.4f}; expected from "
             f"the confidences alone {self.expected_accuracy:.4f}",
             f"accuracy on the most confident names: {selective}",
@@ -45,16 +52,19 @@ class MeasuredPart:
 @dataclass(frozen=True)
 class Evaluation:
     """A version on each part; ``other_data`` is the training table where it is not the one that
-    the version was trained on."""
+    the version was trained on. ``left_out`` rows have no name or no label."""
 
     version: str
     parts: list[MeasuredPart]
     other_data: Path | None
+    left_out: int = 0
 
     def lines(self) -> list[str]:
         """Return the metrics of a version on each part."""
         version, data = self.version, self.other_data
         note = [f"note: {version} was trained on other data than {data}"] if data else []
+        if self.left_out:
+            note.append(f"left out {self.left_out:,} rows without a name or a language")
         return [*note, *(line for part in self.parts for line in part.lines())]
 
 
@@ -90,20 +100,26 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
     Raises:
         ModelError: there is no such version. InputMissingError, DataError: the table is at fault.
     """
-    version, other_data = resolve(request.version, request.models), None
+    version, other_data, left_out = resolve(request.version, request.models), None, 0
     if request.on is not None:
-        parts = {str(request.on): load_labelled(request.on, version.labels)}
+        labelled = load_labelled(request.on, version.labels, request.csv)
+        parts, left_out = {str(request.on): labelled.examples}, labelled.left_out
     else:
         corpus = load_corpus(request.data)
         split = honest_split(corpus)
-        parts = {"honest test": split.test, "honest validation": split.validation}
+        held_out = {"honest test": split.test, "honest validation": split.validation}
+        parts = {
+            name: _relabelled(corpus, examples, version.labels)
+            for name, examples in held_out.items()
+        }
         other_data = request.data if corpus.digest != version.facts.data_digest else None
     measured = []
     for name, examples in parts.items():
-        probabilities = _probabilities(version, examples)
-        metrics = evaluate(probabilities, examples.label_ids, version.labels)
-        measured.append(MeasuredPart(name, metrics, expected_accuracy(probabilities)))
-    return Evaluation(version.name, measured, other_data)
+        probabilities, refused = _probabilities(version, examples)
+        metrics = evaluate(probabilities, examples.label_ids, version.labels, refused)
+        expected = expected_accuracy(probabilities)
+        measured.append(MeasuredPart(name, metrics, expected))
+    return Evaluation(version.name, measured, other_data, left_out)
 
 
 def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
@@ -113,21 +129,51 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
         ModelError: there is no such version. InputMissingError, DataError: the table is at fault.
     """
     one, other = (resolve(name, request.models) for name in (request.one, request.other))
+    if one.labels != other.labels:
+        raise ConfigError(
+            f"{one.name} has {len(one.labels)} labels, {other.name} {len(other.labels)}, and they "
+            "differ; evaluate the versions one by one"
+        )
     if request.on is not None:
-        examples = load_labelled(request.on, one.labels)
+        examples = load_labelled(request.on, one.labels, request.csv).examples
     else:
-        examples = honest_split(load_corpus(request.data)).test
-    before, after = _probabilities(one, examples), _probabilities(other, examples)  # (N, L)
+        corpus = load_corpus(request.data)
+        examples = _relabelled(corpus, honest_split(corpus).test, one.labels)
+    (before, unread), (after, unread_after) = (_probabilities(v, examples) for v in (one, other))
     label_ids = examples.label_ids
     return ComparedVersions(
         versions=(one.name, other.name),
-        metrics=(evaluate(before, label_ids, one.labels), evaluate(after, label_ids, other.labels)),
+        metrics=(
+            evaluate(before, label_ids, one.labels, unread),
+            evaluate(after, label_ids, other.labels, unread_after),
+        ),
         difference=paired_bootstrap(after, before, label_ids),
         flips=flips(before.argmax(axis=1), after.argmax(axis=1), label_ids, one.labels),
     )
 
 
-def _probabilities(version: ModelVersion, examples: Examples) -> Floats:
-    """Return the calibrated probabilities of N examples, ``(N, L)``."""
-    encoded = version.vocabulary.encode(pa.array(examples.names))
-    return softmax(logits_of(version.network(), encoded), version.temperature)
+def _relabelled(corpus: Corpus, examples: Examples, labels: Sequence[str]) -> Examples:
+    """Return examples of a training table with the ids of a version's labels.
+
+    Raises:
+        DataError: there are none, or the version does not know a label of the table.
+    """
+    position = {label: i for i, label in enumerate(labels)}
+    unknown = [label for label in corpus.labels if label not in position]
+    if unknown or not examples.names:
+        raise DataError(
+            f"the training table has {len(examples.names)} such names, and {len(unknown)} labels "
+            "that the version does not know; evaluate it on a table of the labels that it knows"
+        )
+    ids = np.array([position[label] for label in corpus.labels], np.int64)
+    return Examples(examples.names, ids[examples.label_ids])
+
+
+def _probabilities(
+    version: ModelVersion, examples: Examples
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the calibrated probabilities of N examples, ``(N, L)``, and which of them scoring
+    gives no label, ``(N,)``."""
+    encoded = version.vocabulary.encode(pa.array(examples.names, pa.large_string()))
+    refused = unscorable(encoded, examples.names)
+    return softmax(logits_of(version.network(), encoded), version.temperature), refused

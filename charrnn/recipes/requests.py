@@ -24,7 +24,9 @@ TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 
 # Types of options that several recipes have, with their help
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
-LabelledTable = Annotated[Path | None, doc("A Parquet table with the columns name and language.")]
+LabelledTable = Annotated[
+    Path | None, doc("A table, Parquet or CSV, with the columns name and language.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,8 @@ class EvaluateRequest(Request):
     data: Path = NAMES
     """The training table, whose honest folds are used where ``on`` is not given."""
     models: ModelsFolder = MODELS
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +257,8 @@ class CompareVersionsRequest(Request):
     data: Path = NAMES
     """The training table, whose honest test fold is used where ``on`` is not given."""
     models: ModelsFolder = MODELS
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ import pyarrow.csv as pacsv
 
 from charrnn.errors import DataError
 from charrnn.files import writing_parquet, writing_to
+from charrnn.runs.csv_text import csv_column, has_csv_text
 from charrnn.runs.manifest import read_run
-from charrnn.runs.parts import read_part
-from charrnn.tables.columns import as_large_string, is_text
+from charrnn.runs.parts import part_writer_options, read_part
+from charrnn.tables.columns import is_text
 
 # What a spreadsheet may run as a formula: a cell, or a line inside one, that starts with one of
 # these characters (also in full width), spaces before it or not (OWASP, "CSV Injection").
@@ -23,11 +24,12 @@ _NUMBER = r"^([+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?|-)$"  # a number, a d
 
 def check_exportable(schema: pa.Schema, path: Path) -> None:
     """Raise DataError when ``path`` is CSV and a column cannot be written as CSV."""
-    nested = [f.name for f in schema if pa.types.is_nested(f.type)]
-    if path.name.endswith(".csv") and nested:
+    unfit = [f for f in schema if not has_csv_text(f.type)]
+    if path.name.endswith(".csv") and unfit:
+        names = ", ".join(repr(field.name) for field in unfit)
         raise DataError(
-            f"column {', '.join(map(repr, nested))} is nested and does not fit into CSV; "
-            "give a .parquet file",
+            f"column {names} is {unfit[0].type}, nested or without a text form, and does not fit "
+            "into CSV; give a .parquet file, or cast it to text",
             option="output",
         )
 
@@ -35,7 +37,7 @@ def check_exportable(schema: pa.Schema, path: Path) -> None:
 def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
     """Write all rows of a run, in order, as one ``.parquet`` or ``.csv`` file, atomically.
 
-    CSV holds dictionary columns as text and nulls as empty fields, and cells that a spreadsheet
+    CSV holds values as ``csv_text`` says and nulls as empty fields, and cells that a spreadsheet
     would run as a formula get a leading apostrophe, unless ``formulas`` are to stay; Parquet is
     never changed.
 
@@ -47,18 +49,21 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
     """
     rows = escaped = 0
     csv = path.name.endswith(".csv")
-    open_writer = _writing_csv if csv else writing_parquet
+    options: dict[str, Any] = {}
     with ExitStack() as stack:
         writer: Any = None
         for part in read_run(run).parts:
-            table = read_part(run / part.name)
+            table = read_part(run / part.name, metadata=not csv)
             check_exportable(table.schema, path)
             if csv:
-                table = _plain(table)
+                table = pa.table([csv_column(c) for c in table.columns], table.column_names)
                 if not formulas:
                     table, changed = escape_formulas(table)
                     escaped += changed
-            writer = writer or stack.enter_context(open_writer(path, table.schema))
+            elif writer is None:
+                options = part_writer_options(run / part.name)
+            open_writer = _writing_csv if csv else writing_parquet
+            writer = writer or stack.enter_context(open_writer(path, table.schema, **options))
             writer.write_table(table)
             rows += table.num_rows
     return rows, escaped
@@ -89,13 +94,3 @@ def escape_formulas(table: pa.Table) -> tuple[pa.Table, int]:
             escaped += changed
     names = pc.replace_substring_regex(pa.array(table.column_names, pa.string()), _LEAD, r"'\1")
     return table.rename_columns(names.to_pylist()), escaped
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Replace dictionary columns by their values, and text of any Arrow type by large_string."""
-    for i, field in enumerate(table.schema):
-        if is_text(field.type):
-            table = table.set_column(i, field.name, as_large_string(table.column(i)))
-        elif pa.types.is_dictionary(field.type):
-            table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
-    return table

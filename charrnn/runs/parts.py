@@ -24,6 +24,7 @@ from charrnn.files import (
 from charrnn.model.facts import Profile
 from charrnn.runs.manifest import PartRecord
 from charrnn.runs.plan import RunPlan
+from charrnn.tables.parquet_types import writer_options
 from charrnn.tables.row_groups import Partition
 
 
@@ -121,14 +122,27 @@ def part_path(folder: Path, index: int) -> Path:
     return folder / part_name(index)
 
 
-def read_part(path: Path) -> pa.Table:
-    """Read all rows and columns of a part, page checksums verified; footer metadata is dropped.
+def read_part(path: Path, *, metadata: bool = False) -> pa.Table:
+    """Read all rows and columns of a part, page checksums verified.
+
+    Args:
+        metadata: keep the input's metadata; ours is dropped.
 
     Raises:
         DataError: the part is missing or damaged.
     """
     with _open_part(path) as file:
-        return file.read().replace_schema_metadata(None)
+        table = file.read()
+    notes = table.schema.metadata or {} if metadata else {}
+    return table.replace_schema_metadata(
+        {key: value for key, value in notes.items() if not key.startswith(b"charrnn.")} or None
+    )
+
+
+def part_writer_options(path: Path) -> dict[str, bool]:
+    """Return the options of ``ParquetWriter`` that a part was written with for its types."""
+    with _open_part(path) as file:
+        return writer_options(file.schema_arrow, file.schema)
 
 
 def read_part_batches(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -360,6 +360,15 @@ def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat(values, dim=1), torch.cat(label_ids, dim=1)
 
 
+def unscorable(encoded: Encoded, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return which of N encoded names scoring gives no label under its default options, bool
+    ``(N,)``."""
+    options = ScoreOptions()
+    too_long = np.array([len(name) > options.max_length for name in names], np.bool_)
+    refused: npt.NDArray[np.bool_] = _reasons(encoded, too_long, options) != 0
+    return refused
+
+
 def _reasons(
     encoded: Encoded, too_long: npt.NDArray[np.bool_], options: ScoreOptions
 ) -> npt.NDArray[np.uint8]:

@@ -6,6 +6,7 @@ offsets and checksums of the row groups in memory.
 """
 
 import itertools
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError
 from charrnn.files import scratch_file
 from charrnn.tables.columns import common_schema
+from charrnn.tables.signatures import HEAD_BYTES, kind_of
 from charrnn.tables.unchanged import FileState, same_file
 
 _PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes
@@ -117,6 +119,16 @@ def open_parquet(
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; expected a Parquet file") from None
         _refuse_encrypted(path, error)
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        kind = kind_of(head) or (
+            "text" if re.fullmatch(rb"[\t\r\n -~]*\n[\t\r\n -~]*", head) else ""
+        )
+        if kind not in ("", "Parquet"):
+            fix = (
+                "rename it to .csv if it is a table" if kind == "text" else "convert it to Parquet"
+            )
+            raise DataError(f"{path} is not Parquet but {kind}; {fix}") from error
         raise DataError(f"{path} is not a readable Parquet file; is it complete?") from error
 
 

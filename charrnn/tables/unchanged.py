@@ -50,6 +50,10 @@ def expecting(path: Path, state: FileState) -> Iterator[None]:
         yield
         with same_file(path):
             pass
+    except FileNotFoundError as error:
+        if path.exists():
+            raise
+        raise _changed(path) from error
     finally:
         _EXPECTED.reset(token)
 

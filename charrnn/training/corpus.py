@@ -342,33 +342,6 @@ def _read_batches(file: pq.ParquetFile, path: Path) -> pa.Table:
     return pa.Table.from_batches(batches, file.schema_arrow)
 
 
-def load_labelled(path: Path, labels: Sequence[str]) -> Examples:
-    """Read a Parquet table with the columns ``name`` and ``language``; rows with a null are left
-    out.
-
-    Raises:
-        InputMissingError: there is no file.
-        DataError: a column is missing, no row is left, or a language is none of ``labels``.
-    """
-    if not path.exists():
-        raise InputMissingError(f"{path} does not exist")
-    schema = pq.read_schema(path)
-    missing = [c for c in ("name", "language") if c not in schema.names]
-    if missing:
-        raise DataError(f"{path} lacks column {', '.join(missing)}; it has {schema.names}")
-    table = pq.read_table(path, columns=["name", "language"]).drop_null()
-    languages = table["language"].to_pylist()
-    unknown = sorted(set(languages) - set(labels))
-    if unknown or not languages:
-        raise DataError(
-            f"{path} has {len(languages)} labelled rows"
-            + (f" and labels the model does not know: {', '.join(unknown)}" if unknown else "")
-        )
-    position = {label: i for i, label in enumerate(labels)}
-    label_ids = np.array([position[label] for label in languages], np.int64)
-    return Examples(table["name"].to_pylist(), label_ids)
-
-
 def _table_digest(table: pa.Table, content: bytes) -> bytes:
     """Return a digest over every cell of a corpus table and over its content digest."""
     digest = hashlib.sha256(content)

@@ -38,18 +38,33 @@ Counts = npt.NDArray[np.int64]
 Sets = npt.NDArray[np.bool_]
 
 
-def evaluate(probabilities: Floats, label_ids: LabelIds, labels: Sequence[str]) -> Metrics:
-    """Return all metrics of ``probabilities``."""
+def evaluate(
+    probabilities: Floats,
+    label_ids: LabelIds,
+    labels: Sequence[str],
+    refused: npt.NDArray[np.bool_] | None = None,
+) -> Metrics:
+    """Return all metrics of ``probabilities``.
+
+    Args:
+        refused: which names scoring gives no label, bool ``(N,)``; None: none. They count as not
+            right in accuracy, top-3 and recall, and are left out of the other figures.
+    """
     N, L = probabilities.shape
-    confusion = confusion_matrix(probabilities.argmax(axis=1), label_ids, L)
-    correct, true = np.diag(confusion), confusion.sum(axis=1)  # (L,)
-    per_label = _label_metrics(confusion, labels)
+    answered = np.ones(N, np.bool_) if refused is None else ~refused
+    true = np.bincount(label_ids, minlength=L)  # (L,)
+    rows = answered if answered.any() else ~answered  # of the figures of confidence
+    p, ids = probabilities[rows], label_ids[rows]
+    confusion = confusion_matrix(p.argmax(axis=1), ids, L) * int(answered.any())
+    correct = np.diag(confusion)
+    per_label = _label_metrics(confusion, true, labels)
     recall = np.array([m.recall for m in per_label])
     f1 = np.array([m.f1 for m in per_label])
-    ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
-    one_hot = np.zeros_like(probabilities)
-    one_hot[np.arange(N), label_ids] = 1
+    ranked = np.argsort(-p, axis=1, kind="stable")[:, :3]
+    one_hot = np.zeros_like(p)
+    one_hot[np.arange(len(p)), ids] = 1
     low, high = wilson_interval(int(correct.sum()), N)
+    in_top3 = (ranked == ids[:, None]).any(axis=1) & answered.any()
     return Metrics(
         count=N,
         accuracy=float(correct.sum() / N),
@@ -57,20 +72,24 @@ def evaluate(probabilities: Floats, label_ids: LabelIds, labels: Sequence[str]) 
         accuracy_high=high,
         macro_f1=float(f1[true > 0].mean()),
         balanced_accuracy=float(recall[true > 0].mean()),
-        top3=float((ranked == label_ids[:, None]).any(axis=1).mean()),
-        nll=negative_log_likelihood(probabilities, label_ids),
-        ece=expected_calibration_error(probabilities, label_ids),
-        brier=float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
-        selective={str(c): selective_accuracy(probabilities, label_ids, c) for c in COVERAGES},
+        top3=float(in_top3.sum() / N),
+        nll=negative_log_likelihood(p, ids),
+        ece=expected_calibration_error(p, ids),
+        brier=float(((p - one_hot) ** 2).sum(axis=1).mean()),
+        selective={str(c): selective_accuracy(p, ids, c) for c in COVERAGES},
         labels=per_label,
+        refused=int((~answered).sum()),
     )
 
 
-def _label_metrics(confusion: Counts, labels: Sequence[str]) -> tuple[LabelMetrics, ...]:
-    """Return the metrics of every label from a confusion matrix ``(L, L)``."""
+def _label_metrics(
+    confusion: Counts, of_label: Counts, labels: Sequence[str]
+) -> tuple[LabelMetrics, ...]:
+    """Return the metrics of every label from the confusion matrix ``(L, L)`` of the answered names,
+    and the number of all names of each label ``(L,)``."""
     metrics = []
     for i, label in enumerate(labels):
-        correct, true, predicted = confusion[i, i], confusion[i].sum(), confusion[:, i].sum()
+        correct, true, predicted = confusion[i, i], of_label[i], confusion[:, i].sum()
         low, high = wilson_interval(int(correct), int(true))
         metrics.append(
             LabelMetrics(

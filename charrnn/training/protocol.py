@@ -26,6 +26,7 @@ from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import Vocabulary
+from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
 from charrnn.training.fit import FitResult, fit
@@ -161,8 +162,10 @@ def _measure(
         logits = _logits(fitted.network, vocabulary, split.validation.names)
         temperature = fit_temperature(logits, split.validation.label_ids)
         probabilities = softmax(logits, temperature)
-        validation = evaluate(probabilities, split.validation.label_ids, labels)
+        refused = _refused(vocabulary, split.validation)
+        validation = evaluate(probabilities, split.validation.label_ids, labels, refused)
     test = softmax(_logits(fitted.network, vocabulary, split.test.names), temperature)
+    refused = _refused(vocabulary, split.test)
     return ProtocolResult(
         protocol=protocol,
         fit=fitted,
@@ -170,7 +173,7 @@ def _measure(
         validation=validation,
         validation_logits=logits,
         validation_labels=split.validation.label_ids,
-        test=evaluate(test, split.test.label_ids, labels),
+        test=evaluate(test, split.test.label_ids, labels, refused),
         test_probabilities=test,
         test_labels=split.test.label_ids,
     )
@@ -210,3 +213,8 @@ def _logits(
 ) -> npt.NDArray[np.float32]:
     """Return the logits of N names, ``(N, L)``."""
     return logits_of(network, vocabulary.encode(pa.array(names)))
+
+
+def _refused(vocabulary: Vocabulary, examples: Examples) -> npt.NDArray[np.bool_]:
+    """Return which of N examples scoring would give no label, ``(N,)``."""
+    return unscorable(vocabulary.encode(pa.array(examples.names)), examples.names)

@@ -74,7 +74,7 @@ def test_evaluate_on_a_labelled_table(say: Say) -> None:
     frame.write_parquet("truth.parquet")
     assert "truth.parquet: 2 names" in say("evaluate", "v0001", "--on", "truth.parquet")
     frame.with_columns(language=pl.lit("Klingon")).write_parquet("unknown.parquet")
-    with pytest.raises(DataError, match="does not know: Klingon"):
+    with pytest.raises(DataError, match="2 of 3 rows have 1 labels that the model"):
         say("evaluate", "v0001", "--on", "unknown.parquet")
     frame.drop("language").write_parquet("bare.parquet")
     with pytest.raises(DataError, match="lacks column language"):

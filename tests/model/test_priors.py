@@ -1,6 +1,7 @@
 """Known label shares are exact; estimated ones help where shares differ and harm nowhere else."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from real_data import real_names
+from recording import Proof
 
 from charrnn.errors import CharrnnError, ConfigError, InputMissingError
 from charrnn.model import priors
@@ -171,15 +173,18 @@ def test_a_file_gives_shares_in_label_order(text: str, prior_file: Callable[[str
         ("language,weight\nGreek,1\n", "lacks the column share"),
         ("language,share\n", "no share above 0"),
         ("language,share\nGreek,0\n", "no share above 0"),
-        ("language,share\nGrek,1\n", r"line 2: 'Grek' is not a label.*did you mean 'Greek'\?"),
-        ("language,share\nGreek,1\nGreek,1\n", "line 3: 'Greek' appears twice"),
-        ("language,share\nGreek,-1\n", "share of 'Greek' must be a number ≥ 0, got '-1'"),
-        ("language,share\nGreek,inf\n", "must be a number"),
-        ("language,share\nGreek,nan\n", "must be a number"),
-        ("language,share\nGreek,5%\n", "must be a number"),
-        ("language,share\nGreek\n", "share of 'Greek' must be a number ≥ 0, got None"),
+        ("language,share\nGrek,1\n", "line 2 has no label of the model; it has .*Greek"),
+        ("language,share\nGreek,1\nGreek,1\n", "line 3 has a label that an earlier line has"),
+        ("language,share\nGreek,-1\n", "line 2 has a share that is not a number ≥ 0"),
+        ("language,share\nGreek,inf\n", "not a number ≥ 0"),
+        ("language,share\nGreek,nan\n", "not a number ≥ 0"),
+        ("language,share\nGreek,5%\n", "not a number ≥ 0"),
+        ("language,share\nGreek\n", "line 2 has a share that is not a number ≥ 0"),
         ('language,share\n"Greek,1\n', "is not a UTF-8 CSV file"),
-        ("language,share\nKlingon,1\nGreek,x\n", "line 2: 'Klingon'.*line 3: share of 'Greek'"),
+        (
+            "language,share\nKlingon,1\nGreek,x\n",
+            "line 2 has no label.*; line 3 has a share",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_whole(
@@ -193,6 +198,29 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"language,share\nFran\xe7ais,1\n")
     with pytest.raises(ConfigError, match="not a UTF-8 CSV file"):
         parse_prior(str(tmp_path / "latin.csv"), LABELS)
+
+
+def test_a_prior_file_that_is_none_is_refused_at_once_and_not_quoted(
+    tmp_path: Path, proof: Proof
+) -> None:
+    os.mkfifo(tmp_path / "fifo.csv")
+    with pytest.raises(InputMissingError, match="readable CSV file"):
+        parse_prior(str(tmp_path / "fifo.csv"), LABELS)
+    rows = "".join(f"Canarius{i},Canaria{i}\n" for i in range(100))
+    for text in (
+        f"language,share\n{rows}",
+        f"Canarius,Canaria\n{rows}",
+        f'"Canarius\n{rows}',
+        "language,share\n" + "Canarius," * 10**5,
+        "language,share\n" + "C" * 2**21,
+    ):
+        (tmp_path / "prior.csv").write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            parse_prior(str(tmp_path / "prior.csv"), LABELS)
+        assert "Canari" not in str(caught.value)
+        assert len(str(caught.value)) < 500
+        assert caught.value.option == "prior"
+    proof("P14", "files of label shares that hold names: refused, not quoted", 6)
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,19 @@ def test_header_has_bounds(tmp_path: Path) -> None:
         assert f"{MAX_HEADER_BYTES:,}" in refusal(
             tmp_path, b"x" * (MAX_HEADER_BYTES + 70_000) + end
         )
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"id,name\n1,Zanzibarova\n", "text"),
+        (b"[{}]", "JSON"),
+        (zipped("xl/workbook.xml"), "Excel"),
+    ],
+)
+def test_file_that_is_called_parquet_is_named_by_its_bytes(
+    tmp_path: Path, content: bytes, kind: str
+) -> None:
+    assert f"is not Parquet but {kind}" in refusal(tmp_path, content, name="p.parquet").replace(
+        "an Excel", "Excel"
+    )

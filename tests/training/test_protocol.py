@@ -297,7 +297,7 @@ def test_a_version_does_not_share_memory_with_later_training(version: ModelVersi
     assert torch.equal(version.weights["h2o.bias"], before)
 
 
-def measured(data: str = "same", **metrics: float) -> ModelFacts:
+def measured(data: str = "a" * 64, **metrics: float) -> ModelFacts:
     document = asdict(facts_of(("a", "b"), data_digest=data))
     document["metrics"]["honest"]["test"] |= {"accuracy": 0.8, "macro_f1": 0.7, "ece": 0.05}
     document["metrics"]["honest"]["test"] |= metrics
@@ -322,8 +322,8 @@ def measured(data: str = "same", **metrics: float) -> ModelFacts:
         ),
         (measured(accuracy=0.9, ece=0.06), ["ECE 0.0600 against 0.0500"]),
         (
-            measured("other", accuracy=0.9),
-            ["measured on different data: data digest other against same"],
+            measured("b" * 64, accuracy=0.9),
+            [f"measured on different data: data digest {'b' * 12} against {'a' * 12}"],
         ),
     ],
     ids=["equal", "better", "accuracy", "F1", "calibration", "all", "mixed", "other data"],
