@@ -68,14 +68,14 @@ MUTATIONS = [
     ),
     Mutation(
         "P2", "a partition loses its last row", "charrnn/runs/execute.py",
-        "    table = read_groups(partition.groups)\n",
-        "    table = read_groups(partition.groups)[:-1]\n",
+        "    table = read_groups(partition.groups, schema=plan.source.schema)\n",
+        "    table = read_groups(partition.groups, schema=plan.source.schema)[:-1]\n",
         "tests/properties/test_golden_inputs.py -k sound_input_gives",
     ),
     Mutation(
         "P2", "rows come back in another order", "charrnn/runs/execute.py",
-        "    table = read_groups(partition.groups)\n",
-        "    table = read_groups(partition.groups)\n"
+        "    table = read_groups(partition.groups, schema=plan.source.schema)\n",
+        "    table = read_groups(partition.groups, schema=plan.source.schema)\n"
         "    table = table.take(list(range(len(table)))[::-1])\n",
         "tests/properties/test_metamorphic.py",
     ),
@@ -280,8 +280,8 @@ MUTATIONS = [
     ),
     Mutation(
         "P12", "a name is logged", "charrnn/runs/execute.py",
-        "    table = read_groups(partition.groups)\n",
-        "    table = read_groups(partition.groups)\n"
+        "    table = read_groups(partition.groups, schema=plan.source.schema)\n",
+        "    table = read_groups(partition.groups, schema=plan.source.schema)\n"
         "    __import__('logging').getLogger('charrnn').info(table[options.name_column][0])\n",
         "tests/properties/test_canary.py",
     ),
