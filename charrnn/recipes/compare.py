@@ -21,7 +21,7 @@ from charrnn.runs.manifest import (
     read_comparison,
 )
 from charrnn.runs.plan import RunPlan, destination_of, plan_run, run_key
-from charrnn.runs.publish import finished_run, hold_destination, point_latest_at, publish
+from charrnn.runs.publish import finished_run, hold_destination, publish, update_latest
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
 
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """A published comparison; ``reused`` where it was published before."""
+    """A published comparison; ``reused`` where it was published before. ``remarks`` are lines about
+    what may surprise."""
 
     folder: Path
     manifest: ComparisonManifest
     reused: bool
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the lines about a comparison of two models on one table."""
@@ -49,6 +51,7 @@ class PublishedComparison:
         again = "nothing to do: this comparison is already published (see --force)"
         return [
             *([again] if self.reused else []),
+            *self.remarks,
             f"compared    {compared:,} of {manifest.rows:,} rows, {manifest.answered_by_both:,} "
             f"with a language from both {manifest.champion.name} and {manifest.challenger.name}",
             f"agreement   {agreement}",
@@ -92,9 +95,9 @@ def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
             )
             run = runner.step("publish", publish_comparison, plan, manifest, remote)
         make_private(run)
-        point_latest_at(run)
+        remarks = update_latest(run, runner.now())
         remove_copies(source, remote)
-    return PublishedComparison(run, read_comparison(run), reused)
+    return PublishedComparison(run, read_comparison(run), reused, tuple(remarks))
 
 
 def folder_of(request: CompareRequest) -> Path:

@@ -24,6 +24,7 @@ class Published:
         exported: rows and escaped cells of the single file, where one was asked for.
         uploaded: URI of the copy on object storage; "" without one.
         appended: whether the Delta table got the rows now; None without a table.
+        remarks: lines about what may surprise, such as runs that were passed over.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Published:
     exported: tuple[int, int] | None = None
     uploaded: str = ""
     appended: bool | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def drift(self) -> list[str]:
@@ -57,6 +59,7 @@ class Published:
         rate = f", {rows / max(manifest.seconds, 1e-9):,.0f} rows/s" if rows else ""
         return [
             *self._delivery_lines(),
+            *self.remarks,
             f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
             f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
             *_rejected_line(manifest.rejected),

@@ -35,8 +35,8 @@ from charrnn.runs.publish import (
     finished_run,
     hold_destination,
     manifest_of,
-    point_latest_at,
     publish,
+    update_latest,
 )
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
@@ -77,10 +77,10 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
             manifest = manifest_of(plan, receipts, facts, settled[1])
             run = runner.step("publish", publish_run, plan, manifest, scorer.version, remote)
         make_private(run)
-        published = Published(run, read_run(run), request.delivery, reused)
+        remarks = tuple(update_latest(run, runner.now()))
+        published = Published(run, read_run(run), request.delivery, reused, remarks=remarks)
         published = deliver(published, target, runner)
         remove_copies(source, remote)
-        point_latest_at(run)
     return published
 
 

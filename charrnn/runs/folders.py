@@ -9,9 +9,37 @@ Runs alone are in ``runs``, so ``runs/*/part-*.parquet`` reads each of them once
 """
 
 import re
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
+RUN_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}(-[1-9][0-9]{0,8})?")
+
+
+class RunName(NamedTuple):
+    """What the name of a run says: its time (UTC), its number among the runs of that second, and
+    the first digits of its fingerprint. Newer runs are greater."""
+
+    created: str
+    number: int
+    fingerprint: str
+
+
+def parse_run_name(name: str) -> RunName | None:
+    """Return what the name of a run says, None if it is no run's.
+
+    >>> parse_run_name("20261124T020000Z-1f3a9c4e-2")
+    RunName(created='20261124T020000Z', number=2, fingerprint='1f3a9c4e')
+    >>> parse_run_name("20261324T020000Z-1f3a9c4e")
+    """
+    if not RUN_NAME.fullmatch(name):
+        return None
+    created, fingerprint, *number = name.split("-")
+    try:
+        datetime.strptime(created, "%Y%m%dT%H%M%SZ")
+    except ValueError:  # such as month 13
+        return None
+    return RunName(created, int(*number) if number else 1, fingerprint)
 
 
 def runs_folder(destination: Path) -> Path:

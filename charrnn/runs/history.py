@@ -28,9 +28,12 @@ def drift_of(manifest: RunManifest, destination: Path, model: ModelVersion) -> D
 
 
 def run_before(manifest: RunManifest, destination: Path) -> tuple[str, RunManifest] | None:
-    """Return name and manifest of the newest run of other bytes of the same column, or None."""
+    """Return name and manifest of the newest run of other bytes of the same column, or None; runs
+    dated later than this one, made while a clock was wrong, are not before it."""
     column = manifest.options.scoring.name_column
     for run, other in newest_first(destination):
+        if other.created > manifest.created:
+            continue
         if other.options.scoring.name_column == column and other.inputs != manifest.inputs:
             return run.name, other
     return None

@@ -19,7 +19,7 @@ from charrnn.files import read_file
 from charrnn.model.facts import Profile
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
-from charrnn.runs.folders import RUN_NAME, runs_folder
+from charrnn.runs.folders import RunName, parse_run_name, runs_folder
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 
@@ -261,11 +261,16 @@ def newest_first(destination: Path) -> Iterator[tuple[Path, RunManifest]]:
     manifest cannot be read are passed over."""
     folder = runs_folder(destination)
     runs = folder.iterdir() if folder.is_dir() else ()
-    named = [run for run in runs if RUN_NAME.fullmatch(run.name)]
-    # By the second in the name; within a second, by the time at which the folder was completed.
-    for run in sorted(named, key=lambda r: (r.name[:16], r.stat().st_mtime_ns), reverse=True):
+    named = [run for run in runs if parse_run_name(run.name)]
+    for run in sorted(named, key=_order, reverse=True):
         with suppress(CharrnnError):
             yield run, read_run(run)
+
+
+def _order(run: Path) -> RunName:
+    name = parse_run_name(run.name)
+    assert name is not None
+    return name
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ valid receipt is finished work and is reused. Nothing published is ever modified
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from charrnn.errors import CharrnnError, OutputError, StorageError
@@ -29,7 +30,14 @@ from charrnn.files import (
     writing_parquet,
 )
 from charrnn.monitoring.profile import total
-from charrnn.runs.folders import RUN_NAME, destination_of_run, latest_link, runs_folder
+from charrnn.runs.folders import (
+    RUN_NAME,
+    RunName,
+    destination_of_run,
+    latest_link,
+    parse_run_name,
+    runs_folder,
+)
 from charrnn.runs.manifest import (
     SCHEMA_VERSION,
     InputRecord,
@@ -127,7 +135,7 @@ def manifest_of(
 
 
 def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
-    """Make a finished run visible, whole, by one rename, and point ``latest`` at it.
+    """Make a finished run visible, whole, by one rename; ``update_latest`` comes after it.
 
     Args:
         manifest: from ``manifest_of``, or of a comparison; its time is part of the run's name.
@@ -161,21 +169,57 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
     name = f"{manifest.created}-{plan.key.fingerprint[:8]}"
     runs = runs_folder(plan.destination)
     make_folder(runs)
-    run = runs / name
-    attempt = 1
+    number = 1 + max((run.number for run in _named(runs, f"{manifest.created}-*")), default=0)
     while True:
+        run = runs / (f"{name}-{number}" if number > 1 else name)
         try:
             publish_folder(staging, run)
-            break
-        except FileExistsError:  # scored again within the same second (--force)
-            attempt += 1
-            run = runs / f"{name}-{attempt}"
-    with suppress(OutputError):  # the recipe tries again, in the end
-        point_latest_at(run)
-    return run
+            return run
+        except FileExistsError:  # somebody else's
+            number += 1
 
 
-def point_latest_at(run: Path) -> None:
-    """Point the destination's ``latest`` link at ``run``, atomically."""
+def _named(runs: Path, pattern: str = "*") -> dict[RunName, Path]:
+    """Return the entries of a folder that are named as runs."""
+    try:
+        named = [(parse_run_name(path.name), path) for path in runs.glob(pattern)]
+    except OSError:
+        return {}
+    return {name: path for name, path in named if name}
+
+
+def update_latest(run: Path, now: datetime) -> list[str]:
+    """Point ``latest`` at the newest run, atomically, after ``run`` was published or recognised;
+    return lines about what may surprise. Runs dated later than ``now``, made while a clock was
+    wrong, are not taken for newer ones."""
     link = latest_link(destination_of_run(run))
-    swap_link(link, str(run.relative_to(link.parent)))
+    named = _named(run.parent)
+    later = sorted(name for name in named if name.created > f"{now:%Y%m%dT%H%M%SZ}")
+    earlier = sorted(named.keys() - set(later), reverse=True)
+    newest = next((named[name] for name in earlier if _is_own_run(named[name], name)), run)
+    target = str(newest.relative_to(link.parent))
+    lines = []
+    if later:
+        more = f" and {len(later) - 1:,} more" if len(later) > 1 else ""
+        lines.append(
+            f"clock       {named[later[-1]]}{more}: dated later than now, so not taken for the "
+            "newest run nor compared with"
+        )
+    if newest != run:
+        lines.append(f"latest      stays at {target}, which is newer than {run.name}")
+    try:
+        if not (link.is_symlink() and link.readlink() == Path(target)):
+            swap_link(link, target)
+    except OutputError as error:
+        lines.append(f"latest      does not lead to {target}: {error}")
+    return lines
+
+
+def _is_own_run(run: Path, name: RunName) -> bool:
+    """Whether this is a folder of this user, and holds the run that its name says."""
+    try:
+        manifest = read_manifest(run)
+    except CharrnnError:
+        return False
+    same = (manifest.created, manifest.fingerprint[:8]) == (name.created, name.fingerprint)
+    return same and own_folders(run.parent, run.name)[:1] == [run]

@@ -52,7 +52,9 @@ MUTATIONS = [
     ),
     Mutation(
         "P1", "latest points at a run that is not there yet", "charrnn/runs/publish.py",
-        "    attempt = 1\n", "    point_latest_at(run)\n    attempt = 1\n",
+        "            publish_folder(staging, run)\n",
+        "            swap_link(latest_link(plan.destination), f'runs/{run.name}')\n"
+        "            publish_folder(staging, run)\n",
         f"{KILL} -k every_operation",
     ),
     Mutation(

@@ -20,15 +20,17 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY
-from flat import FACTS, TRAIN, key_of, publish_parts, read_manifest
+from flat import FACTS, TRAIN, key_of, publish_parts, read_manifest, score_request
 from recording import Proof
 
+from charrnn.cli import console_runner, show
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError, StorageError
 from charrnn.files import hold, write_sums
 from charrnn.model.version import ModelVersion, save_version
+from charrnn.recipes.score import score as score_recipe
 from charrnn.runs.execute import score_partition, score_partitions
 from charrnn.runs.export import export
-from charrnn.runs.manifest import RunOptions
+from charrnn.runs.manifest import RunOptions, newest_first
 from charrnn.runs.parts import read_receipt
 from charrnn.runs.plan import RunPlan, plan_run
 from charrnn.runs.publish import finished_run, manifest_of
@@ -55,6 +57,20 @@ def output(run: Path) -> pa.Table:
     parts = sorted(run.glob("part-*.parquet"))
     tables = [pq.read_table(part, page_checksum_verification=True) for part in parts]
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+
+
+@pytest.fixture
+def score_at(models: Path) -> Callable[..., Path]:
+    """The recipe ``score`` on the tiny model, at a given time; it prints its lines."""
+
+    def run(time: datetime.datetime, source: Path, **options: Any) -> Path:
+        chosen = {"model": "v0001", "models": models, "device": "cpu", "workers": 1}
+        runner = dataclasses.replace(console_runner(), now=lambda: time)
+        published = score_recipe(score_request(str(source), **{**chosen, **options}), runner)
+        show(published.lines())
+        return published.folder
+
+    return run
 
 
 def visible(destination: Path) -> list[str]:
@@ -302,8 +318,11 @@ def test_a_pattern_over_the_runs_of_a_destination_reads_each_row_once(
 # --- the same work twice ------------------------------------------------------------------------
 
 
-def test_finished_run_is_not_done_again_and_latest_points_at_it(
-    people: Path, run_score: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+def test_finished_run_is_not_done_again_and_latest_stays_at_the_newest(
+    people: Path,
+    run_score: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    proof: Proof,
 ) -> None:
     first = run_score(people)
     before = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in first.iterdir()}
@@ -311,11 +330,78 @@ def test_finished_run_is_not_done_again_and_latest_points_at_it(
     assert (first.parents[1] / "latest").resolve() == other.resolve()
     capsys.readouterr()
     assert run_score(people) == first
-    assert "nothing to do" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "nothing to do" in printed
+    assert f"latest      stays at runs/{other.name}, which is newer than {first.name}" in printed
+    proof("P13", "commands repeated after a newer run: latest stays at the newest, and says so", 1)
     assert {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in first.iterdir()} == before
-    assert (first.parents[1] / "latest").resolve() == first.resolve()
+    assert (first.parents[1] / "latest").resolve() == other.resolve()
     assert visible(first.parent) == sorted([first.name, other.name])
     assert not list(first.parents[1].glob(".staging-*"))
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_the_newest_of_two_runs_is_the_later_one(
+    people: Path, seconds: int, score_at: Callable[..., Path]
+) -> None:
+    """Runs of one second are numbered."""
+    noon = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+    for options in ({"top_k": 1}, {"top_k": 2}, {"top_k": 1, "force": True}):
+        newest = score_at(noon, people, **options)
+        assert (newest.parents[1] / "latest").resolve() == newest.resolve()
+        noon += datetime.timedelta(seconds=seconds)
+    assert next(newest_first(newest.parents[1]))[0] == newest
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_run_dated_later_than_now_is_neither_the_newest_nor_the_one_before(
+    people: Path,
+    ahead: bool,
+    score_at: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    proof: Proof,
+) -> None:
+    """A clock that was ahead, or is set back, costs a line and nothing else."""
+    right = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+    wrong = datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC)
+    if not ahead:
+        right, wrong = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), right
+    rows = pq.read_table(people)
+
+    def score_rows(time: datetime.datetime, first: int) -> Path:
+        pq.write_table(rows.slice(first), people)
+        return score_at(time, people)
+
+    before = score_rows(right, 0)
+    of_later = score_rows(wrong, 1)
+    assert (before.parents[1] / "latest").resolve() == of_later.resolve()
+    for day in (1, 2):
+        capsys.readouterr()
+        run = score_rows(right + datetime.timedelta(days=day), 1 + day)
+        assert f"{of_later}: dated later than now" in capsys.readouterr().out
+        assert (before.parents[1] / "latest").resolve() == run.resolve()
+        drift = verify_run(run).drift
+        assert drift.previous.against == before.name
+        before = run
+    proof("P13", "clocks ahead or set back: the run is published, compared with one before it", 1)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_latest_that_is_no_link_costs_a_line_and_nothing_else(
+    people: Path,
+    kind: str,
+    run_score: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    proof: Proof,
+) -> None:
+    latest = Path("outputs/predictions/people/latest")
+    latest.parent.mkdir(parents=True)
+    latest.mkdir() if kind == "folder" else latest.write_text("mine")
+    run = run_score(people, output="out.csv")
+    assert f"latest      does not lead to runs/{run.name}: " in capsys.readouterr().out
+    assert verify_run(run).rows == len(pacsv.read_csv("out.csv"))
+    assert latest.is_dir() if kind == "folder" else latest.read_text() == "mine"
+    proof("P13", "latest is a folder or a file: the run is published, and a line says so", 1)
 
 
 def test_force_makes_another_run_and_leaves_the_first(
