@@ -39,12 +39,12 @@ SYLLABLES = {
 
 @pytest.fixture(scope="session")
 def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three language files, 200 names each, some with accents and duplicates."""
+    """A folder of three language files, 600 names each, some with accents and duplicates."""
     folder = tmp_path_factory.mktemp("languages")
     for label, syllables in SYLLABLES.items():
         draw = random.Random(label)
         names = [
-            "".join(draw.choices(syllables, k=draw.randint(2, 4))).capitalize() for _ in range(200)
+            "".join(draw.choices(syllables, k=draw.randint(2, 4))).capitalize() for _ in range(600)
         ]
         names[3] = names[3] + "é"
         (folder / f"{label}.txt").write_text("\n".join(names) + "\n")

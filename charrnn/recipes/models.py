@@ -1,6 +1,7 @@
 """Look after model versions: list, promote, roll back, register with MLflow."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from charrnn.errors import ModelError, without_password
 from charrnn.integrations.mlflow import register_version
@@ -8,6 +9,7 @@ from charrnn.model import version as versions
 from charrnn.model.facts import ModelFacts
 from charrnn.model.version import (
     PRETRAINED,
+    ModelVersion,
     alias_history,
     aliases,
     list_versions,
@@ -16,7 +18,8 @@ from charrnn.model.version import (
     set_alias,
 )
 from charrnn.recipes.requests import ListRequest, PromoteRequest, RegisterRequest, RollbackRequest
-from charrnn.training.release import promotion_problems
+from charrnn.training.corpus import honest_split, load_corpus
+from charrnn.training.release import evidence_problems, measure_on_test, promotion_problems
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,11 @@ class Promotion:
         version, before = self.version, self.before
         if self.promoted:
             return [f"champion    {version}" + (f" (was {before})" if before else "")]
+        what = f"replace {before}" if before else "become the champion"
+        compare = f"charrnn compare {before} {version}; " if before else ""
         return [
-            f"not promoted: {version} may not replace {before}: {'; '.join(self.problems)}",
-            f"(charrnn compare {before} {version}; charrnn promote {version} --force)",
+            f"not promoted: {version} may not {what}: {'; '.join(self.problems)}",
+            f"({compare}charrnn promote {version} --force)",
         ]
 
 
@@ -117,13 +122,29 @@ def promote(request: PromoteRequest) -> Promotion:
     """
     candidate = resolve(request.version, request.models)
     before = next(iter(alias_history(request.models, "champion")), "")
-    problems = []
+    problems = evidence_problems(candidate)
     if before:
-        problems = promotion_problems(candidate.facts, resolve(before, request.models).facts)
+        problems += _compared(candidate, resolve(before, request.models), request.data)
     promoted = request.force or not problems
     if promoted:
         set_alias(request.models, "champion", candidate.name)
     return Promotion(candidate.name, before, promoted, problems)
+
+
+def _compared(candidate: ModelVersion, champion: ModelVersion, data: Path) -> list[str]:
+    """Return what is worse about a candidate than about the champion, on the candidate's test fold;
+    read from the training table ``data`` where the champion was measured on another."""
+    ours, theirs = (version.facts.metrics.honest.test for version in (candidate, champion))
+    if candidate.facts.data_digest != champion.facts.data_digest:
+        if not data.exists():
+            return [f"measured on different data, and {data} to compare them on does not exist"]
+        corpus = load_corpus(data)
+        if corpus.digest != candidate.facts.data_digest:
+            return [f"measured on different data, and {data} is not the candidate's"]
+        theirs = measure_on_test(champion, candidate.labels, honest_split(corpus).test)
+    missing = set(champion.labels) - set(candidate.labels)
+    lost = [f"it lacks {len(missing)} labels of the champion"] if missing else []
+    return lost + promotion_problems(ours, theirs)
 
 
 def roll_back(request: RollbackRequest) -> Rollback:

@@ -39,7 +39,7 @@ def pipeline(
             promote="never",
         )
     )
-    promote(PromoteRequest(models=request.models))
+    promote(PromoteRequest(models=request.models, data=request.data))
     return score(
         ScoreRequest(
             source=request.names,

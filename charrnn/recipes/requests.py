@@ -217,8 +217,8 @@ class TrainRequest(Request):
     resume: bool = False
     """Go on from the checkpoints of an interrupted training of the same data and recipe."""
     promote: Literal["gate", "always", "never"] = "gate"
-    """Let champion point at the new version: gate (unless it is worse on the test fold or was
-    measured on other data), always or never."""
+    """Let champion point at the new version: gate (unless it is worse on the test fold, or too
+    few names were tested), always or never."""
     mlflow: PathOrUri = ""
     """An MLflow tracking server (URI) at which to log and register the version as well."""
 
@@ -264,11 +264,13 @@ class CompareVersionsRequest(Request):
 @dataclass(frozen=True, kw_only=True)
 class PromoteRequest(Request):
     """Point the alias champion at a version, unless it is worse than the present champion, or the
-    two were measured on different data."""
+    evidence is too poor. A champion of other data is measured on the candidate's test fold."""
 
     version: str = "candidate"
     """A version or an alias, such as candidate."""
     models: ModelsFolder = MODELS
+    data: Path = NAMES
+    """The training table of the version, read where the champion was trained on another."""
     force: bool = False
     """Promote it in spite of that."""
 

@@ -19,6 +19,7 @@ from charrnn.reports.model import model_markdown, model_report
 from charrnn.scoring.scorer import pick_device
 from charrnn.training.baselines import Baseline, baselines
 from charrnn.training.corpus import Corpus, load_corpus
+from charrnn.training.evidence import check_trainable
 from charrnn.training.presets import PRESETS, Preset, with_overrides
 from charrnn.training.protocol import Protocol, ProtocolResult, run_protocol
 from charrnn.training.release import make_version
@@ -95,6 +96,7 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
     torch.set_num_threads(1)
     device = str(pick_device(request.device))
     corpus = load_corpus(request.data)
+    check_trainable(corpus, preset.vocabulary)
     shared = (corpus, device, request, runner)
     with hold(request.models / ".lock", runner.holder):
         honest = runner.step("fit", fit_protocol, "honest", preset, *shared)
@@ -167,7 +169,9 @@ def release(trained: Trained, request: TrainRequest, promote_one: PromoteOne = p
     name, promotion, registration = trained.version.name, None, None
     if request.promote != "never":
         force = request.promote == "always"
-        promotion = promote_one(PromoteRequest(version=name, models=request.models, force=force))
+        promotion = promote_one(
+            PromoteRequest(version=name, models=request.models, data=request.data, force=force)
+        )
     if request.mlflow:
         registration = register(
             RegisterRequest(version=name, mlflow=request.mlflow, models=request.models)

@@ -7,17 +7,22 @@ import numpy as np
 import pyarrow as pa
 
 from charrnn.model.calibration import softmax
+from charrnn.model.engine import logits_of
 from charrnn.model.facts import HonestMetrics, Metrics, ModelFacts, ProtocolMetrics, Provenance
+from charrnn.model.labels import MIN_LABELS
 from charrnn.model.novelty import CharacterModel, name_hashes
 from charrnn.model.version import Calibration, ModelVersion
 from charrnn.model.vocabulary import Encoded
 from charrnn.monitoring.profile import validation_profile
+from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
-from charrnn.training.corpus import Corpus, Split, honest_split
-from charrnn.training.metrics import report_data
+from charrnn.training.corpus import Corpus, Examples, Split, honest_split
+from charrnn.training.metrics import evaluate, report_data
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import Preset
 from charrnn.training.protocol import ProtocolResult
+
+MIN_TEST_NAMES = 20  # of a label: fewer say little about it
 
 
 def make_version(
@@ -95,16 +100,46 @@ def _calibration(
     )
 
 
-def promotion_problems(candidate: ModelFacts, champion: ModelFacts) -> list[str]:
-    """Return why a candidate must not replace the champion: metrics of the honest test fold that
-    are worse, or that the two were measured on different data. Empty where it may."""
-    if candidate.data_digest != champion.data_digest:
-        digests = f"{candidate.data_digest[:12]} against {champion.data_digest[:12]}"
-        return [f"measured on different data: data digest {digests}"]
-    ours, theirs = (facts.metrics.honest.test for facts in (candidate, champion))
+def evidence_problems(candidate: ModelVersion) -> list[str]:
+    """Return why the test fold is too poor to promote a candidate by, or that it is worse than the
+    label that most training names have."""
+    test = candidate.facts.metrics.honest.test
+    tested = [m.label for m in test.labels if m.count >= MIN_TEST_NAMES]
+    problems = []
+    if len(tested) < MIN_LABELS:
+        problems.append(
+            f"{len(tested)} labels have {MIN_TEST_NAMES} test names or more, promotion needs "
+            f"{MIN_LABELS}; ingest more names"
+        )
+    most = int(np.argmax(candidate.priors))
+    majority = test.labels[most].count / max(test.count, 1)
+    if test.accuracy < majority:
+        problems.append(
+            f"accuracy {test.accuracy:.4f} is below the majority label's {majority:.4f}"
+        )
+    return problems
+
+
+def promotion_problems(candidate: Metrics, champion: Metrics) -> list[str]:
+    """Return why a candidate must not replace the champion: metrics on the same test names that
+    are worse. Empty where it may."""
     compared = (
-        ("accuracy", ours.accuracy, theirs.accuracy, ours.accuracy < theirs.accuracy),
-        ("macro-F1", ours.macro_f1, theirs.macro_f1, ours.macro_f1 < theirs.macro_f1),
-        ("ECE", ours.ece, theirs.ece, ours.ece > theirs.ece),
+        ("accuracy", candidate.accuracy, champion.accuracy, candidate.accuracy < champion.accuracy),
+        ("macro-F1", candidate.macro_f1, champion.macro_f1, candidate.macro_f1 < champion.macro_f1),
+        ("ECE", candidate.ece, champion.ece, candidate.ece > champion.ece),
     )
     return [f"{name} {a:.4f} against {b:.4f}" for name, a, b, worse in compared if worse]
+
+
+def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Examples) -> Metrics:
+    """Measure a version on the test names of a newer corpus with ``labels``. A name is in the same
+    fold of every corpus, so neither version was fitted to it. A label that the version does not
+    know is one that it gets wrong."""
+    encoded = champion.vocabulary.encode(pa.array(test.names, pa.large_string()))
+    known = softmax(logits_of(champion.network(), encoded), champion.temperature)
+    probabilities = np.zeros((len(test.names), len(labels)))
+    for position, label in enumerate(labels):
+        if label in champion.labels:
+            probabilities[:, position] = known[:, champion.labels.index(label)]
+    refused = unscorable(encoded, test.names) | ~probabilities.any(axis=1)
+    return evaluate(probabilities, test.label_ids, labels, refused)

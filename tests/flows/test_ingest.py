@@ -37,7 +37,7 @@ def test_folder_becomes_one_row_per_line(command: Command, language_folder: Path
     expected = [(name, label) for label in sorted(lines) for name in lines[label]]
     found = list(zip(table["name"].to_pylist(), table["language"].to_pylist(), strict=True))
     assert found == expected
-    assert "600 under 3 labels" in out
+    assert "1,800 under 3 labels" in out
     assert "data/names.parquet\n" in out
     assert "(unchanged)" not in out
 
@@ -74,7 +74,7 @@ def test_changed_folder_replaces_the_table(
     with (folder / "Alpha.txt").open("a") as file:
         file.write("Rokata\n")
     _, out, _ = command(folder)
-    assert "601 under 3 labels" in out
+    assert "1,801 under 3 labels" in out
     assert "(unchanged)" not in out
     assert pq.read_table("data/names.parquet").num_rows == 601
 

@@ -152,7 +152,7 @@ def test_pipeline_goes_from_language_files_to_predictions(
     )  # fmt: skip
     assert code == 0, error
     assert aliases(MODELS) == {"candidate": "v0001", "champion": "v0001"}
-    assert "600 under 3 labels" in out
+    assert "1,800 under 3 labels" in out
     assert "3: 2 scored" in out
     frame = pl.read_parquet("outputs/predictions/people/latest/part-*.parquet")
     assert frame["id"].to_list() == ["1", "2", "3"]

@@ -1,14 +1,22 @@
 """The recipes about training and versions, called as a library: no Prefect, no terminal."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recording import Proof
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
-from charrnn.model.version import aliases, list_versions
+from charrnn.model.version import (
+    ModelVersion,
+    aliases,
+    list_versions,
+    save_version,
+    set_alias,
+)
 from charrnn.recipes.evaluate import compare_versions, evaluate_version
 from charrnn.recipes.ingest import ingest
 from charrnn.recipes.models import list_models, promote, roll_back
@@ -23,6 +31,7 @@ from charrnn.recipes.requests import (
 )
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.train import Trained, release, train
+from charrnn.training.release import evidence_problems
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -61,7 +70,7 @@ def test_ingest_returns_the_report_it_writes(language_folder: Path, tmp_path: Pa
     steps: list[str] = []
     request = IngestRequest(source=str(language_folder), target=tmp_path / "names.parquet")
     first, again = (ingest(request, recording_runner(steps)) for _ in range(2))
-    assert (first.report.rows, first.report.labels) == (600, 3)
+    assert (first.report.rows, first.report.labels) == (1800, 3)
     assert first.report_path.read_text() == first.markdown
     assert (first.written, again.written) == (True, False)
     assert steps == ["build table"] * 2
@@ -146,25 +155,64 @@ def test_a_worse_version_is_promoted_by_force_only_and_rolled_back(
     assert (back.before, back.now) == ("v0002", "v0001")
 
 
-def test_a_model_measured_on_other_data_is_not_promoted(
+def test_a_champion_of_other_data_is_measured_on_the_candidates_test_fold(
     trained: tuple[Path, list[Trained], list[str]], language_folder: Path, tmp_path: Path
 ) -> None:
+    """Weekly training on changed data can promote, and what is worse is not promoted."""
     source = tmp_path / "languages"
     source.mkdir()
     for path in language_folder.iterdir():
         (source / path.name).write_text(path.read_text() + "Katorimo\n")
+    runner, models = recording_runner([]), tmp_path / "models"
+    old = quick(tmp_path / "o.parquet", models, epochs=1)
+    ingest(IngestRequest(source=str(language_folder), target=old.data), runner)
+    first = release(train(old, runner), old).promotion
+    assert first is not None
+    table = ingest(IngestRequest(source=str(source), target=tmp_path / "n.parquet"), runner).table
+    better = release(train(quick(table, models, epochs=6), runner), quick(table, models)).promotion
+    assert better is not None
+    assert not [p for p in better.problems if p.startswith(("accuracy", "measured"))]
+    champion = aliases(models).get("champion")
+    set_alias(models, "champion", "v0002")
+    worse = release(train(quick(old.data, models, epochs=1), runner), old).promotion
+    assert worse is not None
+    assert worse.problems[0].startswith("accuracy ")
+    unknown = promote(PromoteRequest(version="v0001", models=models, data=table))
+    assert "is not the candidate's" in unknown.problems[0]
+    assert champion
+
+
+@pytest.mark.parametrize("names", [["Иванов", "Петров"], ["Παπας", "Νικος"], ["王小明", "李雷"]])
+def test_training_on_a_script_the_vocabulary_lacks_is_refused(
+    names: list[str], tmp_path: Path, proof: Proof
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "A.txt").write_text("\n".join(names) + "\n")
+    (source / "B.txt").write_text("Katoro\nKamiro\nRotami\n" * 40)
     runner = recording_runner([])
     table = ingest(IngestRequest(source=str(source), target=tmp_path / "n.parquet"), runner).table
-    models = tmp_path / "models"
-    first = quick(table, models, epochs=1)
-    release(train(first, runner), first)
-    other = quick(tmp_path / "o.parquet", models, epochs=2)
-    ingest(IngestRequest(source=str(language_folder), target=other.data), runner)
-    released = release(train(other, runner), other).promotion
-    assert released is not None
-    assert not released.promoted
-    assert "measured on different data" in released.problems[0]
-    assert aliases(models)["champion"] == "v0001"
+    with pytest.raises(DataError, match=r"A 0%.*unknown: (Cyrillic|Greek|Cjk)") as caught:
+        train(quick(table, tmp_path / "models", epochs=1), runner)
+    assert not [name for name in names if name in str(caught.value)]
+    assert not list_versions(tmp_path / "models")
+    proof("P1", "training on scripts that the vocabulary lacks: refused", 1)
+
+
+def test_few_test_names_or_less_than_the_majority_promote_nothing(
+    tiny_version: ModelVersion, tmp_path: Path, proof: Proof
+) -> None:
+    save_version(tmp_path, tiny_version)  # two test names of each label
+    promotion = promote(PromoteRequest(version="v0001", models=tmp_path))
+    assert not promotion.promoted
+    assert "0 labels have 20 test names or more" in promotion.lines()[0]
+    assert aliases(tmp_path) == {}
+    metrics = tiny_version.facts.metrics
+    test = replace(metrics.honest.test, accuracy=0.1)
+    poor = replace(metrics, honest=replace(metrics.honest, test=test))
+    version = replace(tiny_version, facts=replace(tiny_version.facts, metrics=poor))
+    assert "below the majority label's 0.2500" in evidence_problems(version)[-1]
+    proof("P1", "models of poor evidence, or worse than the majority label: not promoted", 2)
 
 
 def test_a_table_that_is_missing_is_said_to_be(tmp_path: Path) -> None:

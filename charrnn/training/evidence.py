@@ -1,0 +1,56 @@
+"""Whether a corpus is enough to train on: labels, and letters that the vocabulary knows."""
+
+import unicodedata
+from collections import Counter
+
+from charrnn.errors import DataError
+from charrnn.model.labels import MIN_LABELS
+from charrnn.model.normalise import normalise
+from charrnn.model.vocabulary import Vocabulary
+from charrnn.training.corpus import Corpus
+
+MIN_COVERAGE = 0.7  # of the letters of all names, and of each label's
+_MOST_LISTED = 5  # labels and scripts in a message
+
+
+def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
+    """Raise DataError unless two labels or more have usable names, in scripts that ``vocabulary``
+    knows: a network would tell other scripts apart by their length alone, and scoring would refuse
+    the names."""
+    names: dict[str, set[str]] = {label: set() for label in corpus.labels}
+    rows = zip(corpus.names, corpus.label_ids.tolist(), corpus.folds.tolist(), strict=True)
+    for name, label_id, fold in rows:
+        if fold >= 0:
+            names[corpus.labels[label_id]].add(name)
+    usable = [label for label, of_label in names.items() if of_label]
+    if len(usable) < MIN_LABELS:
+        raise DataError(
+            f"the training table has usable names of {len(usable)} label, a model needs "
+            f"{MIN_LABELS}; ingest more"
+        )
+    symbols, known, letters = set(vocabulary.symbols), Counter[str](), Counter[str]()
+    scripts = Counter[str]()
+    for label in usable:
+        counts = Counter(
+            c
+            for name in names[label]
+            for c in normalise(name, vocabulary.normalisation)
+            if c.isalpha()
+        )
+        letters[label] = counts.total()
+        known[label] = sum(n for c, n in counts.items() if c in symbols)
+        scripts.update({_script(c): n for c, n in counts.items() if c not in symbols})
+    low = [label for label in usable if known[label] < MIN_COVERAGE * letters[label]]
+    if low or known.total() < MIN_COVERAGE * letters.total():
+        shares = [f"{x} {known[x] / letters[x]:.0%}" for x in low[:_MOST_LISTED]]
+        found = ", ".join(script for script, _ in scripts.most_common(_MOST_LISTED))
+        raise DataError(
+            f"the model's vocabulary knows {known.total() / letters.total():.0%} of the letters of "
+            f"the training names ({', '.join(shares)}{', …' if low[_MOST_LISTED:] else ''}); "
+            f"training needs {MIN_COVERAGE:.0%} of all and of every label; unknown: {found}"
+        )
+
+
+def _script(character: str) -> str:
+    """Return the first word of a letter's Unicode name, such as ``Cyrillic``."""
+    return unicodedata.name(character, "other").split(" ")[0].capitalize()
