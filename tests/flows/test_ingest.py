@@ -76,7 +76,7 @@ def test_changed_folder_replaces_the_table(
     _, out, _ = command(folder)
     assert "1,801 under 3 labels" in out
     assert "(unchanged)" not in out
-    assert pq.read_table("data/names.parquet").num_rows == 601
+    assert pq.read_table("data/names.parquet").num_rows == 1801
 
 
 def test_damaged_table_is_replaced(command: Command, language_folder: Path) -> None:

@@ -357,7 +357,7 @@ def test_table_has_one_row_per_line(language_folder: Path) -> None:
     table = build_table(read_label_files(language_folder))
     assert table.num_rows == 1800
     assert table.schema.equals(SCHEMA)
-    assert table["line"].to_pylist() == [*range(1, 201)] * 3
+    assert table["line"].to_pylist() == [*range(1, 601)] * 3
     assert sorted(set(table["language"].to_pylist())) == ["Alpha", "Beta", "Gamma"]
     folds = table["fold"].to_pylist()
     assert set(folds) == set(range(FOLDS))
@@ -481,7 +481,7 @@ def test_an_ambiguous_name_keeps_all_its_labels_on_one_side(tmp_path: Path) -> N
 def test_seed_split_takes_a_fifth_of_all_rows_for_testing(corpus: Corpus, seed: int) -> None:
     split = seed_split(corpus, seed)
     assert (len(split.train.names), len(split.validation.names), len(split.test.names)) == (
-        480, 0, 120,
+        1440, 0, 360,
     )  # fmt: skip
     assert sorted(split.train.names + split.test.names) == sorted(corpus.names)
     assert split.train.names == seed_split(corpus, seed).train.names
