@@ -115,7 +115,7 @@ def test_every_path_of_every_record_is_settled_once(
             settled(text)
         assert error.value.option == name
         assert len(str(error.value)) < 200
-    proof("P5", "paths with ~, NUL, too long or a URI in every path option", len(wanted) + 8)
+    proof("P9", "paths with ~, NUL, too long or a URI in every path option", len(wanted) + 8)
 
 
 def test_the_home_of_another_user_is_expanded() -> None:
@@ -149,7 +149,7 @@ def test_a_command_reads_and_writes_at_home(command: Command, home: Path, proof:
     assert pl.read_csv(home / "out.csv").height == pq.read_table(home / "out.parquet").num_rows == 1
     assert not [p for p in home.iterdir() if p.name.startswith(".")]
     assert sorted(p.name for p in Path.cwd().iterdir()) == ["in.csv", "outputs", "~"]
-    proof("P5", "tables, priors, models and exports at ~ through the command", 2)
+    proof("P9", "tables, priors, models and exports at ~ through the command", 2)
 
 
 def test_what_is_really_called_tilde_is_taken_literally(command: Command, home: Path) -> None:

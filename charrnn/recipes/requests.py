@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Interval, doc
+from annotated_types import Ge, Interval, doc
 
 from charrnn.errors import PathOrUri, check_fields
 from charrnn.scoring.options import ComputeOptions, DeliveryOptions, PrivacyOptions, ScoreOptions
@@ -210,7 +210,7 @@ class TrainRequest(Request):
     """Instead of the preset's, and instead of its teacher's."""
     batch_size: Annotated[int, Ge(1)] | None = None
     """Instead of the preset's."""
-    learning_rate: Annotated[float, Gt(0)] | None = None
+    learning_rate: Annotated[float, Interval(gt=0, le=100)] | None = None
     """Instead of the preset's."""
     baselines: bool = True
     """Also measure the majority label and character n-grams."""
