@@ -32,6 +32,7 @@ class MonitorPage:
         for history in self.histories:
             newest = history.runs[-1][0]
             lines.append(f"{history.name:20} {len(history.runs):,} runs, the last {newest}")
+            lines += [f"{'':20} {text}" for text in history.passed_over]
             lines += [f"{'':20} drift: {text}" for name, text in self.drift if name == history.name]
         return [*lines, f"page                 {self.page}"]
 

@@ -56,7 +56,9 @@ class Published:
         reasons = _counts(manifest.reasons)
         top = list(manifest.labels.items())[:5]
         labels = ", ".join(f"{label} {n / max(1, rows):.1%}" for label, n in top)
-        rate = f", {rows / max(manifest.seconds, 1e-9):,.0f} rows/s" if rows else ""
+        scored = rows - manifest.reused_rows
+        rate = f", {scored / max(manifest.seconds, 1e-9):,.0f} rows/s" if scored else ""
+        earlier = f"; {manifest.reused_rows:,} rows were scored by an earlier try"
         return [
             *self._delivery_lines(),
             *self.remarks,
@@ -67,7 +69,7 @@ class Published:
             f"confidence  {_number(manifest.mean_confidence)} on average",
             *_prior_line(manifest.prior),
             f"model       {manifest.model.name} ({manifest.model.digest[:12]})",
-            f"time        {manifest.seconds:.1f} s{rate}",
+            f"time        {manifest.seconds:.1f} s{rate}{earlier if manifest.reused_rows else ''}",
             f"result      {folder}",
             f"read it     polars.read_parquet('{folder}/part-*.parquet')",
             f"            duckdb: from '{folder}/part-*.parquet'",

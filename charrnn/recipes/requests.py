@@ -155,8 +155,8 @@ class VerifyRequest(Request):
     """Prove a published run again from its bytes: digests, page checksums, row counts."""
 
     run: PathOrUri
-    """Folder of a run, such as outputs/predictions/people/latest; or the URI of an uploaded one,
-    or of the prefix that it was uploaded to (then its latest.json says which)."""
+    """Folder of a run, or of a destination such as outputs/predictions/people for its newest run;
+    or the URI of an uploaded run, or of the prefix that it was uploaded to."""
 
 
 @dataclass(frozen=True, kw_only=True)

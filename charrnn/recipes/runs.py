@@ -7,6 +7,7 @@ from charrnn.files import system_files
 from charrnn.integrations.object_storage import download_run
 from charrnn.recipes.requests import PurgeRequest, VerifyRequest
 from charrnn.recipes.runner import Runner
+from charrnn.runs.folders import run_at
 from charrnn.runs.retention import old_runs
 from charrnn.runs.retention import purge as remove
 from charrnn.runs.verify import verify_run
@@ -14,8 +15,8 @@ from charrnn.tables.source import is_remote
 
 
 def verify(request: VerifyRequest) -> list[str]:
-    """Prove a run again from its bytes; return a line that says so, and one about files that the
-    system put into its folder.
+    """Prove a run again from its bytes, or the newest run of a destination; return a line that says
+    so, and one about files that the system put into its folder.
 
     Raises:
         DataError: something does not add up. InputMissingError: there is no such run.
@@ -23,21 +24,22 @@ def verify(request: VerifyRequest) -> list[str]:
     if is_remote(request.run):
         with TemporaryDirectory() as folder:
             manifest = verify_run(download_run(request.run, Path(folder)))
-        added = []
+        name, added = request.run, list[str]()
     else:
-        manifest = verify_run(Path(request.run))
-        added = system_files(Path(request.run))
-    whole = f"{request.run} is whole: {manifest.rows:,} rows in {len(manifest.parts)} parts"
+        run = run_at(Path(request.run))
+        manifest = verify_run(run)
+        name, added = str(run), system_files(run)
+    whole = f"{name} is whole: {manifest.rows:,} rows in {len(manifest.parts)} parts"
     return [whole, *([f"passed over {', '.join(added)}"] if added else ())]
 
 
 def purge(request: PurgeRequest, runner: Runner) -> list[str]:
     """List old runs, and remove them if the request says so; return what was or would be done."""
-    runs = old_runs(
+    old = old_runs(
         request.folder, request.older_than, runner.now(), keep_latest=request.keep_latest
     )
     if request.yes:
-        done = f"removed     {len(runs)} runs, {remove(runs) / 1e6:,.1f} MB"
+        done = f"removed     {len(old.folders)} runs, {remove(old.folders) / 1e6:,.1f} MB"
     else:
-        done = f"would go    {len(runs)} runs; --yes removes them"
-    return [*map(str, runs), done]
+        done = f"would go    {len(old.folders)} runs; --yes removes them"
+    return [*map(str, old.folders), *old.left, done]

@@ -65,7 +65,7 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
         options = run_options(request, scorer.version, runner.name_key)
         key = run_key(source, ModelRef.of(scorer.version), options)
         run = None if request.force else finished_run(target.folder, key.fingerprint)
-        reused = run is not None
+        reused, remarks = run is not None, tuple[str, ...]()
         if run is None:
             plan = runner.step("plan", prepare, key, target, scorer.version, runner.name_key)
             with runner.device_slot(scorer.device.type):
@@ -75,9 +75,11 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
                 )
             facts = run_facts(runner, started, device_name(request.compute, scorer))
             manifest = manifest_of(plan, receipts, facts, settled[1])
-            run = runner.step("publish", publish_run, plan, manifest, scorer.version, remote)
+            run, remarks = runner.step(
+                "publish", publish_run, plan, manifest, scorer.version, remote
+            )
         make_private(run)
-        remarks = tuple(update_latest(run, runner.now()))
+        remarks = (*remarks, *update_latest(run, runner.now()))
         published = Published(run, read_run(run), request.delivery, reused, remarks=remarks)
         published = deliver(published, target, runner)
         remove_copies(source, remote)
@@ -168,16 +170,15 @@ def score_all(
 
 def publish_run(
     plan: RunPlan, manifest: RunManifest, version: ModelVersion, remote: tuple[RemoteFile, ...]
-) -> Path:
+) -> tuple[Path, tuple[str, ...]]:
     """Compare the run with those before, write manifest and report, and make the run visible by one
-    rename."""
+    rename. Return its folder, and a sentence for each folder that cannot be compared with."""
     check_copied(remote)
-    manifest = replace(
-        manifest,
-        drift=drift_of(manifest, plan.destination, version),
-        fetched=tuple(asdict(file) for file in remote),
-    )
-    return publish(plan, manifest, {"report.html": run_report(manifest)})
+    drift, passed_over = drift_of(manifest, plan.destination, version)
+    fetched = tuple(asdict(file) for file in remote)
+    manifest = replace(manifest, drift=drift, fetched=fetched)
+    run = publish(plan, manifest, {"report.html": run_report(manifest)})
+    return run, tuple(passed_over)
 
 
 def deliver(published: Published, target: Destination, runner: Runner) -> Published:

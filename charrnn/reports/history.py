@@ -1,5 +1,6 @@
 """The history of the scoring runs of one or more destinations, with a chart per quantity."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,10 +21,12 @@ Series = dict[str, list[float | None]]
 
 @dataclass(frozen=True)
 class History:
-    """The runs of one destination, oldest first: name and manifest."""
+    """The runs of one destination, oldest first: name and manifest; ``passed_over`` has a sentence
+    for each folder that is named like a run and is none."""
 
     name: str
     runs: tuple[tuple[str, RunManifest], ...]
+    passed_over: tuple[str, ...] = ()
 
 
 def read_histories(folder: Path, last: int) -> list[History]:
@@ -36,16 +39,21 @@ def read_histories(folder: Path, last: int) -> list[History]:
     if not folder.is_dir():
         raise InputMissingError(f"{folder} does not exist; score something first")
     histories = []
-    for destination in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if destination.is_symlink():
-            continue
-        scored = ((run.name, m) for run, m in newest_first(destination))
+    for destination in (folder, *_folders(folder)):
+        passed_over = list[str]()
+        scored = ((run.name, m) for run, m in newest_first(destination, passed_over))
         runs = tuple(islice(scored, last))[::-1]
         if runs:
-            histories.append(History(str(destination.relative_to(folder)), runs))
+            name = str(destination.relative_to(folder))
+            histories.append(History(name, runs, tuple(passed_over)))
     if not histories:
         raise InputMissingError(f"{folder} holds no scoring run and no folder of them")
     return histories
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(folder / e.name for e in entries if e.is_dir(follow_symlinks=False))
 
 
 def history_page(histories: Sequence[History], folder: str) -> bytes:

@@ -8,6 +8,7 @@ the format that is rendered; reports hold neither personal names nor addresses.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from charrnn.reports.figures import svg
 from charrnn.reports.formats import is_number, percent, shown, signed
@@ -80,6 +82,11 @@ class Link:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def href(self) -> str:
+        """The target as a relative URL: a colon in a file name begins no scheme."""
+        return quote(os.fsencode(self.target))
 
 
 def html_page(template: str, **context: Any) -> bytes:

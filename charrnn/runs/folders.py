@@ -57,6 +57,14 @@ def latest_link(destination: Path) -> Path:
     return destination / "latest"
 
 
+def run_at(path: Path) -> Path:
+    """Return the run at ``path``: the folder itself, or the newest run of a destination, by its
+    ``latest`` link."""
+    latest = latest_link(path)
+    is_destination = latest.is_symlink() and not (path / "manifest.json").exists()
+    return latest.parent / latest.readlink() if is_destination else path
+
+
 def staging_folder(destination: Path, fingerprint: str) -> Path:
     """Return the folder of the parts of an unfinished run."""
     return destination / f".staging-{fingerprint[:16]}"

@@ -8,16 +8,21 @@ from charrnn.monitoring.drift import Drift, drift
 from charrnn.runs.manifest import RunManifest, newest_first
 
 
-def drift_of(manifest: RunManifest, destination: Path, model: ModelVersion) -> Drift:
+def drift_of(
+    manifest: RunManifest, destination: Path, model: ModelVersion
+) -> tuple[Drift, list[str]]:
     """Return how the run of ``manifest`` differs from the model's validation names and from the
-    run before it in ``destination``; see ``monitoring.drift``."""
+    run before it in ``destination`` (see ``monitoring.drift``), and a sentence for each folder on
+    the way that cannot be compared with."""
     reference = (model.name, model.facts.profile)
-    previous = run_before(manifest, destination)
+    passed_over = list[str]()
+    previous = run_before(manifest, destination, passed_over)
     if previous is None:
-        return drift(manifest.profile, reference, None, same_rules=False, same_cut=False)
+        alone = drift(manifest.profile, reference, None, same_rules=False, same_cut=False)
+        return alone, passed_over
     name, before = previous
     same_rules = _text_rules(before) == _text_rules(manifest)
-    return drift(
+    compared = drift(
         manifest.profile,
         reference,
         (name, before.profile),
@@ -25,13 +30,16 @@ def drift_of(manifest: RunManifest, destination: Path, model: ModelVersion) -> D
         same_cut=2 / 3 < _rows_per_part(manifest) / _rows_per_part(before) < 3 / 2,
         standing=before.drift.model.large if before.drift and same_rules else (),
     )
+    return compared, passed_over
 
 
-def run_before(manifest: RunManifest, destination: Path) -> tuple[str, RunManifest] | None:
-    """Return name and manifest of the newest run of other bytes of the same column, or None; runs
-    dated later than this one, made while a clock was wrong, are not before it."""
+def run_before(
+    manifest: RunManifest, destination: Path, passed_over: list[str]
+) -> tuple[str, RunManifest] | None:
+    """Return name and manifest of the newest run of other bytes of the same column, or None. A run
+    of a later time, made while a clock was ahead, is not the run before."""
     column = manifest.options.scoring.name_column
-    for run, other in newest_first(destination):
+    for run, other in newest_first(destination, passed_over):
         if other.created > manifest.created:
             continue
         if other.options.scoring.name_column == column and other.inputs != manifest.inputs:

@@ -1,22 +1,25 @@
 """``manifest.json`` of published runs and comparisons: ``RunManifest`` and ``ComparisonManifest``.
 
-A manifest is checked against the types of its record when it is read; no other module looks up
-keys.
+A manifest is checked against the types and bounds of its record when it is read, and its counts
+against each other; no other module looks up keys. Anyone who can write to a folder of runs can put
+a folder there that looks like one, so nothing in a manifest leads out of its folder.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from charrnn.errors import CharrnnError, DataError, InputMissingError
-from charrnn.files import read_file
-from charrnn.model.facts import Profile
+from charrnn.files import open_file
+from charrnn.model.facts import Count, Digest, Profile, Rate
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
 from charrnn.runs.folders import RunName, parse_run_name, runs_folder
@@ -24,6 +27,10 @@ from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 
 SCHEMA_VERSION = 1  # of the output columns and of the manifest
+_MOST_BYTES = 2**28  # of a manifest, in which a part takes about 200
+_PART_NAME = re.compile(r"part-[0-9]{5,9}\.parquet")
+Created = Annotated[str, Meta(pattern=r"^[0-9]{8}T[0-9]{6}Z\Z")]
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,9 @@ class InputRecord:
     """An input file: name, bytes, SHA-256 and, of a run, its rows."""
 
     name: str
-    size: int
-    sha256: str
-    rows: int | None = None
+    size: Count
+    sha256: Digest
+    rows: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,10 @@ class PartRecord:
     """A part of a run: file name, the input rows that it holds, bytes and SHA-256."""
 
     name: str
-    first_row: int
-    rows: int
-    size: int
-    sha256: str
+    first_row: Count
+    rows: Count
+    size: Count
+    sha256: Digest
 
 
 @dataclass(frozen=True)
@@ -114,8 +121,8 @@ class RunFacts:
     """How a run was made: time (UTC, as in its folder's name), duration in seconds, the device,
     whether Prefect recorded it, and versions of the libraries."""
 
-    created: str
-    seconds: float
+    created: Created
+    seconds: Seconds
     device: str
     tracked: bool
     libraries: dict[str, str]
@@ -130,6 +137,7 @@ class RunManifest(RunFacts):
         rows: of the input and of the parts, without rejected ones.
         rejected: rows left out, by reason; statuses, reasons, labels: rows by each of them.
         mean_confidence: of scored rows; None where there is none.
+        reused_rows: of the parts that an earlier try had finished.
         drift: None only before the run is compared.
         fetched: objects that were copied from object storage.
     """
@@ -140,17 +148,27 @@ class RunManifest(RunFacts):
     model: ModelRef
     options: RunOptions
     inputs: tuple[InputRecord, ...]
-    input_counts: dict[str, int]
-    rows: int
-    rejected: dict[str, int]
-    statuses: dict[str, int]
-    reasons: dict[str, int]
-    labels: dict[str, int]
-    mean_confidence: float | None
+    input_counts: dict[str, Count]
+    rows: Count
+    rejected: dict[str, Count]
+    statuses: dict[str, Count]
+    reasons: dict[str, Count]
+    labels: dict[str, Count]
+    mean_confidence: Rate | None
     profile: Profile
     parts: tuple[PartRecord, ...]
+    reused_rows: Count = 0
     drift: Drift | None = None
     fetched: tuple[dict[str, Any], ...] = ()
+
+    def check(self) -> None:
+        """Raise ValueError unless the counts fit each other."""
+        self.profile.check()
+        sums = (sum(self.statuses.values()), sum(part.rows for part in self.parts))
+        if {self.rows, self.profile.rows, *sums} != {self.rows}:
+            raise ValueError("rows, statuses, parts and profile do not fit each other")
+        if not {"scored", "abstained", "unscored"} >= self.statuses.keys() >= {"scored"}:
+            raise ValueError("statuses are not those of rows")
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
@@ -186,22 +204,28 @@ class ComparisonManifest(RunFacts):
     champion: ModelRef
     challenger: ModelRef
     options: RunOptions
-    sample: int
+    sample: Count
     flips_written: bool
     inputs: tuple[InputRecord, ...]
-    input_counts: dict[str, int]
-    rows: int
-    compared: int
-    distinct: int
-    answered_by_both: int
-    agreed: int
-    agreement: float | None
-    changed: int
-    mean_confidence: tuple[float, float] | None
+    input_counts: dict[str, Count]
+    rows: Count
+    compared: Count
+    distinct: Count
+    answered_by_both: Count
+    agreed: Count
+    agreement: Rate | None
+    changed: Count
+    mean_confidence: tuple[Rate, Rate] | None
     confidence_changes: ConfidenceChanges
-    flips: tuple[tuple[str, str, int], ...]
-    class_rows: tuple[tuple[str, int, int], ...]
+    flips: tuple[tuple[str, str, Count], ...]
+    class_rows: tuple[tuple[str, Count, Count], ...]
     parts: tuple[PartRecord, ...]
+
+    def check(self) -> None:
+        """Raise ValueError unless the counts fit each other."""
+        ascending = (self.agreed, self.answered_by_both, self.compared, self.rows)
+        if list(ascending) != sorted(ascending) or max(self.distinct, self.changed) > self.compared:
+            raise ValueError("the counts of rows do not fit each other")
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
@@ -219,10 +243,7 @@ def read_manifest(run: Path) -> Manifest:
         DataError: its manifest is damaged, or written by a newer release.
     """
     path = run / "manifest.json"
-    try:
-        content = read_file(path)
-    except OSError:
-        raise InputMissingError(f"{run} is not a run: it has no manifest.json") from None
+    content = _read(path)
     try:
         document: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
         version = msgspec.convert(document.get("schema_version"), int)
@@ -231,13 +252,37 @@ def read_manifest(run: Path) -> Manifest:
             record: type[Manifest] = ComparisonManifest if comparison else RunManifest
             options = RunOptions.from_json(document.get("options", {}))
             manifest: Manifest = msgspec.convert({**document, "options": options}, record)
+            _check_parts(manifest)
+            manifest.check()
             return manifest
-    except (msgspec.MsgspecError, RecursionError, TypeError, ValueError, CharrnnError) as error:
+    except (msgspec.MsgspecError, ArithmeticError, RecursionError, TypeError, ValueError,
+            CharrnnError) as error:  # fmt: skip
         raise DataError(f"{path} is damaged ({_reason(error)}); score the input again") from None
     raise DataError(
         f"{run} has manifest schema {version}, this release reads 1 to {SCHEMA_VERSION}; "
         "install a newer release"
     )
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a manifest: of a regular file of a size that a manifest can have."""
+    try:
+        with open_file(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise InputMissingError(f"{path.parent} is not a run: it has no manifest.json") from None
+    except OSError as error:
+        raise InputMissingError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > _MOST_BYTES:
+        raise DataError(f"{path} has over {_MOST_BYTES:,} bytes; no manifest has")
+    return content
+
+
+def _check_parts(manifest: Manifest) -> None:
+    """Raise ValueError unless parts are files of the run's own folder, each once, in order."""
+    names = [part.name for part in manifest.parts]
+    if not all(map(_PART_NAME.fullmatch, names)) or len({*names}) < len(names):
+        raise ValueError("a part has no name of one")
 
 
 def read_run(run: Path) -> RunManifest:
@@ -256,21 +301,45 @@ def read_comparison(run: Path) -> ComparisonManifest:
     return manifest
 
 
-def newest_first(destination: Path) -> Iterator[tuple[Path, RunManifest]]:
-    """Yield the published runs of a destination with their manifests, the newest first; runs whose
-    manifest cannot be read are passed over."""
-    folder = runs_folder(destination)
-    runs = folder.iterdir() if folder.is_dir() else ()
-    named = [run for run in runs if parse_run_name(run.name)]
-    for run in sorted(named, key=_order, reverse=True):
-        with suppress(CharrnnError):
-            yield run, read_run(run)
-
-
-def _order(run: Path) -> RunName:
+def own_run(run: Path) -> RunManifest:
+    """Return the manifest of a run that is where it was published: its name is its time and
+    fingerprint. Raises as ``read_run``."""
+    manifest = read_run(run)
     name = parse_run_name(run.name)
-    assert name is not None
-    return name
+    if not name or (manifest.created, manifest.fingerprint[:8]) != (name.created, name.fingerprint):
+        raise DataError(f"{run} holds the run of another folder")
+    return manifest
+
+
+def newest_first(
+    destination: Path, passed_over: list[str] | None = None
+) -> Iterator[tuple[Path, RunManifest]]:
+    """Yield the published runs of a destination with their manifests, the newest first.
+
+    Args:
+        passed_over: gets a sentence for each folder that is named like a run and is none, as it
+            is met.
+    """
+    for _, run in sorted(named_runs(destination).items(), reverse=True):
+        try:
+            manifest = own_run(run)
+        except CharrnnError as error:
+            if passed_over is not None:
+                passed_over.append(f"passed over: {error}")
+            continue
+        yield run, manifest
+
+
+def named_runs(destination: Path) -> dict[RunName, Path]:
+    """Return the folders of a destination that are named like runs, links left out; none where it
+    cannot be read."""
+    runs = runs_folder(destination)
+    try:
+        with os.scandir(runs) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return {}
+    return {parsed: runs / name for name in names if (parsed := parse_run_name(name))}
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
@@ -281,4 +350,5 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Return what msgspec says of a document: the type expected, and the field's path; no value."""
-    return str(error) if isinstance(error, msgspec.ValidationError) else type(error).__name__
+    ours = isinstance(error, msgspec.ValidationError) or type(error) is ValueError
+    return str(error) if ours else type(error).__name__

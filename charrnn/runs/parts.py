@@ -3,14 +3,15 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import Meta
 
 from charrnn.errors import DataError, StorageError
 from charrnn.files import (
@@ -21,7 +22,7 @@ from charrnn.files import (
     write_bytes,
     writing_to,
 )
-from charrnn.model.facts import Profile
+from charrnn.model.facts import Count, Digest, Profile
 from charrnn.runs.manifest import PartRecord
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.parquet_types import writer_options
@@ -33,19 +34,20 @@ class PartReceipt:
     """What is known of one finished part; written beside it once the part is durable.
 
     ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
-    of the scored ones.
+    of the scored ones; ``reused`` says that an earlier try had finished the part.
     """
 
-    index: int
-    first_row: int
-    rows: int
-    size: int
-    sha256: str
-    statuses: dict[str, int]
-    reasons: dict[str, int]
-    labels: dict[str, int]
-    confidence_sum: float
+    index: Count
+    first_row: Count
+    rows: Count
+    size: Count
+    sha256: Digest
+    statuses: dict[str, Count]
+    reasons: dict[str, Count]
+    labels: dict[str, Count]
+    confidence_sum: Annotated[float, Meta(ge=0)]
     profile: Profile
+    reused: bool = False
 
     @property
     def record(self) -> PartRecord:
@@ -176,10 +178,13 @@ def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:
         with open_file(part, mine=True) as file:
             size = file.seek(0, os.SEEK_END)
             whole = size == receipt.size and sha256_of_open(file) == receipt.sha256
-    except (OSError, msgspec.MsgspecError, RecursionError):
+        receipt.profile.check()
+    except (OSError, msgspec.MsgspecError, RecursionError, ValueError):
         return None
-    same_rows = receipt.first_row == partition.first_row
-    return receipt if whole and same_rows and receipt.rows == partition.rows else None
+    rows = (receipt.index, receipt.first_row, receipt.rows)
+    same_rows = rows == (partition.index, partition.first_row, partition.rows)
+    counted = sum(receipt.statuses.values()) == receipt.profile.rows == receipt.rows
+    return replace(receipt, reused=True) if whole and same_rows and counted else None
 
 
 def count_values(column: pa.ChunkedArray) -> dict[str, int]:

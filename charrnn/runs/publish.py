@@ -31,11 +31,9 @@ from charrnn.files import (
 )
 from charrnn.monitoring.profile import total
 from charrnn.runs.folders import (
-    RUN_NAME,
     RunName,
     destination_of_run,
     latest_link,
-    parse_run_name,
     runs_folder,
 )
 from charrnn.runs.manifest import (
@@ -45,6 +43,7 @@ from charrnn.runs.manifest import (
     PriorRecord,
     RunFacts,
     RunManifest,
+    named_runs,
     read_manifest,
 )
 from charrnn.runs.parts import PartReceipt, count_values
@@ -56,8 +55,8 @@ _LEFT_OVERS = re.compile(r"(part|input)-\d+\.\w+|report\.(html|md)|rejects\.parq
 
 def finished_run(destination: Path, fingerprint: str) -> Path | None:
     """Return the newest published run with this fingerprint that has all its parts, or None."""
-    for run in sorted(runs_folder(destination).glob(f"*-{fingerprint[:8]}*"), reverse=True):
-        if RUN_NAME.fullmatch(run.name) and _is_finished(run, fingerprint):
+    for name, run in sorted(named_runs(destination).items(), reverse=True):
+        if name.fingerprint == fingerprint[:8] and _is_finished(run, fingerprint):
             return run
     return None
 
@@ -131,6 +130,7 @@ def manifest_of(
         mean_confidence=confidence,
         profile=total(receipt.profile for receipt in receipts),
         parts=tuple(receipt.record for receipt in receipts),
+        reused_rows=sum(receipt.rows for receipt in receipts if receipt.reused),
     )
 
 
@@ -169,7 +169,8 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
     name = f"{manifest.created}-{plan.key.fingerprint[:8]}"
     runs = runs_folder(plan.destination)
     make_folder(runs)
-    number = 1 + max((run.number for run in _named(runs, f"{manifest.created}-*")), default=0)
+    same_second = [n for n in named_runs(plan.destination) if n.created == manifest.created]
+    number = 1 + max((name.number for name in same_second), default=0)
     while True:
         run = runs / (f"{name}-{number}" if number > 1 else name)
         try:
@@ -179,21 +180,12 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
             number += 1
 
 
-def _named(runs: Path, pattern: str = "*") -> dict[RunName, Path]:
-    """Return the entries of a folder that are named as runs."""
-    try:
-        named = [(parse_run_name(path.name), path) for path in runs.glob(pattern)]
-    except OSError:
-        return {}
-    return {name: path for name, path in named if name}
-
-
 def update_latest(run: Path, now: datetime) -> list[str]:
     """Point ``latest`` at the newest run, atomically, after ``run`` was published or recognised;
     return lines about what may surprise. Runs dated later than ``now``, made while a clock was
     wrong, are not taken for newer ones."""
     link = latest_link(destination_of_run(run))
-    named = _named(run.parent)
+    named = named_runs(destination_of_run(run))
     later = sorted(name for name in named if name.created > f"{now:%Y%m%dT%H%M%SZ}")
     earlier = sorted(named.keys() - set(later), reverse=True)
     newest = next((named[name] for name in earlier if _is_own_run(named[name], name)), run)

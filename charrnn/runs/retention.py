@@ -1,18 +1,36 @@
 """Find and remove old runs."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from charrnn.errors import ConfigError, InputMissingError
-from charrnn.files import hold, remove_file, withdraw_folder
+from charrnn.errors import CharrnnError, ConfigError, InputMissingError
+from charrnn.files import hold, own_folders, remove_file, withdraw_folder
 from charrnn.runs.folders import RUN_NAME, destination_of_run, latest_link
+from charrnn.runs.manifest import ComparisonManifest, RunManifest, read_manifest
+
+_LEFT_OVER = re.compile(r"\.(staging|fetched)-[0-9a-f]{8,64}|\.purged-.+")
 
 
-def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> list[Path]:
-    """Return the runs under ``root`` (a destination or a folder of them), and staging folders of
-    unfinished ones, that are older than ``days``, sorted.
+@dataclass
+class OldRuns:
+    """What a purge removes: runs, and folders of unfinished ones; sorted.
+
+    Attributes:
+        left: a sentence for each folder that is named like one of them and is left alone.
+    """
+
+    folders: list[Path] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> OldRuns:
+    """Return the runs and comparisons under ``root`` (a destination or a folder of them), and
+    staging folders of unfinished ones, that are older than ``days``. What is only named like a run
+    is none; links are not followed.
 
     Args:
         now: UTC.
@@ -25,42 +43,84 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = Fals
         raise ConfigError(f"older_than must be ≥ 0 days, got {days}", option="older_than")
     if not root.is_dir():
         raise InputMissingError(f"{root} does not exist")
-    before = now - timedelta(days=days)
-    old = []
-    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        latest = latest_link(destination_of_run(folder))
-        kept = keep_latest and latest.resolve() == folder.resolve()
-        if _is_run(folder) and not kept:
-            created = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        elif re.match(r"\.(staging|fetched|purged)-", folder.name):
-            created = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        else:
+    try:
+        before = now - timedelta(days=days)
+    except OverflowError:
+        return OldRuns()
+    old = OldRuns()
+    for folder in _folders(root, old.left):
+        try:
+            created = _created(folder, keep_latest=keep_latest)
+        except (CharrnnError, OSError, ValueError) as error:
+            reason = error if isinstance(error, CharrnnError) else f"{folder} is not ours"
+            old.left.append(f"left alone: {reason}")
             continue
-        if created < before:
-            old.append(folder)
-    return sorted(old)
+        if created is not None and created < before:
+            old.folders.append(folder)
+    old.folders.sort()
+    return old
 
 
-def purge(runs: Sequence[Path]) -> int:
-    """Remove runs, each under its destination's lock and by one rename, and ``latest`` links left
-    without a target; return the bytes freed.
+def _folders(root: Path, left: list[str]) -> Iterator[Path]:
+    """Yield the folders under ``root``, itself too, without those in runs and left-overs."""
+
+    def unreadable(error: OSError) -> None:
+        left.append(f"left alone: {error.filename} cannot be read: {error.strerror}")
+
+    for path, names, _ in os.walk(root, onerror=unreadable):
+        folder = Path(path)
+        links = [name for name in names if (folder / name).is_symlink()]
+        left += [f"left alone: {folder / n} is a link" for n in links if _is_named(folder / n)]
+        yield folder
+        names[:] = [] if _is_named(folder) else [name for name in names if name not in links]
+
+
+def _is_named(folder: Path) -> bool:
+    """Whether a folder has a name like a run or a left-over, at a place where we make one."""
+    run = folder.parent.name == "runs" and RUN_NAME.fullmatch(folder.name)
+    return bool(run or _LEFT_OVER.fullmatch(folder.name))
+
+
+def _created(folder: Path, *, keep_latest: bool) -> datetime | None:
+    """Return when a run, or the last file of an unfinished one, was made; None for other folders
+    and the run that is kept. Raises CharrnnError, OSError or ValueError where it is not ours."""
+    if _LEFT_OVER.fullmatch(folder.name):
+        if folder not in own_folders(folder.parent, folder.name):
+            raise ValueError
+        return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    if not _is_named(folder):
+        return None
+    if keep_latest and latest_link(destination_of_run(folder)).resolve() == folder.resolve():
+        return None
+    manifest: RunManifest | ComparisonManifest = read_manifest(folder)
+    if not folder.name.startswith(f"{manifest.created}-{manifest.fingerprint[:8]}"):
+        raise ValueError
+    return datetime.strptime(manifest.created, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def purge(folders: Sequence[Path]) -> int:
+    """Remove folders from ``old_runs``, each under its destination's lock and by one rename, and
+    ``latest`` links left without a target; return the bytes freed.
 
     Raises:
-        BusyError: a run of one of the destinations is being written.
-        StorageError: something could not be removed.
+        CharrnnError: some could not be removed, such as those of a destination that is being
+            written: the first reason; all others are removed.
     """
-    freed = 0
-    for run in runs:
-        destination = destination_of_run(run) if _is_run(run) else run.parent
-        with hold(destination / ".lock", "a purge"):
-            freed += sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-            withdraw_folder(run, destination)
-            latest = latest_link(destination)
-            if latest.is_symlink() and not latest.exists():
-                remove_file(latest)
+    freed, failures = 0, list[CharrnnError]()
+    for folder in folders:
+        named = RUN_NAME.fullmatch(folder.name)
+        destination = destination_of_run(folder) if named else folder.parent
+        try:
+            with hold(destination / ".lock", "a purge"):
+                sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
+                withdraw_folder(folder, destination)
+                freed += sum(sizes)
+                latest = latest_link(destination)
+                if latest.is_symlink() and not latest.exists():
+                    remove_file(latest)
+        except CharrnnError as error:
+            failures.append(error)
+    if failures:
+        others = f"; {len(failures)} of {len(folders)} folders are left" if folders[1:] else ""
+        raise type(failures[0])(f"{failures[0]}{others}")
     return freed
-
-
-def _is_run(folder: Path) -> bool:
-    named = folder.parent.name == "runs" and RUN_NAME.fullmatch(folder.name)
-    return bool(named) and not folder.is_symlink()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import DataError
@@ -41,7 +42,12 @@ def verify_run(run: Path) -> Manifest:
         "confidences": profile.confidences,
         "distinct names": profile.distinct,
     }
-    counted = _recount(run, manifest)
+    try:
+        counted = _recount(run, manifest)
+    except (KeyError, TypeError, pa.ArrowException):
+        raise DataError(
+            f"{run}: the parts do not have the columns that the manifest says"
+        ) from None
     differing = [what for what, value in counted.items() if value != expected[what]]
     if differing:
         raise DataError(

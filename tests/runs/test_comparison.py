@@ -16,6 +16,7 @@ import torch
 from calibrations import calibration_of
 from commands import Command, complaint
 from flat import challenge, read_manifest, score
+from model_facts import facts_of
 
 from charrnn.errors import BusyError, ConfigError, DataError
 from charrnn.files import hold
@@ -44,7 +45,10 @@ def two(tiny_version: ModelVersion, tmp_path_factory: pytest.TempPathFactory) ->
         for name, tensor in tiny_version.weights.items()
     }
     labels = ("Alpha", "Beta", "Epsilon", "Gamma")
-    save_version(root, dataclasses.replace(tiny_version, weights=weights, labels=labels))
+    facts = facts_of(labels)
+    save_version(
+        root, dataclasses.replace(tiny_version, weights=weights, labels=labels, facts=facts)
+    )
     return root
 
 

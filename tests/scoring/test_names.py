@@ -1,5 +1,6 @@
 """Names in the output, private files, and purging."""
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from flat import read_manifest, score
 
 from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import BusyError, ConfigError, InputMissingError
-from charrnn.files import hold
+from charrnn.files import hold, write_sums
 from charrnn.recipes import score as recipe
 from charrnn.runs.plan import RunPlan
 from charrnn.runs.retention import old_runs, purge
@@ -142,6 +143,9 @@ def test_private_files_are_their_owners_alone(run_score: Callable[..., Path]) ->
 
 def aged(run: Path, name: str) -> Path:
     """Give a run another time."""
+    manifest = {**read_manifest(run), "created": name}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    write_sums(run)
     return run.rename(run.with_name(name + run.name[16:]))
 
 
@@ -175,20 +179,20 @@ def test_purge_lists_first_and_removes_what_is_old_with_yes(
 
 
 def test_purge_of_everything_takes_the_latest_link_too(runs: list[Path]) -> None:
-    assert purge(old_runs(Path("outputs"), 0, LATER)) > 0
+    assert purge(old_runs(Path("outputs"), 0, LATER).folders) > 0
     assert sorted(p.name for p in runs[0].parents[1].rglob("*")) == [".lock", "runs"]
 
 
 def test_purge_can_keep_what_latest_points_to(runs: list[Path]) -> None:
-    assert old_runs(Path("outputs"), 0, LATER, keep_latest=True) == runs[:2]
+    assert old_runs(Path("outputs"), 0, LATER, keep_latest=True).folders == runs[:2]
 
 
 def test_purge_takes_left_overs_of_unfinished_runs(runs: list[Path]) -> None:
     left = runs[0].parents[1] / ".staging-0123456789abcdef"
     left.mkdir()
-    assert left not in old_runs(Path("outputs"), 1, LATER)
+    assert left not in old_runs(Path("outputs"), 1, LATER).folders
     os.utime(left, (0, 0))
-    assert left in old_runs(Path("outputs"), 1, LATER)
+    assert left in old_runs(Path("outputs"), 1, LATER).folders
 
 
 def test_purge_waits_for_nobody_and_removes_nothing_that_is_in_use(runs: list[Path]) -> None:
