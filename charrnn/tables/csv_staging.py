@@ -112,7 +112,13 @@ def stage_parquet(
     ):
         for batch in _batches(reader, path):
             writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-    return replace(parquet_file(staged), writer=writer_options)
+    copy = parquet_file(staged)
+    if copy.rows != table.rows:
+        raise DataError(
+            f"{path} has {copy.rows} rows where its footer says {table.rows}; "
+            "restore it and run this again"
+        )
+    return replace(copy, writer=writer_options)
 
 
 def _batches(reader: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fuzz.csv
+import hostile_parquet
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -814,3 +815,10 @@ def test_what_is_not_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"people\.parquet"):
         open_parquet(path)
+
+
+def test_parquet_copy_that_has_other_rows_than_the_footer_is_refused(tmp_path: Path) -> None:
+    """The footer claims 2⁶² rows, which readers do not notice at the end of the last page."""
+    path = hostile_parquet.CASES["a footer that claims 2⁶² rows"](tmp_path / "people", 1)
+    with pytest.raises(DataError, match="123457 rows where its footer says 4611686018427387904"):
+        stage_parquet(path, tmp_path / "staged.parquet", 100)
