@@ -1,19 +1,26 @@
 PYTHON ?= .venv/bin/python
 SECONDS_EACH ?= 60
 
-.PHONY: fuzz bench faults mutations lock audit
+.PHONY: fuzz bench faults mutations cases lock audit
 
 # Fuzz the readers of strangers' bytes: make fuzz SECONDS_EACH=600
 fuzz:
 	$(PYTHON) -m tests.fuzz.csv --seconds $(SECONDS_EACH)
 	$(PYTHON) -m tests.fuzz.zip --seconds $(SECONDS_EACH)
+	$(PYTHON) -m tests.fuzz.mutate
 
 bench:
 	$(PYTHON) tests/bench/csv_speed.py
+	$(PYTHON) tests/bench/hostile.py
 
-# All of what tests/faults does a part of; takes a quarter of an hour.
+# All of what tests/faults does a part of; takes half an hour.
 faults:
 	$(PYTHON) tests/faults/long.py --record outputs/faults.json
+	$(PYTHON) tests/faults/syscalls.py --record outputs/syscalls.json
+
+# Every input that was once answered wrongly, and what is answered now.
+cases:
+	$(PYTHON) tests/cases/table.py
 
 # Break each promise on purpose, and see that a test fails; takes a quarter of an hour.
 mutations:

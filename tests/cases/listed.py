@@ -485,13 +485,13 @@ _MISLEADING = [
     ),
     *(
         Case(
-            f"{kind}_named_csv", "D", "what a file is, whatever it is called",
+            f"{kind.lower()}_named_csv", "D", "what a file is, whatever it is called",
             "exit 65: not UTF-8; give --encoding",
             refused(65, says=(kind,), never=("--encoding", "<")), commands=(SCORE,),
             files={"in.csv": content},
         )
         for kind, content in (
-            ("xlsx", workbook()),
+            ("Excel", workbook()),
             ("html", b"<!DOCTYPE html>\n<html><body>name</body></html>\n"),
         )
     ),

@@ -115,7 +115,7 @@ def run_case(case: Case, folder: Path) -> Done:
     (folder / "home").mkdir(exist_ok=True)
     if case.make is not None:
         case.make(folder)
-    with _inside(folder):
+    with inside(folder):
         for arguments in case.commands[: None if case.call else -1]:
             code, _, err = run_command(*arguments)
             assert code == 0, f"{case.name}: {' '.join(arguments)} gave {code}: {err}"
@@ -153,7 +153,7 @@ def _called(call: Callable[[Path], None], folder: Path) -> tuple[int, str, str]:
 
 
 @contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
+def inside(folder: Path) -> Iterator[None]:
     """Work in a folder, with a home folder in it."""
     here, home = Path.cwd(), os.environ.get("HOME")
     os.chdir(folder)
