@@ -48,10 +48,11 @@ def load_labelled(path: Path, labels: Sequence[str], csv: CsvFormat | None = Non
             raise DataError(f"{path} has {rows:,} rows; at most {MAX_ROWS:,} are evaluated")
         for table in source.tables:
             for group in table.groups:
-                cells = read_groups([group], columns).select(columns).drop_null()
-                texts = (as_large_string(cells[column]).to_pylist() for column in columns)
-                for target, values in zip((names, languages), texts, strict=True):
-                    target.extend(values)
+                cells = read_groups([group], columns)
+                texts = pa.table([as_large_string(cells[column]) for column in columns], COLUMNS)
+                texts = texts.drop_null()  # which string_view cannot
+                names.extend(texts[COLUMNS[0]].to_pylist())
+                languages.extend(texts[COLUMNS[1]].to_pylist())
     position = {label: i for i, label in enumerate(labels)}
     unknown = [language for language in languages if language not in position]
     if unknown:

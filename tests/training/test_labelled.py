@@ -50,9 +50,10 @@ def test_a_csv_table_is_read(
     proof("P1", CHECKED, 1)
 
 
-def test_parquet_of_any_text_type_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_parquet_of_any_text_type_is_read(kind: pa.DataType, tmp_path: Path) -> None:
     table = pa.table({"name": pa.array(NAMES).dictionary_encode(),
-                      "language": pa.array(LANGUAGES, pa.large_string())})  # fmt: skip
+                      "language": pa.array(LANGUAGES, kind)})  # fmt: skip
     pq.write_table(table, tmp_path / "l.parquet")
     assert load_labelled(tmp_path / "l.parquet", LABELS).left_out == 1
 
