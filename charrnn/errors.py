@@ -103,8 +103,8 @@ def printable(text: str) -> str:
     """Return ``text`` with everything escaped that would not be shown as it is, line ends included:
     names of files, columns and labels come from others.
 
-    >>> printable("a\x1b]0;title\x07\u202e.csv")
-    'a\\x1b]0;title\\x07\\u202e.csv'
+    >>> print(printable("a" + chr(27) + "]0;title.csv"))
+    a\\x1b]0;title.csv
     """
     return _UNPRINTABLE.sub(_escaped, text)
 
