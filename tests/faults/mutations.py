@@ -94,8 +94,8 @@ MUTATIONS = [
     ),
     Mutation(
         "P3", "text behind a closing quote is read", "charrnn/tables/csv_structure.py",
-        '                self._fail_at(piece, closing, "has text after a closing quote")\n'
-        "                return None\n", "                pass\n",
+        "            if piece[closing + 1 : closing + 2] and piece[closing + 1] not in edges:\n",
+        "            if False:\n",
         "tests/tables/test_csv_staging.py -k 'damaged_tables or after_a_closing'",
     ),
     Mutation(
@@ -220,30 +220,33 @@ MUTATIONS = [
     ),
     Mutation(
         "P10", "a model is read once more after it was proven", "charrnn/model/version.py",
-        'load(content["weights.safetensors"])',
-        'load((path / "weights.safetensors").read_bytes())',
+        'load(content[f"{file}.safetensors"])',
+        'load((path / f"{file}.safetensors").read_bytes())',
         "tests/model/test_version.py -k what_was_proven",
     ),
     Mutation(
         "P10", "weights may be no numbers", "charrnn/model/version.py",
-        "torch.isfinite(torch.stack(tensor.aminmax())).all()", "True",
+        "            if not -_MAX_VALUE <= low <= high <= _MAX_VALUE:", "            if False:",
         "tests/model/test_version.py -k not_finite",
     ),
     Mutation(
         "P10", "weights may have another shape", "charrnn/model/version.py",
-        "        if tensor.shape != expected[name]:", "        if False:",
+        "        if tensor.shape != shape or tensor.dtype != dtype:",
+        "        if tensor.dtype != dtype:",
         "tests/model/test_version.py -k do_not_fit",
     ),
     Mutation(
         "P10", "newer formats are tried", "charrnn/model/version.py",
-        "    if format_version != FORMAT_VERSION:", "    if format_version == 0:",
+        "    if format_version != FORMAT_VERSION or isinstance(format_version, bool):",
+        "    if format_version == 0:",
         "tests/model/test_version.py -k description",
     ),
     Mutation(
         "P10", "a pickle is opened", "charrnn/model/version.py",
-        '        document = json.loads(content["model.json"])',
-        "        torch.load(path / 'weights.safetensors', weights_only=False)\n"
-        '        document = json.loads(content["model.json"])',
+        "        described = _read_description(path",
+        "        if content['weights.safetensors'][:1] == b'\\x80':\n"
+        "            __import__('pickle').loads(content['weights.safetensors'])\n"
+        "        described = _read_description(path",
         "tests/model/test_version.py -k pickle",
     ),
     Mutation(

@@ -249,6 +249,6 @@ def test_manifest_tells_what_could_not_be_proven(command: Command) -> None:
         "whole.csv.zst": "files_without_checksum",
     }.items():
         for source, expected in {name: 1, "plain.csv": 0, "checksum.csv.zst": 0}.items():
-            command(INPUTS / source, "--model", "v0001", "--workers", "1", "-o", "scored")
-            counts = read_run(Path("scored/latest")).input_counts
+            command(INPUTS / source, "--model", "v0001", "--workers", "1", "-o", key)
+            counts = read_run(Path(key, "latest")).input_counts
             assert counts[key] == expected, source

@@ -2,9 +2,9 @@
 
 import datetime
 import decimal
-import io
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from recording import Proof
 
 from charrnn.errors import CharrnnError, ConfigError, DataError, InputMissingError
+from charrnn.tables import source as source_module
 from charrnn.tables.columns import check_name_column, is_text
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.row_groups import cut, read_groups
@@ -529,19 +530,22 @@ def test_any_change_of_an_input_is_noticed(tmp_path: Path, change: object, proof
     proof("P6", "changes of an input between two looks", 1)
 
 
-def test_file_that_grows_while_it_is_hashed_is_noticed(tmp_path: Path) -> None:
+def test_file_that_grows_while_it_is_hashed_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The digest stands for the first bytes; what is read later are others."""
     path = tmp_path / "people.csv"
     path.write_text("name,id\nA,1\n")
-    opened_by: list[str] = []
+    hashed: list[Path] = []
+    sha256_of_each = source_module.sha256_of_each
 
-    def open_and_let_it_grow(self: Path, mode: str = "r") -> io.BytesIO:
-        opened_by.append(mode)
-        content = io.BytesIO(path.read_bytes())
+    def hash_and_let_it_grow(paths: Sequence[Path]) -> list[str]:
+        hashed.extend(paths)
+        digests = sha256_of_each(paths)
         append(path)
-        return content
+        return digests
 
-    growing = type("GrowingPath", (type(path),), {"open": open_and_let_it_grow})(path)
-    with pytest.raises(DataError, match="changed"):
-        check_unchanged(fingerprint_files([growing]))
-    assert opened_by == ["rb"]
+    monkeypatch.setattr(source_module, "sha256_of_each", hash_and_let_it_grow)
+    with pytest.raises(DataError, match="changed while it was read"):
+        fingerprint_files([path])
+    assert hashed == [path]
