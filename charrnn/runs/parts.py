@@ -1,5 +1,6 @@
 """Parts of a run: one Parquet file per partition, and the receipt that says it is finished."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class PartReceipt:
 
     ``statuses``, ``reasons`` and ``labels`` count rows; ``confidence_sum`` adds up the confidence
     of the scored ones; ``reused`` says that an earlier try had finished the part.
+    ``digest`` is that of the other fields, in the file.
     """
 
     index: Count
@@ -48,6 +50,7 @@ class PartReceipt:
     confidence_sum: Annotated[float, Meta(ge=0)]
     profile: Profile
     reused: bool = False
+    digest: str = ""
 
     @property
     def record(self) -> PartRecord:
@@ -166,7 +169,8 @@ def _open_part(path: Path) -> Iterator[pq.ParquetFile]:
 
 def write_receipt(folder: Path, receipt: PartReceipt) -> None:
     """Record that a part is finished; the part must be durable before."""
-    write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(receipt)))
+    signed = replace(receipt, digest=_digest_of(receipt))
+    write_bytes(_receipt_path(folder, receipt.index), json_bytes(asdict(signed)))
 
 
 def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:
@@ -179,12 +183,18 @@ def read_receipt(plan: RunPlan, partition: Partition) -> PartReceipt | None:
             size = file.seek(0, os.SEEK_END)
             whole = size == receipt.size and sha256_of_open(file) == receipt.sha256
         receipt.profile.check()
+        sound = whole and receipt.digest == _digest_of(receipt)
     except (OSError, msgspec.MsgspecError, RecursionError, ValueError):
         return None
     rows = (receipt.index, receipt.first_row, receipt.rows)
     same_rows = rows == (partition.index, partition.first_row, partition.rows)
     counted = sum(receipt.statuses.values()) == receipt.profile.rows == receipt.rows
-    return replace(receipt, reused=True) if whole and same_rows and counted else None
+    return replace(receipt, reused=True) if sound and same_rows and counted else None
+
+
+def _digest_of(receipt: PartReceipt) -> str:
+    """Return the SHA-256 of what a receipt says: its counts go into the manifest unseen."""
+    return hashlib.sha256(json_bytes(asdict(replace(receipt, digest="")))).hexdigest()
 
 
 def count_values(column: pa.ChunkedArray) -> dict[str, int]:

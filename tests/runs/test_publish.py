@@ -572,6 +572,9 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "receipt garbage": lambda s: (s / "part-00001.json").write_text("[1]"),
     "receipt not utf-8": lambda s: (s / "part-00001.json").write_bytes(b"\xff"),
     "receipt short": lambda s: (s / "part-00001.json").write_text('{"index": 1}'),
+    "receipt with other counts": lambda s: (s / "part-00001.json").write_text(
+        (s / "part-00001.json").read_text().replace('"labels": {', '"labels": {"x": 1,', 1)
+    ),
     "receipt of another": lambda s: (s / "part-00001.json").write_bytes(
         (s / "part-00000.json").read_bytes()
     ),
