@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,37 @@ def test_a_second_inbox_run_is_cancelled(site: Site) -> None:
     hold.unlink()
     assert site.end_of(first) == "COMPLETED"
     assert len(site.published("night")) == 1
+
+
+def test_the_automation_tells_a_dead_run_from_a_healthy_one(site: Site, proof: Proof) -> None:
+    """Both are started from a terminal and held up for three minutes; one is killed."""
+    hold = site.hold(2)
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        source = str(site.table(f"{name}.parquet"))
+        command = [sys.executable, "flows/score.py", source, "--model", "v0001", "--workers", "1",
+                   "--partition-rows", "10"]  # fmt: skip
+        process = subprocess.Popen(command, cwd=site.folder, env=site.server.environment)
+        site.server.processes.append(process)
+        site.held_parts(name, 2)
+        return process
+
+    def state(name: str) -> str:
+        runs = [run for run in site.server.runs() if run["name"] == f"score {name}.parquet"]
+        return str(runs[0]["state"]["type"])
+
+    begin = time.monotonic()
+    healthy, dead = start("healthy"), start("dead")
+    kill(dead)
+    until(lambda: state("dead") == "CRASHED", "the dead run is marked", seconds=180)
+    while time.monotonic() < begin + 190:
+        assert state("healthy") == "RUNNING"
+        time.sleep(5)
+    hold.unlink()
+    assert healthy.wait(60) == 0
+    assert state("healthy") == "COMPLETED"
+    assert len(site.published("healthy")) == 1
+    proof("P13", "three minutes of a run from a terminal beside a killed one: one is Crashed", 2)
 
 
 def test_after_a_killed_worker_the_same_run_goes_on(site: Site, proof: Proof) -> None:
