@@ -206,7 +206,7 @@ def runs_below(root: Path, *, latest: bool = True) -> State:
         assert check_sums(run)
         fingerprint_of[run.name] = manifest.fingerprint
         parts = [digest_of(p) for p in sorted(run.glob("part-*.parquet"))]
-        lasting = {**manifest.to_json(), "created": "", "seconds": 0}
+        lasting = {**manifest.to_json(), "created": "", "seconds": 0, "reused_rows": 0}
         assert f"run {manifest.fingerprint}" not in state, "one run is there twice"
         state[f"run {manifest.fingerprint}"] = repr((lasting, parts))
     if latest and (root / "latest").is_symlink():
