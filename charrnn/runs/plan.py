@@ -157,7 +157,7 @@ def plan_run(
             key.files, staging, partition_rows=options.partition_rows, csv=options.csv
         )
         column = check_name_column(source.schema, options.scoring.name_column)
-        check_no_clash(source.schema, added)
+        check_no_clash(source.schema.names, added)
     except TooManyRejectsError as error:
         report = destination / f"_rejects-{key.fingerprint[:8]}.parquet"
         with writing_parquet(report, error.rejects.schema) as writer:

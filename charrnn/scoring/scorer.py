@@ -8,7 +8,7 @@ device; only their results are copied back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from charrnn.errors import CharrnnError, ConfigError, DataError
+from charrnn.errors import CharrnnError, ConfigError
 from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
 from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
@@ -30,8 +30,9 @@ from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, es
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import Counts, Encoded
 from charrnn.scoring.columns import Predictions, prediction_columns
+from charrnn.scoring.inputs import arrow_table, names_array
 from charrnn.scoring.options import REASONS, ScoreOptions
-from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash, is_text
+from charrnn.tables.columns import as_large_string, check_no_clash, name_column_of
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame)
 _BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names per forward pass, by device type
@@ -93,7 +94,7 @@ class Scorer:
         return [self, *others]
 
     def score(
-        self, names: Sequence[str | None] | pl.Series | pa.Array | pa.ChunkedArray, **options: Any
+        self, names: Iterable[str | None] | pl.Series | pa.Array | pa.ChunkedArray, **options: Any
     ) -> pl.DataFrame:
         """Score names and return one row per name, in order.
 
@@ -105,7 +106,8 @@ class Scorer:
         [('Japanese', 'scored', None), ('Irish', 'scored', None), (None, 'unscored', 'null_name')]
 
         Args:
-            names: N names: a list, Polars Series or Arrow array of strings; None is allowed.
+            names: N names: a list, Polars Series or Arrow array of strings, or what
+                ``names_array`` reads; None and NaN are null.
             options: fields of ``ScoreOptions``, such as ``top_k=5``.
 
         Returns:
@@ -113,7 +115,7 @@ class Scorer:
             statuses and reasons are categorical, confidences and probabilities Float32.
         """
         name_column = ScoreOptions(**options).name_column
-        table = self.score_table(pa.table({name_column: _text_array(names)}), **options)
+        table = self.score_table(pa.table({name_column: names_array(names)}), **options)
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -122,7 +124,8 @@ class Scorer:
         """Return a table with the columns of ``score`` for its names added, rows in order.
 
         Args:
-            table: an Arrow table or a Polars DataFrame; the same type is returned.
+            table: an Arrow table or a Polars DataFrame; the same type is returned. A table of
+                another library that exports Arrow (pandas, DuckDB) comes back as an Arrow table.
             options: fields of ``ScoreOptions``, such as ``name_column="surname"``.
 
         Raises:
@@ -130,15 +133,17 @@ class Scorer:
                 added columns.
         """
         score_options = ScoreOptions(**options)
-        arrow = table.to_arrow() if isinstance(table, pl.DataFrame) else table
-        column = check_name_column(arrow.schema, score_options.name_column)
-        check_no_clash(arrow.schema, score_options.columns(self.version.labels))
-        added = self.columns(arrow[column], score_options)
-        if isinstance(table, pl.DataFrame):
-            return table.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in added.items())
-        for name, column in added.items():
-            arrow = arrow.append_column(name, column)
-        return arrow
+        whole = table if isinstance(table, pl.DataFrame) else arrow_table(table)
+        headers = whole.columns if isinstance(whole, pl.DataFrame) else whole.column_names
+        column = name_column_of(headers, score_options.name_column)
+        check_no_clash(headers, score_options.columns(self.version.labels))
+        names = names_array(whole[column], f"cells of column {column!r}")
+        added = self.columns(names, score_options)
+        if isinstance(whole, pl.DataFrame):
+            return whole.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in added.items())
+        for name, values in added.items():
+            whole = whole.append_column(name, values)
+        return whole
 
     def expression(self, names: str | pl.Expr = "name", **options: Any) -> pl.Expr:
         """Return a Polars expression that scores a column into a struct of the columns of
@@ -161,7 +166,7 @@ class Scorer:
         dtype = pl.from_arrow(pa.table(no_rows)).to_struct("").dtype  # type: ignore[union-attr]
 
         def score_batch(batch: pl.Series) -> pl.Series:
-            frame = pl.from_arrow(pa.table(self.columns(_text_array(batch), score_options)))
+            frame = pl.from_arrow(pa.table(self.columns(names_array(batch), score_options)))
             assert isinstance(frame, pl.DataFrame)
             return frame.to_struct(batch.name)
 
@@ -379,26 +384,10 @@ def _reasons(
     return np.select(cases, [REASONS.index(name) for name in names], 0).astype(np.uint8)
 
 
-def _text_array(names: Sequence[str | None] | pl.Series | pa.Array) -> pa.Array:
-    """Return names as an Arrow array; raise DataError if a list or Series is not text."""
-    if isinstance(names, pl.Series):
-        if names.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
-            raise DataError(f"names are {names.dtype}, expected text (String)")
-        return names.cast(pl.String).to_arrow()
-    if isinstance(names, pa.Array | pa.ChunkedArray):
-        return names
-    listed = list(names)
-    if isinstance(names, str) or not all(name is None or isinstance(name, str) for name in listed):
-        raise DataError("names must be a list of strings or None")
-    return pa.array(listed, pa.string())
-
-
 def _distinct(names: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """Return the code of each of N names, int32 ``(N,)``, null for null; and the D distinct names
     that the codes index, large_string ``(D,)``."""
-    if not is_text(names.type):
-        raise DataError(f"names are {names.type}, expected text (string)")
-    text = as_large_string(names)
+    text = as_large_string(names_array(names))
     array = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
     encoded = array.dictionary_encode()
     return encoded.indices, encoded.dictionary

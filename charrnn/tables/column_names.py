@@ -9,8 +9,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-import pyarrow as pa
-
 from charrnn.errors import did_you_mean
 
 _MAX_SHOWN = 20  # column names in one message
@@ -106,11 +104,11 @@ def suggestion(column: str, names: Sequence[str]) -> str:
     return did_you_mean(column, same or known)
 
 
-def find_column(schema: pa.Schema, column: str) -> str:
-    """Return the column of ``schema`` that is meant by ``column``: the one of that name; else the
+def find_column(columns: Sequence[str], column: str) -> str:
+    """Return the one of ``columns`` that is meant by ``column``: the one of that name; else the
     only one whose name is the same text in another Unicode form; else ``column``."""
-    if column in schema.names:
+    if column in columns:
         return column
     normal = unicodedata.normalize("NFC", column)
-    same = [name for name in schema.names if unicodedata.normalize("NFC", name) == normal]
+    same = [name for name in columns if unicodedata.normalize("NFC", name) == normal]
     return same[0] if len(same) == 1 else column

@@ -16,29 +16,35 @@ _TYPE_METADATA = (b"ARROW:extension:name", b"ARROW:extension:metadata", b"PARQUE
 def check_name_column(schema: pa.Schema, column: str) -> str:
     """Return the name of the column that ``column`` means (see ``find_column``); raise DataError
     unless there is exactly one and it holds text."""
-    column = find_column(schema, column)
-    positions = schema.get_all_field_indices(column)
-    if not positions:
-        raise DataError(
-            f"column {column!r} not found; {shown_columns(schema.names)}"
-            f"{suggestion(column, schema.names)}",
-            option="name_column",
-        )
-    if len(positions) > 1:
-        raise DataError(f"column {column!r} appears {len(positions)} times; rename all but one")
-    column_type = schema.field(positions[0]).type
+    column = name_column_of(schema.names, column)
+    column_type = schema.field(column).type
     if not is_text(column_type):
         raise DataError(
-            f"column {column!r} is {column_type}, expected text (string); cast it, or choose "
-            "another column",
+            f"column {column!r} is {shown_type(column_type)}, expected text (string); cast it, or "
+            "choose another column",
             option="name_column",
         )
     return column
 
 
-def check_no_clash(schema: pa.Schema, added: Iterable[str]) -> None:
+def name_column_of(columns: Sequence[str], column: str) -> str:
+    """Return the one of ``columns`` that ``column`` means (see ``find_column``); raise DataError
+    unless there is exactly one."""
+    column = find_column(columns, column)
+    count = list(columns).count(column)
+    if not count:
+        raise DataError(
+            f"column {column!r} not found; {shown_columns(columns)}{suggestion(column, columns)}",
+            option="name_column",
+        )
+    if count > 1:
+        raise DataError(f"column {column!r} appears {count} times; rename all but one")
+    return column
+
+
+def check_no_clash(columns: Sequence[str], added: Iterable[str]) -> None:
     """Raise DataError if the input already has one of the columns that scoring adds."""
-    clashes = [column for column in added if column in schema.names]
+    clashes = [column for column in added if column in columns]
     if clashes:
         raise DataError(
             f"the input already has column {', '.join(map(repr, clashes))}, which scoring adds; "
@@ -52,6 +58,18 @@ def is_text(column_type: pa.DataType) -> bool:
     if pa.types.is_dictionary(column_type):
         column_type = column_type.value_type
     return column_type in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def shown_type(column_type: pa.DataType) -> str:
+    """Return how a message names a type; one of an extension with the type that it is stored as.
+
+    >>> shown_type(pa.json_()), shown_type(pa.int64())
+    ("string marked as 'arrow.json', which may be encoded", 'int64')
+    """
+    if isinstance(column_type, pa.BaseExtensionType):
+        stored, name = column_type.storage_type, column_type.extension_name
+        return f"{stored} marked as {name!r}, which may be encoded"
+    return str(column_type)
 
 
 def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

@@ -67,6 +67,8 @@ LISTED = {
     "execute.py": "row numbers and an error of a device",
     "plan.py:destination_of": "an option",
     "columns.py:check_name_column": "an option",
+    "columns.py:name_column_of": "an option",
+    "csv_staging.py:stage_parquet": "counts",
     "corpus.py:_files_below": "names of files",
     "corpus.py:_text_of": "an encoding",
     "corpus.py:find_label_files": "labels, which are names of files",
