@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -34,7 +35,20 @@ from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, 
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
 from charrnn.tables.kinds import table_name
 from charrnn.tables.parquet_columns import check_columns
-from charrnn.tables.row_groups import TableFile, open_parquet, parquet_file, write_groups
+from charrnn.tables.parquet_cost import (
+    Cost,
+    check_footer,
+    check_open_pages,
+    check_ratio,
+    group_costs,
+)
+from charrnn.tables.row_groups import (
+    PARTITION_BYTES,
+    TableFile,
+    open_parquet,
+    parquet_file,
+    write_groups,
+)
 from charrnn.tables.signatures import HEAD_BYTES, compression_of, kind_of
 from charrnn.tables.unchanged import FileState, same_file
 
@@ -44,6 +58,9 @@ _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
 _BLOCK_BYTES = MAX_RECORD_BYTES + 3 * _CHUNK_BYTES
 _HEAD_BYTES = 65536  # read to detect the format; more only if the header is longer
 _GROUP_ROWS = 128 * 1024  # in staged copies, at most
+_TABLE_BYTES = 2**26  # of Parquet, in memory at once while it is copied
+_WITH_LENGTH = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+_BUFFER_BYTES = 2**18  # of each column of Parquet
 # Compressed files are refused if they unpack to more than this, and to more than so many times
 # their size: honest tables reach 20:1 to 50:1, gzip at most 1030:1.
 _MAX_UNPACKED_BYTES = 2**28
@@ -92,41 +109,93 @@ class EmptyCsvError(DataError):
 def stage_parquet(
     path: Path, staged: Path, max_rows: int, state: FileState | None = None
 ) -> TableFile:
-    """Return the Parquet file ``path``; or, if a row group has over ``max_rows`` rows, a copy of it
-    in ``staged`` with small row groups.
+    """Return the Parquet file ``path``; or, if a row group has over ``max_rows`` rows or takes more
+    memory than a partition, a copy of it in ``staged`` with small row groups.
 
     Args:
         state: the file's, which must not change.
 
     Raises:
-        DataError: the file is empty, encrypted or damaged, or has a column that parts cannot hold.
+        DataError: the file is empty, encrypted or damaged, has a column that parts cannot hold, or
+            takes more memory than a table of its size may (see ``parquet_cost``).
     """
+    with same_file(path, state) as opened:
+        check_footer(path, opened)
     unit, writer_options = check_columns(path)
-    table = replace(parquet_file(path, state, unit), writer=writer_options)
-    if max((group.rows for group in table.groups), default=0) <= max_rows:
-        return table
     with (
         same_file(path, state) as opened,
-        open_parquet(path, opened=opened, unit=unit) as reader,
-        writing_parquet(staged, reader.schema_arrow, mode=0o600, compression="lz4") as writer,
+        # Buffered, so that a batch needs no whole row group in memory, compressed as it is.
+        open_parquet(path, opened=opened, unit=unit, buffer_size=_BUFFER_BYTES) as reader,
     ):
-        for batch in _batches(reader, path):
-            writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-    copy = parquet_file(staged)
-    if copy.rows != table.rows:
+        costs = group_costs(path, opened, reader)
+        rows = [reader.metadata.row_group(index).num_rows for index in range(len(costs))]
+        small = all(cost.size <= PARTITION_BYTES for cost in costs)
+        if small and max(rows, default=0) <= max_rows:
+            sizes = [cost.size for cost in costs]
+            return _sized(parquet_file(path, state, unit), sizes, writer_options)
+        with writing_parquet(
+            staged, reader.schema_arrow, mode=0o600, compression="lz4", use_dictionary=False
+        ) as writer:
+            sizes = []
+            for table in _tables(reader, path, costs):
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+                sizes += [table.nbytes] if table.num_rows else []
+                check_ratio(path, sum(sizes), path.stat().st_size)
+    copy = _sized(parquet_file(staged), sizes, writer_options)
+    if copy.rows != sum(rows):
         raise DataError(
-            f"{path} has {copy.rows} rows where its footer says {table.rows}; "
+            f"{path} has {copy.rows} rows where its footer says {sum(rows)}; "
             "restore it and run this again"
         )
-    return replace(copy, writer=writer_options)
+    return copy
 
 
-def _batches(reader: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield record batches; raise DataError if the file is damaged."""
+def _sized(table: TableFile, sizes: list[int], writer_options: dict[str, bool]) -> TableFile:
+    """Return a table whose row groups have at least these sizes."""
+    sized = (replace(g, size=max(g.size, n)) for g, n in zip(table.groups, sizes, strict=False))
+    groups = tuple(sized) if sizes else table.groups
+    return replace(table, groups=groups, writer=writer_options)
+
+
+def _tables(reader: pq.ParquetFile, path: Path, costs: list[Cost]) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file in tables of about ``_TABLE_BYTES`` or ``_GROUP_ROWS``, read
+    in batches that take as little; raise DataError if the file is damaged."""
+    batches: list[pa.RecordBatch] = []
+    rows = size = 0
+    for index, cost in enumerate(costs):
+        check_open_pages(path, index, cost)
+        batch_rows = int(min(_GROUP_ROWS, max(1, _TABLE_BYTES // max(cost.row, 1))))
+        for batch in _batches(reader, path, index, batch_rows):
+            _check_cells(batch, path, index)
+            batches.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if rows >= _GROUP_ROWS or size >= _TABLE_BYTES:
+                yield pa.Table.from_batches(batches)
+                batches, rows, size = [], 0, 0
+    if batches:
+        yield pa.Table.from_batches(batches)
+
+
+def _batches(
+    reader: pq.ParquetFile, path: Path, group: int, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
     try:
-        yield from reader.iter_batches(batch_size=_GROUP_ROWS)
+        yield from reader.iter_batches(batch_rows, row_groups=[group], use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged; restore it and run this again") from error
+
+
+def _check_cells(batch: pa.RecordBatch, path: Path, group: int) -> None:
+    """Raise DataError if a cell is larger than a record of CSV may be."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if values.nbytes <= MAX_RECORD_BYTES or values.type not in _WITH_LENGTH:
+            continue
+        if pc.max(pc.binary_length(values)).as_py() > MAX_RECORD_BYTES:
+            raise DataError(
+                f"{path}, row group {group}: column {name!r} has a value of over "
+                f"{MAX_RECORD_BYTES:,} bytes, at most {MAX_RECORD_BYTES:,} are read; leave it out"
+            )
 
 
 class _CheckedStream:

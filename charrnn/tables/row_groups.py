@@ -22,7 +22,7 @@ from charrnn.tables.columns import common_schema
 from charrnn.tables.signatures import HEAD_BYTES, kind_of
 from charrnn.tables.unchanged import FileState, same_file
 
-_PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes
+PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes
 _MIN_PARTITIONS = 8  # an input is cut into at least so many, to keep as many workers busy,
 _MIN_PARTITION_ROWS = 2**19  # unless they had fewer rows: small ones share fewer equal names
 _NO_ROW_GROUP = -1  # ``RowGroup.position`` in a Parquet file without row groups
@@ -97,6 +97,7 @@ def open_parquet(
     *,
     opened: str | None = None,
     unit: str | None = None,
+    buffer_size: int = 0,
 ) -> pq.ParquetFile:
     """Open a Parquet file whose page checksums are verified on reading.
 
@@ -104,6 +105,7 @@ def open_parquet(
         footer: the file's metadata if it has been read before; saves reading it again.
         opened: another name of the file, from ``unchanged.same_file``.
         unit: of timestamps that are stored as INT96, by default ns.
+        buffer_size: bytes of a column that are read at once; 0: all of a row group.
 
     Raises:
         DataError: the file is empty, encrypted or damaged.
@@ -114,6 +116,7 @@ def open_parquet(
             metadata=footer,
             page_checksum_verification=True,
             coerce_int96_timestamp_unit=unit,
+            buffer_size=buffer_size,
         )
     except (pa.ArrowException, OSError) as error:
         if path.stat().st_size == 0:
@@ -278,7 +281,7 @@ def _read_footer(file: _Opened) -> pq.FileMetaData:
 
 def cut(tables: Sequence[TableFile], partition_rows: int) -> list[Partition]:
     """Cut the input along row groups into partitions of about ``partition_rows`` rows and
-    ``_PARTITION_BYTES`` at most; consecutive small files share one. An input of a few million rows
+    ``PARTITION_BYTES`` at most; consecutive small files share one. An input of a few million rows
     is cut finer, for several workers. An empty input makes one empty partition, so that the output
     has a part. The cut depends on the input alone, so that a rerun reuses finished parts.
     """
@@ -289,7 +292,7 @@ def cut(tables: Sequence[TableFile], partition_rows: int) -> list[Partition]:
     bundle: list[RowGroup] = []
     first_row = rows = size = 0  # rows before the bundle; rows and bytes in it
     for group in [group for group in all_groups if group.rows]:
-        if bundle and (rows + group.rows > target_rows or size + group.size > _PARTITION_BYTES):
+        if bundle and (rows + group.rows > target_rows or size + group.size > PARTITION_BYTES):
             partitions.append(Partition(len(partitions), tuple(bundle), first_row))
             first_row += rows
             bundle, rows, size = [], 0, 0

@@ -1,0 +1,404 @@
+"""What reading a Parquet file costs, found without decoding it: what is not paid for is refused.
+
+A footer may claim anything, and a few bytes of a page may stand for gigabytes: values of a
+dictionary, repeated levels, compression. So the schema is counted before Arrow builds it, and the
+header of every page is read, since it bounds what its values take in memory.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from charrnn.errors import DataError
+from charrnn.tables.csv_header import MAX_COLUMNS
+from charrnn.tables.csv_structure import MAX_RECORD_BYTES
+
+_MAX_FOOTER_BYTES = 2**26
+_MAX_CHUNKS = 2**19  # columns times row groups: Arrow takes over 1 KB for each
+_MAX_DEPTH = 64  # of nested columns
+_MAX_DICTIONARY_BYTES = 2**25  # of one column in one row group
+_MAX_OPEN_BYTES = 2**29  # of pages that are open at once, one of each column
+_MAX_UNPACKED_BYTES = 2**30  # refused if a file takes more in memory, and
+_MAX_RATIO = 1000  # more than so many times its size
+_MAX_REPEATED_BYTES = 2**26  # of a page of lists, whose rows may be of any length
+_SMALL = 2**20  # what takes less is not looked at more closely
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+_CODECS = {"SNAPPY": "snappy", "GZIP": "gzip", "ZSTD": "zstd", "BROTLI": "brotli", "LZ4": "lz4_raw"}
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_DICTIONARY_ENCODINGS, _DELTA_BYTE_ARRAY = (2, 8), 7
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row group takes in memory, at most: in all, and for one row where rows are dearest.
+    ``pages`` is the sum of the largest pages of its columns."""
+
+    size: int
+    row: float
+    pages: int
+
+
+class _Malformed(Exception):
+    """Bytes are no Thrift, or end too early."""
+
+
+def check_footer(path: object, opened: str) -> None:
+    """Refuse a Parquet file whose footer Arrow should not build in memory.
+
+    Args:
+        path: the file's name in messages.
+        opened: what is opened.
+
+    Raises:
+        DataError: too large a footer; or too many columns, levels or row groups.
+    """
+    with open(opened, "rb") as file:  # noqa: PTH123
+        size = file.seek(0, os.SEEK_END)
+        if size < 12:
+            return
+        file.seek(size - 8)
+        end = file.read(8)
+        length = int.from_bytes(end[:4], "little")
+        if end[4:] != b"PAR1" or length > size - 12:
+            return  # encrypted, another format or damaged: Arrow says so
+        if length > _MAX_FOOTER_BYTES:
+            raise DataError(
+                f"{path} has a footer of {length:,} bytes, at most {_MAX_FOOTER_BYTES:,} are read; "
+                "write fewer columns or larger row groups"
+            )
+        file.seek(size - 8 - length)
+        footer = file.read(length)
+    with suppress(_Malformed):  # Arrow says so
+        _check_schema(path, footer)
+
+
+def _check_schema(path: object, footer: bytes) -> None:
+    counts = {2: 0, 4: 0}  # number of elements of the lists of the schema and of the row groups
+    position = field = 0
+    elements: list[dict[int, Any]] = []
+    while step := _field(footer, position, field):
+        position, field, kind = step
+        if field in counts:
+            counts[field] = _list_start(footer, position)[0]
+            if field == 4 or counts[2] > 4 * MAX_COLUMNS:
+                break
+        value, position = _value(footer, position, kind)
+        elements = value if field == 2 else elements
+    leaves = depth = 0
+    open_groups: list[int] = []  # children that are left, of each group that is open
+    for element in elements:
+        while open_groups and not open_groups[-1]:
+            open_groups.pop()
+        if open_groups:
+            open_groups[-1] -= 1
+        children = element.get(5, 0)
+        if children > 0:
+            open_groups.append(children)
+            depth = max(depth, len(open_groups))
+        else:
+            leaves += 1
+    leaves = max(leaves, counts[2] // 4)
+    if leaves > MAX_COLUMNS:
+        raise DataError(
+            f"{path} has {leaves:,} or more columns, at most {MAX_COLUMNS:,} are read; leave some "
+            "out"
+        )
+    if depth > _MAX_DEPTH:
+        raise DataError(
+            f"{path} has columns nested {depth:,} deep, at most {_MAX_DEPTH} are read; leave them "
+            "out"
+        )
+    if counts[4] * max(leaves, 1) > _MAX_CHUNKS:
+        raise DataError(
+            f"{path} has {counts[4]:,} row groups of {leaves:,} columns, at most {_MAX_CHUNKS:,} "
+            "pieces are read; write larger row groups"
+        )
+
+
+def group_costs(path: object, opened: str, reader: pq.ParquetFile) -> list[Cost]:
+    """Return what each row group takes in memory; read only headers of pages and, if they may be
+    dear, dictionaries.
+
+    Raises:
+        DataError: a value, a dictionary, the pages or the whole file take too much; or the file is
+            damaged.
+    """
+    footer, schema = reader.metadata, reader.schema
+    descriptor = os.open(opened, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        stored = os.fstat(descriptor).st_size
+        columns = [_Column(path, descriptor, schema.column(i)) for i in range(len(schema))]
+        costs, left, least = [], stored, 0
+        for index in range(footer.num_row_groups):
+            group = footer.row_group(index)
+            total, row, pages = 0, 0.0, 0
+            for position, column in enumerate(columns):
+                chunk = group.column(position)
+                left -= max(0, chunk.total_compressed_size)
+                if left < 0:
+                    raise DataError(f"{path} has columns that share bytes; write it again")
+                cost = column.cost(chunk, group.num_rows, index)
+                total, row, pages = total + cost.size, row + cost.row, pages + cost.pages
+                least += column.width * max(0, group.num_rows)
+            costs.append(Cost(total, row, pages))
+        check_ratio(path, least, stored)
+        return costs
+    finally:
+        os.close(descriptor)
+
+
+def check_ratio(path: object, unpacked: int, stored: int) -> None:
+    """Raise DataError if a file of ``stored`` bytes unpacks to as much as only a bomb does."""
+    if unpacked > max(_MAX_UNPACKED_BYTES, _MAX_RATIO * stored):
+        raise DataError(
+            f"{path} unpacks to over {max(_MAX_UNPACKED_BYTES, _MAX_RATIO * stored):,} bytes, "
+            f"{_MAX_RATIO:,} times its size, as a zip bomb does; if that is meant, cut it into "
+            "smaller files"
+        )
+
+
+def check_open_pages(path: object, index: int, cost: Cost) -> None:
+    """Raise DataError if the pages of a row group that is read in batches take too much."""
+    if cost.pages > _MAX_OPEN_BYTES:
+        raise DataError(
+            f"{path}, row group {index}: pages of its columns unpack to {cost.pages:,} bytes at "
+            f"once, at most {_MAX_OPEN_BYTES:,} are read; write smaller pages"
+        )
+
+
+@dataclass
+class _Pages:
+    """Sums over the pages of a column in one row group; ``densest`` is the most bytes per value."""
+
+    values: int = 0
+    size: int = 0
+    densest: float = 0.0
+    largest: int = 0
+    dictionary: int = 0
+    longest: int = -1  # value of the dictionary; -1: not known yet
+
+
+class _Column:
+    """A leaf of the schema, and what its pages cost."""
+
+    def __init__(self, path: object, descriptor: int, column: pq.ColumnSchema) -> None:
+        self._path, self._descriptor = path, descriptor
+        self._name = column.path
+        self._variable = column.physical_type == "BYTE_ARRAY"
+        self._nested = column.max_repetition_level > 0
+        decimal = column.converted_type == "DECIMAL" or "decimal" in str(column.logical_type)
+        levels = 4 * (column.max_definition_level + column.max_repetition_level)
+        fixed = _WIDTHS.get(column.physical_type, max(0, column.length))
+        self.width = 32 if decimal else 4 if self._variable else fixed
+        self._levels = levels if self._nested else 0
+        if fixed > MAX_RECORD_BYTES:
+            raise self._refused(0, f"has values of {fixed:,} bytes")
+
+    def cost(self, chunk: pq.ColumnChunkMetaData, rows: int, index: int) -> Cost:
+        """Return the cost of a column chunk of the row group ``index``."""
+        pages = _Pages()
+        for header, offset in self._headers(chunk):
+            self._add(pages, header, offset, chunk, index)
+        if pages.values < rows:
+            raise DataError(
+                f"{self._path}, row group {index}: column {self._name!r} has {pages.values} rows "
+                f"where its footer says {rows}; restore it and run this again"
+            )
+        if pages.densest > MAX_RECORD_BYTES and self._variable:
+            raise self._refused(index, f"has a value of over {MAX_RECORD_BYTES:,} bytes")
+        row = pages.densest * max(1.0, pages.values / max(1, rows))
+        if row > MAX_RECORD_BYTES:
+            raise self._refused(index, f"has rows of over {MAX_RECORD_BYTES:,} bytes")
+        slots = (self.width + self._levels) * max(0, rows)  # also of rows that no page holds
+        return Cost(max(pages.size, slots), row, pages.largest + pages.dictionary)
+
+    def _add(
+        self,
+        pages: _Pages,
+        header: dict[int, Any],
+        offset: int,
+        chunk: pq.ColumnChunkMetaData,
+        index: int,
+    ) -> None:
+        unpacked = max(0, _number(header, 2))
+        if header.get(1) == _DICTIONARY_PAGE:
+            if unpacked > _MAX_DICTIONARY_BYTES:
+                raise self._refused(
+                    index,
+                    f"has a dictionary of {unpacked:,} bytes, at most {_MAX_DICTIONARY_BYTES:,} "
+                    "are read; write it without a dictionary",
+                )
+            pages.dictionary = unpacked
+            pages.size += unpacked
+            self._dictionary = header, offset
+            return
+        details = header.get(8 if header.get(1) == _DATA_PAGE_V2 else 5)
+        if not isinstance(details, dict):
+            return
+        values = max(0, _number(details, 1))
+        encoding = _number(details, 4 if header.get(1) == _DATA_PAGE_V2 else 2)
+        each = self.width + self._levels
+        size = max(unpacked, each * values) if not self._variable else unpacked + each * values
+        if self._variable and encoding in _DICTIONARY_ENCODINGS and pages.dictionary:
+            if pages.longest < 0:
+                dear = max(values, chunk.num_values) * pages.dictionary > _SMALL
+                pages.longest = self._longest(chunk) if dear else pages.dictionary
+            size += values * pages.longest
+        elif self._variable and encoding == _DELTA_BYTE_ARRAY:
+            size += values * unpacked
+        if self._nested and each * values > max(_MAX_REPEATED_BYTES, 16 * unpacked):
+            raise self._refused(
+                index,
+                f"has a page of {values:,} values in {unpacked:,} bytes; write smaller pages",
+            )
+        pages.values += values
+        pages.size += size
+        pages.largest = max(pages.largest, unpacked)
+        pages.densest = max(pages.densest, size / max(1, values))
+
+    def _headers(self, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[dict[int, Any], int]]:
+        """Yield the header of each page, and where its bytes begin."""
+        start = chunk.data_page_offset
+        if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < start:
+            start = chunk.dictionary_page_offset
+        position, end, left = start, start + chunk.total_compressed_size, chunk.num_values
+        while 0 <= position < end and left > 0:
+            header, length = self._header(position, end)
+            position += length
+            yield header, position
+            for key in (5, 8):
+                if isinstance(header.get(key), dict):
+                    left -= max(0, _number(header[key], 1))
+            position += max(0, _number(header, 3))
+
+    def _header(self, position: int, end: int) -> tuple[dict[int, Any], int]:
+        for size in (256, 2**16, 2**24):  # statistics may be long
+            data = os.pread(self._descriptor, min(size, end - position), position)
+            try:
+                return _value(data, 0, 12)
+            except _Malformed:
+                if len(data) < size:
+                    break
+        raise DataError(
+            f"{self._path} is damaged or encrypted, column {self._name!r}; restore or decrypt it "
+            "and run this again"
+        )
+
+    def _longest(self, chunk: pq.ColumnChunkMetaData) -> int:
+        """Return the length of the longest value of the dictionary; what it cannot exceed, if the
+        page cannot be unpacked here."""
+        header, offset = self._dictionary
+        stored, unpacked = _number(header, 3), _number(header, 2)
+        data = os.pread(self._descriptor, max(0, stored), offset)
+        codec = _CODECS.get(chunk.compression)
+        try:
+            if codec:
+                data = pa.Codec(codec).decompress(data, unpacked, asbytes=True)
+        except (pa.ArrowException, OSError, ValueError):
+            return unpacked
+        longest = position = 0
+        stop, read = len(data) - 4, _LENGTH.unpack_from
+        while position <= stop:
+            length = read(data, position)[0]
+            if length > longest:
+                longest = length
+            position += 4 + length
+        return min(longest, unpacked)
+
+    def _refused(self, index: int, what: str) -> DataError:
+        fix = "" if ";" in what else f", at most {MAX_RECORD_BYTES:,} are read; leave it out"
+        return DataError(f"{self._path}, row group {index}: column {self._name!r} {what}{fix}")
+
+
+def _number(fields: dict[int, Any], key: int) -> int:
+    number = fields.get(key, 0)
+    return number if isinstance(number, int) else 0
+
+
+# Thrift's compact protocol, as far as Parquet uses it.
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while position < len(data) and shift < 70:
+        byte = data[position]
+        position += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, position
+        shift += 7
+    raise _Malformed
+
+
+def _field(data: bytes, position: int, last: int) -> tuple[int, int, int] | None:
+    """Return where the value of the next field begins, the field and its type; None at the end."""
+    if position >= len(data):
+        raise _Malformed
+    byte = data[position]
+    position += 1
+    if not byte:
+        return None
+    if byte >> 4:
+        return position, last + (byte >> 4), byte & 15
+    number, position = _varint(data, position)
+    return position, (number >> 1) ^ -(number & 1), byte & 15
+
+
+def _list_start(data: bytes, position: int) -> tuple[int, int, int]:
+    """Return the number of elements, their type and where the first begins."""
+    if position >= len(data):
+        raise _Malformed
+    count, kind = data[position] >> 4, data[position] & 15
+    position += 1
+    if count == 15:
+        count, position = _varint(data, position)
+    return count, kind, position
+
+
+def _value(data: bytes, position: int, kind: int, depth: int = 0) -> tuple[Any, int]:
+    """Return a value of a type, and where the next one begins."""
+    if depth > 16:
+        raise _Malformed
+    match kind:
+        case 1 | 2:  # a field that is true or false
+            return kind == 1, position
+        case 3:
+            return None, position + 1
+        case 4 | 5 | 6:
+            number, position = _varint(data, position)
+            return (number >> 1) ^ -(number & 1), position
+        case 7:
+            return None, position + 8
+        case 8:
+            length, position = _varint(data, position)
+            if length > len(data) - position:
+                raise _Malformed
+            return None, position + length
+        case 9 | 10:
+            count, element, position = _list_start(data, position)
+            values = []
+            for _ in range(count):
+                if position >= len(data):
+                    raise _Malformed
+                if element in (1, 2):
+                    value, position = None, position + 1
+                else:
+                    value, position = _value(data, position, element, depth + 1)
+                values.append(value)
+            return values, position
+        case 12:
+            fields: dict[int, Any] = {}
+            field = 0
+            while step := _field(data, position, field):
+                position, field, inner = step
+                fields[field], position = _value(data, position, inner, depth + 1)
+            return fields, position + 1
+        case _:
+            raise _Malformed

@@ -1,0 +1,145 @@
+"""Parquet files that are made to cost: refused by name, or read with bounded memory and time."""
+
+import multiprocessing
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from parquet_bombs import CASES, LARGE
+from recording import Proof
+
+from charrnn.errors import DataError
+from charrnn.tables import csv_staging
+from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.csv_staging import stage_parquet
+from charrnn.tables.parquet_cost import check_footer, group_costs
+from charrnn.tables.row_groups import cut, open_parquet, read_groups
+from charrnn.tables.source import fingerprint_files, open_source
+
+_MAX_BYTES = 2**30  # of memory, 1.2 GB for the large ones
+_MAX_SECONDS = 10.0  # of processor time; generous, as machines are busy
+# What is refused, and the words that say why; the others are read.
+REFUSED = {
+    "one value of 4 KB in a million rows": "1,000 times its size",
+    "one value of 900 KB in 10,000 rows": "1,000 times its size",
+    "lists of one value of 100 KB": "1,000 times its size",
+    "one name of 300 MB": r"row group 0: column 'name' has a value of over 8,388,608 bytes",
+    "one name of 100 MB in a dictionary": "row group 0: column 'name' has a dictionary of",
+    "names of 300 MB in text views": "row group 0: column 'name' has a value of over",
+    "names that share a prefix of a megabyte": "1,000 times its size",
+    "a page that unpacks to a gigabyte": "row group 0: pages of its columns unpack to",
+    "a dictionary of five million entries": "row group 0: column 'name' has a dictionary of",
+    "100,000 columns": "columns, at most 16,384",
+    "a list of 100 million values in one row": "row group 0: column 'tags.list.element'",
+    "columns nested 90 deep": "nested 91 deep",
+    "columns nested 200,000 deep": "columns, at most 16,384",
+    "a footer that claims a billion columns": "columns, at most 16,384",
+    "a footer that claims two gigabytes": "not a readable Parquet file",
+    "a footer of 80 MB": "has a footer of",
+    "columns that share their bytes": "share bytes",
+}
+
+
+def written(name: str, path: Path) -> None:
+    {**CASES, **LARGE}[name](path)
+
+
+def measured(path: Path, staging: Path) -> tuple[float, int, str]:
+    """Open a file and read its partitions; return processor seconds, the largest memory in bytes
+    and the refusal."""
+    start = time.process_time()
+    try:
+        files = fingerprint_files([path])
+        source = open_source(files, staging, partition_rows=2**20, csv=CsvFormat())
+        for partition in cut(source.tables, 2**20):
+            read_groups(partition.groups, schema=source.schema)
+        message = ""
+    except DataError as error:
+        message = str(error)
+    status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory too
+    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    return time.process_time() - start, peak, message
+
+
+def check_cost(name: str, tmp_path: Path, max_bytes: float) -> None:
+    path, context = tmp_path / "people.parquet", multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as pool:  # a crash must not take the tests with it
+        pool.apply_async(written, (name, path)).get(timeout=300)
+        result = pool.apply_async(measured, (path, tmp_path))
+        seconds, peak, message = result.get(timeout=300)
+    assert (name in REFUSED) == bool(message), message
+    if message:
+        assert re.search(REFUSED[name], message), message
+    assert seconds < _MAX_SECONDS
+    assert peak < max_bytes
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cost_of_a_hostile_file_is_bounded(tmp_path: Path, name: str, proof: Proof) -> None:
+    check_cost(name, tmp_path, _MAX_BYTES)
+    proof("P11", "Parquet files made to cost: refused by name, or bounded time and memory", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_cost_of_a_large_hostile_file_is_bounded(tmp_path: Path, name: str, proof: Proof) -> None:
+    check_cost(name, tmp_path, 1.2 * _MAX_BYTES)
+    proof("P11", "large Parquet files made to cost: refused by name, or bounded", 1)
+
+
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "zstd", "brotli", "lz4"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_cost_is_at_least_what_arrow_takes_and_not_far_above(
+    tmp_path: Path, codec: str, version: str, proof: Proof
+) -> None:
+    rng = np.random.default_rng(7)
+    rows = 200_000
+    table = pa.table(
+        {
+            "name": [f"Anna {i}" for i in rng.integers(0, 10**6, rows)],
+            "city": np.array(["Ulm", "Bonn", "x" * 200])[rng.integers(0, 3, rows)],
+            "id": rng.integers(0, 50, rows),
+            "none": pa.nulls(rows, pa.float64()),
+            "tags": [["a", "b"]] * rows,
+        }
+    )
+    path = tmp_path / "people.parquet"
+    pq.write_table(table, path, compression=codec, data_page_version=version, row_group_size=80_000)
+    check_footer(path, str(path))
+    with open_parquet(path) as reader:
+        costs = group_costs(path, str(path), reader)
+        for index, cost in enumerate(costs):
+            taken = reader.read_row_group(index).nbytes
+            assert 0.9 * taken < cost.size < 6 * taken
+    proof("P11", "memory of row groups told from headers of pages", len(costs))
+
+
+def test_dear_row_group_is_copied_in_small_ones_with_equal_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    monkeypatch.setattr(csv_staging, "PARTITION_BYTES", 2**22)
+    monkeypatch.setattr(csv_staging, "_TABLE_BYTES", 2**20)
+    columns = {f"c{i}": pa.array(range(20_000), pa.int64()) for i in range(50)}
+    names = pa.array([f"Anna {i}" for i in range(20_000)])
+    table = pa.table({"name": names, **columns})
+    path = tmp_path / "people.parquet"
+    pq.write_table(table, path, row_group_size=10**6)
+    staged = stage_parquet(path, tmp_path / "staged.parquet", 10**6)
+    assert staged.path != path
+    assert len(staged.groups) > 4
+    assert all(group.size <= 2**21 for group in staged.groups)
+    assert read_groups(staged.groups).equals(table)
+    proof("P1", "row groups that take much memory: copied, equal rows", table.num_rows)
+
+
+def test_cell_beyond_the_limit_among_short_ones_is_refused(tmp_path: Path) -> None:
+    names = pa.array(["A" * 2_000_000] * 200 + ["B" * 9_000_000] + ["C"] * 1000)
+    path = tmp_path / "people.parquet"
+    pq.write_table(pa.table({"name": names}), path, use_dictionary=False)
+    with pytest.raises(DataError, match="row group 0: column 'name' has a value of over"):
+        stage_parquet(path, tmp_path / "staged.parquet", 10**6)
+    assert not (tmp_path / "staged.parquet").exists()
