@@ -269,7 +269,7 @@ def _read(path: Path) -> bytes:
     try:
         with open_file(path) as file:
             content = file.read(_MOST_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"{path.parent} is not a run: it has no manifest.json") from None
     except OSError as error:
         raise InputMissingError(f"{path} cannot be read: {error.strerror}") from None
