@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 UTC_TIME = "write_time_adjusted_to_utc"
 _OPTIONS = (UTC_TIME, "store_decimal_as_integer")
-# A group in the text of a Parquet schema, with its annotation, if any.
-_GROUP = re.compile(
-    r"^ *(?:required|optional|repeated) group field_id=-?\d+ .*?(?: \((\w+)[^()]*\))? \{$"
-)
+# A group in the text of a Parquet schema, and what stands in brackets before the brace: its
+# annotation, such as "(Map)" or "(Variant(1))", or the end of a name.
+_GROUP = re.compile(r"^ *(?:required|optional|repeated) group field_id=-?\d+ .*?(?: (\(.*\)))? \{$")
 _WIDTHS = {"INT32": 32, "INT64": 64}
 
 
@@ -86,8 +85,9 @@ def _groups(stored: pq.ParquetSchema) -> dict[int, list[str]]:
         if re.match(r"^  (?:required|optional|repeated) ", line):
             index += 1
         match = _GROUP.match(line)
-        if match and match[1] and match[1] != "List":
-            annotations.setdefault(index, []).append(match[1])
+        annotation = (match[1] or "").removesuffix("(List)").strip() if match else ""
+        if annotation:
+            annotations.setdefault(index, []).append(annotation)
     return annotations
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from charrnn.errors import DataError
-from charrnn.tables.columns import without_notes
+from charrnn.tables.columns import check_name_column, without_notes
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.parquet_types import changed_columns, writer_options
 from charrnn.tables.row_groups import cut, read_groups
@@ -99,6 +99,59 @@ def test_time_of_day_stays_in_utc_where_it_was(tmp_path: Path) -> None:
     source = opened([path], tmp_path)
     pq.write_table(every_row(source), again, **source.parquet)
     assert pq.ParquetFile(again).schema.equals(pq.ParquetFile(path).schema)
+
+
+# The annotations that a string column has in a footer, and others of the same length.
+_STRING = bytes.fromhex("25004c1c0000")
+ANNOTATIONS = {
+    "Enum": bytes.fromhex("25084c4c0000"),
+    "JSON": bytes.fromhex("25264ccc0000"),
+    "BSON": bytes.fromhex("25284cdc0000"),
+}
+
+
+def annotated(path: Path, kind: str, column: int) -> None:
+    """Write a table of text of which a column is annotated as ``kind``."""
+    pq.write_table(pa.table({"name": ["A"], "x": ["B"]}), path, store_schema=False)
+    pieces = path.read_bytes().split(_STRING)
+    assert len(pieces) == 3
+    marks = [_STRING, _STRING]
+    marks[column] = ANNOTATIONS[kind]
+    path.write_bytes(pieces[0] + marks[0] + pieces[1] + marks[1] + pieces[2])
+    assert pq.ParquetFile(path).schema.column(column).logical_type.type == kind.upper()
+
+
+@pytest.mark.parametrize("kind", ["Enum", "BSON"])
+@pytest.mark.parametrize("column", ["name", "x"])
+def test_text_annotations_that_would_be_lost_are_refused_by_column(
+    kind: str, column: str, tmp_path: Path, proof: Proof
+) -> None:
+    path = tmp_path / "in.parquet"
+    annotated(path, kind, ["name", "x"].index(column))
+    with pytest.raises(DataError, match=rf"column '{column}' is {kind} in Parquet.*cast it"):
+        opened([path], tmp_path)
+    proof("P2", "Parquet annotations that would be lost: refused by column", 1)
+
+
+def test_json_comes_back_and_names_marked_as_json_are_refused(tmp_path: Path) -> None:
+    """A JSON text is quoted and may be no name; other columns are handed on as they are."""
+    path, again = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    annotated(path, "JSON", 1)
+    source = opened([path], tmp_path)
+    pq.write_table(every_row(source), again, **source.parquet)
+    assert logical_types(again) == logical_types(path)
+    annotated(path, "JSON", 0)
+    with pytest.raises(DataError, match=r"column 'name' is string marked as 'arrow\.json'.*cast"):
+        check_name_column(opened([path], tmp_path).schema, "name")
+
+
+@pytest.mark.parametrize("column", ["x", "x (y)"])
+def test_variant_is_refused_by_column(column: str, tmp_path: Path, proof: Proof) -> None:
+    path = tmp_path / "in.parquet"
+    duckdb.sql(f"""copy (select 'A' as name, 5::variant as "{column}") to '{path}'""")
+    with pytest.raises(DataError, match=r"column 'x.* is group .*Variant.*cast it"):
+        opened([path], tmp_path)
+    proof("P2", "Parquet annotations that would be lost: refused by column", 1)
 
 
 def test_interval_is_refused_by_column(tmp_path: Path, proof: Proof) -> None:
