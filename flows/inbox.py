@@ -4,6 +4,7 @@ from functools import partial
 
 from charrnn import cli
 from charrnn.recipes.requests import InboxRequest
+from charrnn.tables.kinds import path_text
 from flows.command import new_app, run
 from flows.score import score
 from flows.tracking import flow, note_table, prefect_runner, run_named, submit
@@ -15,7 +16,9 @@ def inbox(request: InboxRequest) -> list[str]:
     from charrnn.recipes.inbox import inbox as recipe
 
     result = recipe(request, prefect_runner(), partial(submit, score))
-    rows = [{"file": path.name, "outcome": text} for path, text in result.outcomes.items()]
+    rows = [
+        {"file": path_text(path.name), "outcome": text} for path, text in result.outcomes.items()
+    ]
     note_table("inbox", rows, f"What became of the files in {request.folder}")
     cli.show(result.lines())
     result.check()

@@ -43,9 +43,12 @@ from charrnn.files import (
     own_folders,
     read_file,
     remove_tree,
+    scratch_file,
     writing_to,
 )
-from charrnn.tables.source import SUFFIXES
+from charrnn.tables.discovery import MAGIC, Skipped, is_hidden, sort_names
+from charrnn.tables.hive import is_partition
+from charrnn.tables.kinds import TABLES, remedy, table_name
 
 _EXTRAS = {"s3": "s3", "gs": "gcs", "memory": ""}  # supported scheme → extra
 # Keys of fsspec's ``info`` that identify an object's content, by store; the first one present.
@@ -62,8 +65,11 @@ class RemoteFile:
 
 
 def fetch(uri: str, destination: Path) -> tuple[Path, tuple[RemoteFile, ...]]:
-    """Copy an object, the matches of a glob, or all Parquet and CSV objects below a prefix into
-    ``destination/.fetched-…``; return the file or folder to score, and the objects copied.
+    """Copy an object, the matches of a glob, or all tables below a prefix into
+    ``destination/.fetched-…``; return the file, glob or folder to score, and the objects copied.
+
+    The copy has the folders of the store, and empty files in place of objects of other kinds, so
+    that ``tables.discovery`` finds, and names, there what it would find in a folder.
 
     Copies of an interrupted run are reused if the objects are unchanged; other ``.fetched-``
     folders are removed (the caller holds the destination's lock).
@@ -75,19 +81,25 @@ def fetch(uri: str, destination: Path) -> tuple[Path, tuple[RemoteFile, ...]]:
         StorageError: the store cannot be reached, or refuses a request.
     """
     with _reaching(uri):
-        store, paths, base = _discover(uri)
-        objects = tuple(_identify(store, path) for path in paths)
-    digest = hashlib.sha256(json.dumps([asdict(file) for file in objects]).encode()).hexdigest()
+        listing = _discover(uri)
+        store = listing.store
+        objects = tuple(_identify(store, path) for path in listing.tables)
+    content = [*(asdict(file) for file in objects), *listing.others]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     folder = destination / f".fetched-{digest[:16]}"
     for other in own_folders(destination, ".fetched-"):
         if other != folder:
             remove_tree(other)
-    for path, file in zip(paths, objects, strict=True):
-        copy = folder / _inside(path, base)
+    for path, file in zip(listing.tables, objects, strict=True):
+        copy = folder / _inside(path, listing.base)
         if not copy.exists():
             _download(store, path, copy, file)
-    single = len(paths) == 1 and paths[0] == base
-    return (folder / PurePosixPath(base).name if single else folder), objects
+    for path in listing.others:  # empty, for their names
+        copy = folder / _inside(path, listing.base)
+        if not copy.exists():
+            with scratch_file(copy):
+                pass
+    return folder / _inside(listing.named, listing.base), objects
 
 
 def check_remote_unchanged(files: Sequence[RemoteFile]) -> None:
@@ -159,27 +171,53 @@ def download_run(uri: str, folder: Path) -> Path:
     return copy
 
 
-def _discover(uri: str) -> tuple[Any, list[str], str]:
-    """Return the store, the sorted paths of the objects that ``uri`` names, and the path that they
-    are below."""
+@dataclass(frozen=True)
+class _Listing:
+    """What a URI names in ``store``: paths of ``tables`` and of ``others``, sorted. Copies lie as
+    they lie below ``base``; ``named`` is the path of the URI itself."""
+
+    store: Any
+    tables: list[str]
+    others: list[str]
+    base: str
+    named: str
+
+
+def _discover(uri: str) -> _Listing:
+    """List the objects that ``uri`` names.
+
+    Raises:
+        InputMissingError: there is no table. DataError: a single object is no table.
+    """
     store, path = _open(uri)
-    if re.search(r"[*?\[]", path):
-        base = re.split(r"[^/]*[*?\[]", path)[0].rstrip("/")
-        paths = [p for p in store.glob(path) if p.endswith(SUFFIXES)]
+    if MAGIC.search(path):
+        top = re.split(r"[^/]*[*?\[]", path)[0].rstrip("/")
+        matches = store.glob(path, detail=True)
+        given = [name for name, info in matches.items() if info["type"] != "directory"]
+        below = [p for name in matches.keys() - set(given) for p in store.find(name)]
     elif store.isfile(path):
-        if not path.endswith(SUFFIXES):
-            raise DataError(f"{uri} is not a {', '.join(SUFFIXES)} file")
-        return store, [path], path
+        top, given, below = path.rpartition("/")[0], [path], []
+        if table_name(PurePosixPath(path).name) is None:
+            raise DataError(f"{uri} is not a {TABLES}; {remedy(path)}")
     else:
-        base = path.rstrip("/")
-        below = store.find(base)
-        # A folder with SHA256SUMS is an uploaded run, complete or not: output, not input.
-        runs = tuple(p.removesuffix(SUMS) for p in below if p.endswith(f"/{SUMS}"))
-        inputs = [p for p in below if p.endswith(SUFFIXES) and not p.startswith(runs)]
-        paths = [p for p in inputs if not any(name[0] in "._" for name in _inside(p, base).parts)]
-    if not paths:
-        raise InputMissingError(f"{uri} names no {', '.join(SUFFIXES)} object")
-    return store, sorted(paths), base
+        top, given, below = path, [], store.find(path)
+    names = [_inside(p, top).as_posix() for p in below if p != top]
+    inner, skipped = sort_names(names)
+    tables = {p for p in given if table_name(PurePosixPath(p).name)} | {f"{top}/{n}" for n in inner}
+    if not tables:
+        beside = f"; {Skipped.of(skipped)}" if skipped else ""
+        raise InputMissingError(f"{uri} has no {TABLES}{beside}")
+    base = top  # folders with columns in their names are kept
+    while is_partition(PurePosixPath(base).name):
+        base = base.rpartition("/")[0]
+    seen = [f"{top}/{n}" for n in names if not _is_hidden(n)]
+    others = {*given, *seen} - tables
+    return _Listing(store, sorted(tables), sorted(others), base, path)
+
+
+def _is_hidden(name: str) -> bool:
+    *folders, file = name.split("/")
+    return is_hidden(file, False) or any(is_hidden(folder, True) for folder in folders)
 
 
 def _open(uri: str) -> tuple[Any, str]:
@@ -216,7 +254,7 @@ def _download(store: Any, path: str, copy: Path, file: RemoteFile) -> None:
 
 def _inside(path: str, base: str) -> Path:
     """Return the path of an object relative to ``base``; raise DataError if it leads out of it."""
-    name = PurePosixPath(path).name if path == base else path.removeprefix(base).lstrip("/")
+    name = path.removeprefix(base).lstrip("/")
     if ".." in PurePosixPath(name).parts:
         raise DataError(f"{path} has '..' in its name; rename it")
     return Path(name)

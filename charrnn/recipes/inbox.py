@@ -18,7 +18,9 @@ from charrnn.runs.manifest import ModelRef
 from charrnn.runs.plan import run_key
 from charrnn.runs.publish import finished_run
 from charrnn.scoring.options import DeliveryOptions
-from charrnn.tables.source import source_name
+from charrnn.tables.discovery import Skipped
+from charrnn.tables.kinds import path_text
+from charrnn.tables.source import inbox_name
 
 ScoreOne = Callable[[ScoreRequest], str]
 
@@ -31,11 +33,13 @@ class InboxOutcome:
         outcomes: one sentence per file.
         published: folders of the runs that were published now.
         failures: file name and reason of each file that could not be scored.
+        skipped: what lies in the folder and is not read.
     """
 
     outcomes: dict[Path, str]
     published: list[Path] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
 
     def check(self) -> None:
         """Raise DataError if a file failed."""
@@ -46,8 +50,9 @@ class InboxOutcome:
             )
 
     def lines(self) -> list[str]:
-        """Return one line per file of the folder."""
-        return [f"{path.name:<24}  {outcome}" for path, outcome in self.outcomes.items()]
+        """Return one line per file of the folder, and one about what is not read."""
+        lines = [f"{path_text(p.name):<24}  {outcome}" for p, outcome in self.outcomes.items()]
+        return [*lines, *([str(self.skipped)] if self.skipped.count else [])]
 
 
 def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = None) -> InboxOutcome:
@@ -68,10 +73,10 @@ def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = No
         published.check_drift()
         return str(published.folder)
 
-    files = inbox_files(request.folder)
+    files, skipped = inbox_files(request.folder)
     requests = {path: request_for(path, request, version) for path in files}
     new = _not_yet_scored(files, requests, version, runner, request)
-    result = InboxOutcome(dict.fromkeys(files, "already scored"))
+    result = InboxOutcome(dict.fromkeys(files, "already scored"), skipped=skipped)
     if new:
         time.sleep(request.settle_seconds)
     for path in new:
@@ -90,7 +95,7 @@ def request_for(path: Path, request: InboxRequest, version: ModelVersion) -> Sco
         compute=request.compute,
         privacy=request.privacy,
         delivery=DeliveryOptions(
-            output=str(request.output / source_name(str(path))), on_drift=request.on_drift
+            output=f"{request.output / inbox_name(path)}/", on_drift=request.on_drift
         ),
     )
 
@@ -144,4 +149,4 @@ def _score_file(
     except Exception as error:
         reason = redact(error)
         result.outcomes[path] = f"failed: {reason}"
-        result.failures.append(f"{path.name}: {reason}")
+        result.failures.append(f"{path_text(path.name)}: {reason}")

@@ -3,13 +3,14 @@
 Counts and shares only; names appear in ``first_rows`` alone, which is asked for by its own option.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from charrnn.errors import DriftError, printable
 from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
 from charrnn.scoring.options import DeliveryOptions
+from charrnn.tables.discovery import Skipped
 
 _FEWEST = 10  # rows: a smaller count can be about a single person
 
@@ -25,6 +26,7 @@ class Published:
         uploaded: URI of the copy on object storage; "" without one.
         appended: whether the Delta table got the rows now; None without a table.
         remarks: lines about what may surprise, such as runs that were passed over.
+        skipped: what lay beside the input files and was not read.
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class Published:
     uploaded: str = ""
     appended: bool | None = None
     remarks: tuple[str, ...] = ()
+    skipped: Skipped = field(default_factory=Skipped)
 
     @property
     def drift(self) -> list[str]:
@@ -65,6 +68,7 @@ class Published:
             f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
             f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
             *_rejected_line(manifest.rejected),
+            *([f"skipped     {self.skipped}"] if self.skipped.count else ()),
             f"languages   {labels or 'none'}",
             f"confidence  {_number(manifest.mean_confidence)} on average",
             *_prior_line(manifest.prior),

@@ -50,8 +50,8 @@ class ScoreRequest(Request):
     """
 
     source: PathOrUri
-    """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
-    object storage (s3://, gs://)."""
+    """Parquet (.parquet, .pq) or CSV (.csv, .tsv, also with .gz, .zst or .bz2): a file, a folder or
+    a glob, or a URI of one on object storage (s3://, gs://)."""
     model: str = "pretrained"
     """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
     models: ModelsFolder = MODELS
@@ -77,8 +77,8 @@ class CompareRequest(Request):
     """
 
     source: PathOrUri
-    """Parquet or CSV (.csv, .csv.gz, .csv.zst): a file, a folder or a glob, or a URI of one on
-    object storage (s3://, gs://)."""
+    """Parquet (.parquet, .pq) or CSV (.csv, .tsv, also with .gz, .zst or .bz2): a file, a folder or
+    a glob, or a URI of one on object storage (s3://, gs://)."""
     model: str = "champion"
     """The version in use: an alias such as champion, a version, or pretrained."""
     challenger: str = "candidate"
@@ -110,7 +110,7 @@ class InboxRequest(Request):
     """Score every new or changed file of a folder, one run each; published runs stay as they are.
 
     A file is a table (Parquet, CSV), or a folder of tables, which is one input. Names that begin
-    with a dot or an underscore are passed over, and so are other kinds. A file that cannot be
+    with a dot or an underscore are passed over; other kinds are named. A file that cannot be
     scored does not stop the others; at the end it makes this run fail.
     """
 
@@ -120,7 +120,8 @@ class InboxRequest(Request):
     """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
     models: ModelsFolder = MODELS
     output: Path = PREDICTIONS
-    """The runs of people.csv go to the folder people in here."""
+    """The runs of people.csv go to the folder people in here, those of people.parquet to
+    people~parquet."""
     settle_seconds: Annotated[float, Interval(ge=0, le=86_400)] = 10.0
     """A file whose size or time changes within this many seconds is still being written; it is
     left for the next run."""
@@ -314,8 +315,8 @@ class PipelineRequest(Request):
     """Where the training table is written."""
     models: ModelsFolder = MODELS
     output: PathOrUri = ""
-    """Folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file, or a URI
-    on object storage, that receives all rows as well."""
+    """Folder for the runs (default outputs/predictions/NAME); or a Parquet or CSV file (with the
+    suffixes of inputs), or a URI on object storage, that receives all rows as well."""
     preset: Literal["seed", "default", "tiny"] = "default"
     """Preset of the model."""
     epochs: Annotated[int, Ge(1)] | None = None

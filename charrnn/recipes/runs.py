@@ -11,7 +11,7 @@ from charrnn.runs.folders import run_at
 from charrnn.runs.retention import old_runs
 from charrnn.runs.retention import purge as remove
 from charrnn.runs.verify import verify_run
-from charrnn.tables.source import is_remote
+from charrnn.tables.discovery import is_remote
 
 
 def verify(request: VerifyRequest) -> list[str]:

@@ -41,7 +41,7 @@ from charrnn.runs.publish import (
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
-from charrnn.tables.source import is_remote
+from charrnn.tables.discovery import is_remote
 
 if TYPE_CHECKING:  # imported where a run needs it
     from charrnn.integrations.object_storage import RemoteFile
@@ -80,7 +80,9 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
             )
         make_private(run)
         remarks = (*remarks, *update_latest(run, runner.now()))
-        published = Published(run, read_run(run), request.delivery, reused, remarks=remarks)
+        published = Published(
+            run, read_run(run), request.delivery, reused, remarks=remarks, skipped=key.skipped
+        )
         published = deliver(published, target, runner)
         remove_copies(source, remote)
     return published
@@ -134,9 +136,9 @@ def check_copied(remote: tuple[RemoteFile, ...]) -> None:
 
 def remove_copies(source: str, remote: tuple[RemoteFile, ...]) -> None:
     """Remove what ``fetch_input`` copied."""
-    if remote:
-        copied = Path(source)
-        remove_tree(copied if copied.is_dir() else copied.parent)
+    for folder in (Path(source), *Path(source).parents) if remote else ():
+        if folder.name.startswith(".fetched-"):
+            remove_tree(folder)
 
 
 def prepare(key: RunKey, target: Destination, version: ModelVersion, name_key: bytes) -> RunPlan:

@@ -229,7 +229,7 @@ def comparison_manifest(
         options=plan.key.options,
         sample=sample,
         flips_written=flips_written,
-        inputs=tuple(InputRecord(f.path.name, f.size, f.sha256) for f in plan.source.files),
+        inputs=tuple(InputRecord(f.name, f.size, f.sha256) for f in plan.source.files),
         input_counts=plan.source.counts,
         rows=plan.source.rows,
         compared=comparison.rows,
@@ -243,4 +243,5 @@ def comparison_manifest(
         flips=tuple(comparison.flips()),
         class_rows=tuple(comparison.class_rows()),
         parts=tuple(parts),
+        skipped=plan.key.skipped,
     )

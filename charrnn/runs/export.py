@@ -1,9 +1,10 @@
 """Export all rows of a run as one Parquet or CSV file."""
 
+import io
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,17 +16,19 @@ from charrnn.runs.csv_text import csv_column, has_csv_text
 from charrnn.runs.manifest import read_run
 from charrnn.runs.parts import part_writer_options, read_part
 from charrnn.tables.columns import is_text
+from charrnn.tables.kinds import table_name
 
 # What a spreadsheet may run as a formula: a cell, or a line inside one, that starts with one of
 # these characters (also in full width), spaces before it or not (OWASP, "CSV Injection").
 _LEAD = r"(?m)^([\s\x{00a0}]*[=+\-@\t\r\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}])"
+_CODECS = {"gz": "gzip", "zst": "zstd", "bz2": "bz2"}  # suffix → Arrow's name
 _NUMBER = r"^([+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?|-)$"  # a number, a dash
 
 
 def check_exportable(schema: pa.Schema, path: Path) -> None:
     """Raise DataError when ``path`` is CSV and a column cannot be written as CSV."""
     unfit = [f for f in schema if not has_csv_text(f.type)]
-    if path.name.endswith(".csv") and unfit:
+    if _is_csv(path) and unfit:
         names = ", ".join(repr(field.name) for field in unfit)
         raise DataError(
             f"column {names} is {unfit[0].type}, nested or without a text form, and does not fit "
@@ -35,7 +38,8 @@ def check_exportable(schema: pa.Schema, path: Path) -> None:
 
 
 def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
-    """Write all rows of a run, in order, as one ``.parquet`` or ``.csv`` file, atomically.
+    """Write all rows of a run, in order, as one Parquet or CSV file, atomically; its name says
+    which, with what delimiter, and how it is compressed (see ``kinds.table_name``).
 
     CSV holds values as ``csv_text`` says and nulls as empty fields, and cells that a spreadsheet
     would run as a formula get a leading apostrophe, unless ``formulas`` are to stay; Parquet is
@@ -48,7 +52,7 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
         DataError: the run is damaged, or has a column that does not fit into CSV.
     """
     rows = escaped = 0
-    csv = path.name.endswith(".csv")
+    csv = _is_csv(path)
     options: dict[str, Any] = {}
     with ExitStack() as stack:
         writer: Any = None
@@ -69,10 +73,36 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
     return rows, escaped
 
 
+def _is_csv(path: Path) -> bool:
+    name = table_name(path.name)
+    return name is not None and name.format == "csv"
+
+
 @contextmanager
 def _writing_csv(path: Path, schema: pa.Schema) -> Iterator[pacsv.CSVWriter]:
-    with writing_to(path) as temporary, closing(pacsv.CSVWriter(temporary, schema)) as writer:
-        yield writer
+    name = table_name(path.name)
+    delimiter, compression = (name.delimiter, name.compression) if name else ("", "")
+    options = pacsv.WriteOptions(delimiter=delimiter or ",")
+    with writing_to(path) as temporary, ExitStack() as stack:
+        stream: Any = temporary
+        if compression:
+            stream = pa.CompressedOutputStream(_Unclosed(temporary), _CODECS[compression])
+            stack.enter_context(stream)
+        writer = pacsv.CSVWriter(stream, schema, write_options=options)
+        yield stack.enter_context(closing(writer))
+
+
+class _Unclosed(io.RawIOBase):
+    """A file that stays open when Arrow closes it: it is fsynced afterwards."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        return self._file.write(content)
 
 
 def escape_formulas(table: pa.Table) -> tuple[pa.Table, int]:

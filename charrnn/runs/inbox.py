@@ -13,9 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from charrnn.errors import CharrnnError, InputMissingError
+from charrnn.errors import CharrnnError
 from charrnn.files import json_bytes, read_file, write_bytes
-from charrnn.tables.source import discover, source_name
+from charrnn.tables.discovery import NoTableError, Skipped, discover, discover_each
+from charrnn.tables.kinds import path_text
+from charrnn.tables.source import source_name
 
 # Seconds, many times what file systems round times to: a file that changed this long ago cannot
 # change once more without another time (that of its inode; nobody can set it back).
@@ -25,25 +27,39 @@ _OLD_ENOUGH = 3.0
 FileStates = list[tuple[str, int, int, int, int]]
 
 
-def inbox_files(folder: Path) -> dict[Path, FileStates]:
-    """Return what in the folder can be scored, sorted, with its present state.
+def inbox_files(folder: Path) -> tuple[dict[Path, FileStates], Skipped]:
+    """Return what in the folder can be scored, sorted, with its present state, and what else lies
+    there. A folder that cannot be read has no state: scoring it says why.
 
     Raises:
-        InputMissingError: there is no such folder.
+        InputMissingError: there is no such folder, or it cannot be read.
     """
-    if not folder.is_dir():
-        raise InputMissingError(f"the folder {folder} does not exist", option="folder")
-    shown = sorted(path for path in folder.iterdir() if path.name[0] not in "._")
-    return {path: states for path in shown if (states := file_states(path))}
+    paths, skipped = discover_each(folder)
+    files = dict[Path, FileStates]()
+    for path in paths:
+        try:
+            files[path] = _states(path)
+        except NoTableError:
+            what = "folder without a table"
+            skipped += Skipped.of([(f"{path_text(path.name)}/", what, what)])
+        except FileNotFoundError:  # removed since
+            continue
+        except CharrnnError:
+            files[path] = []
+    return files, skipped
 
 
 def file_states(path: Path) -> FileStates:
     """Return the state of the tables that ``path`` is or holds; empty where there are none."""
     try:
-        tables = [(table, table.stat()) for table in discover(str(path))]
+        return _states(path)
     except (CharrnnError, FileNotFoundError):  # of another kind, or removed since
         return []
-    return [(str(t), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for t, s in tables]
+
+
+def _states(path: Path) -> FileStates:
+    tables = [(table, table.stat()) for table in discover(str(path)).paths]
+    return [(path_text(t), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for t, s in tables]
 
 
 def memory_path(output: Path, folder: Path) -> Path:
@@ -92,13 +108,13 @@ class Known:
         """
         current, remembered = dict[Path, str](), dict[str, _Remembered]()
         for path, states in files.items():
-            entry = self.files.get(str(path))
+            entry = self.files.get(path_text(path))
             if entry is None or entry.states != states:
                 entry = _Remembered(states, fingerprint(path))
             current[path] = entry.fingerprint
-            changed = max(max(state[2:4]) for state in states) / 1e9
+            changed = max((max(state[2:4]) for state in states), default=0) / 1e9
             if entry.fingerprint and changed < now.timestamp() - _OLD_ENOUGH:
-                remembered[str(path)] = entry
+                remembered[path_text(path)] = entry
         if remembered != self.files:
             write_bytes(memory, json_bytes(asdict(Known(self.asked, remembered))))
         return current

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,7 @@ from charrnn.monitoring.drift import Drift
 from charrnn.runs.folders import RunName, parse_run_name, runs_folder
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.discovery import Skipped
 
 SCHEMA_VERSION = 1  # of the output columns and of the manifest
 _MOST_BYTES = 2**28  # of a manifest, in which a part takes about 200
@@ -48,7 +49,8 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class InputRecord:
-    """An input file: name, bytes, SHA-256 and, of a run, its rows."""
+    """An input file: its path below the folder that was given (see ``FoundFile``), bytes, SHA-256
+    and, of a run, its rows."""
 
     name: str
     size: Count
@@ -139,6 +141,7 @@ class RunManifest(RunFacts):
         mean_confidence: of scored rows; None where there is none.
         reused_rows: of the parts that an earlier try had finished.
         drift: None only before the run is compared.
+        skipped: what lay beside the input files and was not read.
         fetched: objects that were copied from object storage.
     """
 
@@ -159,6 +162,7 @@ class RunManifest(RunFacts):
     parts: tuple[PartRecord, ...]
     reused_rows: Count = 0
     drift: Drift | None = None
+    skipped: Skipped = field(default_factory=Skipped)
     fetched: tuple[dict[str, Any], ...] = ()
 
     def check(self) -> None:
@@ -220,6 +224,7 @@ class ComparisonManifest(RunFacts):
     flips: tuple[tuple[str, str, Count], ...]
     class_rows: tuple[tuple[str, Count, Count], ...]
     parts: tuple[PartRecord, ...]
+    skipped: Skipped = field(default_factory=Skipped)
 
     def check(self) -> None:
         """Raise ValueError unless the counts fit each other."""

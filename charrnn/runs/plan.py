@@ -15,22 +15,16 @@ import numpy as np
 import pyarrow as pa
 
 import charrnn
-from charrnn.errors import ConfigError, DataError
+from charrnn.errors import ConfigError, DataError, OutputError
 from charrnn.files import own_folders, remove_tree, translate_os_errors, writing_parquet
 from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
 from charrnn.tables.csv_staging import TooManyRejectsError
+from charrnn.tables.discovery import Skipped, discover, is_remote
+from charrnn.tables.kinds import TABLES, other_kind, table_name
 from charrnn.tables.row_groups import Partition, cut, read_groups
-from charrnn.tables.source import (
-    InputFile,
-    Source,
-    discover,
-    fingerprint_files,
-    is_remote,
-    open_source,
-    source_name,
-)
+from charrnn.tables.source import InputFile, Source, fingerprint, open_source, source_name
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Destination:
 
     Attributes:
         folder: of the runs of one input.
-        file: a ``.parquet`` or ``.csv`` file that gets all rows as well.
+        file: a Parquet or CSV file that gets all rows as well.
         uri: a prefix on object storage that gets a copy of the run; "" for none.
     """
 
@@ -53,26 +47,42 @@ def destination_of(source: str, output: str, root: Path) -> Destination:
 
     Args:
         source: path, glob or URI of the input.
-        output: a folder, a ``.parquet`` or ``.csv`` file, a URI, or "" for ``root/NAME``.
+        output: a folder, a Parquet or CSV file (see ``kinds.table_name``), a URI, or "" for
+            ``root/NAME``. A path that ends with "/" is a folder.
         root: folder of all destinations.
 
     Raises:
         CharrnnError: ``source`` names nothing that can be read; so no folder is made for it. (What
-            a URI names is known only when it has been fetched.)
+            a URI names is known only when it has been fetched.) ConfigError: ``output`` is a file
+            of another kind. OutputError: it is a folder, with the suffix of a file.
     """
-    paths = [] if is_remote(source) else discover(source)
+    paths = [] if is_remote(source) else discover(source).paths
     default = root / source_name(source)
-    suffixed = output.endswith((".parquet", ".csv"))
+    name = Path(output).name
+    table = table_name(name)
+    kind = other_kind(name)
     if is_remote(output):
-        if suffixed:
+        if table or kind:
             raise ConfigError(
                 f"{output} would be a folder of parts; give a prefix without a suffix",
                 option="output",
             )
         return Destination(default, uri=output)
-    if not suffixed:
-        return Destination(Path(output) if output else default)
     target = Path(output)
+    if not output or output.endswith(("/", "/.")) or (target.is_dir() and not table):
+        return Destination(target if output else default)
+    if kind:
+        raise ConfigError(
+            f"{output} ({kind}) cannot be written; give a {TABLES}, or a folder, with / at its end",
+            option="output",
+        )
+    if table is None:
+        return Destination(target)
+    if target.is_dir():
+        raise OutputError(
+            f"{output} is a folder; give another file, or / at its end for runs in it",
+            option="output",
+        )
     with translate_os_errors(target):  # such as a name that is too long
         is_input = target.exists() and any(target.samefile(path) for path in paths)
     if is_input:
@@ -83,12 +93,13 @@ def destination_of(source: str, output: str, root: Path) -> Destination:
 @dataclass(frozen=True)
 class RunKey:
     """What decides whether two runs are the same work: input files, model and options. Nothing has
-    to be staged to know it."""
+    to be staged to know it. ``skipped`` lay beside the files and decides nothing."""
 
     files: tuple[InputFile, ...]
     model: ModelRef
     options: RunOptions
     fingerprint: str
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 def run_key(
@@ -100,17 +111,19 @@ def run_key(
     Raises:
         CharrnnError: the input is missing, or changes while it is read.
     """
-    files = fingerprint_files(discover(source))
+    found = discover(source)
+    files = fingerprint(found)
     content = {
         "charrnn": charrnn.__version__,
         "schema_version": SCHEMA_VERSION,
-        # Names of files count, their folders and times do not.
-        "inputs": [[file.path.name, file.size, file.sha256] for file in files],
+        # Names of files count, with the folders below the one that was given and the columns in
+        # names of folders; times do not.
+        "inputs": [[file.name, file.size, file.sha256, *file.columns] for file in files],
         "model": model.digest,
         "options": {**options.to_json(), **(more or {})},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return RunKey(files, model, options, digest)
+    return RunKey(files, model, options, digest, found.skipped)
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,12 @@ def plan_run(
             key.files, staging, partition_rows=options.partition_rows, csv=options.csv
         )
         column = check_name_column(source.schema, options.scoring.name_column)
+        if column in source.folder_columns:
+            raise DataError(
+                f"column {column!r} lies in names of folders, one value for all rows of a file; "
+                "choose a column of the files",
+                option="name_column",
+            )
         check_no_clash(source.schema.names, added)
     except TooManyRejectsError as error:
         report = destination / f"_rejects-{key.fingerprint[:8]}.parquet"

@@ -118,8 +118,8 @@ def manifest_of(
         model=plan.key.model,
         options=plan.key.options,
         inputs=tuple(
-            InputRecord(file.path.name, file.size, file.sha256, table.rows)
-            for file, table in zip(plan.source.files, plan.source.tables, strict=True)
+            InputRecord(file.name, file.size, file.sha256, rows)
+            for file, rows in zip(plan.source.files, plan.source.file_rows, strict=True)
         ),
         input_counts=plan.source.counts,
         rows=plan.source.rows,
@@ -131,6 +131,7 @@ def manifest_of(
         profile=total(receipt.profile for receipt in receipts),
         parts=tuple(receipt.record for receipt in receipts),
         reused_rows=sum(receipt.rows for receipt in receipts if receipt.reused),
+        skipped=plan.key.skipped,
     )
 
 

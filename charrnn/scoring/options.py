@@ -128,8 +128,8 @@ class DeliveryOptions:
     __pydantic_config__ = DOCSTRINGS
 
     output: PathOrUri = ""
-    """Folder for the runs (default outputs/predictions/NAME); or a .parquet or .csv file, or a URI
-    on object storage, that receives all rows as well."""
+    """Folder for the runs (default outputs/predictions/NAME); or a Parquet or CSV file (with the
+    suffixes of inputs), or a URI on object storage, that receives all rows as well."""
     delta: PathOrUri = ""
     """A Delta table (folder or URI) to which the rows are appended as well, once."""
     keep_formulas: bool = False

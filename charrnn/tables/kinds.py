@@ -3,8 +3,10 @@
 Suffixes count in any case: ``PEOPLE.CSV.GZ`` is a CSV file.
 """
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 TABLES = ".parquet, .pq, .csv or .tsv file (.csv and .tsv also with .gz, .zst or .bz2)"
@@ -94,3 +96,13 @@ def remedy(name: str) -> str:
 
 def _last_suffix(name: str) -> str:
     return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def path_text(path: str | Path) -> str:
+    """Return a path as text that every file format holds, reversibly: a byte that is not UTF-8
+    becomes ``\\xff``, and a backslash two of them.
+
+    >>> path_text(os.fsdecode(b"b\\xff.csv"))
+    'b\\\\xff.csv'
+    """
+    return os.fsencode(path).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")

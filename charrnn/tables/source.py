@@ -1,19 +1,20 @@
-"""Input tables: find the files, fingerprint them, make them readable in row groups.
+"""Input tables: fingerprint the files, make them readable in row groups, name their runs.
 
-An input is Parquet or CSV (``.csv``, ``.csv.gz``, ``.csv.zst``): one file, a folder or a glob. CSV
-files, and Parquet files with very large row groups, are copied first (see ``csv_staging``).
+An input is Parquet or CSV, in one file or in many (see ``discovery``). CSV files, and Parquet files
+with very large row groups, are copied first (see ``csv_staging``).
 """
 
-import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
 
-from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
+from charrnn.errors import DataError
 from charrnn.files import sha256_of, sha256_of_each
 from charrnn.tables.columns import common_schema, differences
 from charrnn.tables.csv_format import CsvFormat
@@ -24,16 +25,22 @@ from charrnn.tables.csv_staging import (
     stage_csv,
     stage_parquet,
 )
+from charrnn.tables.discovery import MAGIC, Found, FoundFile, UnreadableError
+from charrnn.tables.hive import FolderColumns, add_columns, typed
+from charrnn.tables.kinds import path_text, table_name
 from charrnn.tables.parquet_types import UTC_TIME
 from charrnn.tables.row_groups import TableFile
 from charrnn.tables.unchanged import FileState, expecting
 
-SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
+_PLAIN_NAME = re.compile(r"(?!\d{8}T\d{6}Z-)[A-Za-z0-9][A-Za-z0-9._=-]{0,99}")
+_RESERVED = ("latest", "runs", "monitor.html")  # what lies in a destination, or beside them
+_MOST_LETTERS = 60  # of a name that is not plain
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """State of an input file when it was opened; ``sha256`` is of its bytes as stored."""
+    """State of an input file when it was opened; ``sha256`` is of its bytes as stored, ``name`` and
+    ``columns`` are those of ``FoundFile``."""
 
     path: Path
     size: int
@@ -41,6 +48,8 @@ class InputFile:
     ctime_ns: int
     inode: int
     sha256: str
+    name: str
+    columns: FolderColumns = ()
 
     @property
     def state(self) -> FileState:
@@ -61,6 +70,8 @@ class Source:
         counts: sums of ``csv_staging.StagedCsv.counts`` over the CSV files.
         rejects: the rejected rows, with the schema ``REJECTS``.
         parquet: options of ``ParquetWriter`` with which the types of columns come back.
+        folder_columns: the columns that only names of folders hold.
+        file_rows: rows of each file; files without a byte have none, and no table.
     """
 
     files: tuple[InputFile, ...]
@@ -70,64 +81,58 @@ class Source:
     counts: dict[str, int]
     rejects: pa.Table = field(default_factory=lambda: REJECTS.empty_table())
     parquet: dict[str, bool] = field(default_factory=dict)
-
-
-def discover(source: str) -> list[Path]:
-    """Return the input files of ``source``, sorted: a file, the matches of a glob, or all Parquet
-    and CSV files below a folder, except hidden and ``_`` files and the parts of scoring runs.
-
-    Raises:
-        InputMissingError: there is no such file.
-        DataError: a file is neither Parquet nor CSV.
-        ConfigError: ``source`` is a URI.
-    """
-    if is_remote(source):
-        raise ConfigError(
-            f"{source.split('://')[0]}:// inputs are not supported; give a local path"
-        )
-    path = Path(source)
-    if path.is_dir():
-        below = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
-        paths = sorted(p for p in below if p.name.endswith(SUFFIXES) and not _is_part(p))
-        if not paths:
-            raise InputMissingError(f"{path} has no {', '.join(SUFFIXES)} file")
-        return paths
-    matches = glob.glob(source, recursive=True)  # noqa: PTH207
-    paths = [path] if path.exists() else sorted(map(Path, matches))
-    if not paths:
-        siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise InputMissingError(f"{source} does not exist{did_you_mean(path.name, siblings)}")
-    for match in paths:
-        if not match.name.endswith(SUFFIXES) or not match.is_file():
-            raise DataError(f"{match} is not a {', '.join(SUFFIXES)} file")
-    return paths
-
-
-def is_remote(source: str) -> bool:
-    """Whether ``source`` is a URI, such as ``s3://bucket/people.parquet``."""
-    return re.match(r"[a-z][a-z0-9+.-]*://", source) is not None
+    folder_columns: tuple[str, ...] = ()
+    file_rows: tuple[int, ...] = ()
 
 
 def source_name(source: str) -> str:
-    """Return a folder name for the runs of ``source``: ``data/people.csv.gz`` → ``people``."""
-    path = Path(source)
-    stem = path.name or path.resolve().name
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        stem = stem.removesuffix(suffix)
-    if re.search(r"[*?\[]", source):
-        stem = "_".join([path.parent.name, stem])
-    return re.sub(r"[^A-Za-z0-9.=-]+", "_", stem).strip("._") or "input"
+    """Return a folder name for the runs of ``source``, its name without the suffix of a table:
+    ``data/people.csv.gz`` → ``people``.
+
+    Other names give other folders: what is not plain letters, digits and ``._=-``, or is long, gets
+    a digest behind a ``~``, which no plain name has.
+    """
+    path, pattern = Path(source), ""
+    while MAGIC.search(str(path)) and not os.path.lexists(path):
+        path, pattern = path.parent, f"/{path.name}{pattern}"
+    name = path.resolve().name if path.name in ("", "..") else path.name
+    if not re.fullmatch(r"/\*\.[^/]+", pattern):  # *.csv names a folder
+        name += pattern
+    table = table_name(name)
+    stem = table.stem if table else name
+    if _PLAIN_NAME.fullmatch(stem) and stem not in _RESERVED:
+        return stem
+    letters = re.sub(r"[^A-Za-z0-9.=-]+", "_", stem)[:_MOST_LETTERS].strip("._")
+    return f"{letters or 'input'}~{sha256(os.fsencode(stem)).hexdigest()[:8]}"
+
+
+def inbox_name(path: Path) -> str:
+    """Return a folder name for the runs of a file of an inbox, which no other file there has: that
+    of ``source_name``, and what tells ``people.parquet`` and the folder ``people`` from
+    ``people.csv``."""
+    table = table_name(path.name)
+    suffix = table.suffix[1:] if table else ""
+    kinds = [suffix] if suffix and (suffix != "csv" or path.is_dir()) else []
+    return "~".join([source_name(str(path)), *kinds, *(["folder"] if path.is_dir() else [])])
 
 
 def fingerprint_files(paths: Sequence[Path]) -> tuple[InputFile, ...]:
     """Return the state of each file, with the SHA-256 of its bytes.
 
     Raises:
+        InputMissingError: a file cannot be read.
         DataError: a file changed while it was read.
     """
-    before = [_identify(path, "") for path in paths]
-    digests = sha256_of_each(paths)
-    files = tuple(_identify(path, digest) for path, digest in zip(paths, digests, strict=True))
+    return fingerprint(Found(tuple(FoundFile(path, path_text(path.name)) for path in paths)))
+
+
+def fingerprint(found: Found) -> tuple[InputFile, ...]:
+    """Return the state of each file that was found; see ``fingerprint_files``."""
+    before = [_identify(file, "") for file in found.files]
+    digests = _digests(found.paths)
+    files = tuple(
+        _identify(file, digest) for file, digest in zip(found.files, digests, strict=True)
+    )
     for file, earlier in zip(files, before, strict=True):
         if replace(file, sha256="") != earlier:
             raise DataError(
@@ -140,7 +145,7 @@ def check_unchanged(files: Iterable[InputFile]) -> None:
     """Raise DataError if a file has changed since it was opened."""
     for file in files:
         try:
-            now = _identify(file.path, file.sha256)
+            now = _identify(FoundFile(file.path, file.name, file.columns), file.sha256)
             if replace(now, ctime_ns=file.ctime_ns) == file != now:
                 # Only ctime differs: a chmod, or new bytes with the old mtime; so compare bytes.
                 now = replace(file, sha256=sha256_of(file.path))
@@ -168,70 +173,90 @@ def open_source(
             first; or more rows are bad than ``csv`` allows to reject.
     """
     tables: list[TableFile] = []
+    file_rows: list[int] = []
     rejects = [REJECTS.empty_table()]
     counts = Counter[str]()
+    columns = typed([file.columns for file in files])
     for index, file in enumerate(files):
         copy = staging / f"input-{index:05d}"
-        if file.path.name.endswith(".parquet"):
+        name = table_name(file.path.name)
+        try:
             with expecting(file.path, file.state):
-                table = stage_parquet(
-                    file.path, copy.with_suffix(".parquet"), 2 * partition_rows, file.state
-                )
-        else:
-            try:
-                with expecting(file.path, file.state):
+                if name is None or name.format == "parquet":
+                    table = stage_parquet(
+                        file.path, copy.with_suffix(".parquet"), 2 * partition_rows, file.state
+                    )
+                else:
                     staged = stage_csv(
                         file.path,
                         copy.with_suffix(".arrows"),
-                        csv=csv,
+                        csv=csv if csv.delimiter else replace(csv, delimiter=name.delimiter),
                         group_rows=min(2**17, partition_rows),
                         index=index,
                     )
-            except EmptyCsvError:  # as Spark writes for a partition without rows
-                counts["empty_files"] += 1
-                if counts["empty_files"] == len(files):
-                    raise
-                continue
-            counts.update(staged.counts)
-            rejects.append(staged.rejects)
-            table = staged.table
+                    counts.update(staged.counts)
+                    rejects.append(_named(staged.rejects, file.name))
+                    table = staged.table
+        except EmptyCsvError:  # as Spark writes for a partition without rows
+            counts["empty_files"] += 1
+            if counts["empty_files"] == len(files):
+                raise
+            file_rows.append(0)
+            continue
+        table = add_columns(table, file.columns, columns[index])
         tables.append(table)
-        detail = differences(tables[0].schema, table.schema)
-        if not detail and table.writer.get(UTC_TIME, False) != tables[0].writer.get(
-            UTC_TIME, False
-        ):
-            detail = "times of day are UTC in one of them"
-        if detail:
-            raise DataError(
-                f"{files[0].path} and {file.path} have different columns: {detail}; "
-                "score them one by one"
-            )
+        file_rows.append(table.rows)
+        _check_same_columns(tables[0], table, files[0].path, file.path)
     rows = sum(table.rows for table in tables)
     rejected = pa.concat_tables(rejects)
     check_rejects(rejected, rows, csv.rejects_allowed)
-    schema = common_schema([table.schema for table in tables])
     return Source(
         files=tuple(files),
         tables=tuple(tables),
-        schema=schema,
+        schema=common_schema([table.schema for table in tables]),
         rows=rows,
         counts=dict(counts),
         rejects=rejected,
         parquet=tables[0].writer,
+        folder_columns=tuple(name for name, _ in tables[0].groups[0].added),
+        file_rows=tuple(file_rows),
     )
 
 
-def _identify(path: Path, digest: str) -> InputFile:
-    status = path.stat()
+def _check_same_columns(first: TableFile, table: TableFile, path: Path, other: Path) -> None:
+    detail = differences(first.schema, table.schema)
+    if not detail and table.writer.get(UTC_TIME, False) != first.writer.get(UTC_TIME, False):
+        detail = "times of day are UTC in one of them"
+    if detail:
+        raise DataError(
+            f"{path} and {other} have different columns: {detail}; score them one by one"
+        )
+
+
+def _named(rejects: pa.Table, name: str) -> pa.Table:
+    """Return rejected rows with the file's name below the folder that was given."""
+    where = rejects.schema.get_field_index("file")
+    names = pa.repeat(pa.scalar(name), len(rejects))
+    return rejects.set_column(where, REJECTS.field("file"), names)
+
+
+def _identify(file: FoundFile, digest: str) -> InputFile:
+    status = file.path.stat()
     return InputFile(
-        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest
+        path=file.path,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+        inode=status.st_ino,
+        sha256=digest,
+        name=file.name,
+        columns=file.columns,
     )
 
 
-def _is_part(path: Path) -> bool:
-    """Whether a file belongs to a scoring run."""
-    return all((path.parent / name).is_file() for name in ("manifest.json", "SHA256SUMS"))
-
-
-def _hidden(path: Path) -> bool:
-    return any(part[0] in "._" for part in path.parts)
+def _digests(paths: Sequence[Path]) -> list[str]:
+    try:
+        return sha256_of_each(paths)
+    except OSError as error:
+        path = str(error.filename) if error.filename else "a file of the input"
+        raise UnreadableError(path, error) from error

@@ -11,8 +11,9 @@ import pyarrow as pa
 from charrnn.errors import DataError
 from charrnn.tables.columns import as_large_string, check_name_column
 from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.discovery import discover
 from charrnn.tables.row_groups import read_groups
-from charrnn.tables.source import discover, fingerprint_files, open_source
+from charrnn.tables.source import fingerprint, open_source
 from charrnn.training.corpus import MAX_ROWS, Examples
 
 COLUMNS = ("name", "language")
@@ -39,7 +40,7 @@ def load_labelled(path: Path, labels: Sequence[str], csv: CsvFormat | None = Non
     languages: list[str] = []
     rows = 0
     with tempfile.TemporaryDirectory() as staging:
-        files = fingerprint_files(discover(str(path)))
+        files = fingerprint(discover(str(path)))
         form = csv or CsvFormat()
         source = open_source(files, Path(staging), partition_rows=2**20, csv=form)
         columns = [_column(path, source.schema, column) for column in COLUMNS]

@@ -124,7 +124,7 @@ MUTATIONS = [
     ),
     Mutation(
         "P4", "parts of another input are reused", "charrnn/runs/plan.py",
-        "[file.path.name, file.size, file.sha256]", "[file.path.name, file.size]",
+        "[file.name, file.size, file.sha256, ", "[file.name, file.size, ",
         "tests/runs/test_publish.py -k one_changed_byte",
     ),
     Mutation(

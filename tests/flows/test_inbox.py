@@ -72,7 +72,7 @@ def test_every_file_is_scored_by_a_run_of_its_own(command: Command, scored: list
     code, out, error = command()
     assert code == 0, error
     assert scored == ["a.csv", "b.parquet", "many"]
-    rows = [verify_run(OUTPUT / name / "latest").rows for name in ("a", "b", "many")]
+    rows = [verify_run(OUTPUT / name / "latest").rows for name in ("a", "b~parquet", "many~folder")]
     assert rows == [2, 1, 4]
     assert CANARY not in out + error
 

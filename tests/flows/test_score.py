@@ -202,7 +202,7 @@ def test_other_encoding_exits_65_with_the_command_that_converts(
 def test_file_of_another_kind_exits_65(command: Command) -> None:
     Path("people.xlsx").write_bytes(b"x")
     code, _, error = command("people.xlsx", *V1)
-    assert ".parquet, .csv" in complaint(code, 65, error)
+    assert ".parquet, .pq, .csv" in complaint(code, 65, error)
 
 
 def test_unknown_model_exits_78_with_those_that_exist(command: Command, people: Path) -> None:

@@ -37,6 +37,7 @@ from charrnn.recipes.requests import CompareRequest, VerifyRequest
 from charrnn.recipes.runs import verify
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.options import ComputeOptions
+from charrnn.tables.discovery import discover
 
 # The libraries below leave warnings of their own (sessions that are closed late).
 pytestmark = [
@@ -211,9 +212,14 @@ def test_a_prefix_gives_its_tables_in_order_and_passes_over_runs(
     opened.put_file(str(people), f"{base}/part-00000.parquet")
     copied, found = fetch(f"{memory}/in", Path("out"))
     assert [file.uri for file in found] == [f"{memory}/in/a.csv", f"{memory}/in/a/b.csv"]
-    assert sorted(str(p.relative_to(copied)) for p in copied.rglob("*.*")) == ["a.csv", "a/b.csv"]
+    held = [str(p.relative_to(copied)) for p in copied.rglob("*.*") if p.stat().st_size]
+    assert sorted(held) == ["a.csv", "a/b.csv"]
+    local = discover(str(copied))
+    assert sorted(file.name for file in local.files) == sorted(held)
+    assert local.skipped.kinds == {"JSON": 1, "scoring run": 2, "text": 1}
     copied, found = fetch(f"{memory}/in/a/*.csv", Path("out"))
-    assert [p.name for p in copied.iterdir()] == ["b.csv"]
+    assert [p.name for p in copied.parent.iterdir()] == ["b.csv"]
+    assert [file.name for file in discover(str(copied)).files] == ["b.csv"]
     assert len(list(Path("out").glob(".fetched-*"))) == 1
     assert verify_run(run_score(f"{memory}/in")).rows == 24
 
@@ -329,9 +335,9 @@ def test_a_table_on_object_storage_is_compared_and_looked_at_again(
 @pytest.mark.parametrize(
     ("uri", "error", "message"),
     [
-        ("memory://bucket/none", InputMissingError, "names no .parquet"),
+        ("memory://bucket/none", InputMissingError, "has no .parquet"),
         ("memory://bucket/in/x.txt", DataError, "is not a .parquet"),
-        ("memory://bucket/*.csv", InputMissingError, "names no .parquet"),
+        ("memory://bucket/*.csv", InputMissingError, "has no .parquet"),
         ("nowhere://bucket/a.csv", ConfigError, "nowhere:// is not supported; use s3:// or gs://"),
     ],
 )

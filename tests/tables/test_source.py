@@ -18,11 +18,11 @@ from charrnn.errors import CharrnnError, ConfigError, DataError, InputMissingErr
 from charrnn.tables import source as source_module
 from charrnn.tables.columns import check_name_column, is_text
 from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.discovery import discover
 from charrnn.tables.row_groups import cut, read_groups
 from charrnn.tables.source import (
     Source,
     check_unchanged,
-    discover,
     fingerprint_files,
     open_source,
     source_name,
@@ -78,7 +78,7 @@ def wide_table(rows: int) -> pa.Table:
 def test_a_file_is_found_as_it_is(tmp_path: Path) -> None:
     for name in ("a.parquet", "b.csv", "c.csv.gz", "d.csv.zst"):
         (tmp_path / name).touch()
-        assert discover(str(tmp_path / name)) == [tmp_path / name]
+        assert discover(str(tmp_path / name)).paths == [tmp_path / name]
 
 
 def test_folder_is_searched_through_but_hidden_files_are_passed_over(tmp_path: Path) -> None:
@@ -87,27 +87,27 @@ def test_folder_is_searched_through_but_hidden_files_are_passed_over(tmp_path: P
                    "year=2024/.x.csv", "notes.txt", "e.parquet.tmp", "_SUCCESS"]  # fmt: skip
     for name in kept + passed_over:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert discover(str(tmp_path)) == sorted(tmp_path / name for name in kept)
+        (tmp_path / name).write_text("name\n")
+    assert discover(str(tmp_path)).paths == sorted(tmp_path / name for name in kept)
 
 
 def test_folder_below_a_hidden_folder_is_searched(tmp_path: Path) -> None:
     folder = tmp_path / ".cache" / "people"
     folder.mkdir(parents=True)
     (folder / "a.csv").touch()
-    assert discover(str(folder)) == [folder / "a.csv"]
+    assert discover(str(folder)).paths == [folder / "a.csv"]
 
 
 def test_glob_finds_its_files_sorted(tmp_path: Path) -> None:
     for name in ("p2.csv", "p1.csv", "q1.csv", "p3.parquet"):
         (tmp_path / name).touch()
-    assert discover(str(tmp_path / "p*.csv")) == [tmp_path / "p1.csv", tmp_path / "p2.csv"]
+    assert discover(str(tmp_path / "p*.csv")).paths == [tmp_path / "p1.csv", tmp_path / "p2.csv"]
 
 
 def test_file_whose_name_looks_like_a_glob_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "people[1].csv").touch()
     (tmp_path / "people1.csv").touch()
-    found = discover(str(tmp_path / "people[1].csv"))
+    found = discover(str(tmp_path / "people[1].csv")).paths
     assert [path.name for path in found] == ["people[1].csv"]
 
 
@@ -129,11 +129,21 @@ def test_folder_without_tables_is_reported(tmp_path: Path) -> None:
         discover(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["people.txt", "people.xlsx", "people", "people.csv.bz2"])
-def test_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("people.txt", "give it the suffix .csv or .tsv"),
+        ("people.XLSX", "save the sheet as CSV"),
+        ("people", "give it the suffix .csv or .tsv"),
+        ("people.csv.xz", "unpack it"),
+        ("people.jsonl", "convert it to Parquet or CSV"),
+    ],
+)
+def test_file_of_another_kind_is_refused(tmp_path: Path, name: str, fix: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(DataError, match=rf"{name} is not a \.parquet"):
+    with pytest.raises(DataError, match=rf"{name}.* is not a \.parquet") as caught:
         discover(str(tmp_path / name))
+    assert fix in str(caught.value)
 
 
 @pytest.mark.parametrize("source", ["https://example.org/x.csv", "s3://b/x.parquet", "gs://b/*"])
@@ -153,12 +163,12 @@ def test_addresses_are_refused(source: str, proof: Proof) -> None:
         ("data/people", "people"),
         ("data/people/", "people"),
         ("exports/*.parquet", "exports"),
-        ("exports/p*.csv", "exports_p"),
-        ("/data/Gäste Liste.csv", "G_ste_Liste"),
+        ("exports/p*.csv", "exports_p~f1f7d15f"),
+        ("/data/Gäste Liste.csv", "G_ste_Liste~5ae89941"),
         ("../../people.csv", "people"),
         ("year=2024", "year=2024"),
-        ("/", "input"),
-        ("*", "input"),
+        ("/", "input~e3b0c442"),
+        ("data/*.csv", "data"),
     ],
 )
 def test_source_name_is_a_plain_folder_name(source: str, name: str) -> None:
@@ -170,7 +180,7 @@ def test_source_name_of_the_working_folder_is_its_name(
 ) -> None:
     (tmp_path / "people").mkdir()
     monkeypatch.chdir(tmp_path / "people")
-    assert source_name(".") == "people"
+    assert source_name(".") == source_name("*.csv") == "people"
 
 
 # --- the name column ----------------------------------------------------------------------------
