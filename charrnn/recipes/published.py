@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.errors import DriftError, printable
+from charrnn.reports.page import markdown_text
 from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
 from charrnn.scoring.options import DeliveryOptions
 from charrnn.tables.discovery import Skipped
@@ -90,12 +91,12 @@ class Published:
             "rejected": f"{sum(manifest.rejected.values()):,}",
             "reasons": _counts(manifest.reasons) or "none",
             "mean confidence": _number(manifest.mean_confidence),
-            "model": f"{manifest.model.name} (`{manifest.model.digest[:12]}`)",
+            "model": f"{manifest.model.name} ({manifest.model.digest[:12]})",
             "device": manifest.device,
             "time": f"{manifest.seconds:.1f} s",
-            "result": f"`{self.folder}`",
+            "result": str(self.folder),
         }
-        first, *others = [f"| {key} | {printable(value)} |" for key, value in facts.items()]
+        first, *others = [f"| {key} | {markdown_text(value)} |" for key, value in facts.items()]
         return "\n".join([first, "|---|---|", *others])
 
     def _delivery_lines(self) -> list[str]:

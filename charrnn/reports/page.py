@@ -113,7 +113,7 @@ def environment(suffix: Literal["html", "md"]) -> Environment:
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_html_text if suffix == "html" else _markdown_text,
+        finalize=_html_text if suffix == "html" else markdown_text,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -149,7 +149,7 @@ def _html_prose(text: Markup) -> Markup:
     return type(text)(" ".join(text.split()).replace(" %", "\u00a0%"))
 
 
-def _markdown_text(value: Any) -> Any:
+def markdown_text(value: Any) -> Any:
     """Return a value as Markdown that shows it literally, on one line; markup as it is."""
     from markupsafe import Markup
 

@@ -12,7 +12,7 @@ from charrnn.errors import DataError
 from charrnn.files import check_sums, sha256_of
 from charrnn.model.facts import CONFIDENCE_BINS
 from charrnn.monitoring.profile import confidence_histogram
-from charrnn.runs.manifest import Manifest, RunManifest, read_manifest
+from charrnn.runs.manifest import Manifest, PartRecord, RunManifest, read_manifest
 from charrnn.runs.parts import count_values, read_part
 from charrnn.tables.columns import as_large_string
 
@@ -27,7 +27,13 @@ def verify_run(run: Path) -> Manifest:
     """
     manifest = read_manifest(run)
     check_sums(run, DataError)
-    if not isinstance(manifest, RunManifest):  # a comparison holds nothing but counts
+    listed = {part.name for part in manifest.parts}
+    if others := sorted(path.name for path in run.glob("part-*") if path.name not in listed):
+        raise DataError(f"{run}: {_first(others)} is no part that the manifest lists")
+    if not isinstance(manifest, RunManifest):
+        rows = sum(_read_checked(run / part.name, part).num_rows for part in manifest.parts)
+        if rows != (manifest.changed if manifest.flips_written else 0):
+            raise DataError(f"{run}: the parts do not hold the changes that the manifest says")
         return manifest
     profile = manifest.profile
     expected = {
@@ -56,6 +62,20 @@ def verify_run(run: Path) -> Manifest:
     return manifest
 
 
+def _first(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1:,} more" if names[1:] else "")
+
+
+def _read_checked(path: Path, part: PartRecord) -> pa.Table:
+    """Return all rows of a part, its pages verified, if it is the file that the record says."""
+    if path.stat().st_size != part.size or sha256_of(path, links=False) != part.sha256:
+        raise DataError(f"{path} is not the file its manifest describes")
+    table = read_part(path)
+    if table.num_rows != part.rows:
+        raise DataError(f"{path} does not hold the rows that the manifest says")
+    return table
+
+
 def _recount(run: Path, manifest: RunManifest) -> dict[str, Any]:
     """Count rows, statuses, reasons and labels of a run from its parts, page checksums verified,
     and what of its profile can be told from them."""
@@ -67,12 +87,9 @@ def _recount(run: Path, manifest: RunManifest) -> dict[str, Any]:
     confidences = np.zeros(CONFIDENCE_BINS, np.int64)
     rows = distinct = 0
     for part in manifest.parts:
-        path = run / part.name
-        table = read_part(path)  # all columns, to verify all pages
-        if path.stat().st_size != part.size or sha256_of(path) != part.sha256:
-            raise DataError(f"{path} is not the file its manifest describes")
-        if table.num_rows != part.rows or part.first_row != rows:
-            raise DataError(f"{path} does not hold the rows that the manifest says")
+        table = _read_checked(run / part.name, part)
+        if part.first_row != rows:
+            raise DataError(f"{run / part.name} does not hold the rows that the manifest says")
         rows += table.num_rows
         for name, counter in counts.items():
             counter.update(count_values(table[options.prefix + name]))

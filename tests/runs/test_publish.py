@@ -27,15 +27,16 @@ from charrnn.cli import console_runner, show
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError, StorageError
 from charrnn.files import hold, write_sums
 from charrnn.model.version import ModelVersion, save_version
+from charrnn.recipes.published import Published
 from charrnn.recipes.score import score as score_recipe
 from charrnn.runs.execute import score_partition, score_partitions
 from charrnn.runs.export import export
-from charrnn.runs.manifest import RunOptions, newest_first
+from charrnn.runs.manifest import RunOptions, newest_first, read_run
 from charrnn.runs.parts import read_receipt
 from charrnn.runs.plan import RunPlan, plan_run
 from charrnn.runs.publish import finished_run, manifest_of
 from charrnn.runs.verify import verify_run
-from charrnn.scoring.options import ComputeOptions, ScoreOptions
+from charrnn.scoring.options import ComputeOptions, DeliveryOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import stage_csv
@@ -313,6 +314,16 @@ def test_a_pattern_over_the_runs_of_a_destination_reads_each_row_once(
     pq.write_table(numbered(3), left_over / "part-00000.parquet")
     everything = pl.scan_parquet("outputs/predictions/people/runs/*/part-*.parquet")
     assert everything.collect().height == 2 * 12
+
+
+def test_tables_for_prefect_show_names_of_folders_as_text(
+    people: Path, score_at: Callable[..., Path]
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    run = score_at(now, people, output="a|b`c<d>[e](javascript:f)")
+    published = Published(run, read_run(run), DeliveryOptions(), reused=False)
+    (line,) = [line for line in published.markdown().splitlines() if "result" in line]
+    assert line == r"| result | a\|b\`c\<d>\[e](javascript:f)/runs/" + f"{run.name} |"
 
 
 # --- the same work twice ------------------------------------------------------------------------
@@ -761,6 +772,15 @@ def test_manifest_that_lacks_something_is_refused_as_damaged(published: Path, ke
     tampered(published, lambda manifest: manifest.pop(key))
     with pytest.raises(DataError):
         verify_run(published)
+
+
+def test_a_part_that_the_manifest_does_not_list_is_found(published: Path, proof: Proof) -> None:
+    """A pattern over the parts would read it."""
+    (published / "part-00009.parquet").write_bytes((published / "part-00000.parquet").read_bytes())
+    write_sums(published)
+    with pytest.raises(DataError, match=r"part-00009\.parquet is no part that the manifest lists"):
+        verify_run(published)
+    proof("P15", "a part too many, digests made right again: found by verify", 1)
 
 
 def test_damaged_manifest_of_an_earlier_run_does_not_stop_the_next(
