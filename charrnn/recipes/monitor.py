@@ -6,6 +6,7 @@ from pathlib import Path
 from charrnn.files import write_bytes
 from charrnn.recipes.requests import MonitorRequest
 from charrnn.reports.history import History, history_markdown, history_page, read_histories
+from charrnn.runs.folders import passed_over_line
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class MonitorPage:
         for history in self.histories:
             newest = history.runs[-1][0]
             lines.append(f"{history.name:20} {len(history.runs):,} runs, the last {newest}")
-            lines += [f"{'':20} {text}" for text in history.passed_over]
+            passed_over = passed_over_line(history.passed_over)
+            lines += [f"{'':20} {text}" for text in passed_over]
             lines += [f"{'':20} drift: {text}" for name, text in self.drift if name == history.name]
         return [*lines, f"page                 {self.page}"]
 

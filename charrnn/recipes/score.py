@@ -19,8 +19,17 @@ from charrnn.recipes.runner import Runner
 from charrnn.reports.run import run_report
 from charrnn.runs.execute import Executor, score_partitions
 from charrnn.runs.export import check_exportable, export
+from charrnn.runs.folders import passed_over_line
 from charrnn.runs.history import drift_of
-from charrnn.runs.manifest import ModelRef, PriorRecord, RunFacts, RunManifest, RunOptions, read_run
+from charrnn.runs.manifest import (
+    FetchedRecord,
+    ModelRef,
+    PriorRecord,
+    RunFacts,
+    RunManifest,
+    RunOptions,
+    read_run,
+)
 from charrnn.runs.parts import PartReceipt
 from charrnn.runs.plan import (
     Destination,
@@ -177,10 +186,10 @@ def publish_run(
     rename. Return its folder, and a sentence for each folder that cannot be compared with."""
     check_copied(remote)
     drift, passed_over = drift_of(manifest, plan.destination, version)
-    fetched = tuple(asdict(file) for file in remote)
+    fetched = tuple(FetchedRecord(**asdict(file)) for file in remote)
     manifest = replace(manifest, drift=drift, fetched=fetched)
     run = publish(plan, manifest, {"report.html": run_report(manifest)})
-    return run, tuple(passed_over)
+    return run, passed_over_line(passed_over)
 
 
 def deliver(published: Published, target: Destination, runner: Runner) -> Published:

@@ -8,11 +8,22 @@
 Runs alone are in ``runs``, so ``runs/*/part-*.parquet`` reads each of them once.
 """
 
+import os
 import re
+import stat
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from charrnn.files import is_system_file
+
+# Files of a finished or unfinished run that this program writes.
+RUN_FILE = re.compile(
+    r"(part|input)-[0-9]+\.\w+|report\.(html|md)|rejects\.parquet|manifest\.json|SHA256SUMS|token"
+    r"|\..+\.tmp"
+)
+_MOST_NAMED = 5  # of what is passed over, in a line
 RUN_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}(-[1-9][0-9]{0,8})?")
 
 
@@ -58,11 +69,62 @@ def latest_link(destination: Path) -> Path:
 
 
 def run_at(path: Path) -> Path:
-    """Return the run at ``path``: the folder itself, or the newest run of a destination, by its
-    ``latest`` link."""
-    latest = latest_link(path)
-    is_destination = latest.is_symlink() and not (path / "manifest.json").exists()
-    return latest.parent / latest.readlink() if is_destination else path
+    """Return the run at ``path``: the folder itself, or the newest run of a destination: the one
+    that ``latest`` leads to, or where it does not, the newest by its name."""
+    if os.path.lexists(path / "manifest.json"):
+        return path
+    runs, latest = named_runs(path), latest_link(path)
+    target = latest.parent / latest.readlink() if latest.is_symlink() else path
+    return target if target in runs.values() or not runs else runs[max(runs)]
+
+
+def named_runs(destination: Path, others: list[str] | None = None) -> dict[RunName, Path]:
+    """Return the folders of a destination that are named like runs, links left out; none where it
+    cannot be read.
+
+    Args:
+        others: gets a sentence for each other entry, but for what operating systems put there.
+    """
+    folder = runs_folder(destination)
+    runs, sentences = dict[RunName, Path](), list[str]()
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        names = []
+        sentences.append(f"{folder} cannot be read: {error.strerror}")
+    for name in names:
+        parsed = parse_run_name(name)
+        if not is_folder(folder / name):
+            sentences.append(f"{folder / name} is no folder")
+        elif parsed is None:
+            sentences.append(f"{folder / name} has no name of a run")
+        else:
+            runs[parsed] = folder / name
+            continue
+        if is_system_file(name):
+            sentences.pop()
+    if others is not None:
+        others += sentences
+    return runs
+
+
+def passed_over_line(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Return the line about what was passed over among runs, naming the first; none without."""
+    if not sentences:
+        return ()
+    more = len(sentences) - _MOST_NAMED
+    named = "; ".join(sentences[:_MOST_NAMED])
+    return (f"passed over: {named}" + (f"; and {more:,} more" if more > 0 else ""),)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def staging_folder(destination: Path, fingerprint: str) -> Path:

@@ -7,7 +7,6 @@ a folder there that looks like one, so nothing in a manifest leads out of its fo
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -22,13 +21,14 @@ from charrnn.files import open_file
 from charrnn.model.facts import Count, Digest, Profile, Rate
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
-from charrnn.runs.folders import RunName, parse_run_name, runs_folder
+from charrnn.runs.folders import named_runs, parse_run_name
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import Skipped
 
 SCHEMA_VERSION = 1  # of the output columns and of the manifest
-_MOST_BYTES = 2**28  # of a manifest, in which a part takes about 200
+_MOST_BYTES = 2**26  # of a manifest, in which a part takes about 200
+_MOST_OPTION_BYTES = 2**20
 _PART_NAME = re.compile(r"part-[0-9]{5,9}\.parquet")
 Created = Annotated[str, Meta(pattern=r"^[0-9]{8}T[0-9]{6}Z\Z")]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
@@ -67,6 +67,15 @@ class PartRecord:
     rows: Count
     size: Count
     sha256: Digest
+
+
+@dataclass(frozen=True)
+class FetchedRecord:
+    """An object copied from object storage: its URI, bytes, and ETag, generation or time."""
+
+    uri: str
+    size: Count
+    state: str
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ class RunManifest(RunFacts):
     reused_rows: Count = 0
     drift: Drift | None = None
     skipped: Skipped = field(default_factory=Skipped)
-    fetched: tuple[dict[str, Any], ...] = ()
+    fetched: tuple[FetchedRecord, ...] = ()
 
     def check(self) -> None:
         """Raise ValueError unless the counts fit each other."""
@@ -250,13 +259,10 @@ def read_manifest(run: Path) -> Manifest:
     path = run / "manifest.json"
     content = _read(path)
     try:
-        document: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
-        version = msgspec.convert(document.get("schema_version"), int)
+        document = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        version = msgspec.json.decode(document.get("schema_version", b"null"), type=int)
         if version <= SCHEMA_VERSION:
-            comparison = document.get("kind") == "comparison"
-            record: type[Manifest] = ComparisonManifest if comparison else RunManifest
-            options = RunOptions.from_json(document.get("options", {}))
-            manifest: Manifest = msgspec.convert({**document, "options": options}, record)
+            manifest = _decode(document)
             _check_parts(manifest)
             manifest.check()
             return manifest
@@ -269,6 +275,21 @@ def read_manifest(run: Path) -> Manifest:
     )
 
 
+def _decode(document: dict[str, msgspec.Raw]) -> Manifest:
+    """Return the record of a manifest. Every field is decoded as its type, none as any value: what
+    the content can make of memory stays near its size."""
+    kind = msgspec.json.decode(document.get("kind", b"null"), type=str | None)
+    record: type[Manifest] = ComparisonManifest if kind == "comparison" else RunManifest
+    options = document.get("options", msgspec.Raw(b"{}"))
+    if len(options) > _MOST_OPTION_BYTES:
+        raise ValueError("the options are too long")
+    flat = msgspec.json.decode(options, type=dict[str, Any])
+    nested = msgspec.json.encode({**flat, "scoring": flat})
+    content = msgspec.json.encode({**document, "options": msgspec.Raw(nested)})
+    manifest: Manifest = msgspec.json.decode(content, type=record)
+    return manifest
+
+
 def _read(path: Path) -> bytes:
     """Return the content of a manifest: of a regular file of a size that a manifest can have."""
     try:
@@ -277,7 +298,7 @@ def _read(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"{path.parent} is not a run: it has no manifest.json") from None
     except OSError as error:
-        raise InputMissingError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > _MOST_BYTES:
         raise DataError(f"{path} has over {_MOST_BYTES:,} bytes; no manifest has")
     return content
@@ -322,29 +343,16 @@ def newest_first(
     """Yield the published runs of a destination with their manifests, the newest first.
 
     Args:
-        passed_over: gets a sentence for each folder that is named like a run and is none, as it
-            is met.
+        passed_over: gets a sentence for each entry among the runs that is none, as it is met.
     """
-    for _, run in sorted(named_runs(destination).items(), reverse=True):
+    passed_over = [] if passed_over is None else passed_over
+    for _, run in sorted(named_runs(destination, passed_over).items(), reverse=True):
         try:
             manifest = own_run(run)
         except CharrnnError as error:
-            if passed_over is not None:
-                passed_over.append(f"passed over: {error}")
+            passed_over.append(str(error))
             continue
         yield run, manifest
-
-
-def named_runs(destination: Path) -> dict[RunName, Path]:
-    """Return the folders of a destination that are named like runs, links left out; none where it
-    cannot be read."""
-    runs = runs_folder(destination)
-    try:
-        with os.scandir(runs) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return {}
-    return {parsed: runs / name for name in names if (parsed := parse_run_name(name))}
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ The staging folder is named by the run's fingerprint (see ``plan``), so a part f
 valid receipt is finished work and is reused. Nothing published is ever modified.
 """
 
-import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,9 +31,11 @@ from charrnn.files import (
 )
 from charrnn.monitoring.profile import total
 from charrnn.runs.folders import (
+    RUN_FILE,
     RunName,
     destination_of_run,
     latest_link,
+    named_runs,
     runs_folder,
 )
 from charrnn.runs.manifest import (
@@ -43,20 +45,18 @@ from charrnn.runs.manifest import (
     PriorRecord,
     RunFacts,
     RunManifest,
-    named_runs,
     read_manifest,
 )
 from charrnn.runs.parts import PartReceipt, count_values
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.source import check_unchanged
 
-_LEFT_OVERS = re.compile(r"(part|input)-\d+\.\w+|report\.(html|md)|rejects\.parquet|\..+\.tmp")
-
 
 def finished_run(destination: Path, fingerprint: str) -> Path | None:
     """Return the newest published run with this fingerprint that has all its parts, or None."""
     for name, run in sorted(named_runs(destination).items(), reverse=True):
-        if name.fingerprint == fingerprint[:8] and _is_finished(run, fingerprint):
+        same = name.fingerprint == fingerprint[:8] and _is_own_run(run, name)
+        if same and _is_finished(run, fingerprint):
             return run
     return None
 
@@ -64,9 +64,10 @@ def finished_run(destination: Path, fingerprint: str) -> Path | None:
 def _is_finished(run: Path, fingerprint: str) -> bool:
     try:
         manifest = read_manifest(run)
-        whole = all((run / p.name).stat().st_size == p.size for p in manifest.parts)
+        parts = [((run / part.name).lstat(), part.size) for part in manifest.parts]
     except (CharrnnError, OSError):
         return False  # damaged: score again, beside it
+    whole = all(stat.S_ISREG(file.st_mode) and file.st_size == size for file, size in parts)
     return manifest.fingerprint == fingerprint and whole
 
 
@@ -166,7 +167,7 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
         )
     check_unchanged(plan.source.files)
     # Receipts and staged inputs go last, so that a kill until here costs no finished part.
-    clear_folder(staging, {*ours, SUMS}, _LEFT_OVERS)
+    clear_folder(staging, {*ours, SUMS}, RUN_FILE)
     name = f"{manifest.created}-{plan.key.fingerprint[:8]}"
     runs = runs_folder(plan.destination)
     make_folder(runs)

@@ -8,11 +8,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from charrnn.errors import CharrnnError, ConfigError, InputMissingError
-from charrnn.files import hold, own_folders, remove_file, withdraw_folder
-from charrnn.runs.folders import RUN_NAME, destination_of_run, latest_link
+from charrnn.files import (
+    hold,
+    is_system_file,
+    own_folders,
+    remove_file,
+    translate_os_errors,
+    withdraw_folder,
+)
+from charrnn.runs.folders import RUN_FILE, RUN_NAME, destination_of_run, is_folder, latest_link
 from charrnn.runs.manifest import ComparisonManifest, RunManifest, read_manifest
 
-_LEFT_OVER = re.compile(r"\.(staging|fetched)-[0-9a-f]{8,64}|\.purged-.+")
+_FETCHED = re.compile(r"\.fetched-[0-9a-f]{8,64}")
+_LEFT_OVER = re.compile(
+    rf"{_FETCHED.pattern}|\.staging-[0-9a-f]{{8,64}}(-[0-9a-f]{{12}})?|\.purged-{RUN_NAME.pattern}"
+)
 
 
 @dataclass
@@ -85,17 +95,32 @@ def _created(folder: Path, *, keep_latest: bool) -> datetime | None:
     """Return when a run, or the last file of an unfinished one, was made; None for other folders
     and the run that is kept. Raises CharrnnError, OSError or ValueError where it is not ours."""
     if _LEFT_OVER.fullmatch(folder.name):
-        if folder not in own_folders(folder.parent, folder.name):
+        if folder not in own_folders(folder.parent, folder.name) or not _holds_a_run(folder):
             raise ValueError
         return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
     if not _is_named(folder):
         return None
-    if keep_latest and latest_link(destination_of_run(folder)).resolve() == folder.resolve():
+    if keep_latest and os.path.realpath(
+        latest_link(destination_of_run(folder))
+    ) == os.path.realpath(folder):
         return None
     manifest: RunManifest | ComparisonManifest = read_manifest(folder)
     if not folder.name.startswith(f"{manifest.created}-{manifest.fingerprint[:8]}"):
         raise ValueError
     return datetime.strptime(manifest.created, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _holds_a_run(folder: Path) -> bool:
+    """Whether nothing but what a run writes, and operating systems, is in a left-over. The names of
+    fetched files are those of the input."""
+    if _FETCHED.fullmatch(folder.name):
+        return True
+    return all(
+        RUN_FILE.fullmatch(path.name)
+        or is_system_file(path.name)
+        or (_LEFT_OVER.fullmatch(path.name) and is_folder(path) and _holds_a_run(path))
+        for path in folder.iterdir()
+    )
 
 
 def purge(folders: Sequence[Path]) -> int:
@@ -111,7 +136,7 @@ def purge(folders: Sequence[Path]) -> int:
         named = RUN_NAME.fullmatch(folder.name)
         destination = destination_of_run(folder) if named else folder.parent
         try:
-            with hold(destination / ".lock", "a purge"):
+            with translate_os_errors(folder), hold(destination / ".lock", "a purge"):
                 sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
                 withdraw_folder(folder, destination)
                 freed += sum(sizes)

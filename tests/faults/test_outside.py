@@ -341,6 +341,50 @@ def test_a_manifest_that_is_a_fifo_or_a_link_is_passed_over(
     proof("P11", "old runs whose manifest is a FIFO or a link: passed over", 2)
 
 
+CRAFTED = """
+cd {runs}/runs
+mkdir 99999999T999999Z-aaaaaaaa 20261324T020000Z-aaaaaaaa 20261124T020000Z-aaaaaaaa notes
+mkdir 20261124T030000Z-aaaaaaaa 20261124T040000Z-aaaaaaaa
+mkfifo 20261124T020000Z-aaaaaaaa/manifest.json
+echo '{{"schema_version": null}}' > 20261124T030000Z-aaaaaaaa/manifest.json
+head -c 200000 /dev/zero | tr '\\0' '[' > 20261124T040000Z-aaaaaaaa/manifest.json
+ln -s loop loop; ln -s ../.. 20261124T050000Z-aaaaaaaa; touch 20261124T060000Z-aaaaaaaa
+ln -s {precious} ../.staging-0123456789abcdef; mkdir ../.staging-1123456789abcdef
+touch ../.staging-1123456789abcdef/letter; mkdir ../.purged-notes
+"""
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_what_is_only_named_like_a_run_stops_nothing_and_is_named(
+    other: bool, shared: Shared, server: Server, proof: Proof
+) -> None:
+    as_others_write(shared.folder)
+    assert server.run(shared.folder, *SCORE)["code"] == 0
+    (shared.folder / RUNS / "runs").chmod(0o1777)
+    before = state_of(shared.precious)
+    shared.plant(CRAFTED, other=other)
+    planted = state_of(shared.folder / RUNS / "runs").keys()
+    for command in ((*SCORE, "--force"), ("monitor",), ("verify", RUNS),
+                    ("purge", "--older-than", "0", "--yes")):  # fmt: skip
+        done = server.run(shared.folder, *command, kill_after=SECONDS)
+        assert done["code"] == 0, done["err"]
+        word = {"purge": "left alone: ", "verify": "is whole: "}.get(command[0], "passed over: ")
+        assert word in done["out"]
+        if command[0] != "verify":
+            assert "runs/20261124T050000Z-aaaaaaaa is " in done["out"]
+    for name, code in (("20261124T020000Z-aaaaaaaa", 65), ("20261124T030000Z-aaaaaaaa", 65),
+                       ("20261124T040000Z-aaaaaaaa", 65), ("notes", 66), ("loop", 65)):  # fmt: skip
+        done = server.run(shared.folder, "verify", f"{RUNS}/runs/{name}", kill_after=SECONDS)
+        complaint(done["code"], code, done["err"])
+    assert state_of(shared.precious) == before
+    left = state_of(shared.folder / RUNS).keys()
+    ours = [path for path in planted if "manifest.json" in path and "aaaaaaaa" not in path]
+    assert {path for path in planted if "aaaaaaaa" in path} <= left
+    assert not {path for path in ours if path in left}
+    assert (shared.folder / RUNS / ".staging-1123456789abcdef/letter").exists()
+    proof("P11", "folders, links and FIFOs named like runs: named, and nothing is stopped", 7)
+
+
 def test_verify_says_what_it_passes_over(shared: Shared, server: Server, proof: Proof) -> None:
     assert server.run(shared.folder, *SCORE)["code"] == 0
     (run,) = (shared.folder / RUNS / "runs").iterdir()

@@ -105,8 +105,8 @@ def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
     assert not list(run.parents[1].glob(".fetched-*"))
     manifest = verify_run(run)
     assert manifest.parts == verify_run(local).parts
-    assert manifest.fetched[0]["uri"] == f"{bucket}/in/people.parquet"
-    assert manifest.fetched[0]["size"] == people.stat().st_size
+    assert manifest.fetched[0].uri == f"{bucket}/in/people.parquet"
+    assert manifest.fetched[0].size == people.stat().st_size
     (name,) = whole_runs(f"{bucket}/out")
     assert name.startswith(run.name)
     latest = json.loads(store(bucket).cat_file(f"{bucket}/out/latest.json"))

@@ -128,7 +128,7 @@ def test_a_fifo_as_manifest_is_not_waited_for(run: Path) -> None:
     other = run.with_name("20990101T000000Z-aaaaaaaa")
     other.mkdir()
     os.mkfifo(other / "manifest.json")
-    with pytest.raises(InputMissingError, match="not a regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_manifest(other)
     assert [found for found, _ in newest_first(run.parents[1])] == [run]
 

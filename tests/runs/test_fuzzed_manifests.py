@@ -7,6 +7,8 @@ manifest says, nothing but a CharrnnError comes out, and a run beside it is stil
 import copy
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,6 +172,32 @@ def test_no_manifest_ends_in_an_internal_error(
     assert verify_run(run).rows == 31
     proof("P15", "manifests changed at random, met by all that reads runs: no internal error",
           ROUNDS // 4)  # fmt: skip
+
+
+def test_a_manifest_of_a_gigabyte_takes_little_memory(runs: list[Path], proof: Proof) -> None:
+    """Read in a process of its own: what is measured is the most that it ever had."""
+    path = runs[1] / "manifest.json"
+    head = path.read_bytes().rstrip()[:-1]
+    for filler, size in (("[],", 60), ("{},", 60), ('"a",', 60), (" ", 1024)):
+        with path.open("wb") as file:
+            file.write(head + b', "more": [')
+            for _ in range(size):
+                file.write(filler.encode() * (2**20 // len(filler)))
+            file.write(b"0]}")
+        program = (
+            "import resource, sys; from pathlib import Path\n"
+            "from charrnn.runs.manifest import read_manifest\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "try: read_manifest(Path(sys.argv[1]))\n"
+            "except Exception as error: assert error.exit_code == 65\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(runs[1])],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        assert int(done.stdout) < 500_000, filler
+    proof("P11", "manifests of up to 1 GB: under 500 MB of memory", 4)
 
 
 @pytest.mark.parametrize("name", [

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from commands import CANARY
+from commands import CANARY, Command
 from flat import FACTS, TRAIN, key_of, publish_parts, read_manifest, score_request
 from recording import Proof
 
@@ -781,6 +781,27 @@ def test_a_part_that_the_manifest_does_not_list_is_found(published: Path, proof:
     with pytest.raises(DataError, match=r"part-00009\.parquet is no part that the manifest lists"):
         verify_run(published)
     proof("P15", "a part too many, digests made right again: found by verify", 1)
+
+
+@pytest.mark.parametrize("latest", ["kept", "missing", "dangling", "folder"])
+def test_verify_of_a_destination_proves_its_newest_run(
+    people: Path, latest: str, run_score: Callable[..., Path], command: Command, proof: Proof
+) -> None:
+    run_score(people)
+    newest = run_score(people, top_k=1)
+    link = newest.parents[1] / "latest"
+    if latest != "kept":
+        link.unlink()
+    if latest == "dangling":
+        link.symlink_to("runs/20010101T000000Z-00000000")
+    elif latest == "folder":
+        link.mkdir()
+    for given in (link.parent, f"{link.parent}/", newest, f"{newest}/"):
+        code, out, error = command("verify", given)
+        assert (code, out) == (0, f"{newest} is whole: 12 rows in 1 parts\n"), error
+    (newest / "report.html").write_text("x")
+    assert command("verify", link.parent)[0] == 65
+    proof("P15", "forms of a destination and a run: its newest run is verified", 4)
 
 
 def test_damaged_manifest_of_an_earlier_run_does_not_stop_the_next(
