@@ -21,7 +21,8 @@ from charrnn.runs.manifest import ComparisonManifest, RunManifest, read_manifest
 
 _FETCHED = re.compile(r"\.fetched-[0-9a-f]{8,64}")
 _LEFT_OVER = re.compile(
-    rf"{_FETCHED.pattern}|\.staging-[0-9a-f]{{8,64}}(-[0-9a-f]{{12}})?|\.purged-{RUN_NAME.pattern}"
+    rf"{_FETCHED.pattern}|\.staging-[0-9a-f]{{8,64}}(-[0-9a-f]{{12}})?"
+    rf"|\.purged-{RUN_NAME.pattern}(\.[0-9]+)?"
 )
 
 

@@ -227,3 +227,18 @@ def test_links_of_the_history_begin_no_scheme(
 def test_rows_of_an_earlier_try_do_not_count_in_rows_per_second(run: Path) -> None:
     assert read_run(run).reused_rows == 0
     assert pq.read_metadata(run / "part-00000.parquet").num_rows == read_run(run).rows
+
+
+def test_purge_leaves_a_left_over_that_holds_what_no_run_writes(run: Path, proof: Proof) -> None:
+    destination = run.parents[1]
+    for name, content in ((".staging-0123456789abcdef", "letter.txt"),
+                          (f".purged-{run.name}", "letter.txt"), (".purged-notes", "report.html"),
+                          (".staging-1123456789abcdef", "part-00000.json")):  # fmt: skip
+        (destination / name).mkdir()
+        (destination / name / content).write_text("x")
+    old = old_runs(destination, 0, LATER)
+    assert [path.name for path in old.folders] == [".staging-1123456789abcdef", run.name]
+    purge(old.folders)
+    left = sorted(path.name for path in destination.glob(".*-*"))
+    assert left == [f".purged-{run.name}", ".purged-notes", ".staging-0123456789abcdef"]
+    proof("P11", "left-overs with files of others: purge leaves them", 3)
