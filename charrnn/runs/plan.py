@@ -60,7 +60,7 @@ def destination_of(source: str, output: str, root: Path) -> Destination:
     default = root / source_name(source)
     name = Path(output).name
     table = table_name(name)
-    kind = other_kind(name)
+    kind = "" if table else other_kind(name)
     if is_remote(output):
         if table or kind:
             raise ConfigError(

@@ -33,7 +33,7 @@ from charrnn.tables.csv_format import (
 )
 from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, read_header
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
-from charrnn.tables.kinds import table_name
+from charrnn.tables.kinds import path_text, table_name
 from charrnn.tables.parquet_columns import check_columns
 from charrnn.tables.parquet_cost import (
     Cost,
@@ -283,7 +283,7 @@ def stage_csv(
         "files_without_checksum": int(_lacks_checksum(path)),
         "files_unpacked_over_200_times": int(unpacked > _MAX_RATIO * path.stat().st_size),
     }
-    inputs, files = np.full(len(lines), index, np.int32), pa.repeat(path.name, len(lines))
+    inputs, files = np.full(len(lines), index, np.int32), pa.repeat(path_text(path.name), len(lines))
     coded = pa.DictionaryArray.from_arrays(pa.array(reasons.view("i1")), list(REASONS))
     return StagedCsv(table, counts, pa.table([inputs, files, lines, records, coded], REJECTS))
 
