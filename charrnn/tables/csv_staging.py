@@ -283,7 +283,8 @@ def stage_csv(
         "files_without_checksum": int(_lacks_checksum(path)),
         "files_unpacked_over_200_times": int(unpacked > _MAX_RATIO * path.stat().st_size),
     }
-    inputs, files = np.full(len(lines), index, np.int32), pa.repeat(path_text(path.name), len(lines))
+    inputs = np.full(len(lines), index, np.int32)
+    files = pa.repeat(path_text(path.name), len(lines))
     coded = pa.DictionaryArray.from_arrays(pa.array(reasons.view("i1")), list(REASONS))
     return StagedCsv(table, counts, pa.table([inputs, files, lines, records, coded], REJECTS))
 

@@ -311,7 +311,7 @@ class _Tree:
     def __init__(self, base: Path, skipped: list[tuple[str, str, str]] | None = None) -> None:
         self.base = base
         self.skipped = [] if skipped is None else skipped
-        self._linked: set[Path] = set()  # folders that were reached by a link
+        self._linked = {base: False}  # whether a folder is reached by a link
         self._files: dict[_Identity, str] = {}
         above = filter(None, map(_status, base.resolve().parents))
         self._folders = {(s.st_dev, s.st_ino): "a folder above" for s in above}
@@ -322,19 +322,25 @@ class _Tree:
 
     def walk(self, folders: Sequence[Path]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
         """Yield the folders and all below them, with the sorted entries of each."""
-        pending, links = list(folders)[::-1], list[Path]()
+        pending = [folder for folder in folders if not self.by_link(folder)][::-1]
+        links = [folder for folder in folders if self.by_link(folder)]
         while pending or links:
-            by_link = not pending
-            folder = links.pop(0) if by_link else pending.pop()
+            folder = pending.pop() if pending else links.pop(0)
             if not self.enter(folder):
                 continue
-            if by_link or folder.parent in self._linked:
-                self._linked.add(folder)
             entries = _entries(folder)
             for entry in entries:
                 if _is_folder(entry) and not is_hidden(entry.name, True):
                     (links if entry.is_symlink() else pending).append(Path(entry.path))
             yield folder, entries
+
+    def by_link(self, path: Path) -> bool:
+        """Whether a link leads to ``path`` from ``base``."""
+        if path == self.base:
+            return False
+        if path.parent not in self._linked:
+            self._linked[path.parent] = self.by_link(path.parent)
+        return self._linked[path.parent] or path.is_symlink()
 
     def enter(self, folder: Path) -> bool:
         """Whether this folder was not seen before; skip it otherwise."""
@@ -366,7 +372,7 @@ class _Tree:
     def once(self, paths: Sequence[Path]) -> list[Path]:
         """Return each file by one of its ``paths``, the first without a link, and skip the rest."""
         files: list[Path] = []
-        for path in sorted(paths, key=lambda p: (p.is_symlink() or p.parent in self._linked, p)):
+        for path in sorted(set(paths), key=lambda p: (self.by_link(p), p)):
             status = _status(path)
             if status is None:
                 continue
