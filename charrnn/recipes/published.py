@@ -69,6 +69,7 @@ class Published:
             f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
             f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
             *_rejected_line(manifest.rejected),
+            *_input_lines(manifest.input_counts),
             *([f"skipped     {self.skipped}"] if self.skipped.count else ()),
             f"languages   {labels or 'none'}",
             f"confidence  {_number(manifest.mean_confidence)} on average",
@@ -170,6 +171,16 @@ def _rejected_line(rejected: dict[str, int]) -> list[str]:
         return []
     total = sum(rejected.values())
     return [f"rejected    {total:,} more ({_counts(rejected)}), see rejects.parquet"]
+
+
+def _input_lines(counts: dict[str, int]) -> list[str]:
+    """Return a line each for what may surprise about the bytes of the input."""
+    texts = {
+        "empty_files": "input files without a byte of text, passed over",
+        "files_unpacked_over_200_times": "input files unpacked to over 200 times their size; are "
+        "these all rows of your table?",
+    }
+    return [f"note        {counts[key]:,} {text}" for key, text in texts.items() if counts.get(key)]
 
 
 def _prior_line(prior: PriorRecord) -> list[str]:
