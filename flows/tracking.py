@@ -16,9 +16,10 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
+from urllib.parse import unquote_to_bytes
 
 from charrnn import cli
 from charrnn.cli import console_runner, signature_of
@@ -77,7 +78,8 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> R:
-            return function(request(**signature.bind(*arguments, **named).arguments))
+            values = signature.bind(*arguments, **named).arguments
+            return function(request(**{k: _from_parameter(v) for k, v in values.items()}))
 
         del call.__wrapped__  # Prefect would read its signature
         call.__signature__ = signature  # type: ignore[attr-defined]
@@ -97,7 +99,33 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
 def submit(flow: Callable[..., R], request: Any) -> R:
     """Run a flow with the fields of a request record as its parameters, paths as text."""
     values = {field.name: getattr(request, field.name) for field in fields(request)}
-    return flow(**{k: str(v) if isinstance(v, Path) else v for k, v in values.items()})
+    return flow(**{name: _as_parameter(value) for name, value in values.items()})
+
+
+def _as_parameter(value: Any) -> Any:
+    """Return a field's value as JSON holds it: a path as text, or as a ``file://`` URI where its
+    bytes are not UTF-8."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _with_changed_text(value, _as_parameter)
+    text = str(value) if isinstance(value, Path) else value
+    if isinstance(text, str) and re.search("[\udc80-\udcff]", text):
+        return Path(text).absolute().as_uri() + ("/" if text.endswith("/") else "")
+    return text
+
+
+def _from_parameter(value: Any) -> Any:
+    """Undo ``_as_parameter``."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _with_changed_text(value, _from_parameter)
+    if isinstance(value, str) and value.startswith("file:///"):
+        return os.fsdecode(unquote_to_bytes(value.removeprefix("file://")))
+    return value
+
+
+def _with_changed_text(record: Any, change: Callable[[Any], Any]) -> Any:
+    texts = {f.name: getattr(record, f.name) for f in fields(record)}
+    changed = {k: change(v) for k, v in texts.items() if isinstance(v, str) and change(v) != v}
+    return replace(record, **changed) if changed else record
 
 
 def as_task(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -188,7 +216,7 @@ def _attach(kind: str, key: str, description: str, **content: Any) -> None:
 
         content = {name: _printable(value) for name, value in content.items()}
         create = getattr(artifacts, f"create_{kind}_artifact")
-        _attempt(create, key=key, description=description, **content)
+        _attempt(create, key=key, description=printable(description), **content)
 
 
 def _printable(value: Any) -> Any:

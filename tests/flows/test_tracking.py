@@ -22,6 +22,7 @@ from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import DataError
 from charrnn.recipes import score as score_recipe
 from charrnn.recipes.published import label_shares
+from charrnn.scoring.options import DeliveryOptions
 from flows import tracking
 
 # --- without a server: Prefect is imported late, since flows are tracked once it is there -------
@@ -393,3 +394,14 @@ def test_two_runs_never_hold_the_gpu_at_once(server: PrefectServer, tmp_path: Pa
     (tmp_path / "hold").unlink()
     assert (first.wait(120), second.wait(120)) == (0, 0)
     assert lines() == ["a tries", "a in", "b tries", "a out", "b in", "b out"]
+
+
+def test_paths_that_are_not_utf8_survive_as_parameters() -> None:
+    odd = os.fsdecode(b"/data/b\xff [1].csv")
+    delivery = DeliveryOptions(output=os.fsdecode(b"/o\xfe/"))
+    for value in (odd, Path(odd), delivery, "/data/b%FF.csv", r"b\xff.csv", "Größe.csv", "", 3):
+        parameter = tracking._as_parameter(value)
+        for text in (parameter, getattr(parameter, "output", "")):
+            str(text).encode()
+        back = tracking._from_parameter(parameter)
+        assert back == (str(value) if isinstance(value, Path) else value)

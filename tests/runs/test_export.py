@@ -1,6 +1,8 @@
 """Formulas in exported CSV: what a spreadsheet would run is escaped, and nothing else is."""
 
+import bz2
 import csv
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from flat import score
 
+from charrnn.runs import export as export_module
 from charrnn.runs.export import escape_formulas
 
 RUNS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "  =1", "\u00a0=1",
@@ -68,3 +71,23 @@ def test_export_keeps_formulas_on_request(
 ) -> None:
     assert out(keep_formulas=True) == [*RUNS, "", "Katoro"]
     assert "escaped" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "read"),
+    [
+        ("out.CSV", ",", lambda path: path.read_bytes()),
+        ("out.tsv", "\t", lambda path: path.read_bytes()),
+        ("out.csv.gz", ",", lambda path: gzip.decompress(path.read_bytes())),
+        ("out.tsv.BZ2", "\t", lambda path: bz2.decompress(path.read_bytes())),
+        ("out.csv.zst", ",", lambda path: pa.input_stream(path, compression="zstd").read()),
+    ],
+)
+def test_the_suffix_says_how_rows_are_exported(
+    tmp_path: Path, name: str, delimiter: str, read: Callable[[Path], bytes]
+) -> None:
+    schema = pa.schema({"id": pa.int64(), "name": pa.string()})
+    with export_module._writing_csv(tmp_path / name, schema) as writer:
+        writer.write_table(pa.table({"id": [1], "name": ["Katoro"]}, schema))
+    text = read(tmp_path / name).decode()
+    assert text == f'"id"{delimiter}"name"\n1{delimiter}"Katoro"\n'

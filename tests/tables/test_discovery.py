@@ -120,7 +120,9 @@ def test_what_may_not_be_read_is_refused_by_name(
         "import os, sys; from charrnn.errors import InputMissingError\n"
         "from charrnn.tables.source import fingerprint\n"
         "from charrnn.tables.discovery import discover, discover_each\n"
+        "from pathlib import Path; from charrnn.runs.inbox import inbox_files\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "print(inbox_files(Path(sys.argv[1].split('/*')[0])))\n"
         "try: fingerprint(discover(sys.argv[1]))\n"
         "except InputMissingError as error: print(error)\n"
     )
@@ -132,7 +134,10 @@ def test_what_may_not_be_read_is_refused_by_name(
         )  # fmt: skip
         return done.stdout
 
-    assert f"{data}/locked cannot be read: Permission denied" in looked(f"{data}{pattern}")
+    said = looked(f"{data}{pattern}")
+    assert f"{data}/locked cannot be read: Permission denied" in said
+    assert f"PosixPath('{data}/locked'): []" in said  # an input of the inbox, that will fail
+    assert f"PosixPath('{data}/open'): [('{data}/open/a.csv'" in said
     (data / "locked").chmod(0o755)
     (data / "locked/b.csv").chmod(0)
     assert f"{data}/locked/b.csv cannot be read" in looked(f"{data}{pattern}")
