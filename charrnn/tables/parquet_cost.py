@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +29,7 @@ _MAX_RATIO = 1000  # more than so many times its size
 _MAX_REPEATED_BYTES = 2**26  # of a page of lists, whose rows may be of any length
 _SMALL = 2**20  # what takes less is not looked at more closely
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
-_CODECS = {"SNAPPY": "snappy", "GZIP": "gzip", "ZSTD": "zstd", "BROTLI": "brotli", "LZ4": "lz4_raw"}
+_CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DICTIONARY_ENCODINGS, _DELTA_BYTE_ARRAY = (2, 8), 7
 _LENGTH = struct.Struct("<I")
@@ -44,9 +44,35 @@ class Cost:
     row: float
     pages: int
 
+    @classmethod
+    def sum(cls, costs: list[Self]) -> Self:
+        """Return the cost of all columns of a row group."""
+        return cls(
+            sum(c.size for c in costs), sum(c.row for c in costs), sum(c.pages for c in costs)
+        )
+
 
 class _Malformed(Exception):
     """Bytes are no Thrift, or end too early."""
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What a footer says of a column in one row group."""
+
+    codec: int
+    values: int
+    size: int  # as stored
+    data: int  # offset of its first page of data
+    dictionary: int  # offset of its dictionary; 0: none
+
+    @classmethod
+    def of(cls, fields: Any) -> Self:
+        """Return what a ``ColumnChunk`` says."""
+        about = fields.get(3) if isinstance(fields, dict) else None
+        if not isinstance(about, dict):
+            raise _Malformed
+        return cls(*(_number(about, key) for key in (4, 5, 7, 9, 11)))
 
 
 def check_footer(path: object, opened: str) -> None:
@@ -59,24 +85,50 @@ def check_footer(path: object, opened: str) -> None:
     Raises:
         DataError: too large a footer; or too many columns, levels or row groups.
     """
+    footer = _read_footer(path, opened)
+    with suppress(_Malformed):  # Arrow says so
+        _check_schema(path, footer)
+
+
+def _read_footer(path: object, opened: str) -> bytes:
+    """Return the footer of a file; b"" if it is encrypted, or the file another format or damaged,
+    as Arrow says."""
     with open(opened, "rb") as file:  # noqa: PTH123
         size = file.seek(0, os.SEEK_END)
         if size < 12:
-            return
+            return b""
         file.seek(size - 8)
         end = file.read(8)
         length = int.from_bytes(end[:4], "little")
         if end[4:] != b"PAR1" or length > size - 12:
-            return  # encrypted, another format or damaged: Arrow says so
+            return b""
         if length > _MAX_FOOTER_BYTES:
             raise DataError(
                 f"{path} has a footer of {length:,} bytes, at most {_MAX_FOOTER_BYTES:,} are read; "
                 "write fewer columns or larger row groups"
             )
         file.seek(size - 8 - length)
-        footer = file.read(length)
-    with suppress(_Malformed):  # Arrow says so
-        _check_schema(path, footer)
+        return file.read(length)
+
+
+def _row_groups(footer: bytes) -> Iterator[tuple[int, list[_Chunk]]]:
+    """Yield rows and column chunks of each row group. PyArrow's own objects end the process where
+    a footer is damaged: an exception of C++ passes through them."""
+    position = last = 0
+    while step := _field(footer, position, last):
+        position, field, kind = step
+        if field <= last:
+            raise _Malformed  # a second one, which Arrow would prefer
+        last = field
+        if field != 4 or kind != 9:
+            _, position = _value(footer, position, kind)
+            continue
+        count, element, position = _list_start(footer, position)
+        for _ in range(count):
+            group, position = _value(footer, position, element)
+            if not isinstance(group, dict) or not isinstance(group.get(1), list):
+                raise _Malformed
+            yield _number(group, 3), [_Chunk.of(chunk) for chunk in group[1]]
 
 
 def _check_schema(path: object, footer: bytes) -> None:
@@ -85,12 +137,12 @@ def _check_schema(path: object, footer: bytes) -> None:
     elements: list[dict[int, Any]] = []
     while step := _field(footer, position, field):
         position, field, kind = step
-        if field in counts:
+        if field in counts and kind == 9:
             counts[field] = _list_start(footer, position)[0]
             if field == 4 or counts[2] > 4 * MAX_COLUMNS:
                 break
         value, position = _value(footer, position, kind)
-        elements = value if field == 2 else elements
+        elements = value if field == 2 and kind == 9 else elements
     leaves = depth = 0
     open_groups: list[int] = []  # children that are left, of each group that is open
     for element in elements:
@@ -98,7 +150,7 @@ def _check_schema(path: object, footer: bytes) -> None:
             open_groups.pop()
         if open_groups:
             open_groups[-1] -= 1
-        children = element.get(5, 0)
+        children = _number(element, 5) if isinstance(element, dict) else 0
         if children > 0:
             open_groups.append(children)
             depth = max(depth, len(open_groups))
@@ -130,26 +182,27 @@ def group_costs(path: object, opened: str, reader: pq.ParquetFile) -> list[Cost]
         DataError: a value, a dictionary, the pages or the whole file take too much; or the file is
             damaged.
     """
-    footer, schema = reader.metadata, reader.schema
+    schema, footer = reader.schema, reader.metadata
     descriptor = os.open(opened, os.O_RDONLY | os.O_CLOEXEC)
     try:
         stored = os.fstat(descriptor).st_size
         columns = [_Column(path, descriptor, schema.column(i)) for i in range(len(schema))]
         costs, left, least = [], stored, 0
-        for index in range(footer.num_row_groups):
-            group = footer.row_group(index)
-            total, row, pages = 0, 0.0, 0
-            for position, column in enumerate(columns):
-                chunk = group.column(position)
-                left -= max(0, chunk.total_compressed_size)
-                if left < 0:
-                    raise DataError(f"{path} has columns that share bytes; write it again")
-                cost = column.cost(chunk, group.num_rows, index)
-                total, row, pages = total + cost.size, row + cost.row, pages + cost.pages
-                least += column.width * max(0, group.num_rows)
-            costs.append(Cost(total, row, pages))
+        for index, (rows, chunks) in enumerate(_row_groups(_read_footer(path, opened))):
+            left -= sum(max(0, chunk.size) for chunk in chunks)
+            if left < 0:
+                raise DataError(f"{path} has columns that share bytes; write it again")
+            if len(chunks) != len(columns):
+                raise _Malformed
+            pairs = zip(columns, chunks, strict=True)
+            costs.append(Cost.sum([column.cost(chunk, rows, index) for column, chunk in pairs]))
+            least += sum(column.width for column in columns) * max(0, rows)
+        if len(costs) != footer.num_row_groups:
+            raise _Malformed
         check_ratio(path, least, stored)
         return costs
+    except _Malformed:
+        raise DataError(f"{path} is damaged or encrypted; restore or decrypt it first") from None
     finally:
         os.close(descriptor)
 
@@ -201,7 +254,7 @@ class _Column:
         if fixed > MAX_RECORD_BYTES:
             raise self._refused(0, f"has values of {fixed:,} bytes")
 
-    def cost(self, chunk: pq.ColumnChunkMetaData, rows: int, index: int) -> Cost:
+    def cost(self, chunk: _Chunk, rows: int, index: int) -> Cost:
         """Return the cost of a column chunk of the row group ``index``."""
         pages = _Pages()
         for header, offset in self._headers(chunk):
@@ -224,7 +277,7 @@ class _Column:
         pages: _Pages,
         header: dict[int, Any],
         offset: int,
-        chunk: pq.ColumnChunkMetaData,
+        chunk: _Chunk,
         index: int,
     ) -> None:
         unpacked = max(0, _number(header, 2))
@@ -248,7 +301,7 @@ class _Column:
         size = max(unpacked, each * values) if not self._variable else unpacked + each * values
         if self._variable and encoding in _DICTIONARY_ENCODINGS and pages.dictionary:
             if pages.longest < 0:
-                dear = max(values, chunk.num_values) * pages.dictionary > _SMALL
+                dear = max(values, chunk.values) * pages.dictionary > _SMALL
                 pages.longest = self._longest(chunk) if dear else pages.dictionary
             size += values * pages.longest
         elif self._variable and encoding == _DELTA_BYTE_ARRAY:
@@ -263,12 +316,10 @@ class _Column:
         pages.largest = max(pages.largest, unpacked)
         pages.densest = max(pages.densest, size / max(1, values))
 
-    def _headers(self, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[dict[int, Any], int]]:
+    def _headers(self, chunk: _Chunk) -> Iterator[tuple[dict[int, Any], int]]:
         """Yield the header of each page, and where its bytes begin."""
-        start = chunk.data_page_offset
-        if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < start:
-            start = chunk.dictionary_page_offset
-        position, end, left = start, start + chunk.total_compressed_size, chunk.num_values
+        start = chunk.dictionary if 0 < chunk.dictionary < chunk.data else chunk.data
+        position, end, left = start, start + chunk.size, chunk.values
         while 0 <= position < end and left > 0:
             header, length = self._header(position, end)
             position += length
@@ -291,13 +342,13 @@ class _Column:
             "and run this again"
         )
 
-    def _longest(self, chunk: pq.ColumnChunkMetaData) -> int:
+    def _longest(self, chunk: _Chunk) -> int:
         """Return the length of the longest value of the dictionary; what it cannot exceed, if the
         page cannot be unpacked here."""
         header, offset = self._dictionary
         stored, unpacked = _number(header, 3), _number(header, 2)
         data = os.pread(self._descriptor, max(0, stored), offset)
-        codec = _CODECS.get(chunk.compression)
+        codec = _CODECS.get(chunk.codec)
         try:
             if codec:
                 data = pa.Codec(codec).decompress(data, unpacked, asbytes=True)
@@ -373,6 +424,8 @@ def _value(data: bytes, position: int, kind: int, depth: int = 0) -> tuple[Any, 
             return None, position + 1
         case 4 | 5 | 6:
             number, position = _varint(data, position)
+            if number >> (32 if kind == 5 else 64):
+                raise _Malformed  # Arrow would take some of its bits
             return (number >> 1) ^ -(number & 1), position
         case 7:
             return None, position + 8
@@ -398,6 +451,8 @@ def _value(data: bytes, position: int, kind: int, depth: int = 0) -> tuple[Any, 
             field = 0
             while step := _field(data, position, field):
                 position, field, inner = step
+                if field in fields:
+                    raise _Malformed
                 fields[field], position = _value(data, position, inner, depth + 1)
             return fields, position + 1
         case _:
