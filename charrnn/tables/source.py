@@ -21,6 +21,7 @@ from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import (
     REJECTS,
     EmptyCsvError,
+    StagedCsv,
     check_rejects,
     stage_csv,
     stage_parquet,
@@ -178,31 +179,17 @@ def open_source(
     counts = Counter[str]()
     columns = typed([file.columns for file in files])
     for index, file in enumerate(files):
-        copy = staging / f"input-{index:05d}"
-        name = table_name(file.path.name)
         try:
-            with expecting(file.path, file.state):
-                if name is None or name.format == "parquet":
-                    table = stage_parquet(
-                        file.path, copy.with_suffix(".parquet"), 2 * partition_rows, file.state
-                    )
-                else:
-                    staged = stage_csv(
-                        file.path,
-                        copy.with_suffix(".arrows"),
-                        csv=csv if csv.delimiter else replace(csv, delimiter=name.delimiter),
-                        group_rows=min(2**17, partition_rows),
-                        index=index,
-                    )
-                    counts.update(staged.counts)
-                    rejects.append(_named(staged.rejects, file.name))
-                    table = staged.table
+            table, staged = _open_file(file, staging, index, partition_rows, csv)
         except EmptyCsvError:  # as Spark writes for a partition without rows
             counts["empty_files"] += 1
             if counts["empty_files"] == len(files):
                 raise
             file_rows.append(0)
             continue
+        if staged is not None:
+            counts.update(staged.counts)
+            rejects.append(_named(staged.rejects, file.name))
         table = add_columns(table, file.columns, columns[index])
         tables.append(table)
         file_rows.append(table.rows)
@@ -221,6 +208,26 @@ def open_source(
         folder_columns=tuple(name for name, _ in tables[0].groups[0].added),
         file_rows=tuple(file_rows),
     )
+
+
+def _open_file(
+    file: InputFile, staging: Path, index: int, partition_rows: int, csv: CsvFormat
+) -> tuple[TableFile, StagedCsv | None]:
+    """Make one file readable in small row groups; ``index`` is its place in the input."""
+    copy = staging / f"input-{index:05d}"
+    name = table_name(file.path.name)
+    with expecting(file.path, file.state):
+        if name is None or name.format == "parquet":
+            path = copy.with_suffix(".parquet")
+            return stage_parquet(file.path, path, 2 * partition_rows, file.state), None
+        staged = stage_csv(
+            file.path,
+            copy.with_suffix(".arrows"),
+            csv=csv if csv.delimiter else replace(csv, delimiter=name.delimiter),
+            group_rows=min(2**17, partition_rows),
+            index=index,
+        )
+    return staged.table, staged
 
 
 def _check_same_columns(first: TableFile, table: TableFile, path: Path, other: Path) -> None:
