@@ -1,6 +1,7 @@
 """P1, P7: faults at calls of the C library, met from outside; ``syscalls.py`` tries thousands."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,29 @@ def test_hundred_faults_lose_nothing(
     assert tally.stuck == 0
     assert tally.tried > 80
     proof("P1, P7", syscalls.WHAT, tally.tried)
+
+
+@pytest.mark.parametrize("name", ["export", "export Parquet"])
+def test_interrupted_calls_are_repeated(
+    name: str,
+    scenarios: list[Scenario],
+    fault_server: syscalls.Server,
+    memory: Path,
+    proof: Proof,
+) -> None:
+    """EINTR at a close, where Linux has closed the file, and at ftruncate: no command ends."""
+    score = next(s for s in scenarios if s.name == name)
+    found = {c: n for n, c in enumerate(score.calls) if c.split()[0] in ("close", "truncate")}
+    numbers = list(found.values())[:: max(1, len(found) // 12)]  # the last of each file
+    folder = memory / "syscalls-disturbed"
+    answers = {}
+    for number in numbers:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(score.start, folder, symlinks=True)
+        done = fault_server.run(folder, score.argv, number, "EINTR")
+        answers[score.calls[number]] = done["code"], done["err"]
+    assert answers == dict.fromkeys(answers, (0, ""))
+    assert syscalls.visible(name, folder) == score.new
+    proof(
+        "P7", "calls of the C library that a signal interrupts: the command goes on", len(numbers)
+    )
