@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,6 +67,13 @@ _SYSTEM_FILE = re.compile(
 T = TypeVar("T")
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closable)
+
+
 def is_system_file(name: str) -> bool:
     """Whether operating systems or network storage put files or folders of this name anywhere.
 
@@ -85,9 +92,21 @@ def _retried(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
             continue
 
 
-def _close(descriptor: int) -> None:
-    with suppress(InterruptedError):  # Linux has closed it
+def close_descriptor(descriptor: int) -> None:
+    """Close a descriptor, also where a signal interrupts it: Linux has closed it then."""
+    with suppress(InterruptedError):
         os.close(descriptor)
+
+
+@contextmanager
+def closing_reader(file: C) -> Iterator[C]:
+    """Close a file after the block. Where closing fails, what was read is no less read; Arrow does
+    not even tell an interrupted close from others."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 @contextmanager
@@ -110,7 +129,7 @@ def _folder(path: Path, *, create: bool = False) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        _close(descriptor)
+        close_descriptor(descriptor)
 
 
 def _open_folder(path: Path, *, create: bool) -> int:
@@ -149,9 +168,9 @@ def _open_folder(path: Path, *, create: bool) -> int:
                 if name.startswith(_OURS) and not _is_mine(os.fstat(here), parent):
                     raise _foreign(path, f"leads through {name}, which belongs to another user")
             finally:
-                _close(parent)
+                close_descriptor(parent)
     except BaseException:
-        _close(here)
+        close_descriptor(here)
         raise
     return here
 
@@ -169,7 +188,7 @@ def _link_target(name: str, folder: int, path: Path) -> str:
             raise _foreign(path, f"leads through {name}, a link that belongs to another user")
         return os.readlink("", dir_fd=link)
     finally:
-        _close(link)
+        close_descriptor(link)
 
 
 def _foreign(path: Path, what: str) -> OutputError:
@@ -191,7 +210,7 @@ def _is_mine(status: os.stat_result, folder: int) -> bool:
         except OSError:
             return False
         _own_uids[status.st_dev] = os.fstat(descriptor).st_uid
-        _close(descriptor)
+        close_descriptor(descriptor)
         _retried(os.unlink, name, dir_fd=folder)
     return status.st_uid == _own_uids[status.st_dev]
 
@@ -228,7 +247,7 @@ def _sync(folder: int) -> None:
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # network storage without it
             raise
     finally:
-        _close(descriptor)
+        close_descriptor(descriptor)
 
 
 @contextmanager
@@ -253,9 +272,9 @@ def open_file(path: Path, *, mine: bool = False, links: bool = False) -> Iterato
                     raise PermissionError(errno.EPERM, "another user's file", str(path))
         file = os.fdopen(descriptor, "rb")
     except BaseException:
-        _close(descriptor)
+        close_descriptor(descriptor)
         raise
-    with _closing(file):
+    with closing_reader(file):
         yield file
 
 
@@ -374,7 +393,7 @@ def _remove_left_over(name: str, folder: int) -> bool:
             _retried(os.unlink, name, dir_fd=folder)
         return True
     finally:
-        _close(descriptor)
+        close_descriptor(descriptor)
 
 
 def replace_file(temporary: Path, path: Path) -> None:
@@ -401,7 +420,7 @@ def _open_own(path: Path, folder: int) -> BinaryIO:
             raise _foreign(path, "belongs to another user")
         return os.fdopen(descriptor, "r+b")
     except BaseException:
-        _close(descriptor)
+        close_descriptor(descriptor)
         raise
 
 
@@ -424,7 +443,7 @@ def open_growing(path: Path) -> Iterator[BinaryIO]:
     with translate_os_errors(path):
         with _folder(path.parent, create=True) as folder:
             with suppress(FileExistsError):
-                _close(os.open(path.name, os.O_WRONLY | _NEW, 0o666, dir_fd=folder))
+                close_descriptor(os.open(path.name, os.O_WRONLY | _NEW, 0o666, dir_fd=folder))
             file = _open_own(path, folder)
         file.seek(0, os.SEEK_END)
     with _closing(file):
@@ -625,7 +644,7 @@ def _remove_tree(name: str, parent: int) -> bool:
                 with suppress(OSError):
                     _retried(os.unlink, entry, dir_fd=folder)
     finally:
-        _close(folder)
+        close_descriptor(folder)
     with suppress(OSError):
         _retried(os.rmdir, name, dir_fd=parent)
     return True
@@ -719,7 +738,7 @@ def _open_lock(lock: Path, folder: int) -> BinaryIO:
             os.fchmod(descriptor, 0o600)
         return cast(BinaryIO, os.fdopen(descriptor, "r+b" if mine else "rb", buffering=0))
     except BaseException:
-        _close(descriptor)
+        close_descriptor(descriptor)
         raise
 
 
@@ -898,4 +917,4 @@ def _restrict(name: str, folder: int, flags: int) -> None:
         try:
             os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o700)
         finally:
-            _close(descriptor)
+            close_descriptor(descriptor)

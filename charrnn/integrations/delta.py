@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from charrnn.errors import BusyError, DataError, missing_package, storage_error
 from charrnn.runs.manifest import RunManifest, read_run
-from charrnn.runs.parts import read_part_batches
+from charrnn.runs.parts import part_schema, read_part_batches
 from charrnn.tables.columns import differences, is_text
 
 RUN_COLUMN = "charrnn_run"  # added to the table: name of the run that a row came from
@@ -122,7 +121,7 @@ def _delta_schema(run: Path, manifest: RunManifest) -> pa.Schema:
     type, or a column is called ``RUN_COLUMN``."""
     from deltalake import Schema
 
-    schema = pq.read_schema(run / manifest.parts[0].name).remove_metadata()
+    schema = part_schema(run / manifest.parts[0].name)
     if RUN_COLUMN in schema.names:
         raise DataError(f"the run already has a column {RUN_COLUMN!r}, which the Delta table adds")
     fields = [pa.field(field.name, _delta_type(field.type)) for field in schema]

@@ -154,7 +154,8 @@ def first_rows(run: Path, rows: int) -> list[str]:
     with pl.Config(tbl_rows=rows, tbl_hide_dataframe_shape=True, float_precision=3,
                    tbl_hide_column_data_types=True, fmt_str_lengths=24):  # fmt: skip
         text = pl.col(pl.String).map_elements(printable, pl.String)
-        table = frame.select(*first, *added).with_columns(text).rename(printable)
+        table = frame.select(*first, *added).with_columns(text)
+        table = table.select(pl.all().name.map(printable))
         return str(table).splitlines()
 
 

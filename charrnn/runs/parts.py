@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from charrnn.errors import DataError, StorageError
 from charrnn.files import (
+    closing_reader,
     json_bytes,
     open_file,
     read_file,
@@ -144,6 +145,12 @@ def read_part(path: Path, *, metadata: bool = False) -> pa.Table:
     )
 
 
+def part_schema(path: Path) -> pa.Schema:
+    """Return the columns of a part, without metadata."""
+    with _open_part(path) as file:
+        return file.schema_arrow.remove_metadata()
+
+
 def part_writer_options(path: Path) -> dict[str, bool]:
     """Return the options of ``ParquetWriter`` that a part was written with for its types."""
     with _open_part(path) as file:
@@ -159,7 +166,7 @@ def read_part_batches(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
 @contextmanager
 def _open_part(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with closing_reader(pq.ParquetFile(path, page_checksum_verification=True)) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(

@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,7 +25,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
-from charrnn.files import remove_file, writing_parquet
+from charrnn.files import closing_reader, remove_file, writing_parquet
 from charrnn.tables.csv_format import (
     CsvFormat,
     CsvFormatError,
@@ -430,7 +431,7 @@ def _with_files(problem: str, path: Path) -> str:
 
 def _check_kind(path: Path) -> None:
     """Raise DataError if the first bytes of a file are not those of what its name says."""
-    with path.open("rb") as file:
+    with closing_reader(path.open("rb")) as file:
         stored = file.read(HEAD_BYTES)
     packed, found = _compression(path), compression_of(stored)
     if packed and stored and packed != found:
@@ -487,16 +488,20 @@ def _read_head(path: Path, form: CsvFormat) -> bytes:
     return head.rstrip(b"\x1a")
 
 
-def _open_text(path: Path, form: CsvFormat) -> BinaryIO:
+@contextmanager
+def _open_text(path: Path, form: CsvFormat) -> Iterator[BinaryIO]:
     """Open a CSV file as a stream of UTF-8 bytes."""
-    raw = _open_decompressed(path)
-    return raw if form.codec == "utf-8" else cast(BinaryIO, Recoded(raw, form.codec))
+    with _open_decompressed(path) as raw:
+        yield raw if form.codec == "utf-8" else cast(BinaryIO, Recoded(raw, form.codec))
 
 
-def _open_decompressed(path: Path) -> BinaryIO:
+@contextmanager
+def _open_decompressed(path: Path) -> Iterator[BinaryIO]:
     """Open a CSV file as a stream of its decompressed bytes."""
     with same_file(path) as opened:
-        return _decompressing(opened, _compression(path))
+        raw = _decompressing(opened, _compression(path))
+    with closing_reader(raw):
+        yield raw
 
 
 def _decompressing(path: str, compression: str) -> BinaryIO:
@@ -521,7 +526,7 @@ def _lacks_checksum(path: Path) -> bool:
     """Whether a file is zstd without a checksum of its content (RFC 8878, 3.1.1.1)."""
     if _compression(path) != "zst":
         return False
-    with path.open("rb") as file:
+    with closing_reader(path.open("rb")) as file:
         start = file.read(5)
     return start[:4] == b"\x28\xb5\x2f\xfd" and not start[4] & 4
 

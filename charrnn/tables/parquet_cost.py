@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
+from charrnn.files import close_descriptor, closing_reader
 from charrnn.tables.csv_header import MAX_COLUMNS
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES
 
@@ -93,7 +94,7 @@ def check_footer(path: object, opened: str) -> None:
 def _read_footer(path: object, opened: str) -> bytes:
     """Return the footer of a file; b"" if it is encrypted, or the file another format or damaged,
     as Arrow says."""
-    with open(opened, "rb") as file:  # noqa: PTH123
+    with closing_reader(open(opened, "rb")) as file:  # noqa: PTH123
         size = file.seek(0, os.SEEK_END)
         if size < 12:
             return b""
@@ -204,7 +205,7 @@ def group_costs(path: object, opened: str, reader: pq.ParquetFile) -> list[Cost]
     except _Malformed:
         raise DataError(f"{path} is damaged or encrypted; restore or decrypt it first") from None
     finally:
-        os.close(descriptor)
+        close_descriptor(descriptor)
 
 
 def check_ratio(path: object, unpacked: int, stored: int) -> None:

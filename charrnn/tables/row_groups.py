@@ -8,7 +8,8 @@ offsets and checksums of the row groups in memory.
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
-from charrnn.files import scratch_file
+from charrnn.files import closing_reader, scratch_file
 from charrnn.tables.columns import common_schema
 from charrnn.tables.signatures import HEAD_BYTES, kind_of
 from charrnn.tables.unchanged import FileState, same_file
@@ -91,6 +92,7 @@ class Partition:
         return sum(group.rows for group in self.groups)
 
 
+@contextmanager
 def open_parquet(
     path: Path,
     footer: pq.FileMetaData | None = None,
@@ -98,7 +100,7 @@ def open_parquet(
     opened: str | None = None,
     unit: str | None = None,
     buffer_size: int = 0,
-) -> pq.ParquetFile:
+) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file whose page checksums are verified on reading.
 
     Args:
@@ -111,7 +113,7 @@ def open_parquet(
         DataError: the file is empty, encrypted or damaged.
     """
     try:
-        return pq.ParquetFile(
+        file = pq.ParquetFile(
             opened or path,
             metadata=footer,
             page_checksum_verification=True,
@@ -119,20 +121,23 @@ def open_parquet(
             buffer_size=buffer_size,
         )
     except (pa.ArrowException, OSError) as error:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty; expected a Parquet file") from None
-        _refuse_encrypted(path, error)
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-        kind = kind_of(head) or (
-            "text" if re.fullmatch(rb"[\t\r\n -~]*\n[\t\r\n -~]*", head) else ""
-        )
-        if kind not in ("", "Parquet"):
-            fix = (
-                "rename it to .csv if it is a table" if kind == "text" else "convert it to Parquet"
-            )
-            raise DataError(f"{path} is not Parquet but {kind}; {fix}") from error
-        raise DataError(f"{path} is not a readable Parquet file; is it complete?") from error
+        raise _explained(path, error) from error
+    with closing_reader(file):
+        yield file
+
+
+def _explained(path: Path, error: Exception) -> DataError:
+    """Return what to say of a file that Arrow cannot open as Parquet."""
+    if path.stat().st_size == 0:
+        return DataError(f"{path} is empty; expected a Parquet file")
+    _refuse_encrypted(path, error)
+    with closing_reader(path.open("rb")) as file:
+        head = file.read(HEAD_BYTES)
+    kind = kind_of(head) or ("text" if re.fullmatch(rb"[\t\r\n -~]*\n[\t\r\n -~]*", head) else "")
+    if kind not in ("", "Parquet"):
+        fix = "rename it to .csv if it is a table" if kind == "text" else "convert it to Parquet"
+        return DataError(f"{path} is not Parquet but {kind}; {fix}")
+    return DataError(f"{path} is not a readable Parquet file; is it complete?")
 
 
 def _refuse_encrypted(path: Path, error: Exception) -> None:
@@ -249,7 +254,7 @@ def _read_parquet(path: Path, groups: list[RowGroup], columns: Sequence[str] | N
 
 def _read_staged(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
     tables = []
-    with path.open("rb") as file:
+    with closing_reader(path.open("rb")) as file:
         for group in groups:
             file.seek(group.position)
             content = file.read(group.size)

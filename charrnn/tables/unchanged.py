@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from charrnn.errors import DataError
+from charrnn.files import close_descriptor, closing_reader
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def same_file(path: Path, expected: FileState | None = None) -> Iterator[str]:
         if expected is not None and FileState.of(os.fstat(descriptor)) != FileState.of(opened):
             raise _changed(path)
     finally:
-        os.close(descriptor)
+        close_descriptor(descriptor)
 
 
 def _is_same(descriptor: int, status: os.stat_result, expected: FileState) -> bool:
@@ -101,7 +102,7 @@ def _is_same(descriptor: int, status: os.stat_result, expected: FileState) -> bo
 def _sha256(descriptor: int, state: FileState, process: int) -> str:
     """Hash an open file, once for each of its states: ``state`` and ``process`` only tell them
     apart; "" if it changes meanwhile."""
-    with open(f"/dev/fd/{descriptor}", "rb") as file:  # noqa: PTH123
+    with closing_reader(open(f"/dev/fd/{descriptor}", "rb")) as file:  # noqa: PTH123
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return digest if FileState.of(os.fstat(descriptor), state.sha256) == state else ""
 

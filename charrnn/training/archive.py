@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
 from charrnn.files import (
+    closing_reader,
     make_folder,
     open_growing,
     remove_file,
@@ -49,7 +50,7 @@ def read_archive(path: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
             chosen, left_out = choose_language_files(files)
             return [(n.rpartition("/")[2], _content(archive, files[n])) for n in chosen], left_out
     except _DAMAGED as error:
-        with path.open("rb") as file:
+        with closing_reader(path.open("rb")) as file:
             is_zip = file.read(2) == b"PK" or path.suffix.lower() == ".zip"
         if is_zip:
             raise DataError(f"{path} is not a readable zip archive; download it again") from error

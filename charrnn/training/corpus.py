@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError, InputMissingError
-from charrnn.files import open_file, writing_parquet
+from charrnn.files import closing_reader, open_file, writing_parquet
 from charrnn.model.labels import MAX_LABELS, MIN_LABELS, check_labels, label_key, label_problem
 from charrnn.model.normalise import LATIN, normalise
 from charrnn.tables.csv_format import detect_encoding
@@ -304,7 +304,7 @@ def _read_table(path: Path) -> pa.Table:
     try:
         if not path.is_file():
             raise DataError(f"{path} is not a file; run ingest again")
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with closing_reader(pq.ParquetFile(path, page_checksum_verification=True)) as file:
             footer = file.metadata
             groups = (footer.row_group(i) for i in range(footer.num_row_groups))
             size = sum(group.total_byte_size for group in groups)

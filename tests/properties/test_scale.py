@@ -1,5 +1,6 @@
 """What only large inputs reach."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_a_footer_is_read_once_for_all_partitions_of_its_file(
 
     def counting(
         path: Path, footer: pq.FileMetaData | None = None, **options: Any
-    ) -> pq.ParquetFile:
+    ) -> AbstractContextManager[pq.ParquetFile]:
         footers.append(footer)
         return plain(path, footer, **options)
 

@@ -813,8 +813,8 @@ def test_damaged_page_of_a_huge_row_group_is_blamed_on_the_input(tmp_path: Path)
 def test_what_is_not_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "people.parquet"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"people\.parquet"):
-        open_parquet(path)
+    with pytest.raises(DataError, match=r"people\.parquet"), open_parquet(path):
+        pass
 
 
 def test_parquet_copy_that_has_other_rows_than_the_footer_is_refused(tmp_path: Path) -> None:
