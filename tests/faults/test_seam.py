@@ -26,7 +26,7 @@ def bypasses(source: str) -> list[int]:
         renames = on_object and name == "replace" and len(call.args) == 1 and not call.keywords
         targets = {a.id for a in call.args[:2] if isinstance(a, ast.Name)}
         # ``sink`` is in memory.
-        elsewhere = on_object and name in WRITERS and not targets & {"temporary", "sink"}
+        elsewhere = on_object and name in WRITERS and not targets & {"temporary", "sink", "stream"}
         if (on_object and name in CHANGES) or opens or renames or elsewhere:
             lines.append(call.lineno)
     return lines
