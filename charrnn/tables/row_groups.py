@@ -120,7 +120,7 @@ def open_parquet(
             coerce_int96_timestamp_unit=unit,
             buffer_size=buffer_size,
         )
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _explained(path, error) from error
     with closing_reader(file):
         yield file

@@ -172,3 +172,13 @@ def test_changed_footer_is_refused_or_read_and_ends_no_process(
         refused = pool.apply_async(opened_after_each_change, (path,)).get(timeout=120)
     assert size / 4 < refused <= size
     proof("P3", "changed bytes of a footer: read or refused, no process ended", size)
+
+
+@pytest.mark.parametrize("store_schema", [False, True])
+def test_column_name_that_is_not_utf8_is_refused(tmp_path: Path, store_schema: bool) -> None:
+    path = tmp_path / "people.parquet"
+    table = pa.table({"name": ["A"], "town": ["B"]})
+    pq.write_table(table, path, store_schema=store_schema)
+    path.write_bytes(path.read_bytes().replace(b"town", b"to\xffn"))
+    with pytest.raises(DataError, match="readable"):
+        stage_parquet(path, tmp_path / "staged.parquet", 10**6)
