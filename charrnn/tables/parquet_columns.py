@@ -27,8 +27,14 @@ def check_columns(path: Path) -> tuple[str | None, dict[str, bool]]:
     """
     with same_file(path) as opened, open_parquet(path, opened=opened) as reader:
         schema, stored = reader.schema_arrow, reader.schema
-        options = writer_options(schema, stored)
-        changed = changed_columns(schema, stored, options)
+        try:
+            options = writer_options(schema, stored)
+            changed = changed_columns(schema, stored, options)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{path} has a column of a type that can be read and not written, such as a "
+                "required column of nothing but nulls; write the file again"
+            ) from error
     for name, (given, written) in changed.items():
         raise DataError(
             f"{path}: column {name!r} is {given} in Parquet, which would be written as {written}; "

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 OUTSIDE = "tests/faults/test_outside.py"
+UNREADABLE = "tests/faults/test_unreadable.py"
 CRAFTED = "tests/runs/test_crafted.py"
 _PLANTED = f"{OUTSIDE}::test_what_is_planted_in_a_shared_folder_reaches_nothing"
 _INSIDE = f"{OUTSIDE}::test_what_is_planted_in_a_staging_folder_stops_no_run"
@@ -66,7 +67,8 @@ ATTACKS = [
     ),
     Attack(
         "a crafted manifest in a destination", "every further run, monitor and purge: exit 70",
-        "passed over with a line", f"{CRAFTED}::test_a_manifest_that_is_none_is_passed_over",
+        "passed over with a line",
+        f"{CRAFTED}::test_a_manifest_that_is_none_is_passed_over_with_a_line",
     ),
     Attack(
         "a folder that is only called like a run", "purge: exit 70, or it was deleted",
@@ -96,6 +98,20 @@ ATTACKS = [
     Attack(
         "an export with a name of 254 bytes", "exit 74 after publishing", "written; 256: refused",
         f"{OUTSIDE}::test_names_of_every_length_are_exported_or_refused_clearly",
+    ),
+    Attack(
+        "a folder that may not be read", "`holds no file`", "refused by name (66)",
+        f"{UNREADABLE}::test_an_unreadable_folder_is_not_called_empty",
+    ),
+    Attack(
+        "a subfolder or file of an input that may not be read", "passed over in silence",
+        "refused by name (66)",
+        f"{UNREADABLE}::test_an_unreadable_part_of_an_input_is_refused_by_name",
+    ),
+    Attack(
+        "a file of an inbox that may not be read", "exit 74, the others not scored",
+        "the others scored; then 65 with its name",
+        f"{UNREADABLE}::test_an_unreadable_file_of_an_inbox_does_not_stop_the_others",
     ),
     Attack(
         "links of `monitor.html`", "`javascript:` was a scheme", "URL-quoted",

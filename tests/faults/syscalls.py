@@ -68,8 +68,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
 
 def serve() -> None:
     """Answer requests on standard input, one line of JSON each, until it ends: ``{"cwd", "argv",
-    "at", "fault", "lasting"}``. The answer is ``{"code", "err", "calls"}``; ``code`` is negative
-    for a signal, and None where the command was stuck."""
+    "at", "fault", "lasting"}``. The answer is ``{"code", "out", "err", "calls"}``; ``code`` is
+    negative for a signal, and None where the command was stuck."""
     _import_everything()
     arm = ctypes.CDLL(None).fault_arm
     arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int]
@@ -106,10 +106,14 @@ def _import_everything() -> None:
 
 def _answer(request: dict[str, Any], arm: Callable[..., None]) -> dict[str, Any]:
     """Run one command in a fork and return what came of it."""
-    with tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as log:
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        tempfile.TemporaryFile() as log,
+    ):
         pid = os.fork()
         if pid == 0:
-            _run(request, arm, err.fileno(), log.fileno())
+            _run(request, arm, out.fileno(), err.fileno(), log.fileno())
         code, end = None, time.monotonic() + TIMEOUT
         while code is None:
             found, status = os.waitpid(pid, os.WNOHANG)
@@ -122,20 +126,20 @@ def _answer(request: dict[str, Any], arm: Callable[..., None]) -> dict[str, Any]
             else:
                 time.sleep(0.001)
         text = {}
-        for name, file in (("err", err), ("calls", log)):
+        for name, file in (("out", out), ("err", err), ("calls", log)):
             file.seek(0)
             text[name] = file.read().decode(errors="replace")
-    return {"code": code, "err": text["err"], "calls": text["calls"].splitlines()}
+    return {"code": code, **text, "calls": text["calls"].splitlines()}
 
 
-def _run(request: dict[str, Any], arm: Callable[..., None], err: int, log: int) -> None:
+def _run(request: dict[str, Any], arm: Callable[..., None], out: int, err: int, log: int) -> None:
     """Be the command; never returns."""
     code = 1
     try:
         from charrnn.cli import console, run
 
         os.chdir(request["cwd"])
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(out, 1)
         os.dup2(err, 2)
         app = console()
         place = os.getcwd().encode()
@@ -147,6 +151,7 @@ def _run(request: dict[str, Any], arm: Callable[..., None], err: int, log: int) 
         import traceback
 
         traceback.print_exc()
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
@@ -327,7 +332,7 @@ def _delta_rows(folder: Path) -> str:
     except deltalake.exceptions.TableNotFoundError:
         return "none"
     frame = table.to_pydict()
-    runs = collections.Counter(re.sub(r".*-", "", run) for run in frame.pop("charrnn_run"))
+    runs = collections.Counter(run.split("-")[1] for run in frame.pop("charrnn_run"))
     return repr((sorted(runs.items()), sorted(map(repr, zip(*frame.values(), strict=True)))))
 
 
@@ -408,7 +413,10 @@ def attempt(
         problems.append("stuck")
     elif killed != (code == -9) or not (killed or code in OURS):
         problems.append(f"exit code {code}: {done['err'].strip()[-300:]}")
-    problems += _differences(scenario, on, ended=code == 0)
+    found = _differences(scenario, on, ended=code == 0)
+    if "does not lead to" in done["out"]:  # published, and told that latest is the old one
+        found = [problem for problem in found if " latest is not what" not in problem]
+    problems += found
     again = server.run(on, scenario.again)
     if again["code"]:
         problems.append(f"once more gives {again['code']}: {again['err'].strip()[-300:]}")

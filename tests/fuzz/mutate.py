@@ -160,7 +160,6 @@ def columns(draw: random.Random, rows: int) -> dict[str, Any]:
         lambda: pa.array([1] * rows, pa.decimal128(38, 4)),
         lambda: pa.array([bytes(16)] * rows, pa.uuid()),
         lambda: pa.array(['{"a":1}'] * rows, pa.json_()),
-        lambda: pa.array([(1, 2, 3)] * rows, pa.month_day_nano_interval()),
         lambda: pa.array([5] * rows, pa.duration("ns")),
         lambda: pa.array([[("k", "v")]] * rows, pa.map_(pa.string(), pa.string())),
     ]  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from charrnn.errors import DataError
 from charrnn.tables.columns import check_name_column, without_notes
 from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.parquet_columns import check_columns
 from charrnn.tables.parquet_types import changed_columns, writer_options
 from charrnn.tables.row_groups import cut, read_groups
 from charrnn.tables.source import Source, fingerprint_files, open_source
@@ -235,3 +236,16 @@ def test_a_hundred_options_more_do_not_change_a_plain_schema(tmp_path: Path) -> 
     file = pq.ParquetFile(path)
     options = writer_options(file.schema_arrow, file.schema)
     assert changed_columns(file.schema_arrow, file.schema, options) == {}
+
+
+def test_a_type_that_is_read_and_not_written_is_refused(tmp_path: Path) -> None:
+    """A damaged footer makes a column of nulls a required one, which Arrow cannot write."""
+    path = tmp_path / "people.parquet"
+    table = pa.table({"name": ["Kato"], "nothing": pa.nulls(1, pa.null())})
+    pq.write_table(table, path, store_schema=False)
+    content = path.read_bytes()
+    at = content.rindex(b"nothing", 0, content.rindex(b"nothing"))  # its element of the schema
+    optional = content.rindex(b"\x25\x02", 0, at)  # field 3, repetition_type: OPTIONAL
+    path.write_bytes(content[: optional + 1] + b"\x00" + content[optional + 2 :])
+    with pytest.raises(DataError, match="can be read and not written"):
+        check_columns(path)
