@@ -57,7 +57,7 @@ REFUSED = {
         "line 1 may be delimited by ',' or by ';', and the lines below fit both; set the delimiter"
     ),
     "encrypted.parquet": "is encrypted; decrypt it first",
-    "encrypted_below_a_plain_footer.parquet": "is encrypted; decrypt it first",
+    "encrypted_below_a_plain_footer.parquet": "is damaged or encrypted",
     "gzip_called_plain.csv": "is compressed (gzip); rename it to gzip_called_plain.csv.gz",
     "line_over_8_mib.csv.gz": (
         "line 3 begins a record longer than 8,388,608 bytes; is a quote not closed, or "
