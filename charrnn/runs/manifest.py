@@ -7,6 +7,7 @@ a folder there that looks like one, so nothing in a manifest leads out of its fo
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from charrnn.errors import CharrnnError, DataError, InputMissingError
+from charrnn.errors import CharrnnError, DataError, InputMissingError, StorageError
 from charrnn.files import open_file
 from charrnn.model.facts import Count, Digest, Profile, Rate
 from charrnn.model.version import ModelVersion
@@ -298,7 +299,9 @@ def _read(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"{path.parent} is not a run: it has no manifest.json") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        failed = error.errno in (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+        kind = StorageError if failed else DataError
+        raise kind(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > _MOST_BYTES:
         raise DataError(f"{path} has over {_MOST_BYTES:,} bytes; no manifest has")
     return content

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from charrnn.errors import CharrnnError, ConfigError, InputMissingError
+from charrnn.errors import CharrnnError, ConfigError, InputMissingError, StorageError
 from charrnn.files import (
     hold,
     is_system_file,
@@ -62,6 +62,8 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = Fals
     for folder in _folders(root, old.left):
         try:
             created = _created(folder, keep_latest=keep_latest)
+        except StorageError:
+            raise
         except (CharrnnError, OSError, ValueError) as error:
             reason = error if isinstance(error, CharrnnError) else f"{folder} is not ours"
             old.left.append(f"left alone: {reason}")
