@@ -34,7 +34,7 @@ def table(proofs: list[dict[str, object]]) -> str:
         test = re.sub(r"^tests/|::.*", "", str(proof["test"]))
         if by == "ci" or not rows[key]["ci"][0]:
             tests.setdefault(key, {})[f"`{test}`"] = None
-    lines = ["| guarantee | what was tried | test | tests: times | s | long.py: times | s | lost |",
+    lines = ["| guarantee | what was tried | test | tests: times | s | longer: times | s | lost |",
              "|---|---|---|--:|--:|--:|--:|--:|"]  # fmt: skip
     for (promise, what), sums in sorted(rows.items(), key=lambda row: _number(row[0][0])):
         cells = [f"{sums[by][0]:,.0f} | {sums[by][2]:,.0f}" if sums[by][0] else " | "
