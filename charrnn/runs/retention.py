@@ -1,5 +1,6 @@
 """Find and remove old runs."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,8 @@ def _folders(root: Path, left: list[str]) -> Iterator[Path]:
     """Yield the folders under ``root``, itself too, without those in runs and left-overs."""
 
     def unreadable(error: OSError) -> None:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENOENT):
+            raise StorageError(f"{error.filename} cannot be read: {error.strerror}") from error
         left.append(f"left alone: {error.filename} cannot be read: {error.strerror}")
 
     for path, names, _ in os.walk(root, onerror=unreadable):

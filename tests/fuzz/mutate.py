@@ -32,6 +32,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -115,16 +116,16 @@ def mutated(draw: random.Random, data: bytes, low: int = 0, high: int | None = N
 def changed(draw: random.Random, document: Any) -> Any:
     """Change one place of a JSON document, in place where it can be; return it."""
     if not isinstance(document, dict | list) or not document or draw.random() < 0.05:
-        return draw.choice(VALUES)
+        return deepcopy(draw.choice(VALUES))
     keys = list(document) if isinstance(document, dict) else list(range(len(document)))
     key = draw.choice(keys)
     what = draw.random()
     if what < 0.1:
         del document[key]
     elif what < 0.2 and isinstance(document, dict):
-        document[draw.choice(["x", "", "name", str(key).upper()])] = draw.choice(VALUES)
+        document[draw.choice(["x", "", "name", str(key).upper()])] = deepcopy(draw.choice(VALUES))
     elif what < 0.3 and isinstance(document, list):
-        document.insert(key, draw.choice([document[key], draw.choice(VALUES)]))
+        document.insert(key, deepcopy(draw.choice([document[key], draw.choice(VALUES)])))
     else:
         document[key] = changed(draw, document[key])
     return document
