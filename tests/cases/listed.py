@@ -1,8 +1,4 @@
-"""Every case that was found at commit 5b9e523, with its input, what came and what is right.
-
-A case that is still answered wrongly has a file of its name in ``pending/`` (in it, the part of the
-code that is at fault), and is expected to fail. Whoever mends it removes that file.
-"""
+"""Every case that was found at commit 5b9e523, with its input, what came and what is right."""
 
 import json
 import os

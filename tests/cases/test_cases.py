@@ -1,7 +1,6 @@
 """Every input that was once answered wrongly is answered rightly; see ``listed``."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from recording import Proof
@@ -9,7 +8,6 @@ from recording import Proof
 from cases.listed import CASES
 from cases.trial import Case, run_case
 
-PENDING = {path.name: path.read_text().strip() for path in Path(__file__).parent.glob("pending/*")}
 _PROMISES = {"A": "P2", "B": "P9", "C": "P12", "D": "P9", "E": "P9"}
 _KINDS = {
     "A": "inputs once read wrongly or lost in silence: every row, or refused by name",
@@ -20,19 +18,12 @@ _KINDS = {
 }
 
 
-def param(case: Case) -> Any:
-    reason = PENDING.get(case.name)
-    marks = () if reason is None else (pytest.mark.xfail(strict=True, reason=reason),)
-    return pytest.param(case, marks=marks, id=case.name)
-
-
-def test_names_are_distinct_and_what_is_pending_is_a_case() -> None:
+def test_every_case_has_a_name_of_its_own() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
-    assert PENDING.keys() <= set(names)
 
 
-@pytest.mark.parametrize("case", [param(case) for case in CASES])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_input_once_answered_wrongly_is_answered_rightly(
     case: Case, tmp_path: Path, proof: Proof
 ) -> None:
