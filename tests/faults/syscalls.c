@@ -80,27 +80,51 @@ static int met(const char *call, int folder, const char *name, int needs_room) {
 
 #define OPEN(name) \
   int name(const char *path, int flags, ...) { \
-    NEXT(name); va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
-    FAULTY(flags & O_CREAT ? "create" : "open", AT_FDCWD, path, !!(flags & O_CREAT), real(path, flags, mode)); }
+    NEXT(name); va_list rest; va_start(rest, flags); \
+    mode_t mode = va_arg(rest, mode_t); va_end(rest); \
+    int room = !!(flags & O_CREAT); \
+    FAULTY(room ? "create" : "open", AT_FDCWD, path, room, real(path, flags, mode)); }
 #define OPENAT(name) \
   int name(int folder, const char *path, int flags, ...) { \
-    NEXT(name); va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
-    FAULTY(flags & O_CREAT ? "create" : "open", folder, path, !!(flags & O_CREAT), real(folder, path, flags, mode)); }
+    NEXT(name); va_list rest; va_start(rest, flags); \
+    mode_t mode = va_arg(rest, mode_t); va_end(rest); \
+    int room = !!(flags & O_CREAT); \
+    FAULTY(room ? "create" : "open", folder, path, room, real(folder, path, flags, mode)); }
 OPEN(open) OPEN(open64) OPENAT(openat) OPENAT(openat64)
 
 #define HALF(size) (do_ == SHORT && (size) > 1 ? (size) / 2 : (size))
-ssize_t read(int fd, void *to, size_t size) { NEXT(read); FAULTY("read", fd, 0, 0, real(fd, to, HALF(size))); }
-ssize_t write(int fd, const void *from, size_t size) { NEXT(write); FAULTY("write", fd, 0, 1, real(fd, from, HALF(size))); }
+ssize_t read(int fd, void *to, size_t size) {
+  NEXT(read);
+  FAULTY("read", fd, 0, 0, real(fd, to, HALF(size)));
+}
+ssize_t write(int fd, const void *from, size_t size) {
+  NEXT(write);
+  FAULTY("write", fd, 0, 1, real(fd, from, HALF(size)));
+}
 #define PREAD(name, offset) \
-  ssize_t name(int fd, void *to, size_t size, offset o) { NEXT(name); FAULTY("read", fd, 0, 0, real(fd, to, HALF(size), o)); }
+  ssize_t name(int fd, void *to, size_t size, offset o) { \
+    NEXT(name); FAULTY("read", fd, 0, 0, real(fd, to, HALF(size), o)); }
 #define PWRITE(name, offset) \
-  ssize_t name(int fd, const void *from, size_t size, offset o) { NEXT(name); FAULTY("write", fd, 0, 1, real(fd, from, HALF(size), o)); }
+  ssize_t name(int fd, const void *from, size_t size, offset o) { \
+    NEXT(name); FAULTY("write", fd, 0, 1, real(fd, from, HALF(size), o)); }
 PREAD(pread, off_t) PREAD(pread64, off64_t) PWRITE(pwrite, off_t) PWRITE(pwrite64, off64_t)
-ssize_t readv(int fd, const struct iovec *v, int n) { NEXT(readv); FAULTY("read", fd, 0, 0, real(fd, v, do_ == SHORT && n > 1 ? n / 2 : n)); }
-ssize_t writev(int fd, const struct iovec *v, int n) { NEXT(writev); FAULTY("write", fd, 0, 1, real(fd, v, do_ == SHORT && n > 1 ? n / 2 : n)); }
-ssize_t copy_file_range(int a, off64_t *i, int b, off64_t *j, size_t n, unsigned f) { NEXT(copy_file_range); FAULTY("write", b, 0, 1, real(a, i, b, j, HALF(n), f)); }
+ssize_t readv(int fd, const struct iovec *v, int n) {
+  NEXT(readv);
+  FAULTY("read", fd, 0, 0, real(fd, v, do_ == SHORT && n > 1 ? n / 2 : n));
+}
+ssize_t writev(int fd, const struct iovec *v, int n) {
+  NEXT(writev);
+  FAULTY("write", fd, 0, 1, real(fd, v, do_ == SHORT && n > 1 ? n / 2 : n));
+}
+ssize_t copy_file_range(int a, off64_t *i, int b, off64_t *j, size_t n, unsigned f) {
+  NEXT(copy_file_range);
+  FAULTY("write", b, 0, 1, real(a, i, b, j, HALF(n), f));
+}
 ssize_t sendfile(int b, int a, off_t *i, size_t n);
-ssize_t sendfile(int b, int a, off_t *i, size_t n) { NEXT(sendfile); FAULTY("write", b, 0, 1, real(b, a, i, HALF(n))); }
+ssize_t sendfile(int b, int a, off_t *i, size_t n) {
+  NEXT(sendfile);
+  FAULTY("write", b, 0, 1, real(b, a, i, HALF(n)));
+}
 
 /* Linux has closed the descriptor, whatever close() returns. */
 int close(int fd) {
@@ -118,25 +142,64 @@ int flock(int fd, int what) { NEXT(flock); FAULTY("flock", fd, 0, 0, real(fd, wh
 int fchmod(int fd, mode_t m) { NEXT(fchmod); FAULTY("chmod", fd, 0, 0, real(fd, m)); }
 int chmod(const char *p, mode_t m) { NEXT(chmod); FAULTY("chmod", AT_FDCWD, p, 0, real(p, m)); }
 int mkdir(const char *p, mode_t m) { NEXT(mkdir); FAULTY("mkdir", AT_FDCWD, p, 1, real(p, m)); }
-int mkdirat(int d, const char *p, mode_t m) { NEXT(mkdirat); FAULTY("mkdir", d, p, 1, real(d, p, m)); }
+int mkdirat(int d, const char *p, mode_t m) {
+  NEXT(mkdirat);
+  FAULTY("mkdir", d, p, 1, real(d, p, m));
+}
 int rmdir(const char *p) { NEXT(rmdir); FAULTY("rmdir", AT_FDCWD, p, 0, real(p)); }
 int unlink(const char *p) { NEXT(unlink); FAULTY("unlink", AT_FDCWD, p, 0, real(p)); }
-int unlinkat(int d, const char *p, int f) { NEXT(unlinkat); FAULTY("unlink", d, p, 0, real(d, p, f)); }
-int rename(const char *a, const char *b) { NEXT(rename); FAULTY("rename", AT_FDCWD, b, 1, real(a, b)); }
-int renameat(int c, const char *a, int d, const char *b) { NEXT(renameat); FAULTY("rename", d, b, 1, real(c, a, d, b)); }
-int renameat2(int c, const char *a, int d, const char *b, unsigned f) { NEXT(renameat2); FAULTY("rename", d, b, 1, real(c, a, d, b, f)); }
+int unlinkat(int d, const char *p, int f) {
+  NEXT(unlinkat);
+  FAULTY("unlink", d, p, 0, real(d, p, f));
+}
+int rename(const char *a, const char *b) {
+  NEXT(rename);
+  FAULTY("rename", AT_FDCWD, b, 1, real(a, b));
+}
+int renameat(int c, const char *a, int d, const char *b) {
+  NEXT(renameat);
+  FAULTY("rename", d, b, 1, real(c, a, d, b));
+}
+int renameat2(int c, const char *a, int d, const char *b, unsigned f) {
+  NEXT(renameat2);
+  FAULTY("rename", d, b, 1, real(c, a, d, b, f));
+}
 int link(const char *a, const char *b) { NEXT(link); FAULTY("link", AT_FDCWD, b, 1, real(a, b)); }
-int linkat(int c, const char *a, int d, const char *b, int f) { NEXT(linkat); FAULTY("link", d, b, 1, real(c, a, d, b, f)); }
-int symlink(const char *a, const char *b) { NEXT(symlink); FAULTY("symlink", AT_FDCWD, b, 1, real(a, b)); }
-int symlinkat(const char *a, int d, const char *b) { NEXT(symlinkat); FAULTY("symlink", d, b, 1, real(a, d, b)); }
-ssize_t readlink(const char *p, char *to, size_t n) { NEXT(readlink); FAULTY("readlink", AT_FDCWD, p, 0, real(p, to, n)); }
-ssize_t readlinkat(int d, const char *p, char *to, size_t n) { NEXT(readlinkat); FAULTY("readlink", d, p, 0, real(d, p, to, n)); }
-#define STAT(name, type) int name(const char *p, struct type *s) { NEXT(name); FAULTY("stat", AT_FDCWD, p, 0, real(p, s)); }
-#define FSTAT(name, type) int name(int fd, struct type *s) { NEXT(name); FAULTY("stat", fd, 0, 0, real(fd, s)); }
-#define FSTATAT(name, type) int name(int d, const char *p, struct type *s, int f) { NEXT(name); FAULTY("stat", d, p, 0, real(d, p, s, f)); }
+int linkat(int c, const char *a, int d, const char *b, int f) {
+  NEXT(linkat);
+  FAULTY("link", d, b, 1, real(c, a, d, b, f));
+}
+int symlink(const char *a, const char *b) {
+  NEXT(symlink);
+  FAULTY("symlink", AT_FDCWD, b, 1, real(a, b));
+}
+int symlinkat(const char *a, int d, const char *b) {
+  NEXT(symlinkat);
+  FAULTY("symlink", d, b, 1, real(a, d, b));
+}
+ssize_t readlink(const char *p, char *to, size_t n) {
+  NEXT(readlink);
+  FAULTY("readlink", AT_FDCWD, p, 0, real(p, to, n));
+}
+ssize_t readlinkat(int d, const char *p, char *to, size_t n) {
+  NEXT(readlinkat);
+  FAULTY("readlink", d, p, 0, real(d, p, to, n));
+}
+#define STAT(name, type) \
+  int name(const char *p, struct type *s) { \
+    NEXT(name); FAULTY("stat", AT_FDCWD, p, 0, real(p, s)); }
+#define FSTAT(name, type) \
+  int name(int fd, struct type *s) { \
+    NEXT(name); FAULTY("stat", fd, 0, 0, real(fd, s)); }
+#define FSTATAT(name, type) \
+  int name(int d, const char *p, struct type *s, int f) { \
+    NEXT(name); FAULTY("stat", d, p, 0, real(d, p, s, f)); }
 STAT(stat, stat) STAT(lstat, stat) STAT(stat64, stat64) STAT(lstat64, stat64)
 FSTAT(fstat, stat) FSTAT(fstat64, stat64) FSTATAT(fstatat, stat) FSTATAT(fstatat64, stat64)
-int statx(int d, const char *p, int f, unsigned m, struct statx *s) { NEXT(statx); FAULTY("stat", d, p, 0, real(d, p, f, m, s)); }
+int statx(int d, const char *p, int f, unsigned m, struct statx *s) {
+  NEXT(statx);
+  FAULTY("stat", d, p, 0, real(d, p, f, m, s));
+}
 
 #define FOLDER(name, ARGUMENTS, folder, path, CALL) \
   DIR *name ARGUMENTS { NEXT(name); int do_ = met("opendir", folder, path, 0); \
