@@ -6,12 +6,13 @@ whenever another writer commits before us.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from charrnn.errors import BusyError, DataError, missing_package, storage_error
+from charrnn.errors import BusyError, CharrnnError, DataError, missing_package, storage_error
 from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import part_schema, read_part_batches
 from charrnn.tables.columns import differences, is_text
@@ -45,10 +46,11 @@ def append_run(run: Path, uri: str) -> bool:
     schema = _delta_schema(run, manifest)
     for _ in range(_ATTEMPTS):
         table = _open(uri)
-        if table is not None and table.transaction_version(application) is not None:
-            return False
         if table is not None:
-            _check_columns(table, schema, uri)
+            with _reading(uri):
+                if table.transaction_version(application) is not None:
+                    return False
+                _check_columns(table, schema, uri)
         rows = _Rows(run, manifest, schema)
         try:
             deltalake.write_deltalake(
@@ -65,8 +67,9 @@ def append_run(run: Path, uri: str) -> bool:
             if rows.problem is not None:
                 raise rows.problem from None
             latest = _open(uri)
-            if latest is not None and (table is None or latest.version() != table.version()):
-                continue  # another writer was first
+            with _reading(uri):
+                if latest is not None and (table is None or latest.version() != table.version()):
+                    continue  # another writer was first
             raise storage_error(f"the Delta table {uri} cannot be written", error) from error
         return True
     raise BusyError(f"other writers committed to {uri} first {_ATTEMPTS} times; run this again")
@@ -76,8 +79,18 @@ def _open(uri: str) -> Any:
     """Return the latest version of the table, None if it does not exist."""
     from deltalake import DeltaTable
 
-    try:
+    with _reading(uri):
         return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
+
+
+@contextmanager
+def _reading(uri: str) -> Iterator[None]:
+    """Raise what deltalake raises in the block, nothing narrower than Exception, as StorageError;
+    a table reads its log when it is first asked."""
+    try:
+        yield
+    except CharrnnError:
+        raise
     except Exception as error:
         raise storage_error(f"the Delta table {uri} cannot be read", error) from error
 

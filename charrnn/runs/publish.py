@@ -190,7 +190,10 @@ def update_latest(run: Path, now: datetime) -> list[str]:
     named = named_runs(destination_of_run(run))
     later = sorted(name for name in named if name.created > f"{now:%Y%m%dT%H%M%SZ}")
     earlier = sorted(named.keys() - set(later), reverse=True)
-    newest = next((named[name] for name in earlier if _is_own_run(named[name], name)), run)
+    known = (
+        named[name] for name in earlier if named[name] == run or _is_own_run(named[name], name)
+    )
+    newest = next(known, run)
     target = str(newest.relative_to(link.parent))
     lines = []
     if later:

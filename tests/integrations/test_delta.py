@@ -238,3 +238,18 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     with pytest.raises(StorageError) as caught:
         append_run(run, str(tmp_path / "file" / "table"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_log_that_cannot_be_read_is_one_line(
+    run_score: Run, names_table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table reads its log when it is first asked, not when it is opened."""
+    run = run_score(names_table)
+
+    def interrupted(table: object, application: str) -> None:
+        raise deltalake.exceptions.DeltaError("Interrupted system call")
+
+    append_run(run_score(names_table.slice(0, 5)), str(tmp_path / "table"))
+    monkeypatch.setattr(deltalake.DeltaTable, "transaction_version", interrupted)
+    with pytest.raises(StorageError, match="cannot be read: DeltaError: Interrupted"):
+        append_run(run, str(tmp_path / "table"))

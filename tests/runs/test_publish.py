@@ -397,6 +397,15 @@ def test_a_run_dated_later_than_now_is_neither_the_newest_nor_the_one_before(
     proof("P13", "clocks ahead or set back: the run is published, compared with one before it", 1)
 
 
+def test_latest_leads_to_the_run_just_published_also_where_it_cannot_be_read_again(
+    people: Path, run_score: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_score(people, top_k=1)
+    monkeypatch.setattr("charrnn.runs.publish._is_own_run", lambda run, name: False)
+    run = run_score(people)
+    assert (run.parents[1] / "latest").resolve() == run.resolve()
+
+
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_latest_that_is_no_link_costs_a_line_and_nothing_else(
     people: Path,
