@@ -316,7 +316,10 @@ def _check_parts(manifest: Manifest) -> None:
 
 def read_run(run: Path) -> RunManifest:
     """Return the manifest of a run; raises as ``read_manifest``, and DataError for a comparison."""
-    manifest = read_manifest(run)
+    return _scored(run, read_manifest(run))
+
+
+def _scored(run: Path, manifest: Manifest) -> RunManifest:
     if isinstance(manifest, ComparisonManifest):
         raise DataError(f"{run} is a comparison of two models; it has no scored rows")
     return manifest
@@ -330,10 +333,10 @@ def read_comparison(run: Path) -> ComparisonManifest:
     return manifest
 
 
-def own_run(run: Path) -> RunManifest:
-    """Return the manifest of a run that is where it was published: its name is its time and
-    fingerprint. Raises as ``read_run``."""
-    manifest = read_run(run)
+def own_manifest(run: Path) -> Manifest:
+    """Return the manifest of a run or comparison that is where it was published: its name is its
+    time and fingerprint. Raises as ``read_manifest``, and DataError where it is not."""
+    manifest = read_manifest(run)
     name = parse_run_name(run.name)
     if not name or (manifest.created, manifest.fingerprint[:8]) != (name.created, name.fingerprint):
         raise DataError(f"{run} holds the run of another folder")
@@ -351,7 +354,7 @@ def newest_first(
     passed_over = [] if passed_over is None else passed_over
     for _, run in sorted(named_runs(destination, passed_over).items(), reverse=True):
         try:
-            manifest = own_run(run)
+            manifest = _scored(run, own_manifest(run))
         except CharrnnError as error:
             passed_over.append(str(error))
             continue

@@ -32,7 +32,6 @@ from charrnn.files import (
 from charrnn.monitoring.profile import total
 from charrnn.runs.folders import (
     RUN_FILE,
-    RunName,
     destination_of_run,
     latest_link,
     named_runs,
@@ -45,7 +44,7 @@ from charrnn.runs.manifest import (
     PriorRecord,
     RunFacts,
     RunManifest,
-    read_manifest,
+    own_manifest,
 )
 from charrnn.runs.parts import PartReceipt, count_values
 from charrnn.runs.plan import RunPlan
@@ -55,20 +54,20 @@ from charrnn.tables.source import check_unchanged
 def finished_run(destination: Path, fingerprint: str) -> Path | None:
     """Return the newest published run with this fingerprint that has all its parts, or None."""
     for name, run in sorted(named_runs(destination).items(), reverse=True):
-        same = name.fingerprint == fingerprint[:8] and _is_own_run(run, name)
-        if same and _is_finished(run, fingerprint):
+        if name.fingerprint == fingerprint[:8] and _is_finished(run, fingerprint):
             return run
     return None
 
 
 def _is_finished(run: Path, fingerprint: str) -> bool:
+    manifest = _own(run)
+    if manifest is None or manifest.fingerprint != fingerprint:
+        return False
     try:
-        manifest = read_manifest(run)
         parts = [((run / part.name).lstat(), part.size) for part in manifest.parts]
-    except (CharrnnError, OSError):
+    except OSError:
         return False  # damaged: score again, beside it
-    whole = all(stat.S_ISREG(file.st_mode) and file.st_size == size for file, size in parts)
-    return manifest.fingerprint == fingerprint and whole
+    return all(stat.S_ISREG(file.st_mode) and file.st_size == size for file, size in parts)
 
 
 @contextmanager
@@ -190,10 +189,7 @@ def update_latest(run: Path, now: datetime) -> list[str]:
     named = named_runs(destination_of_run(run))
     later = sorted(name for name in named if name.created > f"{now:%Y%m%dT%H%M%SZ}")
     earlier = sorted(named.keys() - set(later), reverse=True)
-    known = (
-        named[name] for name in earlier if named[name] == run or _is_own_run(named[name], name)
-    )
-    newest = next(known, run)
+    newest = next((named[n] for n in earlier if named[n] == run or _own(named[n])), run)
     target = str(newest.relative_to(link.parent))
     lines = []
     if later:
@@ -212,11 +208,10 @@ def update_latest(run: Path, now: datetime) -> list[str]:
     return lines
 
 
-def _is_own_run(run: Path, name: RunName) -> bool:
-    """Whether this is a folder of this user, and holds the run that its name says."""
+def _own(run: Path) -> Manifest | None:
+    """Return the manifest of a run if its folder is this user's, and holds what its name says."""
     try:
-        manifest = read_manifest(run)
+        manifest = own_manifest(run)
     except CharrnnError:
-        return False
-    same = (manifest.created, manifest.fingerprint[:8]) == (name.created, name.fingerprint)
-    return same and own_folders(run.parent, run.name)[:1] == [run]
+        return None
+    return manifest if own_folders(run.parent, run.name)[:1] == [run] else None

@@ -18,7 +18,7 @@ from charrnn.files import (
     withdraw_folder,
 )
 from charrnn.runs.folders import RUN_FILE, RUN_NAME, destination_of_run, is_folder, latest_link
-from charrnn.runs.manifest import ComparisonManifest, RunManifest, read_manifest
+from charrnn.runs.manifest import own_manifest
 
 _FETCHED = re.compile(r"\.fetched-[0-9a-f]{8,64}")
 _LEFT_OVER = re.compile(
@@ -110,10 +110,8 @@ def _created(folder: Path, *, keep_latest: bool) -> datetime | None:
         latest_link(destination_of_run(folder))
     ) == os.path.realpath(folder):
         return None
-    manifest: RunManifest | ComparisonManifest = read_manifest(folder)
-    if not folder.name.startswith(f"{manifest.created}-{manifest.fingerprint[:8]}"):
-        raise ValueError
-    return datetime.strptime(manifest.created, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    created = own_manifest(folder).created
+    return datetime.strptime(created, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _holds_a_run(folder: Path) -> bool:

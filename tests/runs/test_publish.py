@@ -401,7 +401,7 @@ def test_latest_leads_to_the_run_just_published_also_where_it_cannot_be_read_aga
     people: Path, run_score: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_score(people, top_k=1)
-    monkeypatch.setattr("charrnn.runs.publish._is_own_run", lambda run, name: False)
+    monkeypatch.setattr("charrnn.runs.publish._own", lambda run: None)
     run = run_score(people)
     assert (run.parents[1] / "latest").resolve() == run.resolve()
 
