@@ -121,14 +121,14 @@ def stage_parquet(
             takes more memory than a table of its size may (see ``parquet_cost``).
     """
     with same_file(path, state) as opened:
-        check_footer(path, opened)
+        footer = check_footer(path, opened)
     unit, writer_options = check_columns(path)
     with (
         same_file(path, state) as opened,
         # Buffered, so that a batch needs no whole row group in memory, compressed as it is.
         open_parquet(path, opened=opened, unit=unit, buffer_size=_BUFFER_BYTES) as reader,
     ):
-        costs = group_costs(path, opened, reader)
+        costs = group_costs(path, opened, footer, reader)
         rows = [reader.metadata.row_group(index).num_rows for index in range(len(costs))]
         small = all(cost.size <= PARTITION_BYTES for cost in costs)
         if small and max(rows, default=0) <= max_rows:

@@ -76,8 +76,8 @@ class _Chunk:
         return cls(*(_number(about, key) for key in (4, 5, 7, 9, 11)))
 
 
-def check_footer(path: object, opened: str) -> None:
-    """Refuse a Parquet file whose footer Arrow should not build in memory.
+def check_footer(path: object, opened: str) -> bytes:
+    """Refuse a Parquet file whose footer Arrow should not build in memory; return the footer.
 
     Args:
         path: the file's name in messages.
@@ -89,6 +89,7 @@ def check_footer(path: object, opened: str) -> None:
     footer = _read_footer(path, opened)
     with suppress(_Malformed):  # Arrow says so
         _check_schema(path, footer)
+    return footer
 
 
 def _read_footer(path: object, opened: str) -> bytes:
@@ -175,21 +176,21 @@ def _check_schema(path: object, footer: bytes) -> None:
         )
 
 
-def group_costs(path: object, opened: str, reader: pq.ParquetFile) -> list[Cost]:
+def group_costs(path: object, opened: str, footer: bytes, reader: pq.ParquetFile) -> list[Cost]:
     """Return what each row group takes in memory; read only headers of pages and, if they may be
-    dear, dictionaries.
+    dear, dictionaries. ``footer`` is from ``check_footer``.
 
     Raises:
         DataError: a value, a dictionary, the pages or the whole file take too much; or the file is
             damaged.
     """
-    schema, footer = reader.schema, reader.metadata
+    schema = reader.schema
     descriptor = os.open(opened, os.O_RDONLY | os.O_CLOEXEC)
     try:
         stored = os.fstat(descriptor).st_size
         columns = [_Column(path, descriptor, schema.column(i)) for i in range(len(schema))]
         costs, left, least = [], stored, 0
-        for index, (rows, chunks) in enumerate(_row_groups(_read_footer(path, opened))):
+        for index, (rows, chunks) in enumerate(_row_groups(footer)):
             left -= sum(max(0, chunk.size) for chunk in chunks)
             if left < 0:
                 raise DataError(f"{path} has columns that share bytes; write it again")
@@ -198,7 +199,7 @@ def group_costs(path: object, opened: str, reader: pq.ParquetFile) -> list[Cost]
             pairs = zip(columns, chunks, strict=True)
             costs.append(Cost.sum([column.cost(chunk, rows, index) for column, chunk in pairs]))
             least += sum(column.width for column in columns) * max(0, rows)
-        if len(costs) != footer.num_row_groups:
+        if len(costs) != reader.metadata.num_row_groups:
             raise _Malformed
         check_ratio(path, least, stored)
         return costs

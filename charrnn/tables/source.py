@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from charrnn.errors import DataError
-from charrnn.files import sha256_of, sha256_of_each
+from charrnn.files import sha256_of_each
 from charrnn.tables.columns import common_schema, differences
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import (
@@ -26,12 +26,12 @@ from charrnn.tables.csv_staging import (
     stage_csv,
     stage_parquet,
 )
-from charrnn.tables.discovery import MAGIC, Found, FoundFile, UnreadableError
+from charrnn.tables.discovery import MAGIC, Found, UnreadableError
 from charrnn.tables.hive import FolderColumns, add_columns, typed
-from charrnn.tables.kinds import path_text, table_name
+from charrnn.tables.kinds import table_name
 from charrnn.tables.parquet_types import UTC_TIME
 from charrnn.tables.row_groups import TableFile
-from charrnn.tables.unchanged import FileState, expecting
+from charrnn.tables.unchanged import FileState, changed, expecting, same_file
 
 _PLAIN_NAME = re.compile(r"(?!\d{8}T\d{6}Z-)[A-Za-z0-9][A-Za-z0-9._=-]{0,99}")
 _RESERVED = ("latest", "runs", "monitor.html")  # what lies in a destination, or beside them
@@ -40,22 +40,23 @@ _MOST_LETTERS = 60  # of a name that is not plain
 
 @dataclass(frozen=True)
 class InputFile:
-    """State of an input file when it was opened; ``sha256`` is of its bytes as stored, ``name`` and
-    ``columns`` are those of ``FoundFile``."""
+    """An input file and its ``state`` when it was opened; ``name`` and ``columns`` are those of
+    ``FoundFile``."""
 
     path: Path
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    sha256: str
     name: str
+    state: FileState
     columns: FolderColumns = ()
 
     @property
-    def state(self) -> FileState:
-        """What tells the file from another one, and from itself once it was written to."""
-        return FileState(self.size, self.mtime_ns, self.ctime_ns, self.inode, self.sha256)
+    def size(self) -> int:
+        """Bytes, as stored."""
+        return self.state.size
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes as stored."""
+        return self.state.sha256
 
 
 @dataclass(frozen=True)
@@ -117,46 +118,32 @@ def inbox_name(path: Path) -> str:
     return "~".join([source_name(str(path)), *kinds, *(["folder"] if path.is_dir() else [])])
 
 
-def fingerprint_files(paths: Sequence[Path]) -> tuple[InputFile, ...]:
-    """Return the state of each file, with the SHA-256 of its bytes.
+def fingerprint(found: Found) -> tuple[InputFile, ...]:
+    """Return each file that was found with its state and the SHA-256 of its bytes.
 
     Raises:
         InputMissingError: a file cannot be read.
         DataError: a file changed while it was read.
     """
-    return fingerprint(Found(tuple(FoundFile(path, path_text(path.name)) for path in paths)))
-
-
-def fingerprint(found: Found) -> tuple[InputFile, ...]:
-    """Return the state of each file that was found; see ``fingerprint_files``."""
-    before = [_identify(file, "") for file in found.files]
+    before = [FileState.of(path.stat()) for path in found.paths]
     digests = _digests(found.paths)
-    files = tuple(
-        _identify(file, digest) for file, digest in zip(found.files, digests, strict=True)
+    for path, state in zip(found.paths, before, strict=True):
+        if FileState.of(path.stat()) != state:
+            raise DataError(f"{path} changed while it was read; run this again when it is complete")
+    return tuple(
+        InputFile(file.path, file.name, replace(state, sha256=digest), file.columns)
+        for file, state, digest in zip(found.files, before, digests, strict=True)
     )
-    for file, earlier in zip(files, before, strict=True):
-        if replace(file, sha256="") != earlier:
-            raise DataError(
-                f"{file.path} changed while it was read; run this again when it is complete"
-            )
-    return files
 
 
 def check_unchanged(files: Iterable[InputFile]) -> None:
     """Raise DataError if a file has changed since it was opened."""
     for file in files:
         try:
-            now = _identify(FoundFile(file.path, file.name, file.columns), file.sha256)
-            if replace(now, ctime_ns=file.ctime_ns) == file != now:
-                # Only ctime differs: a chmod, or new bytes with the old mtime; so compare bytes.
-                now = replace(file, sha256=sha256_of(file.path))
+            with same_file(file.path, file.state):
+                pass
         except OSError:
-            now = None
-        if now != file:
-            raise DataError(
-                f"{file.path} changed during the run; nothing was published, run this again when "
-                "nobody writes to it"
-            )
+            raise changed(file.path) from None
 
 
 def open_source(
@@ -245,20 +232,6 @@ def _named(rejects: pa.Table, name: str) -> pa.Table:
     where = rejects.schema.get_field_index("file")
     names = pa.repeat(pa.scalar(name), len(rejects))
     return rejects.set_column(where, REJECTS.field("file"), names)
-
-
-def _identify(file: FoundFile, digest: str) -> InputFile:
-    status = file.path.stat()
-    return InputFile(
-        path=file.path,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
-        inode=status.st_ino,
-        sha256=digest,
-        name=file.name,
-        columns=file.columns,
-    )
 
 
 def _digests(paths: Sequence[Path]) -> list[str]:

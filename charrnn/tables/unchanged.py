@@ -54,7 +54,7 @@ def expecting(path: Path, state: FileState) -> Iterator[None]:
     except FileNotFoundError as error:
         if path.exists():
             raise
-        raise _changed(path) from error
+        raise changed(path) from error
     finally:
         _EXPECTED.reset(token)
 
@@ -72,18 +72,19 @@ def same_file(path: Path, expected: FileState | None = None) -> Iterator[str]:
     """
     expected = expected or _EXPECTED.get({}).get(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A FIFO that was put in the file's place is not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         if expected is None:
             raise
-        raise _changed(path) from None
+        raise changed(path) from None
     try:
         opened = os.fstat(descriptor)
         if expected is not None and not _is_same(descriptor, opened, expected):
-            raise _changed(path)
+            raise changed(path)
         yield f"/dev/fd/{descriptor}"
         if expected is not None and FileState.of(os.fstat(descriptor)) != FileState.of(opened):
-            raise _changed(path)
+            raise changed(path)
     finally:
         close_descriptor(descriptor)
 
@@ -107,7 +108,8 @@ def _sha256(descriptor: int, state: FileState, process: int) -> str:
     return digest if FileState.of(os.fstat(descriptor), state.sha256) == state else ""
 
 
-def _changed(path: Path) -> DataError:
+def changed(path: Path) -> DataError:
+    """Return the error about a file that changed during a run."""
     return DataError(
         f"{path} changed during the run; nothing was published, run this again when nobody writes "
         "to it"

@@ -155,7 +155,7 @@ MUTATIONS = [
         "    check_unchanged(plan.source.files)\n", "", f"{RESUME} -k meanwhile",
     ),
     Mutation(
-        "P6", "the time of a change is not looked at", "charrnn/tables/source.py",
+        "P6", "the time of a change is not looked at", "charrnn/tables/unchanged.py",
         "status.st_ctime_ns", "0", f"{RESUME} -k rewrite",
     ),
     Mutation(

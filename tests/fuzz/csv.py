@@ -18,8 +18,9 @@ from charrnn.errors import DataError
 from charrnn.tables import csv_format, csv_header, csv_structure, signatures
 from charrnn.tables import csv_staging as staging
 from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.discovery import discover
 from charrnn.tables.row_groups import cut, read_groups
-from charrnn.tables.source import Source, fingerprint_files, open_source
+from charrnn.tables.source import Source, fingerprint, open_source
 
 FORMATS = [
     CsvFormat(delimiter, encoding, quote, multiline, on_bad_line)  # type: ignore[arg-type]
@@ -66,7 +67,7 @@ def oracle(
 def read(path: Path, form: CsvFormat) -> tuple[Source, list[list[str]]]:
     """Return the source and its rows, "" for null as Python's csv has it."""
     source = open_source(
-        fingerprint_files([path]),
+        fingerprint(discover(str(path))),
         path.parent / "staging",
         partition_rows=2**20,
         csv=replace(form, max_rejected="1000000000"),

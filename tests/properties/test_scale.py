@@ -18,6 +18,7 @@ from charrnn.scoring.scorer import Scorer
 from charrnn.tables import row_groups
 from charrnn.tables import source as tables
 from charrnn.tables.csv_format import CsvFormat
+from charrnn.tables.discovery import discover
 from charrnn.tables.row_groups import cut, read_groups
 
 
@@ -50,7 +51,7 @@ def test_a_footer_is_read_once_for_all_partitions_of_its_file(
         return plain(path, footer, **options)
 
     monkeypatch.setattr(row_groups, "open_parquet", counting)
-    files = tables.fingerprint_files([source])
+    files = tables.fingerprint(discover(str(source)))
     opened = tables.open_source(files, tmp_path / "staging", partition_rows=2, csv=CsvFormat())
     partitions = cut(opened.tables, 2)
     read = pa.concat_tables([read_groups(p.groups) for p in partitions])

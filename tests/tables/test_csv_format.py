@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY
+from found import fingerprint_files
 from fuzz.csv import difference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from charrnn.tables import csv_structure
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import REJECTS
 from charrnn.tables.row_groups import cut, read_groups
-from charrnn.tables.source import Source, fingerprint_files, open_source
+from charrnn.tables.source import Source, open_source
 
 Rows = list[list[str | None]]
 

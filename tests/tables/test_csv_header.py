@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from commands import CANARY
+from found import fingerprint_files
 from recording import Proof
 
 from charrnn.errors import DataError
@@ -16,7 +17,7 @@ from charrnn.tables.columns import check_name_column, differences
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_header import MAX_COLUMNS, MAX_HEADER_BYTES
 from charrnn.tables.row_groups import read_groups
-from charrnn.tables.source import Source, fingerprint_files, open_source
+from charrnn.tables.source import Source, open_source
 
 REJECT = CsvFormat(on_bad_line="reject", max_rejected="100%")
 

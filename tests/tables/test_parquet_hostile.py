@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from found import fingerprint_files
 from parquet_bombs import CASES, LARGE
 from recording import Proof
 
@@ -18,7 +19,7 @@ from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import stage_parquet
 from charrnn.tables.parquet_cost import check_footer, group_costs
 from charrnn.tables.row_groups import cut, open_parquet, read_groups
-from charrnn.tables.source import fingerprint_files, open_source
+from charrnn.tables.source import open_source
 
 _MAX_BYTES = 2**30  # of memory, 1.2 GB for the large ones
 _MAX_SECONDS = 10.0  # of processor time; generous, as machines are busy
@@ -109,9 +110,9 @@ def test_cost_is_at_least_what_arrow_takes_and_not_far_above(
     )
     path = tmp_path / "people.parquet"
     pq.write_table(table, path, compression=codec, data_page_version=version, row_group_size=80_000)
-    check_footer(path, str(path))
+    footer = check_footer(path, str(path))
     with open_parquet(path) as reader:
-        costs = group_costs(path, str(path), reader)
+        costs = group_costs(path, str(path), footer, reader)
         for index, cost in enumerate(costs):
             taken = reader.read_row_group(index).nbytes
             assert 0.9 * taken < cost.size < 6 * taken

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from found import fingerprint_files
 
 from charrnn.errors import DataError
 from charrnn.tables.columns import check_name_column, without_notes
@@ -14,7 +15,7 @@ from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.parquet_columns import check_columns
 from charrnn.tables.parquet_types import changed_columns, writer_options
 from charrnn.tables.row_groups import cut, read_groups
-from charrnn.tables.source import Source, fingerprint_files, open_source
+from charrnn.tables.source import Source, open_source
 from tests.recording import Proof
 
 duckdb = pytest.importorskip("duckdb")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from found import fingerprint_files
 from recording import Proof
 
 from charrnn.errors import CharrnnError, ConfigError, DataError, InputMissingError
@@ -20,13 +21,7 @@ from charrnn.tables.columns import check_name_column, is_text
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
 from charrnn.tables.row_groups import cut, read_groups
-from charrnn.tables.source import (
-    Source,
-    check_unchanged,
-    fingerprint_files,
-    open_source,
-    source_name,
-)
+from charrnn.tables.source import Source, check_unchanged, open_source, source_name
 
 CANARY = "Zanzibarova"
 

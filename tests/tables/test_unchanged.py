@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from found import fingerprint_files
 
 from charrnn.errors import DataError
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.row_groups import cut, read_groups
-from charrnn.tables.source import Source, check_unchanged, fingerprint_files, open_source
+from charrnn.tables.source import Source, check_unchanged, open_source
 from tests.recording import Proof
 
 
