@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 MIN_LABELS, MAX_LABELS = 2, 1000  # of a model; more are a mistake in the data rather than labels
 MAX_LABEL_LENGTH = 100  # characters
+_MOST_LISTED = 20  # labels in a message
 SEPARATOR = "|"  # between the labels of a set
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories of characters without a glyph
 
@@ -29,6 +30,11 @@ def label_problem(label: str) -> str:
     if any(unicodedata.category(c) in _INVISIBLE for c in label):
         return "has a character that is not visible, such as a line break"
     return ""
+
+
+def first_labels(labels: Sequence[str]) -> str:
+    """Return the first labels of a model, for a message."""
+    return ", ".join(labels[:_MOST_LISTED]) + (", …" if labels[_MOST_LISTED:] else "")
 
 
 def label_key(label: str) -> str:

@@ -34,6 +34,7 @@ import numpy.typing as npt
 from charrnn.errors import ConfigError, InputMissingError, did_you_mean
 from charrnn.files import open_file
 from charrnn.model.calibration import Floats, LabelIds, wilson_interval
+from charrnn.model.labels import first_labels
 
 MODES = ("train", "uniform", "estimate")
 MIN_ROWS = 100  # names: fewer give intervals too wide to be of use
@@ -47,7 +48,6 @@ BOOTSTRAPS = 100  # resamples: enough for the ends of a 90 % interval
 INTERVAL = 0.9  # coverage of the intervals of the shares
 
 _MAX_FILE_BYTES = 2**20  # of a file of label shares
-_MOST_LISTED = 20  # labels in a message
 _DEGREES = 2.0  # of freedom of the Student t: heavy tails, finite mean
 _SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)  # of theta in nats, tried in this order
 _INTERVAL_SCALE = 1.5  # of theta: the loosest, so that intervals show what the names leave open
@@ -144,7 +144,7 @@ def _shares_of(
         elif not (math.isfinite(value) and value >= 0):
             lines["share"].append(line)
         share_of.setdefault(label, value)
-    known = ", ".join(labels[:_MOST_LISTED]) + (", …" if labels[_MOST_LISTED:] else "")
+    known = first_labels(labels)
     what = {
         "unknown": f"no label of the model; it has {known}",
         "twice": "a label that an earlier line has",

@@ -5,21 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from charrnn.errors import ConfigError, DataError
-from charrnn.model.calibration import Floats, softmax
-from charrnn.model.engine import logits_of
 from charrnn.model.facts import Metrics, PairedDifference
-from charrnn.model.version import ModelVersion, resolve
+from charrnn.model.version import resolve
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
-from charrnn.scoring.scorer import unscorable
 from charrnn.training.corpus import Corpus, Examples, honest_split, load_corpus
 from charrnn.training.labelled import load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy
 from charrnn.training.paired import Flips, flips, paired_bootstrap
+from charrnn.training.release import probabilities_of
 
 _MOST_FLIPS = 15  # pairs of labels listed
 
@@ -115,7 +111,7 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
         other_data = request.data if corpus.digest != version.facts.data_digest else None
     measured = []
     for name, examples in parts.items():
-        probabilities, refused = _probabilities(version, examples)
+        probabilities, refused = probabilities_of(version, examples)
         metrics = evaluate(probabilities, examples.label_ids, version.labels, refused)
         expected = expected_accuracy(probabilities)
         measured.append(MeasuredPart(name, metrics, expected))
@@ -139,7 +135,7 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
     else:
         corpus = load_corpus(request.data)
         examples = _relabelled(corpus, honest_split(corpus).test, one.labels)
-    (before, unread), (after, unread_after) = (_probabilities(v, examples) for v in (one, other))
+    (before, unread), (after, unread_after) = (probabilities_of(v, examples) for v in (one, other))
     label_ids = examples.label_ids
     return ComparedVersions(
         versions=(one.name, other.name),
@@ -167,13 +163,3 @@ def _relabelled(corpus: Corpus, examples: Examples, labels: Sequence[str]) -> Ex
         )
     ids = np.array([position[label] for label in corpus.labels], np.int64)
     return Examples(examples.names, ids[examples.label_ids])
-
-
-def _probabilities(
-    version: ModelVersion, examples: Examples
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Return the calibrated probabilities of N examples, ``(N, L)``, and which of them scoring
-    gives no label, ``(N,)``."""
-    encoded = version.vocabulary.encode(pa.array(examples.names, pa.large_string()))
-    refused = unscorable(encoded, examples.names)
-    return softmax(logits_of(version.network(), encoded), version.temperature), refused

@@ -3,6 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from charrnn.errors import is_uri
 from charrnn.files import system_files
 from charrnn.integrations.object_storage import download_run
 from charrnn.recipes.requests import PurgeRequest, VerifyRequest
@@ -11,7 +12,6 @@ from charrnn.runs.folders import run_at
 from charrnn.runs.retention import old_runs
 from charrnn.runs.retention import purge as remove
 from charrnn.runs.verify import verify_run
-from charrnn.tables.discovery import is_remote
 
 
 def verify(request: VerifyRequest) -> list[str]:
@@ -21,7 +21,7 @@ def verify(request: VerifyRequest) -> list[str]:
     Raises:
         DataError: something does not add up. InputMissingError: there is no such run.
     """
-    if is_remote(request.run):
+    if is_uri(request.run):
         with TemporaryDirectory() as folder:
             manifest = verify_run(download_run(request.run, Path(folder)))
         name, added = request.run, list[str]()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from charrnn.errors import is_uri
 from charrnn.files import make_private, private_files, remove_tree
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
@@ -50,7 +51,6 @@ from charrnn.runs.publish import (
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
-from charrnn.tables.discovery import is_remote
 
 if TYPE_CHECKING:  # imported where a run needs it
     from charrnn.integrations.object_storage import RemoteFile
@@ -127,7 +127,7 @@ def run_options(
 
 def fetch_input(source: str, destination: Path) -> tuple[str, tuple[RemoteFile, ...]]:
     """Copy an input from object storage beside the run; leave a local one where it is."""
-    if not is_remote(source):
+    if not is_uri(source):
         return source, ()
     from charrnn.integrations.object_storage import fetch
 

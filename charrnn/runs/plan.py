@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 import charrnn
-from charrnn.errors import ConfigError, DataError, OutputError
+from charrnn.errors import ConfigError, DataError, OutputError, is_uri
 from charrnn.files import own_folders, remove_tree, translate_os_errors, writing_parquet
 from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
 from charrnn.tables.csv_staging import TooManyRejectsError
-from charrnn.tables.discovery import Skipped, discover, is_remote
+from charrnn.tables.discovery import Skipped, discover
 from charrnn.tables.kinds import TABLES, other_kind, table_name
 from charrnn.tables.row_groups import Partition, cut, read_groups
 from charrnn.tables.source import InputFile, Source, fingerprint, open_source, source_name
@@ -56,12 +56,12 @@ def destination_of(source: str, output: str, root: Path) -> Destination:
             a URI names is known only when it has been fetched.) ConfigError: ``output`` is a file
             of another kind. OutputError: it is a folder, with the suffix of a file.
     """
-    paths = [] if is_remote(source) else discover(source).paths
+    paths = [] if is_uri(source) else discover(source).paths
     default = root / source_name(source)
     name = Path(output).name
     table = table_name(name)
     kind = "" if table else other_kind(name)
-    if is_remote(output):
+    if is_uri(output):
         if table or kind:
             raise ConfigError(
                 f"{output} would be a folder of parts; give a prefix without a suffix",

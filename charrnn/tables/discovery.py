@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
 
-from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean
+from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean, is_uri
 from charrnn.tables.hive import FolderColumns, folder_columns, is_partition
 from charrnn.tables.kinds import TABLES, other_kind, path_text, remedy, table_name
 
@@ -129,7 +129,7 @@ def discover(source: str) -> Found:
         DataError: a file that was given by its name is no table.
         ConfigError: ``source`` is a URI.
     """
-    if is_remote(source):
+    if is_uri(source):
         raise ConfigError(
             f"{source.split('://')[0]}:// inputs are not supported; give a local path"
         )
@@ -145,11 +145,6 @@ def discover(source: str) -> Found:
         beside = f"; {found.skipped}" if found.skipped.count else ""
         raise NoTableError(f"{source} has no {TABLES}{beside}")
     return found
-
-
-def is_remote(source: str) -> bool:
-    """Whether ``source`` is a URI, such as ``s3://bucket/people.parquet``."""
-    return re.match(r"[a-z][a-z0-9+.-]*://", source) is not None
 
 
 def discover_each(folder: Path) -> tuple[list[Path], Skipped]:

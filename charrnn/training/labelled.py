@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from charrnn.errors import DataError
+from charrnn.model.labels import first_labels
 from charrnn.tables.columns import as_large_string, check_name_column
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
@@ -17,7 +18,6 @@ from charrnn.tables.source import fingerprint, open_source
 from charrnn.training.corpus import MAX_ROWS, Examples
 
 COLUMNS = ("name", "language")
-_MOST_LISTED = 20  # labels
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load_labelled(path: Path, labels: Sequence[str], csv: CsvFormat | None = Non
     position = {label: i for i, label in enumerate(labels)}
     unknown = [language for language in languages if language not in position]
     if unknown:
-        listed = ", ".join(labels[:_MOST_LISTED]) + (", …" if labels[_MOST_LISTED:] else "")
+        listed = first_labels(labels)
         raise DataError(
             f"{path}: {len(unknown):,} of {rows:,} rows have {len(set(unknown))} labels that the "
             f"model does not know; correct or remove them; it knows: {listed}"

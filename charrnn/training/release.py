@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from charrnn.model.calibration import softmax
+from charrnn.model.calibration import Floats, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import HonestMetrics, Metrics, ModelFacts, ProtocolMetrics, Provenance
 from charrnn.model.labels import MIN_LABELS
@@ -131,15 +132,24 @@ def promotion_problems(candidate: Metrics, champion: Metrics) -> list[str]:
     return [f"{name} {a:.4f} against {b:.4f}" for name, a, b, worse in compared if worse]
 
 
+def probabilities_of(
+    version: ModelVersion, examples: Examples
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the calibrated probabilities of N examples, float64 ``(N, L)``, and which of them
+    scoring gives no label, bool ``(N,)``."""
+    encoded = version.vocabulary.encode(pa.array(examples.names, pa.large_string()))
+    refused = unscorable(encoded, examples.names)
+    return softmax(logits_of(version.network(), encoded), version.temperature), refused
+
+
 def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Examples) -> Metrics:
     """Measure a version on the test names of a newer corpus with ``labels``. A name is in the same
     fold of every corpus, so neither version was fitted to it. A label that the version does not
     know is one that it gets wrong."""
-    encoded = champion.vocabulary.encode(pa.array(test.names, pa.large_string()))
-    known = softmax(logits_of(champion.network(), encoded), champion.temperature)
+    known, unread = probabilities_of(champion, test)
     probabilities = np.zeros((len(test.names), len(labels)))
     for position, label in enumerate(labels):
         if label in champion.labels:
             probabilities[:, position] = known[:, champion.labels.index(label)]
-    refused = unscorable(encoded, test.names) | ~probabilities.any(axis=1)
+    refused = unread | ~probabilities.any(axis=1)
     return evaluate(probabilities, test.label_ids, labels, refused)
