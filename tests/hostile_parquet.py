@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from parquet_bombs import varint
 
 Case = Callable[[Path, int], Path]
 CASES: dict[str, Case] = {}
@@ -129,17 +130,8 @@ def _(path: Path, size: int) -> None:
     rows = 123_457
     _write(path, iter([pa.table({"name": ["Katoro"] * rows})]))
     content = path.read_bytes()
-    old, new = _varint(rows * 2), _varint(2**63)  # zigzag
+    old, new = varint(rows * 2), varint(2**63)  # zigzag
     size_of_footer = int.from_bytes(content[-8:-4], "little")
     footer = content[-8 - size_of_footer : -8].replace(old, new)
     body = content[: -8 - size_of_footer]
     path.write_bytes(body + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-
-
-def _varint(number: int) -> bytes:
-    """Return a number as Thrift's compact protocol has it."""
-    found = bytearray()
-    while number > 127:
-        found.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*found, number])

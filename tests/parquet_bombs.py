@@ -171,12 +171,12 @@ def _deep(path: Path) -> None:
     group = bytes([0x35, 0x02, 0x18, 1, 97, 0x15, 2, 0])  # required, "a", one child
     leaf = bytes([0x15, 2, 0x25, 2, 0x18, 1, 98, 0])
     elements = group * 200_000 + leaf
-    _footer(path, bytes([0x15, 4, 0x19, 0xFC]) + _varint(200_001) + elements + b"\x16\0\x19\x0c\0")
+    _footer(path, bytes([0x15, 4, 0x19, 0xFC]) + varint(200_001) + elements + b"\x16\0\x19\x0c\0")
 
 
 @_case("a footer that claims a billion columns")
 def _claimed_columns(path: Path) -> None:
-    _footer(path, bytes([0x15, 4, 0x19, 0xFC]) + _varint(10**9) + b"\x48\1a\0" * 100)
+    _footer(path, bytes([0x15, 4, 0x19, 0xFC]) + varint(10**9) + b"\x48\1a\0" * 100)
 
 
 @_case("a footer that claims two gigabytes")
@@ -203,7 +203,7 @@ def _shared(path: Path) -> None:
     # The row group ends where the text of the writer begins.
     end = footer.index(b"parquet-cpp-arrow") - 2
     group = footer[start + 2 : end]
-    repeated = footer[:start] + b"\x19\xfc" + _varint(1000) + group * 1000 + footer[end:]
+    repeated = footer[:start] + b"\x19\xfc" + varint(1000) + group * 1000 + footer[end:]
     path.write_bytes(content[: -8 - length] + repeated + struct.pack("<I", len(repeated)) + b"PAR1")
 
 
@@ -211,7 +211,8 @@ def _footer(path: Path, footer: bytes) -> None:
     path.write_bytes(b"PAR1" + footer + struct.pack("<I", len(footer)) + b"PAR1")
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Return a number as Thrift's compact protocol has it."""
     encoded = bytearray()
     while number > 127:
         encoded.append(number & 127 | 128)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from costs import peak_memory
 from hostile_csv import CASES
 from recording import Proof
 
@@ -25,9 +26,7 @@ def measured(path: Path, form: CsvFormat) -> tuple[float, int, str]:
         message = ""
     except DataError as error:
         message = str(error)
-    status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory too
-    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    return time.process_time() - start, peak, message
+    return time.process_time() - start, peak_memory(), message
 
 
 @pytest.mark.parametrize("on_bad_line", ["refuse", "reject"])

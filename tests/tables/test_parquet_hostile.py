@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from costs import peak_memory
 from found import fingerprint_files
 from parquet_bombs import CASES, LARGE
 from recording import Proof
@@ -61,9 +62,7 @@ def measured(path: Path, staging: Path) -> tuple[float, int, str]:
         message = ""
     except DataError as error:
         message = str(error)
-    status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory too
-    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    return time.process_time() - start, peak, message
+    return time.process_time() - start, peak_memory(), message
 
 
 def check_cost(name: str, tmp_path: Path, max_bytes: float, max_seconds: float) -> None:
