@@ -7,6 +7,7 @@ as parts are, and its Parquet schema compared with the input's, leaf by leaf.
 import itertools
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ def writer_options(schema: pa.Schema, stored: pq.ParquetSchema) -> dict[str, boo
         dict(zip(_OPTIONS, values, strict=True))
         for values in itertools.product((False, True), repeat=len(_OPTIONS))
     ]
-    return min(choices, key=lambda o: _cost(given, _columns(schema, _written(schema, o))))
+    return min(choices, key=lambda options: _cost(given, _written(schema, **options)[1]))
 
 
 def changed_columns(
@@ -41,9 +42,8 @@ def changed_columns(
         stored: the input's Parquet schema.
         options: from ``writer_options``.
     """
-    written = _written(schema, options)
-    again = written.to_arrow_schema()
-    pairs = zip(schema, again, _columns(schema, stored), _columns(schema, written), strict=True)
+    again, written = _written(schema, **options)
+    pairs = zip(schema, again, _columns(schema, stored), written, strict=True)
     return {
         field.name: (_text(old, new), _text(new, old))
         for field, returned, old, new in pairs
@@ -57,12 +57,14 @@ def int96_columns(schema: pa.Schema, stored: pq.ParquetSchema) -> list[str]:
     return [name for name, leaves in columns if any(leaf[0] == "INT96" for leaf in leaves)]
 
 
-def _written(schema: pa.Schema, options: dict[str, bool]) -> pq.ParquetSchema:
-    """Return the Parquet schema of a part with these columns."""
+@lru_cache(maxsize=32)  # files of one input mostly have one schema
+def _written(schema: pa.Schema, **options: bool) -> tuple[pa.Schema, list[list[tuple[Any, ...]]]]:
+    """Return the columns of a part as Arrow reads them, and what defines their types."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, **options):
         pass
-    return pq.ParquetFile(sink.getvalue()).schema
+    written = pq.ParquetFile(sink.getvalue()).schema
+    return written.to_arrow_schema(), _columns(schema, written)
 
 
 def _columns(schema: pa.Schema, stored: pq.ParquetSchema) -> list[list[tuple[Any, ...]]]:
