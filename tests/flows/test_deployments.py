@@ -220,7 +220,7 @@ def test_an_event_starts_the_inbox(site: Site) -> None:
         "the automation starts a run",
     )
     assert site.end_of(runs[0]["id"]) == "COMPLETED"
-    assert verify_run(site.published("landed")[0]).rows == 50
+    assert verify_run(site.published("landed~parquet")[0]).rows == 50
 
 
 def test_a_schedule_fires(site: Site) -> None:
@@ -238,7 +238,7 @@ def test_a_schedule_fires(site: Site) -> None:
 
     until(done, "a scheduled run is completed")
     site.server.api(schedule, {"active": False}, "PATCH")
-    assert len(site.published("polled")) == 1
+    assert len(site.published("polled~parquet")) == 1
 
 
 def test_the_second_of_two_triggers_waits_and_finds_nothing_to_do(site: Site) -> None:
@@ -257,13 +257,13 @@ def test_a_second_inbox_run_is_cancelled(site: Site) -> None:
     site.table("inbox/night.parquet")
     hold = site.hold(0)
     first = site.start("inbox/nightly", settle_seconds=0)
-    site.held_parts("night", 0)
+    site.held_parts("night~parquet", 0)
     second = site.start("inbox/nightly", settle_seconds=0)
     assert site.end_of(second) == "CANCELLED"
     assert site.state(second)["message"] == "Deployment concurrency limit reached."
     hold.unlink()
     assert site.end_of(first) == "COMPLETED"
-    assert len(site.published("night")) == 1
+    assert len(site.published("night~parquet")) == 1
 
 
 def test_the_automation_tells_a_dead_run_from_a_healthy_one(site: Site, proof: Proof) -> None:
