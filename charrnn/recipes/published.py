@@ -92,12 +92,12 @@ class Published:
             "rejected": f"{sum(manifest.rejected.values()):,}",
             "reasons": _counts(manifest.reasons) or "none",
             "mean confidence": _number(manifest.mean_confidence),
-            "model": f"{manifest.model.name} ({manifest.model.digest[:12]})",
+            "model": f"{markdown_text(manifest.model.name)} ({manifest.model.digest[:12]})",
             "device": manifest.device,
             "time": f"{manifest.seconds:.1f} s",
-            "result": str(self.folder),
+            "result": markdown_text(self.folder),
         }
-        first, *others = [f"| {key} | {markdown_text(value)} |" for key, value in facts.items()]
+        first, *others = [f"| {key} | {value} |" for key, value in facts.items()]
         return "\n".join([first, "|---|---|", *others])
 
     def _delivery_lines(self) -> list[str]:
