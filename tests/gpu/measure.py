@@ -52,6 +52,7 @@ from charrnn.model.network import CharRNN  # noqa: E402
 from charrnn.model.version import resolve  # noqa: E402
 from charrnn.model.vocabulary import Encoded, Vocabulary, batches  # noqa: E402
 from charrnn.runs.execute import default_workers, score_partitions  # noqa: E402
+from charrnn.runs.folders import named_runs  # noqa: E402
 from charrnn.runs.manifest import ModelRef, PriorRecord, RunFacts, RunOptions  # noqa: E402
 from charrnn.runs.parts import parquet_options  # noqa: E402
 from charrnn.runs.plan import plan_run, run_key  # noqa: E402
@@ -585,7 +586,7 @@ def one_run(bench: Bench, scorer: Scorer, source: Path, output: Path, workers: i
 def copy_floor(source: Path, output: Path, part: int, workers: int) -> Found:
     """Return what reading the input and writing the last run's columns takes, with as many workers
     and the same settings, but no model; answers are read beforehand."""
-    run = next(path for path in output.iterdir() if (path / "manifest.json").exists())
+    run = next(iter(named_runs(output).values()))
     files = sorted(source.iterdir())[: 2 * workers]
     names = [p["name"] for p in json.loads((run / "manifest.json").read_text())["parts"]]
     answers = dict(zip(files, (pq.read_table(run / name) for name in names), strict=False))
