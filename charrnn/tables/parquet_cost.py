@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -356,6 +357,8 @@ class _Column:
                 data = pa.Codec(codec).decompress(data, unpacked, asbytes=True)
         except (pa.ArrowException, OSError, ValueError):
             return unpacked
+        if (short := _longest_short(data)) is not None:
+            return min(short, unpacked)
         longest = position = 0
         stop, read = len(data) - 4, _LENGTH.unpack_from
         while position <= stop:
@@ -368,6 +371,22 @@ class _Column:
     def _refused(self, index: int, what: str) -> DataError:
         fix = "" if ";" in what else f", at most {MAX_RECORD_BYTES:,} are read; leave it out"
         return DataError(f"{self._path}, row group {index}: column {self._name!r} {what}{fix}")
+
+
+def _longest_short(data: bytes) -> int | None:
+    """Return the length of the longest value of a dictionary if all have under 256 bytes, by a look
+    at all bytes at once; None if that cannot be told so.
+
+    The length of such a value ends with three zero bytes, which text does not hold. Whether all
+    values have been found is checked: each must end where the next one begins.
+    """
+    octets = np.frombuffer(data, np.uint8)
+    zero = octets == 0
+    starts = np.flatnonzero(zero[1:-2] & zero[2:-1] & zero[3:])
+    starts = starts[np.diff(starts, append=len(data)) != 1]  # before an empty value: its own
+    ends = starts + 4 + octets[starts]
+    found = len(starts) > 0 and starts[0] == 0 and ends[-1] == len(data)
+    return int(octets[starts].max()) if found and (ends[:-1] == starts[1:]).all() else None
 
 
 def _number(fields: dict[int, Any], key: int) -> int:
