@@ -84,7 +84,9 @@ def test_a_second_signal_ends_it_now(
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-@pytest.mark.parametrize("after", [0.5, 1.5, 2.5])
+@pytest.mark.parametrize(
+    "after", [1.5, *(pytest.param(after, marks=pytest.mark.slow) for after in (0.5, 2.5))]
+)
 def test_a_stopped_run_is_right_when_it_is_run_again(
     after: float, signals: int, tmp_path: Path, tiny_version: ModelVersion, proof: Proof
 ) -> None:

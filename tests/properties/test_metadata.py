@@ -77,7 +77,7 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("make", [noted, enumerated])
+@pytest.mark.parametrize("make", [noted, pytest.param(enumerated, marks=pytest.mark.slow)])
 def test_metadata_passes_no_name_on_where_names_are_left_out(
     make: object, tmp_path: Path, proof: Proof
 ) -> None:

@@ -142,7 +142,7 @@ def calls_on(
     yield lambda: export(run, run.parents[1] / "out.csv")
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, 1, *(pytest.param(i, marks=pytest.mark.slow) for i in (2, 3))])
 def test_no_manifest_ends_in_an_internal_error(
     runs: list[Path], tiny_version: ModelVersion, part: int, proof: Proof
 ) -> None:

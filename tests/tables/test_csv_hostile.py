@@ -29,7 +29,7 @@ def measured(path: Path, form: CsvFormat) -> tuple[float, int, str]:
     return time.process_time() - start, peak_memory(), message
 
 
-@pytest.mark.parametrize("on_bad_line", ["refuse", "reject"])
+@pytest.mark.parametrize("on_bad_line", ["refuse", pytest.param("reject", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_cost_of_a_hostile_file_is_bounded(
     tmp_path: Path, name: str, on_bad_line: str, proof: Proof
