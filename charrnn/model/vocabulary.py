@@ -30,6 +30,7 @@ from charrnn.model.normalise import LATIN, SEED, Normalisation, normalise, trans
 
 PAD = 0
 UNKNOWN = "_"
+GIVEN = "\ue000"  # put before a given name; a symbol of the models that know given names
 _MAX_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
 # Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
 # its neighbours; the space.
