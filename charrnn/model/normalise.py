@@ -1,7 +1,7 @@
 """Raw text to normalised text, by the same pure function for training and scoring.
 
 A ``Normalisation`` is data, stored in every model version, so names are always normalised by the
-rules their model was trained with. Two are predefined:
+rules their model was trained with. Three are predefined:
 
 * ``SEED``: the seed notebook's ``unicodeToAscii`` (canonical decomposition, combining marks
   stripped): ``'Ślusàrski'`` → ``'Slusarski'``. Letters without a decomposition, such as ``ł`` and
@@ -9,24 +9,38 @@ rules their model was trained with. Two are predefined:
 * ``LATIN``: compatibility decomposition, marks stripped, lower-cased, then letters without a
   decomposition and look-alike punctuation folded to ASCII: ``'Straße'`` → ``'strasse'``,
   ``'O’Neill'`` → ``"o'neill"``. Folds and duplicates are defined by it (``training.corpus``).
+* ``ACCENTS``: letters keep their accents, as composed characters, and letters such as ``ł`` and
+  ``ß`` stay: ``'Dvořák'`` → ``'dvořák'``, ``'O’Neill'`` → ``"o'neill"``. Hangul syllables are
+  written as jamo, katakana as hiragana, so that a few dozen symbols cover them.
 
-Both drop characters without a glyph (controls, zero-width marks) and collapse white space.
+All drop characters without a glyph (controls, zero-width marks) and combining marks that are not
+part of a composed character, and collapse white space.
 """
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-# Letters and marks that Unicode does not decompose. Letters follow ICU's Latin-ASCII rules;
-# punctuation is mapped to the form used in the training names.
-_FOLD = str.maketrans("øłđðħıĸŋŧəƒɓɗƙƴ", "olddhikntafbdky") | str.maketrans(
-    {
-        **{"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th"},
-        **dict.fromkeys("‘’‚‛ʻʼʽʾʿ′`´ꞌ＇", "'"),
-        **dict.fromkeys("‐‑‒–—―−﹣－", "-"),
-    }
+# Look-alikes of the punctuation in the training names.
+_PUNCTUATION = str.maketrans(
+    dict.fromkeys("‘’‚‛ʻʼʽʾʿ′`´ꞌ＇", "'") | dict.fromkeys("‐‑‒–—―−﹣－", "-")
 )
+# Forms of one letter: the sigma at the end of a word, and katakana. Full-width letters and
+# ligatures are forms that Unicode itself decomposes.
+_LETTER_FORMS = {point: point - 0x60 for point in (*range(0x30A1, 0x30F7), 0x30FD, 0x30FE)}
+_LETTER_FORMS |= str.maketrans("ςヷヸヹヺ", "σわゐゑを")
+# Letters that Unicode does not decompose, by ICU's Latin-ASCII rules.
+_LETTERS = str.maketrans("øłđðħıĸŋŧəƒɓɗƙƴ", "olddhikntafbdky") | str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+_FOLDS: dict[str, Mapping[int, int | str]] = {
+    "none": {},
+    "punctuation": _PUNCTUATION | _LETTER_FORMS,
+    "ascii": _PUNCTUATION | _LETTERS,
+}
+_HANGUL = re.compile("[\uac00-\ud7a3]+")  # syllables, which the composed form makes of jamo
 _INVISIBLE = frozenset(("Mn", "Me", "Cf", "Cc"))  # Unicode categories: marks, formats, controls
 
 
@@ -35,18 +49,27 @@ class Normalisation:
     """Text rules, stored with a model.
 
     Args:
-        form: Unicode normalisation form; both decompose.
+        form: Unicode normalisation form. NFD and NFKD take letters and accents apart, and accents
+            are dropped; NFKC keeps the accents that Unicode composes with their letter.
         lowercase: whether letters are lower-cased.
-        fold: whether letters and punctuation without a decomposition are mapped to ASCII.
+        fold: characters that Unicode does not decompose: "none" are mapped; "punctuation":
+            apostrophes and hyphens to ASCII, and forms of one letter to one (final sigma,
+            katakana); "ascii": punctuation, and Latin letters such as ``ł`` and ``ß``, to ASCII.
     """
 
-    form: Literal["NFD", "NFKD"] = "NFKD"
+    form: Literal["NFD", "NFKD", "NFKC"] = "NFKD"
     lowercase: bool = True
-    fold: bool = True
+    fold: Literal["none", "punctuation", "ascii"] = "ascii"
+
+    @property
+    def composes(self) -> bool:
+        """Whether letters keep their accents."""
+        return self.form == "NFKC"
 
 
-SEED = Normalisation(form="NFD", lowercase=False, fold=False)
+SEED = Normalisation(form="NFD", lowercase=False, fold="none")
 LATIN = Normalisation()
+ACCENTS = Normalisation(form="NFKC", fold="punctuation")
 
 
 def normalise(text: str, rules: Normalisation = LATIN) -> str:
@@ -57,20 +80,25 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
     'slusarski'
     >>> normalise("Straße", SEED)
     'Straße'
+    >>> normalise("S\u0301LUSA\u0300RSKI", ACCENTS)
+    'ślusàrski'
     """
+    fold = _FOLDS[rules.fold]
     # Fold first: the compatibility form would turn ´ into a space and a mark.
-    source = text.translate(_FOLD) if rules.fold else text
-    decomposed = unicodedata.normalize(rules.form, source)
+    formed = unicodedata.normalize("NFD" if rules.form == "NFD" else "NFKD", text.translate(fold))
     if rules.lowercase:
-        decomposed = decomposed.lower()
+        formed = formed.lower()
+    if rules.composes:  # after lower-casing: ǰ has no capital
+        formed = unicodedata.normalize(rules.form, formed)
     visible = "".join(
         " " if c.isspace() else c
-        for c in decomposed
+        for c in formed
         if c.isspace() or unicodedata.category(c) not in _INVISIBLE
     )
-    if rules.fold:
-        visible = visible.translate(_FOLD)  # letters that were capital or composed until now
-    visible = unicodedata.normalize(rules.form, visible)  # marks that a joiner kept apart
+    # Again: letters that were capital or composed until now, and marks that a joiner kept apart.
+    visible = unicodedata.normalize(rules.form, visible.translate(fold))
+    if rules.composes:
+        visible = _HANGUL.sub(lambda match: unicodedata.normalize("NFD", match[0]), visible)
     return " ".join(visible.split())
 
 
