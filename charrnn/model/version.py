@@ -117,6 +117,8 @@ class ModelDescription:
         labels: L label names, in the order of the logits.
         temperature: divides the logits before the softmax; training fits 0.05 to 20.
         priors: L label shares of the training examples, summing to 1.
+        pair_exponent: flattens (below 1) or sharpens the probabilities of names with a surname and
+            a given name (see ``Scorer.predict``); fitted on such names.
     """
 
     config: ModelConfig
@@ -124,6 +126,7 @@ class ModelDescription:
     labels: tuple[str, ...]
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     priors: tuple[Annotated[float, Meta(ge=0, le=1)], ...]
+    pair_exponent: Annotated[float, Meta(ge=0.05, le=5)] = 1.0
     facts: ModelFacts = field(repr=False)
 
 

@@ -95,7 +95,8 @@ def test_a_saved_version_comes_back_as_it_was(tiny_version: ModelVersion, tmp_pa
 def test_model_json_has_the_documented_fields(models: Path) -> None:
     document = json.loads((models / "v0001" / "model.json").read_bytes())
     assert sorted(document) == [
-        "config", "facts", "format_version", "labels", "priors", "temperature", "vocabulary",
+        "config", "facts", "format_version", "labels", "pair_exponent", "priors",
+        "temperature", "vocabulary",
     ]  # fmt: skip
     assert document["format_version"] == 1
 
@@ -445,6 +446,7 @@ def test_all_tensor_problems_are_told_together(folder: Path) -> None:
         (lambda d: d.update(temperature=0), r"0\.01.*at `\$\.temperature"),
         (lambda d: d.update(temperature=-1), r"0\.01.*at `\$\.temperature"),
         (lambda d: d.update(temperature="nan"), "Expected `float`, got `str`"),
+        (lambda d: d.update(pair_exponent=0), r"0\.05.*at `\$\.pair_exponent"),
         (lambda d: d.update(temperature=None), "not a model version this release can read"),
         (lambda d: d["labels"].append("more"), "labels and priors do not match config"),
         (lambda d: d.update(labels=["a"] * 4), "label 2 repeats label 1"),
