@@ -125,7 +125,13 @@ def _closing(file: BinaryIO) -> Iterator[BinaryIO]:
 @contextmanager
 def _folder(path: Path, *, create: bool = False) -> Iterator[int]:
     """Open a folder, as a descriptor to be used as ``dir_fd``."""
-    descriptor = _open_folder(path, create=create)
+    try:
+        descriptor = _open_folder(path, create=create)
+    except FileNotFoundError:
+        if not create:
+            raise
+        # A refused command has just removed the empty folders that it had made on the way.
+        descriptor = _open_folder(path, create=True)
     try:
         yield descriptor
     finally:
@@ -652,8 +658,8 @@ def _remove_tree(name: str, parent: int) -> bool:
 
 @contextmanager
 def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on the file ``lock`` while the block runs. If the block fails, a
-    folder that was created for the lock and has nothing else in it is removed.
+    """Hold an exclusive lock on the file ``lock`` while the block runs. If the block fails, folders
+    that were created for the lock and have nothing else in them are removed.
 
     Args:
         holder: what the lock says about its holder to other processes.
@@ -663,15 +669,15 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
         BusyError: another process holds the lock; the message has its ``holder``.
         OutputError: ``lock`` is a link or no regular file, or the file system has no locks.
     """
-    file, folder_created = _take_lock(lock, wait=wait)
+    file, created = _take_lock(lock, wait=wait)
     with _closing(file):
         try:
             with translate_os_errors(lock):
                 _say(file, holder)
             yield
         except BaseException:
-            if folder_created:
-                _remove_unused(lock)
+            if created:
+                _remove_unused(lock, created)
             raise
         finally:
             with suppress(OSError):
@@ -686,11 +692,11 @@ def _say(file: BinaryIO, holder: str) -> None:
         file.write(holder.encode())
 
 
-def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
-    """Return the lock's file, locked, and whether its folder was created for it."""
-    folder_created = False
+def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, list[Path]]:
+    """Return the lock's file, locked, and the folders that were created for it, its own first."""
+    created = list[Path]()
     for attempt in range(_WAIT_TRIES):
-        folder_created = folder_created or not os.path.lexists(lock.parent)
+        created = created or [path for path in lock.parents if not os.path.lexists(path)]
         with translate_os_errors(lock), _folder(lock.parent, create=True) as folder:
             try:
                 file = _open_lock(lock, folder)
@@ -705,7 +711,7 @@ def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, bool]:
                     "file system"
                 ) from error
             if locked and _is_at(file.fileno(), lock.name, folder):
-                return file, folder_created
+                return file, created
         with _closing(file):
             if not locked and (not wait or attempt == _WAIT_TRIES - 1):
                 raise BusyError(
@@ -742,14 +748,16 @@ def _open_lock(lock: Path, folder: int) -> BinaryIO:
         raise
 
 
-def _remove_unused(lock: Path) -> None:
-    """Remove a lock that this process holds, and its folder, if there is nothing else in it. A
-    process that has opened the lock notices by ``_is_at``."""
+def _remove_unused(lock: Path, created: Sequence[Path]) -> None:
+    """Remove a lock that this process holds, and the folders that were created for it, up to the
+    first that has something else in it. A process that has opened the lock notices by ``_is_at``.
+    """
     with suppress(OSError):
         if [path.name for path in lock.parent.iterdir()] == [lock.name]:
             remove_file(lock)
-            with _folder(lock.parent.parent) as folder:
-                os.rmdir(lock.parent.name, dir_fd=folder)
+            for path in created:
+                with _folder(path.parent) as folder:
+                    os.rmdir(path.name, dir_fd=folder)
 
 
 def _read_holder(file: BinaryIO) -> str:
