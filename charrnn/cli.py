@@ -421,7 +421,7 @@ def quick_imports() -> Iterator[None]:
 
 def _recipe(name: str) -> Callable[[Any], None]:
     """Return a function that runs the recipe MODULE.FUNCTION, imported then, so that --help answers
-    at once, and prints the lines of its result."""
+    at once, prints the lines of its result, and raises what failed beside it."""
 
     def run_recipe(request: Any) -> None:
         module, _, function = name.partition(".")
@@ -430,6 +430,7 @@ def _recipe(name: str) -> Callable[[Any], None]:
         takes_runner = "runner" in inspect.signature(recipe).parameters
         result = recipe(request, console_runner()) if takes_runner else recipe(request)
         show(result if isinstance(result, list) else result.lines())
+        getattr(result, "check", lambda: None)()
 
     return run_recipe
 
@@ -444,15 +445,6 @@ def _score(request: requests.ScoreRequest, head: int = 0) -> None:
     if head > 0:
         show(first_rows(published.folder, head))
     published.check_drift()
-
-
-def _inbox(request: requests.InboxRequest) -> None:
-    with quick_imports():
-        from charrnn.recipes.inbox import inbox
-
-    result = inbox(request, console_runner())
-    show(result.lines())
-    result.check()
 
 
 def _train(request: requests.TrainRequest) -> None:
@@ -475,7 +467,7 @@ def _pipeline(request: requests.PipelineRequest) -> None:
 _COMMANDS: dict[str, tuple[type, Callable[..., None], int]] = {
     "score": (requests.ScoreRequest, _score, 1),
     "challenge": (requests.CompareRequest, _recipe("compare.compare"), 1),
-    "inbox": (requests.InboxRequest, _inbox, 1),
+    "inbox": (requests.InboxRequest, _recipe("inbox.inbox"), 1),
     "monitor": (requests.MonitorRequest, _recipe("monitor.monitor"), 1),
     "verify": (requests.VerifyRequest, _recipe("runs.verify"), 1),
     "purge": (requests.PurgeRequest, _recipe("runs.purge"), 1),

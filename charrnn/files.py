@@ -44,6 +44,10 @@ _WRONG_PLACE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
     errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV, errno.ENXIO,
 )  # fmt: skip
+# Numbers of the errors of a failing disk or a busy machine, which may not come the next time.
+_TRANSIENT = (
+    errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT,
+)  # fmt: skip
 _PAUSE = 0.01  # seconds between two looks at a lock
 _HOLDER_TRIES = 100  # times a pause: the holder of a lock writes its name just after taking it
 _WAIT_TRIES = 6000  # times a pause: after a minute, a lock that is held for moments is stuck
@@ -81,6 +85,12 @@ def is_system_file(name: str) -> bool:
     (True, True, False)
     """
     return _SYSTEM_FILE.fullmatch(name) is not None
+
+
+def is_transient(error: OSError) -> bool:
+    """Whether the disk or the machine failed, rather than the entry itself: what was not read may
+    be sound, so it is no reason to pass it over."""
+    return error.errno in _TRANSIENT
 
 
 def _retried(call: Callable[..., T], *arguments: Any, **options: Any) -> T:

@@ -34,12 +34,14 @@ class InboxOutcome:
         published: folders of the runs that were published now.
         failures: file name and reason of each file that could not be scored.
         skipped: what lies in the folder and is not read.
+        remarks: by file, lines about what may surprise in its run.
     """
 
     outcomes: dict[Path, str]
     published: list[Path] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise DataError if a file failed."""
@@ -50,8 +52,12 @@ class InboxOutcome:
             )
 
     def lines(self) -> list[str]:
-        """Return one line per file of the folder, and one about what is not read."""
-        lines = [f"{path_text(p.name):<24}  {outcome}" for p, outcome in self.outcomes.items()]
+        """Return one line per file of the folder, what may surprise in its run below it, and one
+        line about what is not read."""
+        lines = list[str]()
+        for path, outcome in self.outcomes.items():
+            lines.append(f"{path_text(path.name):<24}  {outcome}")
+            lines += [f"{'':<24}  {remark}" for remark in self.remarks.get(str(path), ())]
         return [*lines, *([str(self.skipped)] if self.skipped.count else [])]
 
 
@@ -67,16 +73,19 @@ def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = No
             stop the others: see ``InboxOutcome.check``.
     """
     version = resolve(request.model, request.models)  # once: all files get the same one
+    remarks = dict[str, list[str]]()
 
     def score_plainly(request: ScoreRequest) -> str:
         published = score(request, runner, version)
+        remarks[request.source] = published.notes()
         published.check_drift()
         return str(published.folder)
 
     files, skipped = inbox_files(request.folder)
     requests = {path: request_for(path, request, version) for path in files}
     new = _not_yet_scored(files, requests, version, runner, request)
-    result = InboxOutcome(dict.fromkeys(files, "already scored"), skipped=skipped)
+    outcomes = dict.fromkeys(files, "already scored")
+    result = InboxOutcome(outcomes, skipped=skipped, remarks=remarks)
     if new:
         time.sleep(request.settle_seconds)
     for path in new:
@@ -125,8 +134,16 @@ def _not_yet_scored(
     return [
         path
         for path, digest in fingerprints.items()
-        if not (digest and finished_run(Path(requests[path].delivery.output), digest))
+        if not (digest and _is_published(Path(requests[path].delivery.output), digest))
     ]
+
+
+def _is_published(output: Path, digest: str) -> bool:
+    """Whether a file's run is published; False where that cannot be told: scoring it says why."""
+    try:
+        return finished_run(output, digest) is not None
+    except (CharrnnError, OSError):
+        return False
 
 
 def _score_file(

@@ -11,11 +11,13 @@ from charrnn.runs.folders import passed_over_line
 
 @dataclass(frozen=True)
 class MonitorPage:
-    """The page, and what it shows."""
+    """The page, and what it shows; ``unreadable`` has a sentence for each entry passed over in
+    destinations without a readable run."""
 
     page: Path
     histories: list[History]
     markdown: str
+    unreadable: list[str]
 
     @property
     def drift(self) -> list[tuple[str, str]]:
@@ -36,7 +38,7 @@ class MonitorPage:
             passed_over = passed_over_line(history.passed_over)
             lines += [f"{'':20} {text}" for text in passed_over]
             lines += [f"{'':20} drift: {text}" for name, text in self.drift if name == history.name]
-        return [*lines, f"page                 {self.page}"]
+        return [*lines, *passed_over_line(self.unreadable), f"page                 {self.page}"]
 
 
 def monitor(request: MonitorRequest) -> MonitorPage:
@@ -46,7 +48,7 @@ def monitor(request: MonitorRequest) -> MonitorPage:
         InputMissingError: the folder holds no run.
     """
     folder = str(request.folder)
-    histories = read_histories(request.folder, request.last)
+    histories, unreadable = read_histories(request.folder, request.last)
     page = request.folder / "monitor.html"
     write_bytes(page, history_page(histories, folder))
-    return MonitorPage(page, histories, history_markdown(histories, folder))
+    return MonitorPage(page, histories, history_markdown(histories, folder), unreadable)

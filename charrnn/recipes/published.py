@@ -65,12 +65,10 @@ class Published:
         earlier = f"; {manifest.reused_rows:,} rows were scored by an earlier try"
         return [
             *self._delivery_lines(),
-            *self.remarks,
+            *self.notes(),
             f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
             f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
             *_rejected_line(manifest.rejected),
-            *_input_lines(manifest.input_counts),
-            *([f"skipped     {self.skipped}"] if self.skipped.count else ()),
             f"languages   {labels or 'none'}",
             f"confidence  {_number(manifest.mean_confidence)} on average",
             *_prior_line(manifest.prior),
@@ -81,6 +79,12 @@ class Published:
             f"            duckdb: from '{folder}/part-*.parquet'",
             *(self._drift_lines() if self.delivery.on_drift == "warn" else ()),
         ]
+
+    def notes(self) -> list[str]:
+        """Return the lines about what may surprise, but for drift: what was passed over, and what
+        is odd about the bytes of the input."""
+        skipped = [f"skipped     {self.skipped}"] if self.skipped.count else []
+        return [*self.remarks, *_input_lines(self.manifest.input_counts), *skipped]
 
     def markdown(self) -> str:
         """Return a Markdown table for the flow run's page."""

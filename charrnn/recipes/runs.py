@@ -1,9 +1,10 @@
 """Look after published runs: prove them again, remove old ones."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from charrnn.errors import is_uri
+from charrnn.errors import CharrnnError, is_uri
 from charrnn.files import system_files
 from charrnn.integrations.object_storage import download_run
 from charrnn.recipes.requests import PurgeRequest, VerifyRequest
@@ -33,13 +34,41 @@ def verify(request: VerifyRequest) -> list[str]:
     return [whole, *([f"passed over {', '.join(added)}"] if added else ())]
 
 
-def purge(request: PurgeRequest, runner: Runner) -> list[str]:
-    """List old runs, and remove them if the request says so; return what was or would be done."""
+@dataclass(frozen=True)
+class Purged:
+    """What a purge did, or would do.
+
+    Attributes:
+        folders: of the runs that are removed, or would be.
+        left: a sentence for each folder that is named like a run and is left alone.
+        freed: bytes; None where nothing was to be removed yet.
+        failures: why runs could not be removed, or folders not be read.
+    """
+
+    folders: list[Path]
+    left: list[str]
+    freed: int | None
+    failures: list[CharrnnError]
+
+    def lines(self) -> list[str]:
+        """Return a line per run, one per folder that is left, and the sum."""
+        done = f"would go    {len(self.folders)} runs; --yes removes them"
+        if self.freed is not None:
+            done = f"removed     {len(self.folders)} runs, {self.freed / 1e6:,.1f} MB"
+        return [*map(str, self.folders), *self.left, done]
+
+    def check(self) -> None:
+        """Raise the first failure, with the number of the others."""
+        if self.failures:
+            first, more = self.failures[0], len(self.failures) - 1
+            others = f"; {more:,} more failures like this one" if more else ""
+            raise type(first)(f"{first}{others}")
+
+
+def purge(request: PurgeRequest, runner: Runner) -> Purged:
+    """List old runs, and remove them if the request says so; see ``Purged.check``."""
     old = old_runs(
         request.folder, request.older_than, runner.now(), keep_latest=request.keep_latest
     )
-    if request.yes:
-        done = f"removed     {len(old.folders)} runs, {remove(old.folders) / 1e6:,.1f} MB"
-    else:
-        done = f"would go    {len(old.folders)} runs; --yes removes them"
-    return [*map(str, old.folders), *old.left, done]
+    folders, freed = remove(old) if request.yes else (old.folders, None)
+    return Purged(folders, old.left, freed, old.failures)

@@ -29,16 +29,17 @@ class History:
     passed_over: tuple[str, ...] = ()
 
 
-def read_histories(folder: Path, last: int) -> list[History]:
+def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
     """Return the history of ``folder``, if it is a destination, and of every destination in it:
-    the ``last`` readable runs of each.
+    the ``last`` readable runs of each. Return also a sentence for each entry that was passed over
+    in destinations without a readable run.
 
     Raises:
         InputMissingError: ``folder`` does not exist or holds no run.
     """
     if not folder.is_dir():
         raise InputMissingError(f"{folder} does not exist; score something first")
-    histories = []
+    histories, unreadable = [], list[str]()
     for destination in (folder, *_folders(folder)):
         passed_over = list[str]()
         scored = ((run.name, m) for run, m in newest_first(destination, passed_over))
@@ -46,9 +47,12 @@ def read_histories(folder: Path, last: int) -> list[History]:
         if runs:
             name = str(destination.relative_to(folder))
             histories.append(History(name, runs, tuple(passed_over)))
+        else:
+            unreadable += passed_over
     if not histories:
-        raise InputMissingError(f"{folder} holds no scoring run and no folder of them")
-    return histories
+        why = f" that can be read: {unreadable[0]}" if unreadable else " and no folder of them"
+        raise InputMissingError(f"{folder} holds no scoring run{why}")
+    return histories, unreadable
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from charrnn.files import is_system_file
+from charrnn.errors import StorageError
+from charrnn.files import is_system_file, is_transient
 
 # Files of a finished or unfinished run that this program writes.
 RUN_FILE = re.compile(
@@ -80,23 +81,28 @@ def run_at(path: Path) -> Path:
 
 def named_runs(destination: Path, others: list[str] | None = None) -> dict[RunName, Path]:
     """Return the folders of a destination that are named like runs, links left out; none where it
-    cannot be read.
+    may not be read.
 
     Args:
         others: gets a sentence for each other entry, but for what operating systems put there.
+
+    Raises:
+        StorageError: reading failed, so there may be more.
     """
     folder = runs_folder(destination)
-    runs, sentences = dict[RunName, Path](), list[str]()
+    runs, sentences, folders = dict[RunName, Path](), list[str](), dict[str, bool]()
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        folders = {path.name: is_folder(path) for path in sorted(folder.iterdir())}
     except FileNotFoundError:
         return {}
     except OSError as error:
-        names = []
-        sentences.append(f"{folder} cannot be read: {error.strerror}")
-    for name in names:
+        sentence = f"{folder} cannot be read: {error.strerror}"
+        if is_transient(error):
+            raise StorageError(sentence) from None
+        sentences.append(sentence)
+    for name, named_folder in folders.items():
         parsed = parse_run_name(name)
-        if not is_folder(folder / name):
+        if not named_folder:
             sentences.append(f"{folder / name} is no folder")
         elif parsed is None:
             sentences.append(f"{folder / name} has no name of a run")
@@ -120,10 +126,12 @@ def passed_over_line(sentences: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder itself, not a link to one."""
+    """Whether this is a folder itself, not a link to one. Raises OSError where the disk fails."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
+    except OSError as error:
+        if is_transient(error):
+            raise
         return False
 
 

@@ -7,7 +7,6 @@ a folder there that looks like one, so nothing in a manifest leads out of its fo
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -18,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from charrnn.errors import CharrnnError, DataError, InputMissingError, StorageError
-from charrnn.files import open_file
+from charrnn.files import is_transient, open_file
 from charrnn.model.facts import Count, Digest, Profile, Rate
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
@@ -299,8 +298,7 @@ def _read(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"{path.parent} is not a run: it has no manifest.json") from None
     except OSError as error:
-        failed = error.errno in (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-        kind = StorageError if failed else DataError
+        kind = StorageError if is_transient(error) else DataError
         raise kind(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > _MOST_BYTES:
         raise DataError(f"{path} has over {_MOST_BYTES:,} bytes; no manifest has")
@@ -352,7 +350,12 @@ def newest_first(
         passed_over: gets a sentence for each entry among the runs that is none, as it is met.
     """
     passed_over = [] if passed_over is None else passed_over
-    for _, run in sorted(named_runs(destination, passed_over).items(), reverse=True):
+    try:
+        named = named_runs(destination, passed_over)
+    except StorageError as error:
+        named = {}
+        passed_over.append(str(error))
+    for _, run in sorted(named.items(), reverse=True):
         try:
             manifest = _scored(run, own_manifest(run))
         except CharrnnError as error:

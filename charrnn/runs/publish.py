@@ -17,6 +17,7 @@ from charrnn.files import (
     SUMS,
     clear_folder,
     hold,
+    is_transient,
     json_bytes,
     make_folder,
     make_private,
@@ -52,7 +53,11 @@ from charrnn.tables.source import check_unchanged
 
 
 def finished_run(destination: Path, fingerprint: str) -> Path | None:
-    """Return the newest published run with this fingerprint that has all its parts, or None."""
+    """Return the newest published run with this fingerprint that has all its parts, or None.
+
+    Raises:
+        StorageError: reading failed, so there may be one.
+    """
     for name, run in sorted(named_runs(destination).items(), reverse=True):
         if name.fingerprint == fingerprint[:8] and _is_finished(run, fingerprint):
             return run
@@ -65,7 +70,9 @@ def _is_finished(run: Path, fingerprint: str) -> bool:
         return False
     try:
         parts = [((run / part.name).lstat(), part.size) for part in manifest.parts]
-    except OSError:
+    except OSError as error:
+        if is_transient(error):
+            raise StorageError(f"{run} cannot be read: {error.strerror}") from None
         return False  # damaged: score again, beside it
     return all(stat.S_ISREG(file.st_mode) and file.st_size == size for file, size in parts)
 
@@ -184,7 +191,11 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
 def update_latest(run: Path, now: datetime) -> list[str]:
     """Point ``latest`` at the newest run, atomically, after ``run`` was published or recognised;
     return lines about what may surprise. Runs dated later than ``now``, made while a clock was
-    wrong, are not taken for newer ones."""
+    wrong, are not taken for newer ones.
+
+    Raises:
+        StorageError: reading a run that may be the newest failed, or changing the link.
+    """
     link = latest_link(destination_of_run(run))
     named = named_runs(destination_of_run(run))
     later = sorted(name for name in named if name.created > f"{now:%Y%m%dT%H%M%SZ}")
@@ -209,9 +220,12 @@ def update_latest(run: Path, now: datetime) -> list[str]:
 
 
 def _own(run: Path) -> Manifest | None:
-    """Return the manifest of a run if its folder is this user's, and holds what its name says."""
+    """Return the manifest of a run if its folder is this user's, and holds what its name says.
+    Raises StorageError where reading fails."""
     try:
         manifest = own_manifest(run)
+    except StorageError:
+        raise
     except CharrnnError:
         return None
     return manifest if own_folders(run.parent, run.name)[:1] == [run] else None

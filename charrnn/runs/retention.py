@@ -1,9 +1,8 @@
 """Find and remove old runs."""
 
-import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from charrnn.errors import CharrnnError, ConfigError, InputMissingError, Storage
 from charrnn.files import (
     hold,
     is_system_file,
+    is_transient,
     own_folders,
     remove_file,
     translate_os_errors,
@@ -33,10 +33,12 @@ class OldRuns:
 
     Attributes:
         left: a sentence for each folder that is named like one of them and is left alone.
+        failures: why folders could not be read, which may hold more of them.
     """
 
     folders: list[Path] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    failures: list[CharrnnError] = field(default_factory=list)
 
 
 def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> OldRuns:
@@ -60,14 +62,11 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = Fals
     except OverflowError:
         return OldRuns()
     old = OldRuns()
-    for folder in _folders(root, old.left):
+    for folder in _folders(root, old):
         try:
             created = _created(folder, keep_latest=keep_latest)
-        except StorageError:
-            raise
         except (CharrnnError, OSError, ValueError) as error:
-            reason = error if isinstance(error, CharrnnError) else f"{folder} is not ours"
-            old.left.append(f"left alone: {reason}")
+            _leave(folder, error, old)
             continue
         if created is not None and created < before:
             old.folders.append(folder)
@@ -75,18 +74,31 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = Fals
     return old
 
 
-def _folders(root: Path, left: list[str]) -> Iterator[Path]:
+def _leave(folder: Path, error: Exception, old: OldRuns) -> None:
+    """Note why a folder is left: that reading failed, or that it is not one of ours."""
+    if isinstance(error, OSError) and is_transient(error):
+        error = StorageError(f"{folder} cannot be read: {error.strerror}")
+    if isinstance(error, StorageError):
+        old.failures.append(error)
+        return
+    reason = error if isinstance(error, CharrnnError) else f"{folder} is not ours"
+    old.left.append(f"left alone: {reason}")
+
+
+def _folders(root: Path, old: OldRuns) -> Iterator[Path]:
     """Yield the folders under ``root``, itself too, without those in runs and left-overs."""
 
     def unreadable(error: OSError) -> None:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENOENT):
-            raise StorageError(f"{error.filename} cannot be read: {error.strerror}") from error
-        left.append(f"left alone: {error.filename} cannot be read: {error.strerror}")
+        sentence = f"{error.filename} cannot be read: {error.strerror}"
+        if is_transient(error):
+            old.failures.append(StorageError(sentence))
+        else:
+            old.left.append(f"left alone: {sentence}")
 
     for path, names, _ in os.walk(root, onerror=unreadable):
         folder = Path(path)
         links = [name for name in names if (folder / name).is_symlink()]
-        left += [f"left alone: {folder / n} is a link" for n in links if _is_named(folder / n)]
+        old.left += [f"left alone: {folder / n} is a link" for n in links if _is_named(folder / n)]
         yield folder
         names[:] = [] if _is_named(folder) else [name for name in names if name not in links]
 
@@ -127,29 +139,27 @@ def _holds_a_run(folder: Path) -> bool:
     )
 
 
-def purge(folders: Sequence[Path]) -> int:
-    """Remove folders from ``old_runs``, each under its destination's lock and by one rename, and
-    ``latest`` links left without a target; return the bytes freed.
+def purge(old: OldRuns) -> tuple[list[Path], int]:
+    """Remove the folders of ``old``, each under its destination's lock and by one rename, and
+    ``latest`` links left without a target. Why one could not be removed, as of a destination that
+    is being written, is added to ``old.failures``.
 
-    Raises:
-        CharrnnError: some could not be removed, such as those of a destination that is being
-            written: the first reason; all others are removed.
+    Returns:
+        The folders that were removed, and the bytes freed.
     """
-    freed, failures = 0, list[CharrnnError]()
-    for folder in folders:
+    removed, freed = list[Path](), 0
+    for folder in old.folders:
         named = RUN_NAME.fullmatch(folder.name)
         destination = destination_of_run(folder) if named else folder.parent
         try:
             with translate_os_errors(folder), hold(destination / ".lock", "a purge"):
                 sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
                 withdraw_folder(folder, destination)
+                removed.append(folder)
                 freed += sum(sizes)
                 latest = latest_link(destination)
                 if latest.is_symlink() and not latest.exists():
                     remove_file(latest)
         except CharrnnError as error:
-            failures.append(error)
-    if failures:
-        others = f"; {len(failures)} of {len(folders)} folders are left" if folders[1:] else ""
-        raise type(failures[0])(f"{failures[0]}{others}")
-    return freed
+            old.failures.append(error)
+    return removed, freed

@@ -129,7 +129,7 @@ def test_the_last_runs_only_are_shown_where_that_is_asked(predictions: Path) -> 
 
 
 def test_page_of_one_history_is_the_same_bytes_every_time(predictions: Path) -> None:
-    histories = read_histories(predictions, 10)
+    histories, _ = read_histories(predictions, 10)
     assert history_page(histories, "x") == history_page(histories, "x")
     assert "| run (UTC) |" in history_markdown(histories, "x")
     assert CANARY not in history_markdown(histories, "x")
@@ -169,7 +169,7 @@ def test_tables_stand_in_where_there_is_no_matplotlib(
     import charrnn.reports.page
 
     monkeypatch.setattr(charrnn.reports.page, "find_spec", lambda name: None)
-    text, found = elements(history_page(read_histories(predictions, 10), "x"))
+    text, found = elements(history_page(read_histories(predictions, 10)[0], "x"))
     assert not [1 for tag, _ in found if tag == "svg"]
     assert "length" in text
 

@@ -126,7 +126,7 @@ def calls_on(
             run_report(manifest)
 
     def history() -> None:
-        histories = read_histories(destination, 10)
+        histories, _ = read_histories(destination, 10)
         history_markdown(histories, "x")
         if pages:
             history_page(histories, "x")
