@@ -58,6 +58,18 @@ def test_score_publishes_a_run_and_says_where_it_is(command: Command) -> None:
     assert not read_run(LATEST).tracked
 
 
+def test_families_are_columns_of_the_run_and_of_its_csv(command: Command) -> None:
+    assert command("score", "people.csv", *V1)[0] == 0
+    code, out, error = command("score", "people.csv", *V1, "--families", "-o", "scored.csv")
+    assert (code, error) == (0, "")
+    assert "nothing to do" not in out, "families are part of the fingerprint"
+    rows = pl.read_csv("scored.csv").to_dicts()
+    assert [row["family"] == row["language"] for row in rows] == [True] * 3  # invented labels
+    assert rows[0]["family_confidence"] == rows[0]["confidence"]
+    assert rows[1]["family_confidence"] is None
+    assert read_run(LATEST).options.scoring.families
+
+
 def test_head_prints_rows_of_the_result(command: Command) -> None:
     code, out, _ = command("score", "people.csv", *V1, "--head", "1")
     assert code == 0

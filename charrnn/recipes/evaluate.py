@@ -8,6 +8,7 @@ import numpy as np
 
 from charrnn.errors import ConfigError, DataError
 from charrnn.model.facts import Metrics, PairedDifference
+from charrnn.model.families import families_of
 from charrnn.model.version import resolve
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
@@ -22,11 +23,12 @@ _MOST_FLIPS = 15  # pairs of labels listed
 
 @dataclass(frozen=True)
 class MeasuredPart:
-    """Metrics of a version on some names; ``expected_accuracy`` comes from the confidences alone.
-    ``name`` is a fold or a table."""
+    """Metrics of a version on some names; ``families`` are those of the language families, and
+    ``expected_accuracy`` comes from the confidences alone. ``name`` is a fold or a table."""
 
     name: str
     metrics: Metrics
+    families: Metrics
     expected_accuracy: float
 
     def lines(self) -> list[str]:
@@ -40,6 +42,8 @@ class MeasuredPart:
             f"accuracy 95 % interval {m.accuracy_low:.4f} to {m.accuracy_high:.4f}; expected from "
             f"the confidences alone {self.expected_accuracy:.4f}",
             f"accuracy on the most confident names: {selective}",
+            f"macro recall {m.balanced_accuracy:.4f}; of the language families "
+            f"{self.families.balanced_accuracy:.4f}",
             *label_lines("label", replace(m, labels=tuple(present))),
             "",
         ]
@@ -110,11 +114,14 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
         }
         other_data = request.data if corpus.digest != version.facts.data_digest else None
     measured = []
+    families, members = families_of(version.labels)
     for name, examples in parts.items():
         probabilities, refused = probabilities_of(version, examples)
-        metrics = evaluate(probabilities, examples.label_ids, version.labels, refused)
+        ids, family_ids = examples.label_ids, members[examples.label_ids].argmax(axis=1)
+        metrics = evaluate(probabilities, ids, version.labels, refused)
+        of_families = evaluate(probabilities @ members, family_ids, families, refused)
         expected = expected_accuracy(probabilities)
-        measured.append(MeasuredPart(name, metrics, expected))
+        measured.append(MeasuredPart(name, metrics, of_families, expected))
     return Evaluation(version.name, measured, other_data, left_out)
 
 

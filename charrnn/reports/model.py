@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from charrnn.model.calibration import wilson_interval
 from charrnn.model.facts import ModelFacts, PairedDifference, Reliability, RiskCoverage, SetCoverage
+from charrnn.model.families import families_of
 from charrnn.model.version import ModelVersion
 from charrnn.reports.figures import NUMBERED_LABELS, draw_confusion, draw_curve, draw_reliability
 from charrnn.reports.formats import interval, percent, setting, signed
@@ -47,6 +48,7 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "seed_accuracies": np.array([m.accuracy for m in facts.metrics.seed]),
         "paired": _paired(facts.paired),
         "labels": _labels(version, confusion),
+        "families": _families(version.labels, confusion),
         "confusion": _confusion(confusion, version.labels),
         "numbered": len(version.labels) <= NUMBERED_LABELS,
         "errors": _errors(confusion, version.labels),
@@ -125,6 +127,16 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
     head = ("label", "share of training", "test names", "precision", "recall",
             "95 % interval of the recall", "F1")  # fmt: skip
     return Table(head, rows)
+
+
+def _families(labels: Sequence[str], confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the number of language families, and the mean recall of those that occur: the share of
+    names whose predicted label, by ``confusion`` ``(L, L)``, is of the family."""
+    families, members = families_of(labels)  # (F,), (L, F)
+    counts = members.T @ confusion @ members  # (F, F)
+    true = confusion.sum(axis=1) @ members  # (F,)
+    recall = np.diag(counts)[true > 0] / true[true > 0]
+    return {"count": len(families), "recall": float(recall.mean())}
 
 
 def _confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from charrnn.model.families import families_of
 from charrnn.scoring.options import ABSTAINED, REASONS, SCORED, STATUSES, UNSCORED, ScoreOptions
 
 Mask = npt.NDArray[np.bool_]
@@ -27,6 +28,8 @@ class Predictions:
         ranked: label ids, most probable first, int64 ``(D, k)``.
         confidence: their probabilities, float32 ``(D, k)``.
         probabilities: of every label, float32 ``(D, L)`` or ``(D, 0)``.
+        family: index among the F families of ``families_of``, int64, and the sum of the
+            probabilities of its labels, float32, ``(D,)`` each.
         uncorrected: label ids, int64, and confidences, float32, before the prior correction,
             ``(D,)`` each.
         in_set: whether each label is in the prediction set, bool ``(D, L)`` or ``(D, 0)``.
@@ -41,6 +44,7 @@ class Predictions:
     ranked: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float32]
+    family: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None
     uncorrected: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None
     in_set: Mask
     ambiguous: Mask | None
@@ -54,12 +58,16 @@ class Predictions:
     def blank(cls, reason: npt.NDArray[np.uint8], options: ScoreOptions, label_count: int) -> Self:
         """Return zeros for D reasons, ``(D,)``, to be filled in where a reason is 0."""
         D, k = len(reason), min(options.top_k, label_count)
-        corrected = options.prior != "train"
+
+        def best(requested: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
+            return (np.zeros(D, np.int64), np.zeros(D, np.float32)) if requested else None
+
         return cls(
             ranked=np.zeros((D, k), np.int64),
             confidence=np.zeros((D, k), np.float32),
             probabilities=np.zeros((D, label_count if options.probabilities else 0), np.float32),
-            uncorrected=(np.zeros(D, np.int64), np.zeros(D, np.float32)) if corrected else None,
+            family=best(options.families),
+            uncorrected=best(options.prior != "train"),
             in_set=np.zeros((D, label_count if options.coverage_target else 0), bool),
             ambiguous=None,
             unfamiliarity=None,
@@ -81,7 +89,7 @@ def prediction_columns(
 ) -> dict[str, pa.Array]:
     """Spread the predictions for D distinct names over N rows: column name → array ``(N,)``.
 
-    An abstained name has no language, but a confidence and a set.
+    An abstained name has neither language nor family, but their confidences and a set.
 
     Args:
         codes: index of each row's name among the D, int32 ``(N,)``; null for a null name.
@@ -95,16 +103,19 @@ def prediction_columns(
     def spread(values: npt.NDArray[Any], valid: Mask = with_confidence) -> pa.Array:
         return pa.array(np.ascontiguousarray(values), mask=~valid).take(codes)
 
-    def language(label_ids: npt.NDArray[np.int64]) -> pa.Array:
-        index_type = np.int8 if len(labels) <= 127 else np.int32
-        return _dictionary(spread(label_ids.astype(index_type), scored), labels)
+    def chosen(ids: npt.NDArray[np.int64], values: Sequence[str]) -> pa.Array:
+        index_type = np.int8 if len(values) <= 127 else np.int32
+        return _dictionary(spread(ids.astype(index_type), scored), values)
 
     arrays: list[pa.Array] = []
     for label_ids, confidence in zip(predictions.ranked.T, predictions.confidence.T, strict=True):
-        arrays += [language(label_ids), spread(confidence)]
+        arrays += [chosen(label_ids, labels), spread(confidence)]
+    if predictions.family is not None:
+        family_ids, confidence = predictions.family
+        arrays += [chosen(family_ids, families_of(labels)[0]), spread(confidence)]
     if predictions.uncorrected is not None:
         label_ids, confidence = predictions.uncorrected
-        arrays += [language(label_ids), spread(confidence)]
+        arrays += [chosen(label_ids, labels), spread(confidence)]
     if options.coverage_target:
         set_codes, sets = _label_sets(predictions.in_set, labels)
         sizes = predictions.in_set.sum(axis=1).astype(np.int16)

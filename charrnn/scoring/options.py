@@ -53,6 +53,8 @@ class ScoreOptions:
     and share. (From Python also the shares themselves, one per label.)"""
     coverage_target: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Add prediction sets that hold the true language for this share of names, such as 0.9."""
+    families: bool = False
+    """Add the language family, such as Slavic or Scandinavian, and its confidence."""
     details: bool = False
     """Add whether a name is ambiguous and how unfamiliar it is."""
     transliterate: bool = False
@@ -72,6 +74,8 @@ class ScoreOptions:
         for rank in range(1, min(self.top_k, len(labels)) + 1):
             suffix = "" if rank == 1 else f"_{rank}"
             names += [f"language{suffix}", f"confidence{suffix}"]
+        if self.families:
+            names += ["family", "family_confidence"]
         if self.prior != "train":
             names += ["language_uncorrected", "confidence_uncorrected"]
         if self.coverage_target:

@@ -24,6 +24,7 @@ from torch import Tensor
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
+from charrnn.model.families import families_of
 from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
 from charrnn.model.novelty import name_hashes
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
@@ -262,9 +263,9 @@ class Scorer:
         """Fill in the network's predictions for the names ``rows``. On a GPU all batches are
         queued first and their results copied together, so that the CPU waits once."""
         k = predictions.ranked.shape[1]
-        uncorrected = predictions.uncorrected or ()
+        uncorrected, family = predictions.uncorrected or (), predictions.family or ()
         targets: list[npt.NDArray[Any]] = [predictions.ranked, predictions.confidence]
-        only_ranks = not (options.probabilities or options.coverage_target)
+        only_ranks = not (options.probabilities or options.coverage_target or options.families)
         if isinstance(self.engine, KernelEngine) and only_ranks and self.engine.ranks(k):
             weights = self._prior_weights(options)
             ranked = self.engine.ranked(encoded, rows, k, self.version.temperature, weights)
@@ -275,7 +276,7 @@ class Scorer:
         batches = [(batch, rank(logits)) for batch, logits in self.engine.logits(encoded, rows)]
         if batches:
             row_batches, ranked_batches = zip(*batches, strict=True)
-            targets += [predictions.probabilities, predictions.in_set, *uncorrected]
+            targets += [predictions.probabilities, predictions.in_set, *family, *uncorrected]
             for target, parts in zip(targets, zip(*ranked_batches, strict=True), strict=True):
                 target[np.concatenate(row_batches)] = torch.cat(parts).cpu().numpy()
 
@@ -285,9 +286,11 @@ class Scorer:
 
     def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
         """Return the function from logits ``(B, L)`` to values of ``Predictions``: ``ranked``,
-        ``confidence``, ``probabilities``, ``in_set`` and, with a prior, the two of
-        ``uncorrected``."""
+        ``confidence``, ``probabilities``, ``in_set`` and, where requested, the two of ``family``
+        and of ``uncorrected``."""
         weights, threshold = self._prior_weights(options), self._set_threshold(options)
+        of_family = families_of(self.version.labels if options.families else ())[1]
+        members = torch.from_numpy(of_family).to(self.device)  # (L, F)
 
         def rank(logits: Tensor) -> list[Tensor]:
             p = torch.softmax(logits / self.version.temperature, dim=1)
@@ -301,7 +304,12 @@ class Scorer:
             values, ranked = _largest(p, k)
             empty = p.new_empty(len(p), 0)
             in_set = p >= threshold.clamp(max=values[:, :1]) if options.coverage_target else empty
-            return [ranked, values, p if options.probabilities else empty, in_set, *uncorrected]
+            family = list[Tensor]()
+            if options.families:
+                top = (p @ members).max(dim=1)
+                family = [top.indices, top.values.clamp(max=1)]
+            probabilities = p if options.probabilities else empty
+            return [ranked, values, probabilities, in_set, *family, *uncorrected]
 
         return rank
 

@@ -118,7 +118,9 @@ def test_the_two_commands_are_where_ci_looks_for_them(command: str) -> None:
 def test_every_status_reason_and_column_is_explained() -> None:
     from charrnn.scoring.options import REASONS, STATUSES, ScoreOptions
 
-    every = ScoreOptions(prior="uniform", coverage_target=0.9, details=True, probabilities=True)
+    every = ScoreOptions(
+        families=True, prior="uniform", coverage_target=0.9, details=True, probabilities=True
+    )
     words = [*REASONS[1:], *STATUSES, *every.columns(["LABEL"])]
     assert [word for word in words if f"`{word}`" not in DOCS["output.md"]] == []
 

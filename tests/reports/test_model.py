@@ -349,3 +349,18 @@ def test_markdown_tables_are_as_wide_in_every_row(version: ModelVersion) -> None
         else:
             assert len(set(widths)) <= 1
             widths = []
+
+
+def test_labels_of_one_family_are_also_counted_together(tiny_version: ModelVersion) -> None:
+    nordic = measured(tiny_version, ("Danish", "Czech", "Norwegian", "Greek"))
+    counts = np.array(nordic.facts.report_data.confusion)
+    recalls = [
+        counts[np.ix_(family, family)].sum() / counts[family].sum() for family in ([0, 2], [1], [3])
+    ]
+    text, _ = checked(model_report(nordic))
+    assert "Counting the 3 language families in their place" in text
+    assert f"it is {np.mean(recalls):.3f}." in text
+
+
+def test_labels_of_no_common_family_are_counted_once(version: ModelVersion) -> None:
+    assert "language families" not in checked(model_report(version))[0]

@@ -1,6 +1,7 @@
 """Options of scoring: priors, prediction sets, details, transliteration."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,12 @@ NAMES = ["Katoro", "Burgmann", "Aroevnko", "Shika", "Steinhof", None, "çŽ‹", "Oâ
 @pytest.fixture(scope="module")
 def scorer(tiny_version: ModelVersion) -> Scorer:
     return Scorer(tiny_version)
+
+
+@pytest.fixture(scope="module")
+def nordic(tiny_version: ModelVersion) -> Scorer:
+    """A scorer whose labels are languages, two of one family, and one that no table knows."""
+    return Scorer(replace(tiny_version, labels=("Czech", "Danish", "Gamma", "Norwegian")))
 
 
 def probabilities(frame: pl.DataFrame) -> np.ndarray:
@@ -53,6 +60,51 @@ def test_uncorrected_answer_stays_available_beside_a_prior(scorer: Scorer) -> No
     assert found["language_uncorrected"].to_list() == plain["language"].to_list()
     assert found["confidence_uncorrected"].to_list() == plain["confidence"].to_list()
     assert "language_uncorrected" not in plain.columns
+
+
+@pytest.mark.parametrize("prior", ["train", "uniform"])
+def test_the_family_is_the_one_whose_labels_have_the_largest_sum(
+    nordic: Scorer, prior: str
+) -> None:
+    options = {"families": True, "probabilities": True, "prior": prior}
+    for row in nordic.score(NAMES, **options).iter_rows(named=True):
+        if row["status"] != "scored":
+            assert (row["family"], row["family_confidence"]) == (None, None)
+            continue
+        sums = {
+            "Scandinavian": row["probability_Danish"] + row["probability_Norwegian"],
+            "Gamma": row["probability_Gamma"],
+            "Slavic": row["probability_Czech"],
+        }
+        assert row["family"] == max(sums, key=sums.__getitem__)
+        assert row["family_confidence"] == pytest.approx(max(sums.values()), abs=1e-6)
+        assert row["confidence"] <= row["family_confidence"] <= 1
+
+
+def test_families_change_no_other_column_and_are_typed_as_languages_are(nordic: Scorer) -> None:
+    names = pa.array(NAMES, pa.string())
+    plain = nordic.columns(names, ScoreOptions())
+    found = nordic.columns(names, ScoreOptions(families=True))
+    assert list(found) == ScoreOptions(families=True).columns(nordic.version.labels)
+    assert set(found) - set(plain) == {"family", "family_confidence"}
+    assert all(found[name].equals(column) for name, column in plain.items())
+    assert found["family"].type == found["language"].type
+    assert found["family"].dictionary.to_pylist() == ["Gamma", "Scandinavian", "Slavic"]
+    assert found["family_confidence"].type == pa.float32()
+
+
+def test_an_abstained_name_has_the_confidence_of_a_family_but_no_family(nordic: Scorer) -> None:
+    found = nordic.score(["Katoro"], families=True, min_confidence=1.0)
+    assert found["status"].to_list() == ["abstained"]
+    assert found["family"].to_list() == [None]
+    assert found["family_confidence"][0] > 0
+
+
+def test_families_come_from_expressions_too(nordic: Scorer) -> None:
+    frame = pl.DataFrame({"name": NAMES})
+    found = frame.lazy().with_columns(nordic.expression(families=True).alias("x")).unnest("x")
+    expected = nordic.score(NAMES, families=True)
+    assert found.collect().equals(expected)
 
 
 def test_prediction_set_holds_the_label_and_grows_with_the_coverage(scorer: Scorer) -> None:

@@ -3,15 +3,18 @@
 import gzip
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from model_facts import facts_of
 from recording import Proof
 
 from charrnn.errors import CharrnnError
+from charrnn.model.version import ModelVersion, save_version
 from charrnn.recipes.evaluate import evaluate_version
 from charrnn.recipes.requests import EvaluateRequest
 from charrnn.tables.csv_format import CsvFormat
@@ -117,6 +120,23 @@ def test_names_that_scoring_refuses_are_not_right(models: Path, tmp_path: Path) 
     assert (found.parts[0].metrics.count, found.parts[0].metrics.refused) == (2, 1)
     assert found.parts[0].metrics.accuracy <= 0.5
     assert "refused by scoring, so not right: 1 names" in found.lines()
+
+
+def test_evaluation_gives_the_recall_of_language_families(
+    tiny_version: ModelVersion, tmp_path: Path
+) -> None:
+    labels = ("Danish", "Gamma", "Norwegian", "Swedish")
+    nordic = replace(tiny_version, labels=labels, facts=facts_of(labels))
+    version = save_version(tmp_path, nordic).name
+    (tmp_path / "l.csv").write_text(
+        "name,language\n" + "".join(f"Katoro{a},{label}\n" for a in "abc" for label in labels)
+    )
+    request = EvaluateRequest(version=version, on=tmp_path / "l.csv", models=tmp_path)
+    found = evaluate_version(request).parts[0]
+    assert [m.label for m in found.families.labels] == ["Gamma", "Scandinavian"]
+    assert [m.count for m in found.families.labels] == [3, 9]
+    assert found.families.balanced_accuracy >= found.metrics.balanced_accuracy
+    assert f"of the language families {found.families.balanced_accuracy:.4f}" in found.lines()[3]
 
 
 def test_refused_names_count_against_accuracy_and_recall_only() -> None:
