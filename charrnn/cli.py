@@ -219,7 +219,7 @@ def new_app(examples: str, note: str = "", **options: Any) -> App:
     app = App(
         help_epilogue=epilogue,
         help_format="plaintext",
-        default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -228,6 +228,10 @@ def new_app(examples: str, note: str = "", **options: Any) -> App:
     )
     app.meta.suppress_keyboard_interrupt = False
     return app
+
+
+def _shown_default(value: Any) -> Any:
+    return " ".join(value) if isinstance(value, tuple) else value or None
 
 
 def run(

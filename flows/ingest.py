@@ -1,4 +1,4 @@
-"""Turn language files into the training table."""
+"""Turn lists of names into the training table."""
 
 from functools import partial
 
@@ -21,6 +21,7 @@ def ingest(request: IngestRequest) -> str:
 
 app = new_app(
     "  python flows/ingest.py\n"
+    "  python flows/ingest.py tutorial faker\n"
     "  python flows/ingest.py names.zip\n"
     "  python flows/ingest.py my_languages/ --target data/mine.parquet"
 )

@@ -28,7 +28,7 @@ def pipeline(request: PipelineRequest) -> str:
 
 app = new_app(
     "  python flows/pipeline.py people.parquet\n"
-    "  python flows/pipeline.py people.csv --source my_languages/ --preset seed"
+    "  python flows/pipeline.py people.csv --sources my_languages/ --preset seed"
 )
 app.default(cli.command_from(PipelineRequest, partial(submit, pipeline)))
 

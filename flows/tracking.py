@@ -107,6 +107,8 @@ def _as_parameter(value: Any) -> Any:
     bytes are not UTF-8."""
     if is_dataclass(value) and not isinstance(value, type):
         return _with_changed_text(value, _as_parameter)
+    if isinstance(value, tuple):
+        return tuple(map(_as_parameter, value))
     text = str(value) if isinstance(value, Path) else value
     if isinstance(text, str) and re.search("[\udc80-\udcff]", text):
         return Path(text).absolute().as_uri() + ("/" if text.endswith("/") else "")
@@ -117,6 +119,8 @@ def _from_parameter(value: Any) -> Any:
     """Undo ``_as_parameter``."""
     if is_dataclass(value) and not isinstance(value, type):
         return _with_changed_text(value, _from_parameter)
+    if isinstance(value, list | tuple):  # Prefect may hand over a list
+        return tuple(map(_from_parameter, value))
     if isinstance(value, str) and value.startswith("file:///"):
         return os.fsdecode(unquote_to_bytes(value.removeprefix("file://")))
     return value

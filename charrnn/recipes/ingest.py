@@ -1,19 +1,23 @@
-"""Turn language files into the training table."""
+"""Turn lists of names into the training table."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from charrnn.errors import DataError
 from charrnn.files import hold, json_bytes, write_bytes
 from charrnn.model.labels import MIN_LABELS
-from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.recipes.requests import TUTORIAL_URL, IngestRequest
 from charrnn.recipes.runner import Runner
 from charrnn.training.archive import fetch
 from charrnn.training.corpus import (
+    TUTORIAL,
     TUTORIAL_DIGEST,
+    LabelFile,
+    Source,
     build_table,
     check_digest,
+    content_digest,
     find_label_files,
     write_table,
 )
@@ -47,6 +51,7 @@ class Ingested:
             f"rows        {report.rows:,} under {report.labels} labels",
             f"unique      {report.unique_pairs:,} (name, label) pairs; {report.dropped_text} "
             "dropped as junk",
+            *[f"no names    {report.outliers:,} words that are none"] * bool(report.outliers),
             f"ambiguous   {report.ambiguous_names:,} names under two or more labels",
             f"skew        the largest label has {report.largest_label_share:.1%} of the rows",
             f"table       {self.table}" + ("" if self.written else " (unchanged)"),
@@ -64,18 +69,35 @@ def _listed(title: str, names: list[str], what: str) -> list[str]:
 
 
 def ingest(request: IngestRequest, runner: Runner) -> Ingested:
-    """Turn language files into one table, one row per line, with folds and a report of its counts.
+    """Turn lists of names into one table with folds, a report of its counts and a data card.
 
     Raises:
-        CharrnnError: the download, the files, their digest or the target is at fault; no table was
+        CharrnnError: the download, the lists, their digest or the target is at fault; no table was
             written.
     """
-    source, digest = Path(request.source), request.digest
-    if not request.source:
-        archive = request.target.parent / "data.zip"
-        source = runner.step("download", download, request.url, archive, runner)
-        digest = digest or (TUTORIAL_DIGEST if request.url == TUTORIAL_URL else "")
-    return runner.step("build table", build, source, request.target, digest, runner)
+    files, left_out = list[LabelFile](), list[str]()
+    for source in dict.fromkeys(request.sources):
+        if source == "tutorial":
+            archive = request.target.parent / "data.zip"
+            archive = runner.step("download", download, request.url, archive, runner)
+            read, others = read_source(archive, request)
+            if request.url == TUTORIAL_URL and not request.digest:
+                check_digest(read, TUTORIAL_DIGEST)
+            read = [replace(file, source=TUTORIAL) for file in read]
+        else:
+            read, others = read_source(Path(source), request)
+        files, left_out = files + read, left_out + others
+    check_digest(files, request.digest)
+    return runner.step("build table", build, files, left_out, request.target, runner)
+
+
+def read_source(source: Path, request: IngestRequest) -> tuple[list[LabelFile], list[str]]:
+    """Read the language files of a folder or a zip; return them and the files left out."""
+    min_labels = MIN_LABELS if len(request.sources) == 1 else 1
+    files, left_out = find_label_files(source, min_labels)
+    same = content_digest(files) == TUTORIAL_DIGEST
+    named = TUTORIAL if same else Source(source.stem if source.is_file() else source.name)
+    return [replace(file, source=named) for file in files], left_out
 
 
 def download(url: str, archive: Path, runner: Runner) -> Path:
@@ -87,18 +109,20 @@ def download(url: str, archive: Path, runner: Runner) -> Path:
         return fetch(url, archive, on_bytes=advance)
 
 
-def build(source: Path, target: Path, digest: str, runner: Runner) -> Ingested:
-    """Read the language files and write the table and its report, atomically."""
-    files, left_out = find_label_files(source)
-    check_digest(files, digest)
+def build(
+    files: Sequence[LabelFile], left_out: list[str], target: Path, runner: Runner
+) -> Ingested:
+    """Write the table of the lists and its report, atomically."""
     table = build_table(files)
-    report = corpus_report(table, LATIN_VOCABULARY.symbols)
+    report = corpus_report(table)
     usable = {label for label, rows in report.per_label.items() if rows.unique}
-    without_names = [file.name for file in files if file.label not in usable]
+    of_labels = [file for file in files if file.label is not None]
+    without_names = [file.name for file in of_labels if file.label not in usable]
     if len(usable) < MIN_LABELS:
+        sources = ", ".join(dict.fromkeys(file.source.name for file in files))
         raise DataError(
-            f"{source}: {len(usable)} of {len(files)} language files has usable names, a model "
-            f"needs {MIN_LABELS}; without any: {', '.join(without_names[:_MOST_LISTED])}"
+            f"{sources}: {len(usable)} of {len(of_labels)} language files has usable names, a "
+            f"model needs {MIN_LABELS}; without any: {', '.join(without_names[:_MOST_LISTED])}"
         )
     markdown = report_markdown(report, "Training data")
     with hold(target.parent / ".lock", runner.holder):

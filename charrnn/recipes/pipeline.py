@@ -28,7 +28,7 @@ def pipeline(
     Args:
         ingest, train, promote, score: run one of the recipes and show its result.
     """
-    ingest(IngestRequest(source=request.source, target=request.data))
+    ingest(IngestRequest(sources=request.sources, target=request.data))
     train(
         TrainRequest(
             preset=request.preset,

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval, doc
 
-from charrnn.errors import PathOrUri, check_fields
+from charrnn.errors import PathOrUri, check_fields, local_path
 from charrnn.scoring.options import ComputeOptions, DeliveryOptions, PrivacyOptions, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 
@@ -23,6 +23,13 @@ NAMES = Path("data/names.parquet")
 TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 
 # Types of options that several recipes have, with their help
+CorpusSources = Annotated[
+    tuple[str, ...],
+    doc(
+        "Where names come from, one or more: tutorial (its archive, downloaded), faker or mimesis "
+        "(lists of the installed package), a folder of LABEL.txt files, or a zip of one."
+    ),
+]
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
 LabelledTable = Annotated[
     Path | None, doc("A table, Parquet or CSV, with the columns name and language.")
@@ -176,20 +183,24 @@ class PurgeRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class IngestRequest(Request):
-    """Turn language files into one table, one row per line, with folds and a report of its counts.
+    """Turn lists of names into one table with folds, a report of its counts and a data card.
 
-    A language file is UTF-8 text; its name is the label, and every line is a name.
+    A language file is UTF-8 text; its name is the label, and every line is a name, and a row.
     """
 
-    source: PathOrUri = ""
-    """A folder of LABEL.txt files or a zip of them; empty downloads ``url``."""
+    sources: CorpusSources = ("tutorial",)
     target: Path = NAMES
     """The table to write; an equal table is left as it is."""
     url: str = TUTORIAL_URL
-    """Where the archive is downloaded from (https)."""
+    """Where the tutorial's archive is downloaded from (https)."""
     digest: str = ""
-    """Content digest the files must have; the tutorial's is known and always checked after a
-    download from its own address."""
+    """Content digest the lists must have; without it, the tutorial's, which is known, is checked
+    after a download from its own address."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settled = tuple(local_path(source, "sources") for source in self.sources)
+        object.__setattr__(self, "sources", settled or ("tutorial",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,8 +318,7 @@ class PipelineRequest(Request):
 
     names: PathOrUri
     """The table to score: a file, a folder or a glob."""
-    source: PathOrUri = ""
-    """Language files: a folder or a zip; empty downloads the tutorial's."""
+    sources: CorpusSources = ("tutorial",)
     name_column: str = "name"
     """The column that holds the names to score."""
     data: Path = NAMES

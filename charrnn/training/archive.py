@@ -178,7 +178,7 @@ def fetch(
     raise InputMissingError(
         f"{url} could not be downloaded after {attempts} attempts ({problem}); download it by "
         "other means and give the zip or an unpacked folder",
-        option="source",
+        option="sources",
     ) from problem
 
 

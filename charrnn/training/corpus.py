@@ -1,11 +1,16 @@
-"""The training corpus: from language files to one table with folds, and its splits.
+"""The training corpus: from lists of names to one table with folds, and its splits.
 
 A language file is ``LABEL.txt``, UTF-8, one name per line. Files come from a folder or from a zip
 in the tutorial's layout (``data/names/*.txt``, nested or not). A zip is never extracted to disk:
-its members are checked first and then read into memory, up to a maximum size.
+its members are checked first and then read into memory, up to a maximum size. Lists of installed
+packages (``training.name_packages``) take the same form.
 
 Every line becomes one row of the table, junk included, since the seed protocol uses all rows. Rows
 that the honest protocol leaves out have a reason in ``dropped`` and no fold.
+
+Two lines are one name where they agree as the model's Latin text rules normalise them, names in
+other scripts transliterated first (``name_key``). All lines of one name are in one fold: a name,
+its spelling without accents and its transliteration are never on two sides of a split.
 """
 
 import codecs
@@ -17,18 +22,21 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError, InputMissingError
 from charrnn.files import closing_reader, open_file, writing_parquet
 from charrnn.model.labels import MAX_LABELS, MIN_LABELS, check_labels, label_key, label_problem
-from charrnn.model.normalise import LATIN, normalise
+from charrnn.model.normalise import LATIN, normalise, transliterate
+from charrnn.model.vocabulary import GIVEN
 from charrnn.tables.csv_format import detect_encoding
 from charrnn.training.archive import (
     EXPECTED,
@@ -51,7 +59,9 @@ SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
         pa.field("name_normalised", pa.string(), nullable=False),
-        pa.field("language", pa.string(), nullable=False),
+        pa.field("language", pa.string()),  # null where part is "other"
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
         pa.field("source_file", pa.string(), nullable=False),
         pa.field("line", pa.int32(), nullable=False),
         pa.field("fold", pa.int8()),
@@ -60,6 +70,7 @@ SCHEMA = pa.schema(
 )
 _DIGEST_KEY = b"charrnn.content_sha256"
 _TABLE_KEY = b"charrnn.table_digest"  # metadata: SHA-256 of the cells
+_SOURCES_KEY = b"charrnn.sources"  # metadata: the sources with their counts, as JSON
 # A name is letters with spaces and ' - . , between them; other characters mark it as junk.
 _NAME = re.compile(r"[^\W\d_]+(?:[ '\-.,]+[^\W\d_]+)*[ '\-.,]*", re.UNICODE)
 _LINE_END = re.compile("\r\n|\n|\r")
@@ -67,26 +78,56 @@ _ODD_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file
 
 
+Part = Literal["surname", "given", "other"]
+"""What a line is: a surname, a given name, or a word that is no name."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where lists of names come from; version and licence are those of a package."""
+
+    name: str = ""
+    version: str = ""
+    licence: str = ""
+
+
+TUTORIAL = Source("tutorial")
+
+
 @dataclass(frozen=True)
 class LabelFile:
-    """One language file: its label, its file name and its bytes."""
+    """One list of names: its label (None for words that are no names), its file name and its
+    bytes."""
 
-    label: str
+    label: str | None
     name: str
     content: bytes
+    part: Part = "surname"
+    source: Source = Source()
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """A source and its rows by label and part; the label of words that are no names is ``""``."""
+
+    source: Source
+    rows: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus table of N rows in memory.
+    """A corpus table of N names, and of M words that are no names, in memory.
 
     Attributes:
-        names: as in the files.
-        normalised: normalised names.
+        names: as in the files; before a given name stands the mark ``GIVEN``.
+        normalised: what two spellings of a name have in common, see ``name_key``.
         label_ids: indices into ``labels``, int64 ``(N,)``.
         folds: int8 ``(N,)``; -1 where the row is left out of the honest protocol.
         labels: sorted.
-        digest: ``content_digest`` of the language files.
+        digest: ``content_digest`` of the lists.
+        sources: name of each name's source.
+        outliers: words that are no names.
+        outlier_folds: their folds, int8 ``(M,)``; -1 where one is left out.
     """
 
     names: list[str]
@@ -95,14 +136,24 @@ class Corpus:
     folds: npt.NDArray[np.int8]
     labels: tuple[str, ...]
     digest: str
+    sources: list[str]
+    outliers: list[str]
+    outlier_folds: npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Names with their label ids, int64 ``(N,)``."""
+    """Names with their label ids, int64 ``(N,)``; before a given name stands the mark ``GIVEN``.
+    ``outliers`` are words of the same folds that are no names."""
 
     names: list[str]
     label_ids: npt.NDArray[np.int64]
+    outliers: list[str] = field(default_factory=list)
+
+    @property
+    def given(self) -> npt.NDArray[np.bool_]:
+        """Which of the names are given names, ``(N,)``."""
+        return np.array([name.startswith(GIVEN) for name in self.names], bool)
 
 
 @dataclass(frozen=True)
@@ -119,9 +170,14 @@ def read_label_files(source: Path) -> list[LabelFile]:
     return find_label_files(source)[0]
 
 
-def find_label_files(source: Path) -> tuple[list[LabelFile], list[str]]:
+def find_label_files(
+    source: Path, min_labels: int = MIN_LABELS
+) -> tuple[list[LabelFile], list[str]]:
     """Read the language files of a folder or a zip, sorted by label; also return the paths of the
     files left out, which are no language files (see ``archive.choose_language_files``).
+
+    Args:
+        min_labels: fewer language files are refused.
 
     Raises:
         InputMissingError: nothing is at ``source``.
@@ -129,32 +185,37 @@ def find_label_files(source: Path) -> tuple[list[LabelFile], list[str]]:
             or an archive that is damaged, unsafe or too large.
     """
     if not source.exists():
-        raise InputMissingError(f"{source} does not exist; {EXPECTED}")
+        raise InputMissingError(
+            f"{source} does not exist; {EXPECTED}, or one of tutorial, faker and mimesis"
+        )
     contents, left_out = _read_folder(source) if source.is_dir() else read_archive(source)
     if not contents:
         raise DataError(
             f"{source} holds no .txt files; expected one per language, such as Greek.txt"
         )
-    files = [LabelFile(_label_of(name), name, data) for name, data in contents]
-    problems = [f"{f.name!r} {p}" for f in files if (p := label_problem(f.label))]
+    labels = [_label_of(name) for name, _ in contents]
+    files = [LabelFile(a, name, data) for a, (name, data) in zip(labels, contents, strict=True)]
+    problems = [
+        f"{f.name!r} {p}" for a, f in zip(labels, files, strict=True) if (p := label_problem(a))
+    ]
     if problems:
         raise DataError(
             f"{source}: a file name gives its label, and {problems[0]}"
             + (f" (and {len(problems) - 1} more)" if problems[1:] else "")
             + "; rename it"
         )
-    keys = Counter(label_key(file.label) for file in files)
-    clashes = sorted(file.name for file in files if keys[label_key(file.label)] > 1)
+    keys = Counter(map(label_key, labels))
+    clashes = sorted(f.name for a, f in zip(labels, files, strict=True) if keys[label_key(a)] > 1)
     if clashes:
         raise DataError(
             f"{source}: file names give one label twice (but for case and Unicode form): "
             f"{', '.join(clashes[:10])}; join or rename them"
         )
-    if not MIN_LABELS <= len(files) <= MAX_LABELS:
+    if not min_labels <= len(files) <= MAX_LABELS:
         raise DataError(
-            f"{source} has {len(files)} language files; expected {MIN_LABELS} to {MAX_LABELS}"
+            f"{source} has {len(files)} language files; expected {min_labels} to {MAX_LABELS}"
         )
-    return sorted(files, key=lambda file: file.label), left_out
+    return sorted(files, key=lambda file: str(file.label)), left_out
 
 
 def _label_of(name: str) -> str:
@@ -199,12 +260,24 @@ def _files_below(folder: Path) -> Iterator[str]:
 
 
 def content_digest(files: Sequence[LabelFile]) -> str:
-    """Return one SHA-256 over labels and contents, the same for a folder and its zip."""
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda f: f.label):
+    """Return one SHA-256 over labels and contents, the same for a folder and its zip. Files of
+    several sources have a digest over those of the sources, in their order."""
+    by_source: dict[str, list[LabelFile]] = {}
+    for file in files:
+        by_source.setdefault(file.source.name, []).append(file)
+    digests = {name: _digest_of_source(of_source) for name, of_source in by_source.items()}
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256("".join(f"{n}\0{d}\n" for n, d in digests.items()).encode()).hexdigest()
+
+
+def _digest_of_source(files: Sequence[LabelFile]) -> str:
+    lines = []
+    for file in files:
         content = hashlib.sha256(file.content).hexdigest()
-        digest.update(f"{file.label}\0{content}\n".encode())
-    return digest.hexdigest()
+        part = "" if file.part == "surname" else f"{file.part}\0"
+        lines.append(f"{file.label or ''}\0{part}{content}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def check_digest(files: Sequence[LabelFile], expected: str) -> None:
@@ -219,31 +292,99 @@ def check_digest(files: Sequence[LabelFile], expected: str) -> None:
 
 
 def build_table(files: Sequence[LabelFile]) -> pa.Table:
-    """Return the corpus table (``SCHEMA``), one row per line, in file and line order.
+    """Return the corpus table (``SCHEMA``), one row per line, in file and line order; its metadata
+    holds the sources and their counts.
+
+    Words that are no names are left out of the honest protocol where they are one, too.
 
     Raises:
         DataError: a file is not text (names file and line), there are more than ``MAX_ROWS`` lines,
-            or there is not one usable name.
+            two labels differ by case or Unicode form only, or there is not one usable name.
     """
-    rows: list[tuple[str, str, str, str, int, int | None, str | None]] = []
+    _check_label_keys(files)
+    rows: list[tuple[str | int | None, ...]] = []
     for file in files:
         for number, name in enumerate(_lines(file), start=1):
-            normalised = normalise(name, LATIN)
-            dropped = _reason_to_drop(normalised)
-            fold = None if dropped else fold_of(normalised)
-            rows.append((name, normalised, file.label, file.name, number, fold, dropped))
+            key = name_key(name)
+            dropped = _reason_to_drop(key, file.part)
+            fold = None if dropped else fold_of(key)
+            origin = (file.label, file.part, file.source.name, file.name, number)
+            rows.append((name, key, *origin, fold, dropped))
         if len(rows) > MAX_ROWS:
             raise DataError(f"the language files have more than {MAX_ROWS:,} lines")
-    if not any(row[-1] is None for row in rows):
+    table = pa.table(
+        [
+            pa.array(values, f.type)
+            for values, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)
+        ]
+        if rows
+        else [pa.array([], f.type) for f in SCHEMA],
+        schema=SCHEMA,
+    )
+    table = _without_names_among_others(table)
+    names = pc.is_valid(table["language"])
+    if not pc.any(pc.and_(names, pc.is_null(table["dropped"]))).as_py():
         raise DataError("the language files hold no usable name")
-    columns = [
-        pa.array(values, field.type)
-        for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
-    ]
-    table = pa.table(columns, schema=SCHEMA)
     content = content_digest(files).encode()
-    metadata = {_DIGEST_KEY: content, _TABLE_KEY: _table_digest(table, content)}
+    metadata = {
+        _DIGEST_KEY: content,
+        _TABLE_KEY: _table_digest(table, content),
+        _SOURCES_KEY: _counts_as_json(files, table),
+    }
     return table.replace_schema_metadata(metadata)
+
+
+def _check_label_keys(files: Sequence[LabelFile]) -> None:
+    """Raise DataError where labels of two sources differ by case or Unicode form only."""
+    labels: dict[str, str] = {}
+    for file in files:
+        if file.label is not None:
+            first = labels.setdefault(label_key(file.label), file.label)
+            if first != file.label:
+                raise DataError(
+                    f"the labels {first!r} and {file.label!r} differ by case or Unicode form only; "
+                    "rename one"
+                )
+
+
+def _without_names_among_others(table: pa.Table) -> pa.Table:
+    """Drop, with a reason, the words of part "other" that are names, too."""
+    other = pc.equal(table["part"], "other")
+    names = table["name_normalised"].filter(pc.invert(other))
+    also = pc.and_(other, pc.is_in(table["name_normalised"], value_set=names.combine_chunks()))
+    dropped = pc.if_else(also, pc.coalesce(table["dropped"], "also_a_name"), table["dropped"])
+    fold = pc.if_else(also, pa.scalar(None, pa.int8()), table["fold"])
+    columns = {"dropped": dropped, "fold": fold}
+    return pa.table([columns.get(f.name, table[f.name]) for f in SCHEMA], schema=SCHEMA)
+
+
+def _counts_as_json(files: Sequence[LabelFile], table: pa.Table) -> bytes:
+    """Return the sources with their versions, licences and rows by label and part, as JSON."""
+    columns = (table[name].to_pylist() for name in ("source", "language", "part"))
+    counts = Counter(zip(*columns, strict=True))
+    by_source: dict[str, dict[str, dict[str, int]]] = {}
+    for (source, label, part), n in counts.items():
+        by_source.setdefault(source, {}).setdefault(label or "", {})[part] = n
+    sources = dict.fromkeys(file.source for file in files)
+    described = [SourceCounts(source, by_source.get(source.name, {})) for source in sources]
+    return json.dumps([asdict(counted) for counted in described]).encode()
+
+
+def sources_of(table: pa.Table) -> list[SourceCounts]:
+    """Return the sources of a corpus table with their counts, from its metadata."""
+    described = json.loads((table.schema.metadata or {}).get(_SOURCES_KEY, b"[]"))
+    return [SourceCounts(Source(**one["source"]), one["rows"]) for one in described]
+
+
+def name_key(name: str) -> str:
+    """Return what all spellings of a name have in common: the name normalised by ``LATIN``,
+    transliterated first where it is in another script.
+
+    >>> name_key("Иванов"), name_key("Dvořák"), name_key("O’Neill")
+    ('ivanov', 'dvorak', "o'neill")
+    """
+    normalised = normalise(name, LATIN)
+    return normalised if normalised.isascii() else normalise(transliterate(name), LATIN)
 
 
 def fold_of(normalised: str) -> int:
@@ -277,6 +418,8 @@ def load_corpus(path: Path) -> Corpus:
         raise InputMissingError(f"{path} does not exist; run ingest first")
     table = _read_table(path)
     content = (table.schema.metadata or {}).get(_DIGEST_KEY, b"")
+    is_name = pc.is_valid(table["language"])
+    others, table = table.filter(pc.invert(is_name)), table.filter(is_name)
     languages = table["language"].to_pylist()
     labels = tuple(sorted(set(languages)))
     try:
@@ -284,14 +427,24 @@ def load_corpus(path: Path) -> Corpus:
     except ValueError as error:
         raise DataError(f"{path}: {error}; run ingest again") from None
     position = {label: i for i, label in enumerate(labels)}
+    names, parts = table["name"].to_pylist(), table["part"].to_pylist()
     return Corpus(
-        names=table["name"].to_pylist(),
+        names=[GIVEN + n if part == "given" else n for n, part in zip(names, parts, strict=True)],
         normalised=table["name_normalised"].to_pylist(),
         label_ids=np.array([position[label] for label in languages], np.int64),
-        folds=table["fold"].fill_null(-1).to_numpy().astype(np.int8),
+        folds=_folds(table),
         labels=labels,
         digest=content.decode(),
+        sources=table["source"].to_pylist(),
+        outliers=others["name"].to_pylist(),
+        outlier_folds=_folds(others),
     )
+
+
+def _folds(table: pa.Table) -> npt.NDArray[np.int8]:
+    """Return the folds of N rows, -1 for none, ``(N,)``."""
+    folds: npt.NDArray[np.int8] = table["fold"].fill_null(-1).to_numpy().astype(np.int8)
+    return folds
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -351,28 +504,66 @@ def _table_digest(table: pa.Table, content: bytes) -> bytes:
 
 
 def honest_split(
-    corpus: Corpus, test_fold: int = TEST_FOLD, validation_fold: int = VALIDATION_FOLD
+    corpus: Corpus,
+    test_fold: int = TEST_FOLD,
+    validation_fold: int = VALIDATION_FOLD,
+    *,
+    spellings: bool = False,
 ) -> Split:
-    """Return the leak-free split: unique (normalised name, label) pairs without junk, by fold.
+    """Return the leak-free split: each name of a label once, without junk, by fold.
 
-    All rows of a normalised name are in one fold, so no name is in two parts. Folds other than the
-    default ones are for rotation.
+    A name is a ``normalised`` text as surname or as given name. All its spellings are in one fold,
+    so no name is in two parts. Folds other than the default ones are for rotation.
+
+    Args:
+        spellings: whether training sees other spellings (accents, another script) as examples of
+            their own, for models whose text rules tell them apart. Validation and test have each
+            name once in any case: its first spelling in Latin letters, or else its first.
     """
-    seen: set[tuple[str, int]] = set()
-    unique: list[int] = []
+    rows = _distinct_names(corpus)
+    folds = corpus.folds[rows]
+    if spellings:
+        more = _distinct_spellings(corpus)
+        held_out = np.isin(corpus.folds[more], (test_fold, validation_fold))
+        training = more[~held_out]
+    else:
+        training = rows[(folds != test_fold) & (folds != validation_fold)]
+    of_fold = corpus.outlier_folds
+    learned = (of_fold >= 0) & (of_fold != test_fold) & (of_fold != validation_fold)
+    return Split(
+        train=_examples(corpus, training, learned),
+        validation=_examples(corpus, rows[folds == validation_fold], of_fold == validation_fold),
+        test=_examples(corpus, rows[folds == test_fold], of_fold == test_fold),
+    )
+
+
+def _distinct_names(corpus: Corpus) -> npt.NDArray[np.int64]:
+    """Return one row per name of a label, in the order of their first rows."""
+    chosen: dict[tuple[str, int, bool], int] = {}
     for i, (name, label) in enumerate(
         zip(corpus.normalised, corpus.label_ids.tolist(), strict=True)
     ):
-        if corpus.folds[i] >= 0 and (name, label) not in seen:
-            seen.add((name, label))
-            unique.append(i)
-    rows = np.array(unique)
-    folds = corpus.folds[rows]
-    return Split(
-        train=_examples(corpus, rows[(folds != test_fold) & (folds != validation_fold)]),
-        validation=_examples(corpus, rows[folds == validation_fold]),
-        test=_examples(corpus, rows[folds == test_fold]),
-    )
+        if corpus.folds[i] < 0:
+            continue
+        key = (name, label, corpus.names[i].startswith(GIVEN))
+        first = chosen.setdefault(key, i)
+        if first != i and not _is_latin(corpus.names[first]) and _is_latin(corpus.names[i]):
+            chosen[key] = i
+    return np.fromiter(chosen.values(), np.int64, len(chosen))
+
+
+def _distinct_spellings(corpus: Corpus) -> npt.NDArray[np.int64]:
+    """Return one row per spelling of a name of a label; case is no difference."""
+    chosen: dict[tuple[str, int], int] = {}
+    for i, (name, label) in enumerate(zip(corpus.names, corpus.label_ids.tolist(), strict=True)):
+        if corpus.folds[i] >= 0:
+            spelling = " ".join(unicodedata.normalize("NFKC", name).lower().split())
+            chosen.setdefault((spelling, label), i)
+    return np.fromiter(chosen.values(), np.int64, len(chosen))
+
+
+def _is_latin(name: str) -> bool:
+    return name.isascii() or normalise(name.removeprefix(GIVEN), LATIN).isascii()
 
 
 def seed_split(corpus: Corpus, seed: int) -> Split:
@@ -387,18 +578,27 @@ def seed_split(corpus: Corpus, seed: int) -> Split:
     )
 
 
-def _examples(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Examples:
-    return Examples([corpus.names[i] for i in rows.tolist()], corpus.label_ids[rows])
+def _examples(
+    corpus: Corpus,
+    rows: npt.NDArray[np.int64],
+    outliers: npt.NDArray[np.bool_] | None = None,
+) -> Examples:
+    chosen = [] if outliers is None else np.flatnonzero(outliers).tolist()
+    return Examples(
+        [corpus.names[i] for i in rows.tolist()],
+        corpus.label_ids[rows],
+        [corpus.outliers[i] for i in chosen],
+    )
 
 
-def _reason_to_drop(normalised: str) -> str | None:
-    if not normalised:
+def _reason_to_drop(key: str, part: Part) -> str | None:
+    if not key:
         return "empty"
-    if normalised == _PAGE_FURNITURE:
+    if key == _PAGE_FURNITURE:
         return "page_furniture"
-    if len(normalised) > MAX_NAME:
+    if len(key) > MAX_NAME:
         return "too_long"
-    if not _NAME.fullmatch(normalised.lstrip(" '-.,")):
+    if part != "other" and not _NAME.fullmatch(key.lstrip(" '-.,")):
         return "stray_character"
     return None
 

@@ -1,6 +1,5 @@
 """Whether a corpus is enough to train on: labels, and letters that the vocabulary knows."""
 
-import unicodedata
 from collections import Counter
 
 from charrnn.errors import DataError
@@ -8,6 +7,7 @@ from charrnn.model.labels import MIN_LABELS
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.training.corpus import Corpus
+from charrnn.training.corpus_report import script_of
 
 MIN_COVERAGE = 0.7  # of the letters of all names, and of each label's
 _MOST_LISTED = 5  # labels and scripts in a message
@@ -39,7 +39,7 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
         )
         letters[label] = counts.total()
         known[label] = sum(n for c, n in counts.items() if c in symbols)
-        scripts.update({_script(c): n for c, n in counts.items() if c not in symbols})
+        scripts.update({script_of(c): n for c, n in counts.items() if c not in symbols})
     low = [label for label in usable if known[label] < MIN_COVERAGE * letters[label]]
     if low or known.total() < MIN_COVERAGE * letters.total():
         shares = [f"{x} {known[x] / letters[x]:.0%}" for x in low[:_MOST_LISTED]]
@@ -49,8 +49,3 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
             f"the training names ({', '.join(shares)}{', …' if low[_MOST_LISTED:] else ''}); "
             f"training needs {MIN_COVERAGE:.0%} of all and of every label; unknown: {found}"
         )
-
-
-def _script(character: str) -> str:
-    """Return the first word of a letter's Unicode name, such as ``Cyrillic``."""
-    return unicodedata.name(character, "other").split(" ")[0].capitalize()

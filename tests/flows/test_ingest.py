@@ -57,7 +57,7 @@ def test_zip_gives_the_same_table_as_its_folder(
     command: Command, language_folder: Path, tmp_path: Path, inside: str
 ) -> None:
     command(language_folder)
-    archive = zipped(language_folder, tmp_path / "names.zip", inside)
+    archive = zipped(language_folder, tmp_path / f"{language_folder.name}.zip", inside)
     code, out, _ = command(archive)
     assert code == 0
     assert "(unchanged)" in out
@@ -114,7 +114,7 @@ def test_digest_that_is_expected_is_checked(command: Command, language_folder: P
 
 
 def test_flow_returns_the_path_of_the_table(language_folder: Path) -> None:
-    made = ingest(source=str(language_folder), target=Path("here.parquet"))
+    made = ingest(sources=(str(language_folder),), target=Path("here.parquet"))
     assert made == "here.parquet"
 
 

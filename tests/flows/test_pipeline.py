@@ -19,7 +19,7 @@ def test_pipeline_goes_from_language_files_to_scored_names(
     )
     published = Path(
         pipeline(
-            names="p.parquet", source=str(language_folder), preset="seed", epochs=2, device="cpu"
+            names="p.parquet", sources=[str(language_folder)], preset="seed", epochs=2, device="cpu"
         )
     )
     frame = pl.read_parquet(published / "part-*.parquet")
@@ -31,7 +31,7 @@ def test_pipeline_goes_from_language_files_to_scored_names(
     assert "Canarystein" not in printed.out + printed.err
 
     again = pipeline(
-        names="p.parquet", source=str(language_folder), preset="seed", epochs=2, device="cpu"
+        names="p.parquet", sources=[str(language_folder)], preset="seed", epochs=2, device="cpu"
     )
     assert aliases(Path("outputs/models"))["candidate"] == "v0002"
     assert Path(again).is_dir()

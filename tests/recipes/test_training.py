@@ -68,7 +68,7 @@ def trained(
 
 def test_ingest_returns_the_report_it_writes(language_folder: Path, tmp_path: Path) -> None:
     steps: list[str] = []
-    request = IngestRequest(source=str(language_folder), target=tmp_path / "names.parquet")
+    request = IngestRequest(sources=(str(language_folder),), target=tmp_path / "names.parquet")
     first, again = (ingest(request, recording_runner(steps)) for _ in range(2))
     assert (first.report.rows, first.report.labels) == (1800, 3)
     assert first.report_path.read_text() == first.markdown
@@ -165,10 +165,12 @@ def test_a_champion_of_other_data_is_measured_on_the_candidates_test_fold(
         (source / path.name).write_text(path.read_text() + "Katorimo\n")
     runner, models = recording_runner([]), tmp_path / "models"
     old = quick(tmp_path / "o.parquet", models, epochs=1)
-    ingest(IngestRequest(source=str(language_folder), target=old.data), runner)
+    ingest(IngestRequest(sources=(str(language_folder),), target=old.data), runner)
     first = release(train(old, runner), old).promotion
     assert first is not None
-    table = ingest(IngestRequest(source=str(source), target=tmp_path / "n.parquet"), runner).table
+    table = ingest(
+        IngestRequest(sources=(str(source),), target=tmp_path / "n.parquet"), runner
+    ).table
     better = release(train(quick(table, models, epochs=6), runner), quick(table, models)).promotion
     assert better is not None
     assert not [p for p in better.problems if p.startswith(("accuracy", "measured"))]
@@ -191,7 +193,9 @@ def test_training_on_a_script_the_vocabulary_lacks_is_refused(
     (source / "A.txt").write_text("\n".join(names) + "\n")
     (source / "B.txt").write_text("Katoro\nKamiro\nRotami\n" * 40)
     runner = recording_runner([])
-    table = ingest(IngestRequest(source=str(source), target=tmp_path / "n.parquet"), runner).table
+    table = ingest(
+        IngestRequest(sources=(str(source),), target=tmp_path / "n.parquet"), runner
+    ).table
     with pytest.raises(DataError, match=r"A 0%.*unknown: (Cyrillic|Greek|Cjk)") as caught:
         train(quick(table, tmp_path / "models", epochs=1), runner)
     assert not [name for name in names if name in str(caught.value)]

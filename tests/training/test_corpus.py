@@ -22,7 +22,6 @@ from recording import Proof
 
 from charrnn.errors import DataError, InputMissingError, OutputError, StorageError
 from charrnn.model.normalise import normalise
-from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.training import archive
 from charrnn.training.corpus import (
     FOLDS,
@@ -594,7 +593,7 @@ def report_files() -> list[LabelFile]:
 
 
 def test_report_counts_what_is_in_the_table() -> None:
-    report = corpus_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
+    report = corpus_report(build_table(report_files()))
     expected = {
         "rows": 9,
         "labels": 2,
@@ -604,9 +603,26 @@ def test_report_counts_what_is_in_the_table() -> None:
         "ambiguous_rows": 2,
         "dropped": {"empty": 1, "stray_character": 2},
         "non_ascii_rows": 3,
-        "characters_outside_vocabulary": {"7": 1, "|": 1, "μ": 1},
+        "unusual_characters": {"7": 1, "|": 1},
         "longest": 12,
-        "per_label": {"Greek": {"rows": 7, "unique": 3}, "Irish": {"rows": 2, "unique": 2}},
+        "outliers": 0,
+        "overlaps": [("Greek", "Irish", 1)],
+        "per_label": {
+            "Greek": {
+                "rows": 7,
+                "unique": 3,
+                "surnames": 3,
+                "given_names": 0,
+                "scripts": {"Latin": 6, "Other": 1},
+            },
+            "Irish": {
+                "rows": 2,
+                "unique": 2,
+                "surnames": 2,
+                "given_names": 0,
+                "scripts": {"Latin": 2},
+            },
+        },
     }
     document = asdict(report)
     assert {key: document[key] for key in expected} == expected
@@ -616,7 +632,7 @@ def test_report_counts_what_is_in_the_table() -> None:
 
 
 def test_reports_hold_no_name() -> None:
-    report = corpus_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
+    report = corpus_report(build_table(report_files()))
     page = report_markdown(report, "Names")
     assert page.startswith("# Names\n")
     assert "canar" not in normalise(page)
@@ -624,7 +640,7 @@ def test_reports_hold_no_name() -> None:
 
 
 def test_report_page_stays_a_table_whatever_the_characters() -> None:
-    report = corpus_report(build_table(report_files()), LATIN_VOCABULARY.symbols)
+    report = corpus_report(build_table(report_files()))
     page = report_markdown(report, "Names")
     first = page.split("\n\n")[1].splitlines()
     assert len(first) > 8
@@ -651,7 +667,7 @@ def test_the_tutorials_table_has_a_row_for_every_line(real_files: list[LabelFile
     table = build_table(real_files)
     assert table.num_rows == 20_074
     assert len(set(table["language"].to_pylist())) == 18
-    report = corpus_report(table, LATIN_VOCABULARY.symbols)
+    report = corpus_report(table)
     assert report.unique_pairs + report.duplicate_rows + sum(report.dropped.values()) == 20_074
 
 
