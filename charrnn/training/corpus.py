@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError, InputMissingError
 from charrnn.files import closing_reader, open_file, writing_parquet
 from charrnn.model.labels import MAX_LABELS, MIN_LABELS, check_labels, label_key, label_problem
-from charrnn.model.normalise import LATIN, normalise, transliterate
+from charrnn.model.normalise import ACCENTS, LATIN, normalise, transliterate
 from charrnn.model.vocabulary import GIVEN
 from charrnn.tables.csv_format import detect_encoding
 from charrnn.training.archive import (
@@ -553,12 +553,11 @@ def _distinct_names(corpus: Corpus) -> npt.NDArray[np.int64]:
 
 
 def _distinct_spellings(corpus: Corpus) -> npt.NDArray[np.int64]:
-    """Return one row per spelling of a name of a label; case is no difference."""
+    """Return one row per spelling of a name of a label, as ``ACCENTS`` tells them apart."""
     chosen: dict[tuple[str, int], int] = {}
     for i, (name, label) in enumerate(zip(corpus.names, corpus.label_ids.tolist(), strict=True)):
         if corpus.folds[i] >= 0:
-            spelling = " ".join(unicodedata.normalize("NFKC", name).lower().split())
-            chosen.setdefault((spelling, label), i)
+            chosen.setdefault((normalise(name, ACCENTS), label), i)
     return np.fromiter(chosen.values(), np.int64, len(chosen))
 
 
