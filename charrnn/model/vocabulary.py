@@ -2,7 +2,8 @@
 
 Id 0 is padding (``PAD``). The symbols follow from 1 in the order of ``Vocabulary.symbols``, then,
 with ``boundaries``, an id each for the begin and the end of a name. A character that is not a
-symbol becomes ``UNKNOWN``, ``'_'``: the seed notebook's out-of-vocabulary symbol.
+symbol becomes ``UNKNOWN``, ``'_'``: the seed notebook's out-of-vocabulary symbol; under rules that
+keep accents, its letter with fewer accents is looked for first.
 
 ``Vocabulary.encode`` works on the bytes of an Arrow string array, in three tiers. ASCII names are
 mapped by one table look-up over the whole buffer, names with other characters by one look-up over
@@ -16,9 +17,11 @@ from __future__ import annotations
 import string
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +29,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import ConfigError
-from charrnn.model.normalise import LATIN, SEED, Normalisation, normalise, transliterate
+from charrnn.model.normalise import ACCENTS, LATIN, SEED, Normalisation, normalise, transliterate
 
 PAD = 0
 UNKNOWN = "_"
 GIVEN = "\ue000"  # put before a given name; a symbol of the models that know given names
-_MAX_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
+MAX_IDS = 255  # of a vocabulary, without PAD: one byte each
+_POINT_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
+_LEAST_SHARE = 0.01  # of a script's names: with fewer, a label does not use the script
 # Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
 # its neighbours; the space.
 _UNSEEN, _CONTEXTUAL, _SPACE_POINT = 255, 254, 253
@@ -116,7 +121,8 @@ class Vocabulary:
         boundaries: whether a begin and an end id are put around each name.
 
     Raises:
-        ConfigError: symbols repeat, lack ``'_'``, are no characters, or do not fit in one byte.
+        ConfigError: symbols repeat, lack ``'_'``, do not fit in one byte, or are neither printable
+            nor ``GIVEN``.
 
     >>> LATIN_VOCABULARY.encode_one("Müller")
     [13, 21, 12, 12, 5, 18]
@@ -129,16 +135,49 @@ class Vocabulary:
     boundaries: bool = False
 
     def __post_init__(self) -> None:
-        if self.size > 255:
-            raise ConfigError(f"vocabulary must have ≤ 255 ids (one byte), got {self.size}")
+        if self.size > MAX_IDS:
+            raise ConfigError(f"vocabulary must have ≤ {MAX_IDS} ids (one byte), got {self.size}")
         if len(set(self.symbols)) != len(self.symbols):
             raise ConfigError(f"vocabulary symbols must be distinct, got {self.symbols!r}")
         if UNKNOWN not in self.symbols:
             raise ConfigError(
                 f"vocabulary symbols must contain {UNKNOWN!r} (unknown), got {self.symbols!r}"
             )
-        if any("\ud800" <= symbol <= "\udfff" for symbol in self.symbols):
-            raise ConfigError("vocabulary symbols must be characters, got half a surrogate pair")
+        odd = [symbol for symbol in self.symbols if not symbol.isprintable() and symbol != GIVEN]
+        if odd:
+            raise ConfigError(
+                f"vocabulary symbols must be printable or the mark of given names, got {odd[0]!a}"
+            )
+
+    @classmethod
+    def of_names(
+        cls,
+        names: Sequence[str],
+        label_ids: Sequence[int] | npt.NDArray[np.int64],
+        normalisation: Normalisation = ACCENTS,
+        *,
+        boundaries: bool = True,
+        least: int = 3,
+    ) -> Self:
+        """Return a vocabulary of the characters of N names, in the order of their code points.
+
+        ``'_'`` is a symbol in any case, as is ``GIVEN`` where a name has it. A script that one
+        label uses, or that has more characters than there are ids, such as Chinese, gets one
+        symbol, its most frequent character: the script tells the label, and its letters would take
+        the ids of those that tell labels apart. Of the others, characters in at least ``least``
+        names are symbols while there are ids, first those of the script that most labels use, and
+        of a script the most frequent.
+
+        Args:
+            label_ids: int ``(N,)``.
+
+        >>> names = ["Dvořák", "Novák", "Wójcik", "Wójcicki", "山田", "山本"]
+        >>> Vocabulary.of_names(names, [0, 0, 1, 1, 2, 2], least=2).symbols
+        '_cijkovwáó山'
+        """
+        free = MAX_IDS - 2 * boundaries
+        symbols = _distinguishing(names, label_ids, normalisation, least, free)
+        return cls("".join(sorted(symbols)), normalisation, boundaries)
 
     @property
     def size(self) -> int:
@@ -163,6 +202,30 @@ class Vocabulary:
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {symbol: i for i, symbol in enumerate(self.symbols, start=1)}
+
+    @cached_property
+    def _script_ids(self) -> dict[str, int]:
+        """The ids of symbols that are the only one of their script, by script."""
+        counts = Counter(map(_script, self.symbols))
+        return {
+            _script(c): i for c, i in self._ids.items() if counts[_script(c)] == 1 and _script(c)
+        }
+
+    def _ids_of(self, character: str) -> list[int]:
+        """Return the ids of one normalised character: usually one, its own. Where the rules keep
+        accents and it is no symbol: those of the character without its last accent or, when it has
+        none, of its ASCII letters."""
+        own = self._ids.get(character)
+        if own is not None or not self.normalisation.composes:
+            return [own or self.unknown_id]
+        apart = unicodedata.normalize("NFD", character)
+        if len(apart) > 1:
+            plainer = unicodedata.normalize("NFC", apart[:-1])
+        else:
+            plainer = normalise(character, LATIN)
+        if plainer == character:
+            return [self._script_ids.get(_script(character), self.unknown_id)]
+        return [i for c in plainer for i in self._ids_of(c)]
 
     @cached_property
     def _byte_tables(self) -> tuple[bytes, bytes]:
@@ -190,9 +253,10 @@ class Vocabulary:
     def encode_one(self, text: str, *, latin: bool = False) -> list[int]:
         """Return the ids of one name, without boundary ids: the reference for ``encode``. With
         ``latin``, a name with unknown characters is transliterated first."""
-        ids = [self._ids.get(c, self.unknown_id) for c in normalise(text, self.normalisation)]
+        ids = [i for c in normalise(text, self.normalisation) for i in self._ids_of(c)]
         if latin and self.unknown_id in ids and not text.isascii():
-            return self.encode_one(transliterate(text))
+            mark = GIVEN if text.startswith(GIVEN) else ""
+            return self.encode_one(mark + transliterate(text.removeprefix(mark)))
         return ids
 
     def decode(self, ids: npt.ArrayLike) -> str:
@@ -253,7 +317,7 @@ class Vocabulary:
             flat = np.repeat(flat, count)
             more = kind.astype(np.int64) - 1
             first = at + np.cumsum(more) - more  # index of these characters' first ids
-            for i in range(1, _MAX_IDS):
+            for i in range(1, _POINT_IDS):
                 longer = kind > i
                 flat[first[longer] + i] = id_table[i][points[at[longer]]]
             lengths += np.bincount(name, more, len(ends)).astype(np.int64)
@@ -289,28 +353,79 @@ class Vocabulary:
 
     @cached_property
     def _code_points(self) -> tuple[Ids, Ids]:
-        """The number of ids of each code point, uint8 ``(P,)``, and the ids, ``(_MAX_IDS, P)``;
+        """The number of ids of each code point, uint8 ``(P,)``, and the ids, ``(_POINT_IDS, P)``;
         filled in as code points occur."""
         points = sys.maxunicode + 1
-        return np.full(points, _UNSEEN, np.uint8), np.zeros((_MAX_IDS, points), np.uint8)
+        return np.full(points, _UNSEEN, np.uint8), np.zeros((_POINT_IDS, points), np.uint8)
 
     def _add_code_point(self, point: int) -> None:
         """Enter the ids of a code point into ``_code_points``, unless they depend on neighbours."""
         counts, table = self._code_points
         c = chr(point)
         text = normalise(f"a{c}a", self.normalisation)[1:-1]
-        ids = [self._ids.get(symbol, self.unknown_id) for symbol in text]
+        ids = [i for symbol in text for i in self._ids_of(symbol)]
         independent = (
             normalise(f"a{c}", self.normalisation) == f"a{text}"
             and normalise(f"{c}a", self.normalisation) == f"{text}a"
             and not any(unicodedata.combining(symbol) for symbol in text)  # marks may be reordered
             and not any(map(str.isspace, text))
-            and len(text) <= _MAX_IDS
+            and len(ids) <= _POINT_IDS
+            and not (self.normalisation.composes and c in _composing())
         )
         if independent or c == " ":
             table[: len(ids), point] = ids
         # The count is written last, since other threads read it first.
         counts[point] = _SPACE_POINT if c == " " else len(ids) if independent else _CONTEXTUAL
+
+
+def _distinguishing(
+    names: Sequence[str],
+    label_ids: Sequence[int] | npt.NDArray[np.int64],
+    normalisation: Normalisation,
+    least: int,
+    free: int,
+) -> set[str]:
+    """Return at most ``free`` symbols for ``names``; see ``Vocabulary.of_names``."""
+    counts: Counter[str] = Counter()  # names by character
+    labels: dict[str, Counter[int]] = {}  # names by label, by script
+    for name, label_id in zip(names, label_ids, strict=True):
+        characters = set(normalise(name, normalisation))
+        counts.update(characters)
+        for script in set(map(_script, characters)):
+            labels.setdefault(script, Counter())[int(label_id)] += 1
+    sizes = Counter(map(_script, counts))
+    uses = {  # number of labels; a few names do not make a script one of a label's
+        script: sum(n >= _LEAST_SHARE * by_label.total() for n in by_label.values())
+        for script, by_label in labels.items()
+    }
+    frequent = [c for c, n in counts.items() if n >= least and c.isprintable()]
+    frequent.sort(key=lambda c: (-uses[_script(c)], -counts[c], c))
+    first, others = {UNKNOWN, GIVEN} & {UNKNOWN, *counts}, list[str]()
+    represented = set[str]()  # scripts with one symbol
+    for c in frequent:
+        script = _script(c)
+        if not script or (uses[script] > 1 and sizes[script] <= free):
+            others.append(c)
+        elif script not in represented:
+            represented.add(script)
+            first.add(c)
+    others = [c for c in others if c not in first]
+    return first.union(others[: free - len(first)])
+
+
+@cache
+def _script(character: str) -> str:
+    """Return the first word of the Unicode name of a letter or a mark, such as ``THAI``; of other
+    characters ``""``."""
+    is_letter = character.isalpha() or unicodedata.category(character).startswith("M")
+    return unicodedata.name(character, "").split(" ")[0] if is_letter else ""
+
+
+@cache
+def _composing() -> frozenset[str]:
+    """Return the characters that Unicode composes with a character before them, but for jamo."""
+    apart = (unicodedata.normalize("NFD", chr(point)) for point in range(0xC0, 0x20000))
+    return frozenset(c for text in apart for c in text[1:] if not "\u1100" <= c <= "\u11ff")
 
 
 def _buffers(array: pa.Array) -> tuple[Counts, bytes]:

@@ -28,8 +28,7 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
             f"the training table has usable names of {len(usable)} label, a model needs "
             f"{MIN_LABELS}; ingest more"
         )
-    symbols, known, letters = set(vocabulary.symbols), Counter[str](), Counter[str]()
-    scripts = Counter[str]()
+    known, letters, scripts = Counter[str](), Counter[str](), Counter[str]()
     for label in usable:
         counts = Counter(
             c
@@ -38,8 +37,9 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
             if c.isalpha()
         )
         letters[label] = counts.total()
-        known[label] = sum(n for c, n in counts.items() if c in symbols)
-        scripts.update({script_of(c): n for c, n in counts.items() if c not in symbols})
+        unknown = {c for c in counts if vocabulary.unknown_id in vocabulary.encode_one(c)}
+        known[label] = sum(n for c, n in counts.items() if c not in unknown)
+        scripts.update({script_of(c): counts[c] for c in unknown})
     low = [label for label in usable if known[label] < MIN_COVERAGE * letters[label]]
     if low or known.total() < MIN_COVERAGE * letters.total():
         shares = [f"{x} {known[x] / letters[x]:.0%}" for x in low[:_MOST_LISTED]]

@@ -1,6 +1,7 @@
 """The fast encoder against its one-name reference, and the shapes it hands to the model."""
 
 import json
+import unicodedata
 from dataclasses import asdict
 
 import msgspec
@@ -11,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charrnn.errors import ConfigError
-from charrnn.model.normalise import LATIN, SEED
+from charrnn.model.normalise import ACCENTS, LATIN, SEED, normalise
 from charrnn.model.vocabulary import (
+    GIVEN,
     LATIN_VOCABULARY,
     PAD,
     SEED_VOCABULARY,
@@ -27,6 +29,9 @@ VOCABULARIES = {
     "seed": SEED_VOCABULARY,
     "no space": Vocabulary("_abcdef'", SEED, boundaries=True),
     "not ascii": Vocabulary("éaяb _", LATIN),
+    "accents": Vocabulary(
+        f" '-_abosyzßéêřσかきе{GIVEN}\u1112\u1161\u11ab", ACCENTS, boundaries=True
+    ),
 }
 every_vocabulary = pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
 named_vocabularies = pytest.mark.parametrize(
@@ -34,6 +39,7 @@ named_vocabularies = pytest.mark.parametrize(
 )
 characters = st.sampled_from(
     "abzAZ  '-.,;_`0\t\n\x1c\x1f\x7f\0éßŁ’\u00a0\u200b\u0301я名"
+    f"{GIVEN}ễŘΣς한\u1112\u1161\u11abガか\u3099ё\u0327\u0338=\u09c7\u09be"
 ) | st.characters(codec="utf-8")
 name_lists = st.lists(st.none() | st.text(characters, max_size=12), max_size=12)
 
@@ -229,9 +235,115 @@ def test_symbols_of_the_two_named_vocabularies_do_not_move() -> None:
     assert LATIN_VOCABULARY.size == 33
 
 
+def test_characters_that_occur_often_enough_become_symbols() -> None:
+    names = ["Čáp", "Čech", "Číž", "Ñu", "ñu", "Ñ5", f"{GIVEN}Eva", "a_b_c"]
+    label_ids = [0, 0, 0, 1, 1, 1, 0, 1]
+    vocabulary = Vocabulary.of_names(names, label_ids)
+    assert vocabulary == Vocabulary(f"_ñč{GIVEN}", ACCENTS, boundaries=True)
+    few = Vocabulary.of_names(names[:6], np.array(label_ids[:6]), LATIN, boundaries=False)
+    assert few == Vocabulary("_cn", LATIN)
+    assert Vocabulary.of_names([], []).symbols == "_"
+
+
+def test_a_script_of_one_label_or_of_too_many_characters_has_one_symbol() -> None:
+    shared = ["Иван", "Вова", "Кирил", "Лили"]
+    names = [*shared, *shared, "สม", "สา", "山田", "王", "王", *"山" * 3]
+    label_ids = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 4, 4, 3, 4, 4]
+    assert Vocabulary.of_names(names, label_ids, least=2).symbols == "_авиклнорส山王"
+    many = [chr(0x4E00 + i) for i in range(300)]
+    symbols = Vocabulary.of_names(names + 2 * many, [*label_ids, *[3, 4] * 300], least=2).symbols
+    assert symbols == "_авиклнорส山"
+
+
+def test_the_rarest_characters_of_the_less_used_script_give_way_where_ids_run_out() -> None:
+    letters = [c for c in map(chr, range(0x4E00)) if c.isalpha() and c == normalise(c, ACCENTS)]
+    cyrillic = [c for c in letters if "CYRILLIC" in unicodedata.name(c)][:100]
+    latin = [c for c in letters if "LATIN" in unicodedata.name(c)][:200]
+    names = [GIVEN, *3 * latin, *4 * cyrillic[50:], *3 * cyrillic[:50]]
+    label_ids = [0, *[0, 1, 2] * 200, *[0, 1] * 175]
+    vocabulary = Vocabulary.of_names(names, label_ids)
+    assert vocabulary.size == 255
+    expected = {UNKNOWN, GIVEN, *latin, *cyrillic[50:], cyrillic[0]}
+    assert set(vocabulary.symbols) == expected
+    assert vocabulary.symbols == "".join(sorted(expected))
+
+
+def test_the_only_symbol_of_a_script_stands_for_all_of_its_letters() -> None:
+    vocabulary = Vocabulary("_abส山'", ACCENTS)
+    cases = {"สมชาย": "ส" * 5, "山田": "山山", "Abc": "ab_", "я5": "__"}
+    encoded = vocabulary.encode(pa.array(cases))
+    assert [vocabulary.decode(row) for row in rows_of(encoded)] == list(cases.values())
+    assert encoded.unknown.tolist() == [0, 0, 1, 2]
+    assert Vocabulary("_ส山", LATIN).decode(Vocabulary("_ส山", LATIN).encode_one("ม")) == "_"
+
+
+def test_a_letter_whose_accents_are_no_symbol_is_known_without_them() -> None:
+    vocabulary = Vocabulary("_adelosuêー", ACCENTS)
+    cases = {
+        "ễ": "ê",  # without the last accent
+        "ệ": "e",
+        "ǖ": "u",
+        "ø": "o",  # by the rules of LATIN
+        "ß": "ss",
+        "đ": "d",
+        "Æ": "ae",
+        "þ": "__",  # there is no t and no h
+        "я": "_",
+        "ガ": "_",
+    }
+    for name, expected in cases.items():
+        assert vocabulary.decode(vocabulary.encode_one(name)) == expected
+    names = pa.array(cases)
+    assert rows_of(vocabulary.encode(names)) == [vocabulary.encode_one(name) for name in cases]
+    assert vocabulary.encode(names).unknown.tolist() == [0, 0, 0, 0, 0, 0, 0, 2, 1, 1]
+
+
+@named_vocabularies
+def test_rules_without_accents_know_no_other_letter_for_one(vocabulary: Vocabulary) -> None:
+    texts = [chr(point) for point in range(0x3000)]
+    ids = {symbol: i for i, symbol in enumerate(vocabulary.symbols, start=1)}
+    for text in texts:
+        normalised = normalise(text, vocabulary.normalisation)
+        expected = [ids.get(c, ids[UNKNOWN]) for c in normalised]
+        assert vocabulary.encode_one(text) == expected
+
+
+def test_the_mark_of_given_names_survives_transliteration() -> None:
+    vocabulary = Vocabulary(f"_abdeinorv{GIVEN}", ACCENTS)
+    for latin, expected in ((True, f"{GIVEN}ivan"), (False, f"{GIVEN}____")):
+        encoded = vocabulary.encode(pa.array([f"{GIVEN}Иван"]), latin=latin)
+        assert [vocabulary.decode(row) for row in rows_of(encoded)] == [expected]
+
+
+def test_only_names_whose_characters_depend_on_each_other_are_encoded_in_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [
+        "Dvořák",
+        f"{GIVEN}Łucja",
+        "Παπάς",
+        "ΠΑΠΑΣ",
+        "İnci",
+        "ガラス",
+        "한글",
+        "สมชาย",
+        "O’Neill",
+    ]
+    vocabulary = Vocabulary.of_names(names, range(len(names)), least=1)
+    expected = [vocabulary.encode_one(name) for name in names]
+    monkeypatch.setattr(Vocabulary, "encode_one", None)
+    encoded = vocabulary.encode(pa.array(names))
+    assert rows_of(encoded) == expected
+    assert not encoded.unknown.any()
+
+
 @pytest.mark.parametrize(
     ("symbols", "message"),
     [
+        ("_\ue001", "printable or the mark of given names, got '\\\\ue001'"),
+        ("_\n", "must be printable"),
+        ("_\u200b", "must be printable"),
+        ("_\ud800", "must be printable"),
         ("aab_", "must be distinct"),
         ("__", "must be distinct"),
         ("abc", "must contain '_'"),
