@@ -190,7 +190,7 @@ def group_costs(path: object, opened: str, footer: bytes, reader: pq.ParquetFile
     try:
         stored = os.fstat(descriptor).st_size
         columns = [_Column(path, descriptor, schema.column(i)) for i in range(len(schema))]
-        costs, left, least = [], stored, 0
+        costs, left, least, all_rows = [], stored, 0, 0
         for index, (rows, chunks) in enumerate(_row_groups(footer)):
             left -= sum(max(0, chunk.size) for chunk in chunks)
             if left < 0:
@@ -200,7 +200,8 @@ def group_costs(path: object, opened: str, footer: bytes, reader: pq.ParquetFile
             pairs = zip(columns, chunks, strict=True)
             costs.append(Cost.sum([column.cost(chunk, rows, index) for column, chunk in pairs]))
             least += sum(column.width for column in columns) * max(0, rows)
-        if len(costs) != reader.metadata.num_row_groups:
+            all_rows += rows
+        if (len(costs), all_rows) != (reader.metadata.num_row_groups, reader.metadata.num_rows):
             raise _Malformed
         check_ratio(path, least, stored)
         return costs
@@ -262,7 +263,8 @@ class _Column:
         pages = _Pages()
         for header, offset in self._headers(chunk):
             self._add(pages, header, offset, chunk, index)
-        if pages.values < rows:
+        # Values of lists are more than rows. Any other number would lose rows in silence.
+        if pages.values < rows or (pages.values > rows and not self._nested):
             raise DataError(
                 f"{self._path}, row group {index}: column {self._name!r} has {pages.values} rows "
                 f"where its footer says {rows}; restore it and run this again"

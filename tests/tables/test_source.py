@@ -449,6 +449,48 @@ def test_flipped_bits_in_checksummed_parquet_never_change_a_row(
     )
 
 
+@pytest.mark.parametrize("partition_rows", [2**20, 10], ids=["as it lies", "staged"])
+@pytest.mark.parametrize("every", [19, pytest.param(1, marks=pytest.mark.slow)])
+def test_flipped_bits_of_a_footer_never_change_the_number_of_rows(
+    tmp_path: Path, partition_rows: int, every: int, proof: Proof
+) -> None:
+    """Where nothing has a checksum, nor the schema a copy."""
+    path = tmp_path / "people.parquet"
+    table = pa.table({"name": [f"{CANARY}{i}" for i in range(60)], "l": [[1, 2]] * 60})
+    pq.write_table(table, path, row_group_size=30, store_schema=False)
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    refused = 0
+    wrong = []
+    bits = range(8 * footer, 8 * len(whole), every)
+    for bit in bits:
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            rows = read_all(path, tmp_path / "staging", partition_rows).num_rows
+            wrong += [f"bit {bit} of the file: {rows} rows"] if rows != 60 else []
+        except DataError:
+            refused += 1
+    assert wrong == []
+    assert refused > len(bits) / 4
+    proof("P3", "flipped bits of a Parquet footer: as many rows, or refused", len(bits))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 28, 29, 31, 60])
+def test_a_row_group_that_claims_other_rows_than_its_pages_have_is_refused(
+    tmp_path: Path, rows: int
+) -> None:
+    path = tmp_path / "people.parquet"
+    pq.write_table(pa.table({"name": [f"{CANARY}{i}" for i in range(60)]}), path, row_group_size=30)
+    whole = path.read_bytes()
+    number, claimed = (bytes([0x16, 2 * n, 0x26]) for n in (30, rows))  # as Thrift has them
+    assert whole.count(number) == 2
+    path.write_bytes(whole.replace(number, claimed, 1))
+    with pytest.raises(DataError, match=r"people\.parquet.* 30 rows where its footer says"):
+        read_all(path, tmp_path / "staging", 2**20)
+
+
 def test_flipped_byte_in_a_page_is_refused_with_file_and_rows(tmp_path: Path) -> None:
     path = tmp_path / "people.parquet"
     table = pa.table({"name": [f"{CANARY}{i}" for i in range(1000)]})
