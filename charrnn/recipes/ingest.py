@@ -22,15 +22,17 @@ from charrnn.training.corpus import (
     write_table,
 )
 from charrnn.training.corpus_report import CorpusReport, corpus_report, report_markdown
+from charrnn.training.data_card import data_card
+from charrnn.training.name_packages import VERSIONS, read_package
 
 _MOST_LISTED = 10  # files named in a line
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """A training table and the report beside it; ``written`` is False where an equal table was
-    there. ``left_out`` are files that are no language files, ``without_names`` language files
-    without a usable name."""
+    """A training table with the report and the data card beside it; ``written`` is False where an
+    equal table was there. ``left_out`` are files that are no language files, ``without_names``
+    lists without a usable name."""
 
     table: Path
     report: CorpusReport
@@ -44,6 +46,11 @@ class Ingested:
         """The report as Markdown."""
         return self.table.with_suffix(".report.md")
 
+    @property
+    def card_path(self) -> Path:
+        """The data card as Markdown."""
+        return self.table.with_suffix(".card.md")
+
     def lines(self) -> list[str]:
         """Return the lines about a training table."""
         report = self.report
@@ -51,11 +58,12 @@ class Ingested:
             f"rows        {report.rows:,} under {report.labels} labels",
             f"unique      {report.unique_pairs:,} (name, label) pairs; {report.dropped_text} "
             "dropped as junk",
-            *[f"no names    {report.outliers:,} words that are none"] * bool(report.outliers),
+            *[f"words       {report.outliers:,} that are no names"] * bool(report.outliers),
             f"ambiguous   {report.ambiguous_names:,} names under two or more labels",
             f"skew        the largest label has {report.largest_label_share:.1%} of the rows",
             f"table       {self.table}" + ("" if self.written else " (unchanged)"),
             f"report      {self.report_path}",
+            f"data card   {self.card_path}",
             *_listed("left out", self.left_out, "files that are no LABEL.txt"),
             *_listed("no names", self.without_names, "language files without a usable name"),
         ]
@@ -76,28 +84,31 @@ def ingest(request: IngestRequest, runner: Runner) -> Ingested:
             written.
     """
     files, left_out = list[LabelFile](), list[str]()
-    for source in dict.fromkeys(request.sources):
-        if source == "tutorial":
-            archive = request.target.parent / "data.zip"
-            archive = runner.step("download", download, request.url, archive, runner)
-            read, others = read_source(archive, request)
-            if request.url == TUTORIAL_URL and not request.digest:
-                check_digest(read, TUTORIAL_DIGEST)
-            read = [replace(file, source=TUTORIAL) for file in read]
-        else:
-            read, others = read_source(Path(source), request)
+    for name in dict.fromkeys(request.sources):
+        read, others = read_source(name, request, runner)
         files, left_out = files + read, left_out + others
     check_digest(files, request.digest)
     return runner.step("build table", build, files, left_out, request.target, runner)
 
 
-def read_source(source: Path, request: IngestRequest) -> tuple[list[LabelFile], list[str]]:
-    """Read the language files of a folder or a zip; return them and the files left out."""
-    min_labels = MIN_LABELS if len(request.sources) == 1 else 1
-    files, left_out = find_label_files(source, min_labels)
-    same = content_digest(files) == TUTORIAL_DIGEST
-    named = TUTORIAL if same else Source(source.stem if source.is_file() else source.name)
-    return [replace(file, source=named) for file in files], left_out
+def read_source(
+    name: str, request: IngestRequest, runner: Runner
+) -> tuple[list[LabelFile], list[str]]:
+    """Read the lists of one source; return them and the files left out, which are no lists."""
+    if name in VERSIONS:
+        return read_package(name), []
+    path = Path(name)
+    if name == "tutorial":
+        archive = request.target.parent / "data.zip"
+        path = runner.step("download", download, request.url, archive, runner)
+    files, left_out = find_label_files(path, MIN_LABELS if len(request.sources) == 1 else 1)
+    if name == "tutorial" and request.url == TUTORIAL_URL and not request.digest:
+        check_digest(files, TUTORIAL_DIGEST)
+    if name == "tutorial" or content_digest(files) == TUTORIAL_DIGEST:
+        source = TUTORIAL
+    else:
+        source = Source(path.stem if path.is_file() else path.resolve().name)
+    return [replace(file, source=source) for file in files], left_out
 
 
 def download(url: str, archive: Path, runner: Runner) -> Path:
@@ -112,7 +123,7 @@ def download(url: str, archive: Path, runner: Runner) -> Path:
 def build(
     files: Sequence[LabelFile], left_out: list[str], target: Path, runner: Runner
 ) -> Ingested:
-    """Write the table of the lists and its report, atomically."""
+    """Write the table of the lists, its report and its data card, atomically."""
     table = build_table(files)
     report = corpus_report(table)
     usable = {label for label, rows in report.per_label.items() if rows.unique}
@@ -125,8 +136,10 @@ def build(
             f"model needs {MIN_LABELS}; without any: {', '.join(without_names[:_MOST_LISTED])}"
         )
     markdown = report_markdown(report, "Training data")
+    card = data_card(report, content_digest(files))
     with hold(target.parent / ".lock", runner.holder):
         written = write_table(table, target)
         write_bytes(target.with_suffix(".report.json"), json_bytes(asdict(report)))
         write_bytes(target.with_suffix(".report.md"), markdown.encode())
+        write_bytes(target.with_suffix(".card.md"), card.encode())
     return Ingested(target, report, markdown, written, left_out, without_names)

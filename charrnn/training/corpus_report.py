@@ -1,8 +1,8 @@
-"""Counts of a corpus table for people to read, and its data card; no name is in them."""
+"""Counts of a corpus table for people to read; no name is in them."""
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -29,6 +29,16 @@ class LabelRows:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Two labels, the number of names that both have, and its share of the smaller one's names."""
+
+    one: str
+    other: str
+    names: int
+    share: float
+
+
+@dataclass(frozen=True)
 class CorpusReport:
     """Counts of a corpus table.
 
@@ -39,14 +49,14 @@ class CorpusReport:
         duplicate_rows: rows that repeat one of them, or are another spelling.
         ambiguous_names: names under two or more labels; ambiguous_rows: their rows.
         dropped: reason → rows left out of the honest protocol.
-        unusual_characters: character → occurrences of what is neither a letter, nor a mark, nor
-            usual between letters.
+        unusual_characters: character → occurrences, after normalising, of what is neither a letter
+            nor usual between letters.
         longest: characters of the longest name.
         largest_label_share: of the rows, 0 to 1.
         label_entropy_nats: of the label shares.
         outliers: unique words that are no names, without dropped rows; outlier_rows: all of their
             rows.
-        overlaps: the pairs of labels that share most names, and how many.
+        overlaps: the pairs of labels that share most of the smaller one's names.
         sources: rows by source, label and part, with the source's version and licence.
     """
 
@@ -64,14 +74,14 @@ class CorpusReport:
     label_entropy_nats: float
     outliers: int
     outlier_rows: int
-    overlaps: list[tuple[str, str, int]]
+    overlaps: list[Overlap]
     per_label: dict[str, LabelRows]
     sources: list[SourceCounts]
 
     @property
     def dropped_text(self) -> str:
         """The dropped rows by reason, on one line."""
-        return ", ".join(f"{n} {reason}" for reason, n in self.dropped.items()) or "none"
+        return ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items()) or "none"
 
 
 def corpus_report(table: pa.Table) -> CorpusReport:
@@ -102,7 +112,7 @@ def corpus_report(table: pa.Table) -> CorpusReport:
         ambiguous_rows=sum((key, part) in ambiguous for key, _, part in usable),
         dropped=dict(sorted(reasons.items())),
         non_ascii_rows=sum(not name.isascii() for name in names),
-        unusual_characters=dict(Counter(filter(_is_unusual, "".join(names))).most_common()),
+        unusual_characters=dict(Counter(filter(_is_unusual, "".join(keys))).most_common()),
         longest=max(map(len, names)),
         largest_label_share=float(shares.max()),
         label_entropy_nats=float(-(shares * np.log(shares)).sum()),
@@ -133,11 +143,15 @@ def _per_label(
     }
 
 
-def _overlaps(label_sets: Iterable[set[str]], most: int = 10) -> list[tuple[str, str, int]]:
-    """Return the pairs of labels that share most names, with their number of names in common."""
+def _overlaps(label_sets: Collection[set[str]], most: int = 12) -> list[Overlap]:
+    """Return the pairs of labels that share most of the smaller one's names."""
+    sizes = Counter(label for labels in label_sets for label in labels)
     pairs = Counter(pair for labels in label_sets for pair in combinations(sorted(labels), 2))
-    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:most]
-    return [(one, other, n) for (one, other), n in ranked]
+    found = [
+        Overlap(one, other, n, n / min(sizes[one], sizes[other]))
+        for (one, other), n in pairs.items()
+    ]
+    return sorted(found, key=lambda o: (-o.share, o.one, o.other))[:most]
 
 
 def script_of(text: str) -> str:
@@ -151,9 +165,7 @@ def script_of(text: str) -> str:
 
 
 def _is_unusual(character: str) -> bool:
-    return not (
-        character in _USUAL or character.isalpha() or unicodedata.category(character)[0] == "M"
-    )
+    return not (character in _USUAL or character.isalpha())
 
 
 def report_markdown(report: CorpusReport, title: str) -> str:
@@ -182,15 +194,15 @@ def report_markdown(report: CorpusReport, title: str) -> str:
         "|---|---|",
         *(f"| {key} | {value} |" for key, value in rows.items()),
         "",
-        *_label_table(report),
+        *label_table(report),
         "",
-        *_source_table(report.sources),
+        *source_table(report.sources),
         "",
     ]
     return "\n".join(lines)
 
 
-def _label_table(report: CorpusReport) -> list[str]:
+def label_table(report: CorpusReport) -> list[str]:
     """Return the lines of a table of the labels."""
     return [
         "| label | rows | unique | surnames | given names | scripts |",
@@ -203,7 +215,7 @@ def _label_table(report: CorpusReport) -> list[str]:
     ]
 
 
-def _source_table(sources: Iterable[SourceCounts]) -> list[str]:
+def source_table(sources: Iterable[SourceCounts]) -> list[str]:
     """Return the lines of a table of the sources."""
     rows = []
     for counted in sources:
@@ -211,7 +223,8 @@ def _source_table(sources: Iterable[SourceCounts]) -> list[str]:
         parts = Counter[str]()
         for of_label in counted.rows.values():
             parts.update(of_label)
-        cells = [source.name, source.version, source.licence, str(len(counted.rows.keys() - {""}))]
+        licence = source.licence or "not stated"
+        cells = [source.name, source.version, licence, str(len(counted.rows.keys() - {""}))]
         cells += [f"{parts[part]:,}" for part in ("surname", "given", "other")]
         rows.append(
             f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"

@@ -606,7 +606,7 @@ def test_report_counts_what_is_in_the_table() -> None:
         "unusual_characters": {"7": 1, "|": 1},
         "longest": 12,
         "outliers": 0,
-        "overlaps": [("Greek", "Irish", 1)],
+        "overlaps": [{"one": "Greek", "other": "Irish", "names": 1, "share": 0.5}],
         "per_label": {
             "Greek": {
                 "rows": 7,

@@ -1,0 +1,296 @@
+"""Lists of names, and of words that are no names, from the installed packages Faker and mimesis.
+
+Both are made to invent data for tests; their lists are of real, common names, by locale. A table
+here says which locale speaks which language. Lists are read from the installed package, never
+copied into this one, and only of the version that the table was made for.
+
+Names of a locale are the union of its lists (male, female, romanised, kana …). A name in another
+script than Latin is there twice: as it is and transliterated, in a file of its own.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, metadata
+from importlib.resources import files as package_files
+from itertools import chain, cycle
+from pkgutil import iter_modules
+from typing import Any
+
+from charrnn.errors import ConfigError, missing_package
+from charrnn.model.normalise import LATIN, normalise, transliterate
+from charrnn.training.corpus import LabelFile, Part, Source
+
+VERSIONS = {"faker": "40.63.0", "mimesis": "22.2.0"}  # as pinned by the extra ``corpus``
+
+# Label → locales of faker.providers.person. For those left out see ``NOTES``.
+FAKER_LOCALES = {
+    "Akan": "tw_GH",
+    "Arabic": "ar_AA ar_DZ ar_PS ar_SA fr_DZ",
+    "Armenian": "hy_AM",
+    "Azerbaijani": "az_AZ",
+    "Bengali": "bn_BD",
+    "Bulgarian": "bg_BG",
+    "Chinese": "zh_CN zh_TW",
+    "Croatian": "hr_HR",
+    "Czech": "cs_CZ",
+    "Danish": "da_DK",
+    "Dutch": "nl_NL nl_BE",
+    "English": "en_GB en_NZ",
+    "Estonian": "et_EE",
+    "Finnish": "fi_FI",
+    "French": "fr_FR fr_CA fr_CH",
+    "Georgian": "ka_GE",
+    "German": "de_DE de_AT de_CH de_LI",
+    "Greek": "el_GR",
+    "Hebrew": "he_IL",
+    "Hindi": "hi_IN en_IN",
+    "Hungarian": "hu_HU",
+    "Icelandic": "is_IS",
+    "Indonesian": "id_ID",
+    "Irish": "en_IE ga_IE",
+    "Italian": "it_IT",
+    "Japanese": "ja_JP",
+    "Korean": "ko_KR",
+    "Latvian": "lv_LV",
+    "Lithuanian": "lt_LT",
+    "Macedonian": "mk_MK",
+    "Marathi": "mr_IN",
+    "Nepali": "ne_NP",
+    "Norwegian": "no_NO",
+    "Odia": "or_IN",
+    "Persian": "fa_IR",
+    "Polish": "pl_PL",
+    "Portuguese": "pt_PT pt_BR",
+    "Romanian": "ro_RO",
+    "Russian": "ru_RU",
+    "Sinhala": "si_LK",
+    "Slovak": "sk_SK",
+    "Slovene": "sl_SI",
+    "Spanish": "es_ES es_AR es_CL es_CO es_MX",
+    "Swahili": "sw",
+    "Swedish": "sv_SE",
+    "Tamil": "ta_IN",
+    "Thai": "th_TH en_TH",
+    "Turkish": "tr_TR",
+    "Ukrainian": "uk_UA",
+    "Urdu": "en_PK",
+    "Uzbek": "uz_UZ",
+    "Vietnamese": "vi_VN",
+    "Yoruba": "yo_NG",
+    "Zulu": "zu_ZA",
+}
+# Kind of words → the lists of its providers, in every locale
+_FAKER_WORDS = {
+    "lorem": ("word_list", "common_words"),
+    "company": (
+        "company_suffixes", "company_prefixes", "large_companies", "companies", "company_names",
+        "catch_phrase_words", "bsWords",
+    ),
+    "job": ("jobs", "jobs_male", "jobs_female"),
+    "address": ("cities", "city_names", "real_city_names", "countries"),
+}  # fmt: skip
+_COMPANIES = 100  # names of companies made of a locale's surnames and its forms of companies
+
+# Label → locales of mimesis/datasets
+MIMESIS_LOCALES = {
+    "Arabic": "ar ar-ae ar-dz ar-eg ar-jo ar-kw ar-ma ar-om ar-qa ar-sa ar-sy ar-tn ar-ye",
+    "Azerbaijani": "az",
+    "Chinese": "zh",
+    "Croatian": "hr",
+    "Czech": "cs",
+    "Danish": "da",
+    "Dutch": "nl nl-be",
+    "English": "en en-au en-ca en-gb",
+    "Estonian": "et",
+    "Finnish": "fi",
+    "French": "fr",
+    "German": "de de-at de-ch",
+    "Greek": "el",
+    "Hungarian": "hu",
+    "Icelandic": "is",
+    "Italian": "it",
+    "Japanese": "ja",
+    "Kazakh": "kk",
+    "Korean": "ko",
+    "Norwegian": "no",
+    "Persian": "fa",
+    "Polish": "pl",
+    "Portuguese": "pt pt-br",
+    "Russian": "ru",
+    "Slovak": "sk",
+    "Spanish": "es es-mx",
+    "Swedish": "sv",
+    "Turkish": "tr",
+    "Ukrainian": "uk",
+}
+
+# What a data card says about each package
+NOTES = {
+    "faker": (
+        "Hindi holds the names of India at large (en_IN), Urdu those of Pakistan, French-written "
+        "names of Algeria are Arabic; Tamil, Urdu and Thai use given names as surnames.",
+        "Polish surnames are a list of 3,690 for both sexes, none of which ends in -ski or -cki, "
+        "and 200 of men, half of which do; feminine forms, which the package makes by rule, are "
+        "missing.",
+        "Irish holds the English names of Ireland (en_IE) beside the Irish ones; most given names "
+        "of Akan are English; Serbian has no list at all.",
+        "Icelandic surnames are made as the package makes them: of every given name of a man, "
+        "with -son and with -dóttir.",
+        "Transliterations are made character by character, not as passports have them: those from "
+        "Arabic and Hebrew lack the vowels that are not written, Indian ones look unusual, and "
+        "Japanese characters are read as Mandarin.",
+        "Left out: en_US, en, en_KE and en_NG (several languages under one locale), de_LU (the "
+        "same), fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
+        "only), and gu_IN, ha_NG, ig_NG (20 surnames or fewer).",
+        "Words that are no names: texts, forms and names of companies, job titles, cities and "
+        "countries of all locales, and up to 100 companies a locale that are made of a surname "
+        "and a form of companies.",
+    ),
+    "mimesis": (
+        "English is the most frequent surnames of the United States, so Spanish names are among "
+        "them; German (de-ch) is what is found in Switzerland, French and Italian names included.",
+        "Words that are no names: words of texts and names of companies.",
+    ),
+}
+
+
+def read_package(name: str) -> list[LabelFile]:
+    """Return the lists of an installed package, ``faker`` or ``mimesis``: those of names by label,
+    then those of words that are no names. No list of a label and part repeats a name.
+
+    Raises:
+        ConfigError: the package is not installed, or in another version.
+    """
+    source = _installed(name)
+    readers = {"faker": (_faker_names, _faker_words), "mimesis": (_mimesis_names, _mimesis_words)}
+    lists = chain.from_iterable(read() for read in readers[name])
+    seen: dict[tuple[str | None, Part], set[str]] = {}
+    files = list[LabelFile]()
+    for label, part, file_name, found in lists:
+        before = seen.setdefault((label, part), {""})
+        new = [n for n in dict.fromkeys(" ".join(n.split()) for n in found) if n not in before]
+        before.update(new)
+        latin = [transliterate(n) for n in new if not normalise(n, LATIN).isascii()]
+        for title, lines in ((file_name, new), (f"{file_name}, transliterated", latin)):
+            if lines:
+                content = "".join(f"{line}\n" for line in lines).encode()
+                files.append(LabelFile(label, title, content, part, source))
+    return files
+
+
+def _installed(name: str) -> Source:
+    """Return an installed package as a source, with its version and licence."""
+    try:
+        described = metadata(name)
+    except PackageNotFoundError:
+        raise missing_package(f"the source {name}", "corpus") from None
+    version = described["Version"]
+    if version != VERSIONS[name]:
+        raise ConfigError(
+            f"{name} {version} is installed; the table of its locales is for {VERSIONS[name]}; "
+            "run: pip install 'charrnn-names[corpus]'",
+            option="sources",
+        )
+    licences = [described[key] for key in ("License-Expression", "License") if key in described]
+    licence = (licences or [""])[0]
+    return Source(name, version, licence)
+
+
+_Lists = Iterator[tuple[str | None, Part, str, Iterable[str]]]
+"""Label, part, name of the file, and its lines."""
+
+
+def _faker_names() -> _Lists:
+    for label, locales in FAKER_LOCALES.items():
+        for locale in locales.split():
+            yield label, "surname", f"person/{locale}", _faker_surnames(locale)
+            yield label, "given", f"person/{locale}", _faker_lists(locale, "first")
+
+
+def _faker_surnames(locale: str) -> list[str]:
+    """Return the surnames of a locale, as its provider makes them."""
+    if locale == "is_IS":
+        stems = _own_lists("person", locale)["last_names_without_suffix"]
+        return [stem + suffix for stem in stems for suffix in ("son", "dóttir")]
+    return _faker_lists(locale, "last")
+
+
+def _faker_lists(locale: str, kind: str) -> list[str]:
+    """Return the names on all lists of a locale of a kind, such as ``last_names_female``,
+    ``last_kana_names`` or ``male_last_names``."""
+    return [
+        name
+        for title, names in _own_lists("person", locale).items()
+        if kind in title.split("_") and "names" in title.split("_")
+        if locale != "et_EE" or title.endswith("_est")  # others are Russian
+        for name in names
+    ]
+
+
+def _faker_words() -> _Lists:
+    named = {locale for locales in FAKER_LOCALES.values() for locale in locales.split()}
+    for kind, titles in _FAKER_WORDS.items():
+        for module in iter_modules(import_module(f"faker.providers.{kind}").__path__):
+            locale = module.name
+            lists = _own_lists(kind, locale)
+            words = [word for title in titles for word in lists.get(title, ())]
+            if kind == "company" and locale in named:
+                words += _companies(locale, lists.get("company_suffixes", ()))
+            yield None, "other", f"{kind}/{locale}", words
+
+
+def _companies(locale: str, suffixes: Iterable[str]) -> list[str]:
+    """Return names of companies, each a surname and a form of companies, such as ``Adler GmbH``."""
+    surnames = list(dict.fromkeys(_faker_surnames(locale)))
+    chosen = surnames[:: -(-len(surnames) // _COMPANIES) or 1]
+    return [f"{surname} {suffix}" for surname, suffix in zip(chosen, cycle(suffixes))]
+
+
+def _own_lists(kind: str, locale: str) -> dict[str, list[str]]:
+    """Return the lists of text of a locale's provider by name, without those that it inherits from
+    the provider of another language."""
+    provider: Any = import_module(f"faker.providers.{kind}.{locale}").Provider
+    return {
+        title: list(_texts(value))
+        for title, value in vars(provider).items()
+        if isinstance(value, Mapping | list | tuple)
+    }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of nested lists; of a mapping, whose values are frequencies, the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _mimesis_names() -> _Lists:
+    for label, locales in MIMESIS_LOCALES.items():
+        for locale in locales.split():
+            person = _mimesis(locale, "person")
+            yield label, "surname", f"person/{locale}", _values(person.get("surnames", ()))
+            yield label, "given", f"person/{locale}", _values(person.get("names", ()))
+
+
+def _mimesis_words() -> _Lists:
+    for locales in MIMESIS_LOCALES.values():
+        for locale in locales.split():
+            yield None, "other", f"text/{locale}", _mimesis(locale, "text").get("words", ())
+            company = _mimesis(locale, "finance").get("company", {})
+            yield None, "other", f"company/{locale}", company.get("name", ())
+
+
+def _mimesis(locale: str, kind: str) -> dict[str, Any]:
+    """Return one data set of a locale."""
+    path = package_files("mimesis") / "datasets" / locale / f"{kind}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _values(names: Any) -> Iterator[str]:
+    """Yield names that are in one list, or in one for each sex."""
+    for value in names.values() if isinstance(names, Mapping) else (names,):
+        yield from value
