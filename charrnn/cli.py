@@ -471,6 +471,7 @@ def _pipeline(request: requests.PipelineRequest) -> None:
 _COMMANDS: dict[str, tuple[type, Callable[..., None], int]] = {
     "score": (requests.ScoreRequest, _score, 1),
     "challenge": (requests.CompareRequest, _recipe("compare.compare"), 1),
+    "explain": (requests.ExplainRequest, _recipe("explain.explain"), 1),
     "inbox": (requests.InboxRequest, _recipe("inbox.inbox"), 1),
     "monitor": (requests.MonitorRequest, _recipe("monitor.monitor"), 1),
     "verify": (requests.VerifyRequest, _recipe("runs.verify"), 1),

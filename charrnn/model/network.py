@@ -193,23 +193,27 @@ class NgramTable(nn.Module):
         # The int64 product overflows on purpose; its upper bits depend on all ids.
         return (((code + (n << 8 * n)) * cls._MULTIPLIER) >> 40) & (buckets - 1)
 
+    def buckets(self, ids: Tensor) -> list[Tensor]:
+        """Return the buckets of all n-grams of int64 ids ``(B, T)``, in order: int64
+        ``(B, T - n + 1)`` for each order n up to T."""
+        T, buckets = ids.shape[1], []
+        for n in self.ORDERS[:T]:
+            code = ids.new_zeros(len(ids), T - n + 1)
+            for i in range(n):
+                code = code * 256 + ids[:, i : T - n + 1 + i]
+            buckets.append(self.bucket(code, n, len(self.weight)))
+        return buckets
+
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the n-grams' logits, ``(B, L)``, for int64 ids ``(B, T)`` and lengths ``(B,)``
         (None: all are T)."""
-        codes, inside = [], []
-        for n in self.ORDERS[: ids.shape[1]]:
-            code = ids.new_zeros(len(ids), ids.shape[1] - n + 1)
-            for i in range(n):
-                code = code * 256 + ids[:, i : ids.shape[1] - n + 1 + i]
-            codes.append(self.bucket(code, n, len(self.weight)))
-            if lengths is not None:
-                ends = torch.arange(n, ids.shape[1] + 1, device=ids.device)
-                inside.append(ends <= lengths[:, None])
-        rows = torch.cat(codes, dim=1)  # (B, number of n-grams)
+        rows = torch.cat(self.buckets(ids), dim=1)  # (B, number of n-grams)
         if lengths is None:
             scale = self.weight.new_full(rows.shape, self.SCALE / rows.shape[1] ** 0.5)
         else:
-            scale = torch.cat(inside, dim=1).to(self.weight.dtype)
+            T = ids.shape[1]
+            ends = [torch.arange(n, T + 1, device=ids.device) for n in self.ORDERS[:T]]
+            scale = (torch.cat(ends) <= lengths[:, None]).to(self.weight.dtype)
             scale = scale * (self.SCALE / scale.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
         scale = F.dropout(scale, self.dropout, self.training)
         return F.embedding_bag(rows, self.weight, per_sample_weights=scale, mode="sum")
@@ -253,6 +257,18 @@ class CharRNN(nn.Module):
         """
         lengths = None if lengths is None else lengths.clamp(min=1)
         ids = ids.long()
+        hidden, logits = self._recur(ids, lengths, every_state)
+        return hidden, logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
+
+    def recurrence_logits(self, ids: Tensor) -> Tensor:
+        """Return the logits without those of the n-grams, ``(B, L)``, for names of equal length,
+        ids ``(B, T)``."""
+        return self._recur(ids.long(), None, self.config.pooling != "last")[1]
+
+    def _recur(
+        self, ids: Tensor, lengths: Tensor | None, every_state: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states as ``states_and_logits`` does, and ``h2o`` of them, ``(B, L)``."""
         h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
         if self.backward_rnn is not None:
             reversed_ids = _reverse(ids, lengths)
@@ -260,8 +276,7 @@ class CharRNN(nn.Module):
             h.append(self.backward_rnn(x, lengths, every_state))
         hidden = torch.cat(h, dim=2)
         pooled = hidden[:, -1] if self.config.pooling == "last" else _pool(hidden, lengths)
-        logits: Tensor = self.h2o(self.dropout(pooled))
-        return hidden, logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
+        return hidden, self.h2o(self.dropout(pooled))
 
     def projected_symbols(self, rnn: RNN) -> Tensor:
         """Return x2h(x) for padding and every symbol, ``(V + 1, G·H)``."""

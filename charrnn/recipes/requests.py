@@ -236,6 +236,26 @@ class TrainRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExplainRequest(Request):
+    """Show what speaks for the answer to one name: n-grams, characters, the rest.
+
+    The name and its parts are printed, and drawn in the figure, and nothing is kept or logged.
+    """
+
+    name: str
+    """The name; in quotes if it has a space."""
+    model: str = "pretrained"
+    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
+    models: ModelsFolder = MODELS
+    part: Literal["surname", "given"] = "surname"
+    """Whether it is a surname or a given name."""
+    top_k: Annotated[int, Ge(1)] = 3
+    """How many languages to give, most probable first; at least two."""
+    figure: Path | None = None
+    """Also draw it into this file, an SVG."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListRequest(Request):
     """List every version with its preset, metrics on the honest test fold and aliases."""
 

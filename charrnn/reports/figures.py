@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,9 @@ def svg(key: str, label: str, size: tuple[float, float], draw: Callable[[Figure]
     from matplotlib.text import Text
 
     stream = io.StringIO()
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # Text stays text, so the reader's fonts count; and the warning quotes a character of it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=size, layout="constrained")
@@ -76,6 +79,19 @@ def svg(key: str, label: str, size: tuple[float, float], draw: Callable[[Figure]
             text.set_parse_math(False)  # a label may hold $
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return _inline(stream.getvalue(), key, label)
+
+
+def svg_document(element: str, width: int) -> bytes:
+    """Return an element of ``svg`` as a file of its own that follows the theme of its reader,
+    ``width`` pixels wide at most."""
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    style = (
+        f":root {{ --ink: #1b1f24; --paper: #fff; background: var(--paper); max-width: {width}px }}"
+        "@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117 } }"
+    )
+    attributes, body = element.removeprefix("<svg").split(">", 1)
+    place = 'preserveAspectRatio="xMinYMin"'
+    return f"<svg {spaces} {place}{attributes}><style>{style}</style>{body}\n".encode()
 
 
 def _inline(document: str, key: str, label: str) -> str:
@@ -205,6 +221,34 @@ def draw_class_shares(figure: Figure, shares: Sequence[tuple[str, float, float]]
     axes.grid(axis="x", color=_GREY, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
     _percent_ticks(axes.xaxis)
+
+
+def draw_explanation(
+    figure: Figure, title: str, terms: Sequence[tuple[str, float]],
+    characters: Sequence[tuple[str, float]],
+) -> None:  # fmt: skip
+    """Draw what speaks for an answer (blue) and what against it (red), as log-odds in nats.
+
+    Args:
+        terms: (name, log-odds) of the terms.
+        characters: (symbol, fall of the log-odds without it) of C characters, C ≥ 1.
+    """
+    upper, lower = figure.subplots(2, 1, height_ratios=(1, len(terms) / 6))
+    (names, odds), (symbols, falls) = (zip(*pairs, strict=True) for pairs in (terms, characters))
+    x, y = np.arange(len(symbols)), np.arange(len(names))
+    upper.bar(x, falls, color=[_RED if fall < 0 else _BLUE for fall in falls], width=0.7)
+    lower.barh(y, odds, color=[_RED if term < 0 else _BLUE for term in odds], height=0.7)
+    upper.axhline(0, color=_GREY, linewidth=0.8)
+    lower.axvline(0, color=_GREY, linewidth=0.8)
+    upper.set_xticks(x, symbols, fontsize=min(11, 280 / len(symbols)))
+    lower.set_yticks(y, names)
+    lower.set(ylim=(len(names) - 0.4, -0.6), xlabel="Log-odds")
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10)
+    upper.set_title("Fall of the log-odds without the character", loc="left", fontsize=9)
+    lower.set_title("What each term adds to them", loc="left", fontsize=9)
+    for axes, side, ticks in ((upper, "bottom", "x"), (lower, "left", "y")):
+        axes.spines[side].set_visible(False)
+        axes.tick_params(axis=ticks, length=0)
 
 
 def draw_history(

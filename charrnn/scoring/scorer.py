@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from charrnn.errors import CharrnnError, ConfigError
+from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
 from charrnn.model.families import families_of
@@ -29,8 +29,9 @@ from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
 from charrnn.model.novelty import name_hashes
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
-from charrnn.model.vocabulary import Counts, Encoded
+from charrnn.model.vocabulary import GIVEN, Counts, Encoded
 from charrnn.scoring.columns import Predictions, prediction_columns
+from charrnn.scoring.explain import Explanation, explanation_of
 from charrnn.scoring.inputs import arrow_table, names_array
 from charrnn.scoring.options import REASONS, ScoreOptions
 from charrnn.tables.columns import as_large_string, check_no_clash, name_column_of
@@ -189,6 +190,36 @@ class Scorer:
         """
         predictions, codes = self.answers(names, options)
         return prediction_columns(predictions, codes, self.version.labels, options)
+
+    def explain(
+        self, name: str, top_k: int = 3, *, part: Literal["surname", "given"] = "surname"
+    ) -> Explanation:
+        """Return what speaks for the answer to one name, under the default options of ``score``::
+
+            scorer.explain("Nakamura").ngrams[:3]
+
+        Args:
+            top_k: how many labels to return, at least the answer and the runner-up.
+            part: whether it is a surname or a given name.
+
+        Raises:
+            DataError: ``name`` is no text, or scoring would give it no label.
+            ConfigError: the model does not know given names, or ``top_k`` is out of range.
+        """
+        if part == "given" and GIVEN not in self.version.vocabulary.symbols:
+            raise ConfigError(
+                f"model {self.version.name} knows surnames only, got a given name; choose another "
+                "model, or explain it as a surname",
+                option="part",
+            )
+        marked = GIVEN + name if part == "given" and isinstance(name, str) else name
+        names = as_large_string(names_array([marked], "name"))
+        options = ScoreOptions(top_k=top_k)
+        reason = REASONS[self.predict(names.fill_null(""), options).reason[0]]
+        if reason is not None:
+            raise DataError(f"name gets no answer ({reason}), so there is nothing to explain")
+        encoded = self.version.vocabulary.encode(names)
+        return explanation_of(self.version, self.network, encoded, top_k)
 
     def answers(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions

@@ -11,6 +11,7 @@ import pytest
 from commands import CANARY, Command, complaint
 from recording import Proof
 
+import charrnn.cli
 import charrnn.recipes.inbox
 import flows.inbox
 import flows.ingest
@@ -104,6 +105,9 @@ def test_no_name_is_printed_logged_or_written_where_none_belongs(
     done("ragged.csv", "--model", "v0001", "--on-bad-line", "reject", code=65)
     done("good.csv", "--name-column", "nome", "--model", "v0001", code=65)
     done("challenge", "good.csv", "--model", "v0001", "--challenger", "v0002")
+    code, out, error = command("explain", CANARY, "--model", "v0001", app=charrnn.cli.console())
+    assert (code, CANARY in out) == (0, True), "the one place where a name is shown"
+    printed.append(error)
     set_alias(Path("outputs/models"), "champion", "v0001")
     done(app=flows.inbox.app)
     done(app=flows.monitor.app)

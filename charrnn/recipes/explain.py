@@ -1,0 +1,86 @@
+"""Explain the answer to one name: a table for the terminal, and a figure on request."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from charrnn.errors import ConfigError, missing_package
+from charrnn.files import write_bytes
+from charrnn.recipes.requests import ExplainRequest
+from charrnn.reports.figures import draw_explanation, svg, svg_document
+from charrnn.scoring.explain import Explanation
+from charrnn.scoring.scorer import Scorer
+
+_MOST_NGRAMS = 10  # shown one by one; the others add up in one line
+_WIDTH, _LINE = 4.6, 0.21  # of the figure and of a bar, in inches: legible on a telephone
+_PIXELS = 560  # of the figure, at most
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An explanation, and where its figure was written."""
+
+    explanation: Explanation
+    figure: Path | None
+
+    def lines(self) -> list[str]:
+        """Return the answer, the table of terms and the table of characters; the name is shown."""
+        found = self.explanation
+        ranked = ", ".join(f"{label} {p:.3f}" for label, p in found.ranked)
+        return [
+            f"name        {found.symbols}",
+            f"answer      {ranked}",
+            f"log-odds    {_log_odds(found)}, the sum of",
+            *(f"  {name:<18} {odds:+8.2f}" for name, odds in _terms(found)),
+            *(["without     the log-odds fall by, and the answer is"] if found.characters else []),
+            *(
+                f"  {c.symbol:<18} {c.fall:+8.2f}  {c.label} {c.probability:.3f}"
+                for c in found.characters
+            ),
+            *([f"figure      {self.figure}"] if self.figure else []),
+        ]
+
+
+def explain(request: ExplainRequest) -> Explained:
+    """Explain the answer to one name; write the figure where one was asked for.
+
+    Raises:
+        ConfigError: the figure is no .svg or cannot be drawn, or the model does not know given
+            names. DataError: the name has no answer. ModelError: there is no such model.
+    """
+    if request.figure is not None and request.figure.suffix.lower() != ".svg":
+        raise ConfigError(
+            f"figure must be a file name that ends in .svg, got {request.figure.name!r}",
+            option="figure",
+        )
+    if request.figure is not None and find_spec("matplotlib") is None:
+        raise missing_package("a figure", "flows")
+    scorer = Scorer.load(request.model, models=request.models)
+    explanation = scorer.explain(request.name, request.top_k, part=request.part)
+    if request.figure is not None:
+        write_bytes(request.figure, figure_of(explanation))
+    return Explained(explanation, request.figure)
+
+
+def figure_of(explanation: Explanation) -> bytes:
+    """Return the figure of an explanation as an SVG file."""
+    terms = _terms(explanation)
+    characters = [(c.symbol, c.fall) for c in explanation.characters]
+    title = f"Log-odds {_log_odds(explanation)}"
+    size = (_WIDTH, 2.7 + _LINE * len(terms))
+    element = svg("explain", f"{explanation.symbols}: {title}", size,
+                  lambda figure: draw_explanation(figure, title, terms, characters))  # fmt: skip
+    return svg_document(element, _PIXELS)
+
+
+def _log_odds(explanation: Explanation) -> str:
+    (answer, _), (runner_up, _), *_ = explanation.ranked
+    return f"{explanation.log_odds:+.2f} for {answer} against {runner_up}"
+
+
+def _terms(explanation: Explanation) -> list[tuple[str, float]]:
+    """Return the terms that add up to the log-odds, small n-grams together."""
+    ngrams = [(term.ngram, term.log_odds) for term in explanation.ngrams]
+    shown, others = ngrams[:_MOST_NGRAMS], ngrams[_MOST_NGRAMS:]
+    rest = [(f"{len(others)} other n-grams", sum(odds for _, odds in others))] if others else []
+    return [*shown, *rest, ("recurrence", explanation.recurrence), ("bias", explanation.bias)]
