@@ -7,7 +7,8 @@ SECONDS_EACH ?= 60
 fuzz:
 	$(PYTHON) -m tests.fuzz.csv --seconds $(SECONDS_EACH)
 	$(PYTHON) -m tests.fuzz.zip --seconds $(SECONDS_EACH)
-	$(PYTHON) -m tests.fuzz.mutate
+	$(PYTHON) -m tests.fuzz.mutate --record docs/mutate.json
+	$(PYTHON) tests/faults/bars.py
 
 bench:
 	$(PYTHON) tests/bench/csv_speed.py
@@ -16,7 +17,8 @@ bench:
 # All of what tests/faults does a part of; takes half an hour.
 faults:
 	$(PYTHON) tests/faults/long.py --record outputs/faults.json
-	$(PYTHON) tests/faults/syscalls.py --record outputs/syscalls.json
+	$(PYTHON) tests/faults/syscalls.py --record docs/syscalls.json
+	$(PYTHON) tests/faults/bars.py
 
 # Every input that was once answered wrongly, and what is answered now.
 cases:

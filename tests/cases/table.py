@@ -16,6 +16,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from bench.common import circumstances
+
 from cases.attacks import ATTACKS, Attack
 from cases.listed import CASES
 from cases.trial import Case, run_case
@@ -107,11 +109,16 @@ def main() -> None:
         for name in unproven:
             print(f"not proven: {name}")
         outcomes = {name: outcome for name, (outcome, _) in answers.items()} | attacks
-        RECORD.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
         page = PAGE.read_text()
         start, end = (page.index(marker) for marker in MARKERS)
         PAGE.write_text(page[:start] + MARKERS[0] + table(outcomes) + page[end:])
         wrong |= dict.fromkeys(unproven, ("", ""))
+        record = {
+            "circumstances": circumstances("pyarrow", "polars"),
+            "wrong": list(wrong),
+            "outcomes": outcomes,
+        }
+        RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     print(f"{len(CASES)} cases, {len(wrong)} answered wrongly")
     sys.exit(bool(wrong))
 

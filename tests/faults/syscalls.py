@@ -1,6 +1,6 @@
 """Faults at single calls of the C library, met by ``syscalls.c`` and not by a seam of this project.
 
-python tests/faults/syscalls.py --faults 2000 --record syscalls.json
+python tests/faults/syscalls.py --faults 2000 --record docs/syscalls.json
 python tests/faults/syscalls.py --faults 500 --seed 7 --only delta
 
 Each scenario is a command in a prepared folder. Run undisturbed, it says which calls are reached
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import collections
 import ctypes
-import datetime
 import errno
 import gc
 import json
@@ -466,6 +465,7 @@ def main() -> None:
         return
     if compiler() is None:
         sys.exit("no C compiler: nothing was tried")
+    from bench.common import circumstances
     from harness import scratch
 
     started, tally = time.monotonic(), Tally()
@@ -486,7 +486,7 @@ def main() -> None:
                 print(f"{number + 1} tried, {time.monotonic() - started:.0f} s", flush=True)
         server.close()
     record = {
-        "date": datetime.date.today().isoformat(),
+        "circumstances": circumstances("pyarrow"),
         "seconds": round(time.monotonic() - started),
         "calls": {s.name: len(s.calls) for s in scenarios},
         **tally.to_json(),

@@ -1,6 +1,6 @@
 """Mutated inputs, models, manifests and options through the real command line, in this process.
 
-    python -m tests.fuzz.mutate --cases 20000 --record mutate.json
+    python -m tests.fuzz.mutate --cases 20000 --record docs/mutate.json
     python -m tests.fuzz.mutate --kind model_json --first 17 --cases 1
 
 A case is a kind and a number, which are its seed. Every command ends with success and the right
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import bz2
 import contextlib
-import datetime
 import faulthandler
 import gzip
 import io
@@ -43,6 +42,7 @@ import pyarrow.parquet as pq
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from bench.common import circumstances
 from cases.trial import inside, run_command
 
 from charrnn.errors import StorageError
@@ -721,7 +721,7 @@ def main() -> None:
         print(f"{total.cases} cases, {len(total.problems)} wrong, peak {total.peak / 1e6:.0f} MB, "
               f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
         record = {
-            "date": datetime.date.today().isoformat(), "cases": total.cases,
+            "circumstances": circumstances("pyarrow", "polars"), "cases": total.cases,
             "seconds": round(time.monotonic() - started), "peak_bytes": total.peak,
             "codes": dict(sorted(total.codes.items())), "problems": total.problems,
         }  # fmt: skip
