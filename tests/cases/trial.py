@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,7 @@ from charrnn.cli import console, run
 from charrnn.errors import redact
 from charrnn.runs.verify import verify_run
 
+_APP = cache(console)  # built once: that takes as long as most commands
 TINY = ("--model", "pretrained-tiny", "--workers", "1", "--device", "cpu")
 
 
@@ -133,7 +135,7 @@ def run_command(*arguments: str) -> tuple[int, str, str]:
     before = signal.getsignal(signal.SIGTERM), os.umask(0o022)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            run(console(), list(arguments))
+            run(_APP(), list(arguments))
     except SystemExit as stop:
         code = stop.code
     finally:
