@@ -248,7 +248,7 @@ def run(
         stop_seconds: from Ctrl-C or SIGTERM to the end of the process, at most.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    with _stopping_soon(stop_seconds) as received:
+    with _stopping_soon(stop_seconds) as stop:
         try:
             app(tokens)
         except CycloptsError as error:
@@ -263,21 +263,49 @@ def run(
         except BaseException as error:  # also pyo3's PanicException, which is no Exception
             stops = {_Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
             # What a signal interrupts may fail in its own way, such as an import.
-            number = next(iter(received), stops.get(type(error)))
+            number = next(iter(stop.received), stops.get(type(error)))
             if number is not None:
-                sys.exit(_say_stopped(number))
+                sys.exit(stop.say_stopped(number))
             ours = shown(error)
             complain(f"{ours}{_remedy(ours, app, tokens)}")
             sys.exit(ours.exit_code)
     sys.exit(0)
 
 
+class _Stop:
+    """The signals that arrived, and whether the last word about them was said, by either thread."""
+
+    def __init__(self) -> None:
+        self.received: list[signal.Signals] = []
+        self._speaking, self._over = threading.Lock(), False
+
+    def say_waiting(self, seconds: float) -> None:
+        """Say that a signal arrived, and how long the end may take."""
+        with self._speaking:
+            if not self._over:
+                complain(
+                    f"{_STOPS[self.received[0]][1]}: waiting up to {seconds:g} s for what is in "
+                    "work; a second Ctrl-C or SIGTERM stops now",
+                    "note",
+                )
+
+    def say_stopped(self, number: signal.Signals) -> int:
+        """Say once that a signal has stopped the command; return the exit code."""
+        code, word = _STOPS[number]
+        with self._speaking:
+            if not self._over:
+                complain(f"{word}; finished work is kept, run the same command again to go on")
+            self._over = True
+        return code
+
+
 @contextmanager
-def _stopping_soon(seconds: float) -> Iterator[list[signal.Signals]]:
+def _stopping_soon(seconds: float) -> Iterator[_Stop]:
     """Answer SIGINT and SIGTERM at once with a line, whatever the main thread does, and end the
     process at the second signal, or ``seconds`` after the first: what is in work then is lost as
-    by a kill, and is done again by the same command. Yields the signals that arrived."""
-    received: list[signal.Signals] = []
+    by a kill, and is done again by the same command."""
+    stop = _Stop()
+    received = stop.received
     arrived, arrival = os.pipe()
     os.set_blocking(arrival, False)
     before = signal.set_wakeup_fd(arrival, warn_on_full_buffer=False)
@@ -295,13 +323,9 @@ def _stopping_soon(seconds: float) -> Iterator[list[signal.Signals]]:
                 received.append(signal.Signals(byte[0]))
             if len(received) == 1 and not end:
                 end = time.monotonic() + seconds
-                complain(
-                    f"{_STOPS[received[0]][1]}: waiting up to {seconds:g} s for what is in work; "
-                    "a second Ctrl-C or SIGTERM stops now",
-                    "note",
-                )
+                stop.say_waiting(seconds)
                 continue
-            code = _say_stopped(received[0])
+            code = stop.say_stopped(received[0])
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h")  # a progress bar hides the cursor
             os._exit(code)
@@ -309,19 +333,12 @@ def _stopping_soon(seconds: float) -> Iterator[list[signal.Signals]]:
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
     watcher.start()
     try:
-        yield received
+        yield stop
     finally:
         signal.set_wakeup_fd(before)
         os.close(arrival)
         watcher.join()
         os.close(arrived)
-
-
-def _say_stopped(number: signal.Signals) -> int:
-    """Say that a signal has stopped the command; return the exit code."""
-    code, word = _STOPS[number]
-    complain(f"{word}; finished work is kept, run the same command again to go on")
-    return code
 
 
 def _remedy(error: CharrnnError, app: App, tokens: list[str]) -> str:
