@@ -236,8 +236,9 @@ class _Names:
 
 def kernel_suits(network: CharRNN) -> bool:
     """Whether the kernels can run a network where it is, and as precisely as it should be: where
-    its weights do not fit with their remainders, that is measured on made-up names."""
-    from charrnn.model.kernel import Weights, available
+    its weights do not fit with their remainders, or its table of symbols not beside them, that is
+    measured on made-up names."""
+    from charrnn.model.kernel import OutOfResources, Weights, available
 
     if not available() or Weights.why_not(network) or network.training:
         return False
@@ -245,7 +246,12 @@ def kernel_suits(network: CharRNN) -> bool:
     device = network.h2o.weight.device
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0):
         return False  # what it needs of shared memory and of matrix units is Hopper's
-    return weights.terms == 3 or _worst_difference(network, weights) <= _TOLERANCE
+    if weights.terms == 3 and not weights.gathers:
+        return True
+    try:
+        return _worst_difference(network, weights) <= _TOLERANCE
+    except OutOfResources:  # the device has less shared memory than an H100
+        return False
 
 
 @torch.inference_mode()

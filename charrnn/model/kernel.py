@@ -5,9 +5,10 @@ Two kernels, both over names sorted by length, a block of names a program:
 ``_recur`` runs the whole recurrence of a tanh network. The state never leaves the registers and the
 weights stay in shared memory. A step is one sum of matrix products: the projected input is a
 one-hot matrix, made from the symbols in registers, times the table of projected symbols, so that
-nothing is gathered. Products are of float16 numbers, added up in float32. A float32 number is a
-float16 one and a float16 remainder, together 22 bits: the input always has both; state and
-weights have both with three ``TERMS``, and with one only the first.
+nothing is gathered. The table of a vocabulary of ``IDS`` or more does not fit beside the weights;
+its rows are gathered from global memory. Products are of float16 numbers, added up in float32. A
+float32 number is a float16 one and a float16 remainder, together 22 bits: the input always has
+both; state and weights have both with three ``TERMS``, and with one only the first.
 
 ``_answer`` takes the states in which names end, adds what their hashed n-grams say, and goes on to
 softmax, prior and the most likely labels, or stops at the logits.
@@ -29,18 +30,20 @@ from charrnn.model.network import CharRNN, NgramTable
 try:
     import triton
     import triton.language as tl
+    from triton import OutOfResources as OutOfResources
 
     # A kernel is compiled once for all numbers of names, not anew for 1 and for multiples of 16.
     jit: Any = triton.jit(do_not_specialize=["n", "begin", "end", "labels"])
 except ImportError:  # torch for a CPU comes without it; ``available`` says so
     triton = None
+    OutOfResources = MemoryError
 
     def jit(function: Any) -> Any:
         """Leave a kernel as it stands, never to be launched."""
         return function
 
 
-IDS = 64  # rows of the one-hot product: the most ids of a vocabulary, padding included
+IDS = 64  # rows of the one-hot product: the most ids, padding included, that are not gathered
 HIDDEN_SIZES = (16, 32, 64, 128, 256)
 RANKS = 8  # labels that ``_answer`` can rank
 _EXACT_SIZE = 128  # hidden units up to which the remainders of the weights fit beside them
@@ -59,8 +62,9 @@ class Weights:
     the power of two from L on, at least 16).
 
     Attributes:
-        table: what each id adds to a step, float16 and its remainder, ``(2, IDS, H)``; both biases
-            included, scaled by ``2 / log(2)`` like ``h2h``.
+        table: what each id adds to a step, float16 and its remainder, ``(2, IDS, H)``, or, to be
+            gathered, float32 ``(V + 1, H)`` for V ids; both biases included, scaled by
+            ``2 / log(2)`` like ``h2h``.
         h2h: recurrent weights and remainder, float16 ``(2, H, H)``.
         h2o: float32 ``(H, P)``; 0 from column L on.
         bias: float32 ``(P,)``; minus infinity from L on.
@@ -79,6 +83,11 @@ class Weights:
     labels: int
     terms: int
 
+    @property
+    def gathers(self) -> bool:
+        """Whether rows of ``table`` are gathered."""
+        return self.table.dtype == torch.float32
+
     @staticmethod
     def why_not(network: CharRNN) -> str:
         """Return why the kernels cannot run a network, or an empty text where they can."""
@@ -87,8 +96,8 @@ class Weights:
             return "the cell is not a tanh RNN"
         if config.bidirectional or config.pooling != "last":
             return "the network has two directions or pools all states"
-        if config.hidden_size not in HIDDEN_SIZES or config.vocabulary_size >= IDS:
-            return "the hidden size or the vocabulary does not fit the kernel"
+        if config.hidden_size not in HIDDEN_SIZES:
+            return "the hidden size does not fit the kernel"
         if config.label_count > _MOST_LOGITS // 16:
             return "there are too many labels"
         return ""
@@ -107,7 +116,9 @@ class Weights:
             table = cell.x2h(network.embedding.weight)
         else:
             table = F.pad(cell.x2h.weight.T, (0, 0, 1, 0)) + cell.x2h.bias
-        table = F.pad((table + cell.h2h.bias) * _TO_LOG2, (0, 0, 0, IDS - len(table)))
+        table = ((table + cell.h2h.bias) * _TO_LOG2).contiguous()
+        if len(table) <= IDS:
+            table = _halves(F.pad(table, (0, 0, 0, IDS - len(table))))
         P = max(16, 1 << (L - 1).bit_length())
         bias = F.pad(network.h2o.bias, (0, P - L), value=-torch.inf)
         ngrams, buckets = bias.new_zeros(1, P, dtype=torch.float16), 0
@@ -115,7 +126,7 @@ class Weights:
             ngrams = F.pad(network.ngrams.weight.half(), (0, P - L))
             buckets = len(ngrams)
         return cls(
-            table=_halves(table),
+            table=table,
             h2h=_halves(cell.h2h.weight.T * _TO_LOG2),
             h2o=F.pad(network.h2o.weight.T, (0, P - L)).contiguous(),
             bias=bias,
@@ -164,12 +175,13 @@ def launch_recur(
         states: float32 ``(n, H)``; receives the last state of each, in this order.
     """
     n, H = states.shape
-    block = block or (128 if H > 128 else 64)
+    block = block or (128 if H > 128 and not weights.gathers else 64)
     begin, end = names.marks or (0, 0)
     _recur[(triton.cdiv(n, block),)](
         names.flat, names.starts, names.lengths, names.order,
         weights.table, weights.h2h, states, n, begin, end,
-        H=H, V=IDS, TERMS=weights.terms, MARKS=0 if names.marks is None else 1, BLOCK=block,
+        H=H, V=0 if weights.gathers else IDS, TERMS=weights.terms,
+        MARKS=0 if names.marks is None else 1, BLOCK=block,
         num_warps=warps or (8 if block == 128 else 4), num_stages=1,
     )  # fmt: skip
 
@@ -262,12 +274,13 @@ def _recur(
     BLOCK: tl.constexpr,
 ):
     place, _, start, length, steps = _names(starts, lengths, order, n, MARKS, BLOCK)
-    ids = tl.arange(0, V)
     unit = tl.arange(0, H)
-    symbols = ids[:, None] * H + unit[None, :]
     square = unit[:, None] * H + unit[None, :]
-    table_high = tl.load(table + symbols)
-    table_low = tl.load(table + V * H + symbols)
+    if V:
+        ids = tl.arange(0, V)
+        symbols = ids[:, None] * H + unit[None, :]
+        table_high = tl.load(table + symbols)
+        table_low = tl.load(table + V * H + symbols)
     weight_high = tl.load(h2h + square)
     if TERMS == 3:
         weight_low = tl.load(h2h + H * H + square)
@@ -275,15 +288,19 @@ def _recur(
     h = tl.zeros((BLOCK, H), tl.float32)
     t = 0
     while t < longest:  # Triton's interpreter makes no range of a tensor
-        # Names end together. Until a name begins, its row of the one-hot matrix is zero, which
-        # leaves its state at tanh(0) = 0.
+        # Names end together. Until a name begins, nothing is added, which leaves its state at
+        # tanh(0) = 0.
         own = t - (longest - steps)
         symbol = _symbol(flat, start, length, own, begin, end, MARKS)
-        symbol = tl.where(own < 0, -1, symbol)
-        one_hot = (symbol[:, None] == ids[None, :]).to(tl.float16)
         high = h.to(tl.float16)
-        z = tl.dot(one_hot, table_low)
-        z = tl.dot(one_hot, table_high, z)
+        if V:
+            symbol = tl.where(own < 0, -1, symbol)
+            one_hot = (symbol[:, None] == ids[None, :]).to(tl.float16)
+            z = tl.dot(one_hot, table_low)
+            z = tl.dot(one_hot, table_high, z)
+        else:
+            row = table + symbol[:, None] * H + unit[None, :]
+            z = tl.load(row, mask=(own >= 0)[:, None], other=0.0)
         if TERMS == 3:
             low = (h - high.to(tl.float32)).to(tl.float16)
             z = tl.dot(high, weight_low, z)

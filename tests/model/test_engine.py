@@ -23,7 +23,9 @@ from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Encoded,
 from charrnn.training.presets import PRESETS
 
 BARE = Vocabulary("ab_", SEED)
-WIDE = Vocabulary("".join(map(chr, range(33, 280))), SEED, boundaries=True)
+WIDE = Vocabulary(
+    "".join([c for c in map(chr, range(33, 400)) if c.isprintable()][:253]), SEED, boundaries=True
+)  # as many symbols as there are ids
 VOCABULARIES = {"latin": LATIN_VOCABULARY, "bare": BARE, "wide": WIDE}
 NASTY = [
     "ab", "", "a", "abab", "ab", "aba", "b", "ba", "ab", None, "b" * 70, "b" * 71, "b" * 70 + "a",

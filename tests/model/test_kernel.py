@@ -20,7 +20,9 @@ pytestmark = pytest.mark.skipif(
 HERE = Path(__file__)
 
 
-def made_network(hidden: int, labels: int, *, embedding: int = 0, buckets: int = 0) -> Any:
+def made_network(
+    hidden: int, labels: int, *, ids: int = 33, embedding: int = 0, buckets: int = 0
+) -> Any:
     """Return a network with weights as large as trained ones."""
     import torch
     from torch import nn
@@ -30,7 +32,7 @@ def made_network(hidden: int, labels: int, *, embedding: int = 0, buckets: int =
     torch.manual_seed(hidden + labels)
     device = "cpu" if os.environ.get("TRITON_INTERPRET") else "cuda"
     config = ModelConfig(
-        33, labels, hidden_size=hidden, embedding_size=embedding, ngram_buckets=buckets
+        ids, labels, hidden_size=hidden, embedding_size=embedding, ngram_buckets=buckets
     )
     network = CharRNN(config).eval().to(device)
     nn.init.normal_(network.h2o.weight, std=0.3)
@@ -40,14 +42,15 @@ def made_network(hidden: int, labels: int, *, embedding: int = 0, buckets: int =
     return network
 
 
-def made_names(lengths: list[int], *, marks: bool) -> Any:
+def made_names(lengths: list[int], *, marks: bool, ids: int = 33) -> Any:
     """Return an ``Encoded`` of random names of these lengths, one of them without any id."""
     import numpy as np
 
     from charrnn.model.vocabulary import LATIN_VOCABULARY, Encoded, Vocabulary
 
-    v = LATIN_VOCABULARY
-    vocabulary = v if marks else Vocabulary(v.symbols + "€£", v.normalisation)
+    more = "".join(map(chr, range(0x4E00, 0x4E00 + ids - 33)))
+    symbols = LATIN_VOCABULARY.symbols + more + ("" if marks else "€£")
+    vocabulary = Vocabulary(symbols, boundaries=marks)
     draw, sizes = np.random.default_rng(len(lengths)), np.array(lengths, np.int64)
     flat = draw.integers(1, len(vocabulary.symbols) + 1, int(sizes.sum()) + 8).astype(np.uint8)
     flat = np.concatenate((flat, np.zeros(int(sizes.max()), np.uint8)))
@@ -112,6 +115,14 @@ def run_cases() -> dict[str, Any]:
     )
     found["tiny"] = differences(tiny, made_names([9, 0, 3, 12, 7] * 5, marks=True))
     found["default"] = differences(default, made_names([9, 0, 3, 12, 7] * 5, marks=True))
+    for ids in (63, 64, 255):
+        names = {marks: made_names([9, 0, 3, 12, 7] * 5, marks=marks, ids=ids) for marks in (0, 1)}
+        found[f"{ids} ids"] = differences(made_network(128, 18, ids=ids), names[1])
+        found[f"{ids} ids, no boundaries"] = differences(
+            made_network(16, 18, ids=ids, buckets=2**14), names[0]
+        )
+        wide = made_network(256, 18, ids=ids, embedding=64, buckets=2**17)
+        found[f"{ids} ids, wide"] = differences(wide, names[1])
     for count in (1, 63, 64, 65, 127, 128, 129):
         draw = np.random.default_rng(count).integers(0, 9, count).tolist()
         found[f"{count} names"] = differences(made_network(128, 5), made_names(draw, marks=True))
@@ -148,7 +159,7 @@ def run_cases() -> dict[str, Any]:
         "gru": kernel_suits(CharRNN(ModelConfig(33, 18, cell="gru")).eval()),
         "two directions": kernel_suits(CharRNN(ModelConfig(33, 18, bidirectional=True)).eval()),
         "pooling": kernel_suits(CharRNN(ModelConfig(33, 18, pooling="last_mean_max")).eval()),
-        "large vocabulary": kernel_suits(CharRNN(ModelConfig(64, 18)).eval()),
+        "large vocabulary": kernel_suits(made_network(128, 18, ids=255)),
         "odd size": kernel_suits(CharRNN(ModelConfig(33, 18, hidden_size=100)).eval()),
     }
     return found
@@ -188,6 +199,7 @@ def assert_close(case: dict[str, Any], tolerance: float) -> None:
 @pytest.mark.parametrize(
     "case",
     ["every length", "no boundaries", "tiny", "long names"]
+    + [f"{ids} ids{marks}" for ids in (63, 64, 255) for marks in ("", ", no boundaries")]
     + [f"{count} names" for count in (1, 63, 64, 65, 127, 128, 129)]
     + [f"{labels} labels" for labels in (1, 2, 16, 17, 100, 1000)],
 )  # fmt: skip
@@ -195,8 +207,11 @@ def test_the_kernels_agree_with_the_network(found: dict[str, Any], case: str) ->
     assert_close(found[case], 1e-5)
 
 
-def test_a_wide_network_agrees_within_what_half_precision_gives(found: dict[str, Any]) -> None:
-    assert_close(found["default"], 5e-4)
+@pytest.mark.parametrize("case", ["default", *[f"{ids} ids, wide" for ids in (63, 64, 255)]])
+def test_a_wide_network_agrees_within_what_half_precision_gives(
+    found: dict[str, Any], case: str
+) -> None:
+    assert_close(found[case], 5e-4)
 
 
 @pytest.mark.parametrize("case", ["prior", "long names, prior"])
@@ -221,7 +236,7 @@ def test_no_names_are_no_work(found: dict[str, Any]) -> None:
 def test_the_engine_is_chosen_for_what_it_can_do(found: dict[str, Any]) -> None:
     assert found["suits"] == {
         "tiny": True, "training": False, "gru": False, "two directions": False, "pooling": False,
-        "large vocabulary": False, "odd size": False,
+        "large vocabulary": True, "odd size": False,
     }  # fmt: skip
 
 
