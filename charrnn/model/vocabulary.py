@@ -19,7 +19,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Self
 
@@ -70,6 +70,31 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def take(self, rows: Counts) -> Encoded:
+        """Return the names of these row numbers."""
+        return replace(
+            self,
+            starts=self.starts[rows],
+            lengths=self.lengths[rows],
+            unknown=self.unknown[rows],
+            letters=self.letters[rows],
+        )
+
+    def marked(self, first: int, mark: str) -> Encoded:
+        """Return the same names with a symbol of the vocabulary put before all from row ``first``
+        on."""
+        starts, lengths = self.starts.copy(), self.lengths.copy()
+        own = lengths[first:] + 1
+        ends = np.cumsum(own)
+        starts[first:] = len(self.flat) + ends - own
+        lengths[first:] = own
+        shift = self.starts[first:] - 1 - (ends - own)  # from a place in marked to one in flat
+        marked = self.flat[np.arange(own.sum()) + np.repeat(shift, own)]
+        marked[ends - own] = self.vocabulary.symbols.index(mark) + 1
+        zeros = np.zeros(lengths.max(initial=0) + 8, np.uint8)
+        flat = np.concatenate((self.flat, marked, zeros))
+        return replace(self, flat=flat, starts=starts, lengths=lengths)
 
     def padded(self, rows: Counts | None = None) -> tuple[Ids, Counts]:
         """Return ``(ids, lengths)`` of the chosen rows (all when None), input of ``CharRNN``.
@@ -271,7 +296,7 @@ class Vocabulary:
         encoded as an empty name. For ``latin`` see ``encode_one``."""
         array = names.cast(pa.large_string())
         array = array.fill_null("") if array.null_count else array
-        offsets, data = _buffers(array)
+        offsets, data = string_buffers(array)
         starts, ends = offsets[:-1], offsets[1:]
         (flat, kinds), lengths = map(data.translate, self._byte_tables), ends - starts
         ids = [np.frombuffer(flat, np.uint8)]
@@ -296,7 +321,7 @@ class Vocabulary:
     ) -> tuple[Ids, Counts, Counts, Counts, Counts]:
         """Encode names by code point; return ``flat``, ``starts``, ``lengths``, ``unknown`` and
         ``letters`` as in ``Encoded``, ``flat`` without zeros behind."""
-        points = np.frombuffer(_buffers(names)[1].decode().encode("utf-32-le"), np.uint32)
+        points = np.frombuffer(string_buffers(names)[1].decode().encode("utf-32-le"), np.uint32)
         lengths = np.array(pc.utf8_length(names))
         ends = np.cumsum(lengths)
         id_counts, id_table = self._code_points
@@ -428,7 +453,7 @@ def _composing() -> frozenset[str]:
     return frozenset(c for text in apart for c in text[1:] if not "\u1100" <= c <= "\u11ff")
 
 
-def _buffers(array: pa.Array) -> tuple[Counts, bytes]:
+def string_buffers(array: pa.Array) -> tuple[Counts, bytes]:
     """Return the offsets ``(N + 1,)``, from 0, and the bytes of a large_string array without
     nulls."""
     _, offset_buffer, data_buffer = array.buffers()

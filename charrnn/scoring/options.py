@@ -13,6 +13,7 @@ from charrnn.errors import PathOrUri, check_fields
 from charrnn.tables.csv_format import DOCSTRINGS
 
 NamePolicy = Literal["keep", "hash", "omit"]
+NameOrder = Literal["auto", "given-surname", "surname-given", "comma", "surname"]
 
 STATUSES = ("scored", "abstained", "unscored")
 # Why a name was not scored; None (index 0) means it was.
