@@ -24,6 +24,7 @@ from recording import (  # noqa: F401
 from charrnn.model.calibration import softmax
 from charrnn.model.network import CharRNN
 from charrnn.model.version import ModelVersion, save_version
+from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.monitoring.profile import validation_profile
 from charrnn.training.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
 from charrnn.training.presets import PRESETS, with_overrides
@@ -66,21 +67,34 @@ def corpus(corpus_path: Path) -> Corpus:
 @pytest.fixture(scope="session")
 def tiny_version() -> ModelVersion:
     """An untrained, narrow model of four labels: fast, and good enough for plumbing."""
+    return tiny_version_of(PRESETS["default"].vocabulary)
+
+
+@pytest.fixture(scope="session")
+def given_version() -> ModelVersion:
+    """The same, of a vocabulary that marks given names."""
+    vocabulary = PRESETS["default"].vocabulary
+    return tiny_version_of(replace(vocabulary, symbols=vocabulary.symbols + GIVEN))
+
+
+def tiny_version_of(vocabulary: Vocabulary) -> ModelVersion:
     preset = with_overrides(PRESETS["default"], seed=1)
     labels, temperature = ("Alpha", "Beta", "Delta", "Gamma"), 0.2
-    config = replace(preset.model_config(4), hidden_size=128)
+    config = replace(preset.model_config(4), hidden_size=128, vocabulary_size=vocabulary.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network = CharRNN(config)
     names = [a + b for s in SYLLABLES.values() for a in s for b in s]
-    calibration = calibration_of(network, preset.vocabulary, names, ambiguous=["Katoro"])
-    encoded = preset.vocabulary.encode(pa.array(names))
+    if GIVEN in vocabulary.symbols:
+        names += [GIVEN + name for name in names]
+    calibration = calibration_of(network, vocabulary, names, ambiguous=["Katoro"])
+    encoded = vocabulary.encode(pa.array(names))
     profile = validation_profile(
         labels, softmax(calibration.logits, temperature), encoded.lengths, encoded.unknown
     )
     return ModelVersion(
         config=config,
-        vocabulary=preset.vocabulary,
+        vocabulary=vocabulary,
         weights=dict(network.state_dict()),
         labels=labels,
         temperature=temperature,

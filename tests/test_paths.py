@@ -22,9 +22,10 @@ from charrnn.scoring.options import DeliveryOptions
 
 # Text fields of records that hold no path; a new text field is either here or a ``PathOrUri``.
 NO_PATH = {
-    "alias", "challenger", "delimiter", "device", "digest", "encoding", "engine", "max_rejected",
-    "model", "name", "name_column", "names", "on_bad_line", "on_drift", "one", "other", "prefix",
-    "preset", "promote", "quote", "url", "version", "batch_size",
+    "alias", "challenger", "delimiter", "device", "digest", "encoding", "engine", "given_column",
+    "max_rejected", "model", "name", "name_column", "name_order", "names", "on_bad_line",
+    "on_drift", "one", "other", "prefix", "preset", "promote", "quote", "surname_column", "url",
+    "version", "batch_size",
 }  # fmt: skip
 RECORDS = [record for name, record in vars(requests).items() if name.endswith("Request")]
 MARK = get_args(PathOrUri)[1]

@@ -51,7 +51,7 @@ from charrnn.model.facts import ModelFacts
 from charrnn.model.labels import check_labels
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.model.novelty import CharacterModel
-from charrnn.model.vocabulary import Vocabulary
+from charrnn.model.vocabulary import GIVEN, Vocabulary
 
 FORMAT_VERSION = 1  # of a version's files; raise it with every change an older reader cannot read
 PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
@@ -144,6 +144,11 @@ class ModelVersion(ModelDescription):
     calibration: Calibration = field(repr=False)
     name: str = ""
     digest: str = ""
+
+    @property
+    def knows_given(self) -> bool:
+        """Whether the model knows given names, and not surnames only."""
+        return GIVEN in self.vocabulary.symbols
 
     def network(self, device: torch.device | str = "cpu") -> CharRNN:
         """Return the network with its weights, in ``eval`` mode, on ``device``."""

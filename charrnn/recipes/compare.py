@@ -136,7 +136,12 @@ def load_pair(request: CompareRequest) -> ModelPair:
 def comparison_options(request: CompareRequest) -> RunOptions:
     """Return what decides the bytes of the comparison."""
     scoring = ScoreOptions(
-        name_column=request.name_column, top_k=1, transliterate=request.transliterate
+        name_column=request.name_column,
+        given_column=request.given_column,
+        surname_column=request.surname_column,
+        name_order=request.name_order,
+        top_k=1,
+        transliterate=request.transliterate,
     )
     return RunOptions(scoring, request.csv, request.compute.partition_rows)
 

@@ -13,7 +13,13 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval, doc
 
 from charrnn.errors import PathOrUri, check_fields, local_path
-from charrnn.scoring.options import ComputeOptions, DeliveryOptions, PrivacyOptions, ScoreOptions
+from charrnn.scoring.options import (
+    ComputeOptions,
+    DeliveryOptions,
+    NameOrder,
+    PrivacyOptions,
+    ScoreOptions,
+)
 from charrnn.tables.csv_format import CsvFormat
 
 MODELS = Path("outputs/models")
@@ -93,6 +99,13 @@ class CompareRequest(Request):
     models: ModelsFolder = MODELS
     name_column: str = "name"
     """The column that holds the names."""
+    given_column: str = ""
+    """The column of given names; replaces the name column, with or without a surname column."""
+    surname_column: str = ""
+    """The column of surnames; likewise."""
+    name_order: NameOrder = "auto"
+    """Order of a given name and a surname in one column: auto, given-surname, surname-given, comma
+    (Surname, Given), or surname (there are only surnames)."""
     transliterate: bool = False
     """Write names in other scripts in Latin letters first."""
     sample: Annotated[int, Ge(0)] = 0

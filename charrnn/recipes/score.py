@@ -50,7 +50,7 @@ from charrnn.runs.publish import (
 )
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
-from charrnn.scoring.scorer import Scorer
+from charrnn.scoring.scorer import Scorer, check_parts
 
 if TYPE_CHECKING:  # imported where a run needs it
     from charrnn.integrations.object_storage import RemoteFile
@@ -113,6 +113,7 @@ def run_options(
 ) -> RunOptions:
     """Return what decides the bytes of the run, with a prior from a file read."""
     scoring = request.scoring
+    check_parts(scoring, version)
     if isinstance(scoring.prior, str):
         scoring = replace(scoring, prior=parse_prior(scoring.prior, version.labels))
     names = request.privacy.names
@@ -164,7 +165,7 @@ def settle_prior(plan: RunPlan, scorer: Scorer) -> tuple[ScoreOptions, PriorReco
     options = plan.key.options.scoring
     names = pa.array([], pa.string())
     if options.prior == "estimate":
-        names = sample_names(plan.source, options.name_column)
+        names = sample_names(plan.source, options)
     settled, estimate = scorer.settle_prior(names, options)
     return settled, _prior_record(settled, estimate, scorer.version.labels)
 

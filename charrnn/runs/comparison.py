@@ -31,6 +31,7 @@ from charrnn.runs.manifest import (
 from charrnn.runs.parts import part_path, write_part
 from charrnn.runs.plan import RunPlan
 from charrnn.scoring.columns import Predictions
+from charrnn.scoring.inputs import names_in
 from charrnn.scoring.options import SCORED, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.columns import as_large_string
@@ -159,7 +160,7 @@ def _compare_partition(
 ) -> tuple[Comparison, pa.Table]:
     """Return the comparison of a partition, and the rows that change."""
     champion, challenger, labels = models.champion, models.challenger, models.labels
-    names = as_large_string(read_groups(partition.groups)[options.name_column])
+    names = as_large_string(names_in(read_groups(partition.groups), options))
     rows = np.arange(-partition.first_row % every, len(names), every)
     coded = names.take(pa.array(rows)).combine_chunks().dictionary_encode()
     codes, distinct = coded.indices, coded.dictionary

@@ -24,6 +24,7 @@ from charrnn.runs.parts import (
 )
 from charrnn.runs.plan import RunPlan
 from charrnn.scoring.columns import prediction_columns
+from charrnn.scoring.inputs import names_in
 from charrnn.scoring.names import hide_names
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -55,7 +56,7 @@ def score_partition(
     table = read_groups(partition.groups, schema=plan.source.schema)
     labels = scorer.version.labels
     try:
-        predictions, codes = scorer.answers(table[options.name_column], options)
+        predictions, codes = scorer.answers(names_in(table, options), options)
     except StorageError as error:  # of a device without memory
         last = partition.first_row + partition.rows - 1
         raise StorageError(
@@ -64,7 +65,7 @@ def score_partition(
     for name, column in prediction_columns(predictions, codes, labels, options).items():
         table = table.append_column(name, column)
     policy = plan.key.options.names
-    table = hide_names(table, options.name_column, policy, plan.name_key)
+    table = hide_names(table, options.name_fields.values(), policy, plan.name_key)
     if policy != "keep":  # metadata of the input may hold a name
         table = pa.Table.from_arrays(table.columns, schema=without_notes(table.schema))
     part = part_path(plan.staging, partition.index)

@@ -36,13 +36,13 @@ def drift_of(
 def run_before(
     manifest: RunManifest, destination: Path, passed_over: list[str]
 ) -> tuple[str, RunManifest] | None:
-    """Return name and manifest of the newest run of other bytes of the same column, or None. A run
+    """Return name and manifest of the newest run of other bytes of the same columns, or None. A run
     of a later time, made while a clock was ahead, is not the run before."""
-    column = manifest.options.scoring.name_column
+    columns = manifest.options.scoring.name_fields
     for run, other in newest_first(destination, passed_over):
         if other.created > manifest.created:
             continue
-        if other.options.scoring.name_column == column and other.inputs != manifest.inputs:
+        if other.options.scoring.name_fields == columns and other.inputs != manifest.inputs:
             return run.name, other
     return None
 
@@ -50,7 +50,12 @@ def run_before(
 def _text_rules(manifest: RunManifest) -> tuple[Any, ...]:
     """Return the model and the options that decide which names can be scored."""
     options = manifest.options.scoring
-    rules = (options.transliterate, options.max_length, options.max_unknown)
+    rules = (
+        options.transliterate,
+        options.max_length,
+        options.max_unknown,
+        options.name_order,
+    )
     return (manifest.model.digest, *rules)
 
 

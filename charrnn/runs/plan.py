@@ -19,6 +19,8 @@ from charrnn.errors import ConfigError, DataError, OutputError, is_uri
 from charrnn.files import own_folders, remove_tree, translate_os_errors, writing_parquet
 from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
+from charrnn.scoring.inputs import names_in
+from charrnn.scoring.options import ScoreOptions
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
 from charrnn.tables.csv_staging import TooManyRejectsError
 from charrnn.tables.discovery import Skipped, discover
@@ -169,35 +171,44 @@ def plan_run(
         source = open_source(
             key.files, staging, partition_rows=options.partition_rows, csv=options.csv
         )
-        column = check_name_column(source.schema, options.scoring.name_column)
-        if column in source.folder_columns:
-            raise DataError(
-                f"column {column!r} lies in names of folders, one value for all rows of a file; "
-                "choose a column of the files",
-                option="name_column",
-            )
+        scoring = _with_own_columns(source, options.scoring)
         check_no_clash(source.schema.names, added)
     except TooManyRejectsError as error:
         report = destination / f"_rejects-{key.fingerprint[:8]}.parquet"
         with writing_parquet(report, error.rejects.schema) as writer:
             writer.write_table(error.rejects)
         raise DataError(f"{error}; {report} lists all of them", option=error.option) from None
-    # The column's own name, where the request has it in another Unicode form.
-    scoring = replace(options.scoring, name_column=column)
     key = replace(key, options=replace(options, scoring=scoring))
     partitions = tuple(cut(source.tables, options.partition_rows))
     return RunPlan(destination, key, source, partitions, name_key)
 
 
-def sample_names(source: Source, column: str, limit: int = 200_000) -> pa.ChunkedArray:
+def _with_own_columns(source: Source, options: ScoreOptions) -> ScoreOptions:
+    """Return the options with each column of names by its own name, where the request has it in
+    another Unicode form; raise DataError unless all are columns of text, of the files."""
+    for option, asked in options.name_fields.items():
+        column = check_name_column(source.schema, asked, option)
+        if column in source.folder_columns:
+            raise DataError(
+                f"column {column!r} lies in names of folders, one value for all rows of a file; "
+                "choose a column of the files",
+                option=option,
+            )
+        options = replace(options, **{option: column})  # type: ignore[arg-type]
+    return options
+
+
+def sample_names(source: Source, options: ScoreOptions, limit: int = 200_000) -> pa.ChunkedArray:
     """Return the names of every k-th row of the whole input, at most ``limit`` of them,
     large_string: enough to estimate label shares from, the same for the same input."""
+    columns = list(options.name_fields.values())
     step = max(1, -(-source.rows // limit))
     chunks: list[pa.ChunkedArray] = []
     skip = 0  # rows before the next one that is taken
     for table in source.tables:
         for group in table.groups:
-            names = read_groups([group], [column])[column]
-            chunks.append(as_large_string(names).take(pa.array(np.arange(skip, group.rows, step))))
+            rows = pa.array(np.arange(skip, group.rows, step))
+            sample = read_groups([group], columns).take(rows)
+            chunks.append(as_large_string(names_in(sample, options)))
             skip = (skip - group.rows) % step
     return pa.chunked_array([c for names in chunks for c in names.chunks], pa.large_string())

@@ -14,6 +14,7 @@ from charrnn.model.facts import CONFIDENCE_BINS
 from charrnn.monitoring.profile import confidence_histogram
 from charrnn.runs.manifest import Manifest, PartRecord, RunManifest, read_manifest
 from charrnn.runs.parts import count_values, read_part
+from charrnn.scoring.inputs import names_in
 from charrnn.tables.columns import as_large_string
 
 
@@ -80,7 +81,9 @@ def _recount(run: Path, manifest: RunManifest) -> dict[str, Any]:
     """Count rows, statuses, reasons and labels of a run from its parts, page checksums verified,
     and what of its profile can be told from them."""
     options = manifest.options.scoring
-    keeps_names = manifest.options.names != "omit"
+    policy = manifest.options.names
+    # Hashes of two columns tell a missing part from an empty one, which scoring does not.
+    keeps_names = policy == "keep" or (policy == "hash" and len(options.name_fields) == 1)
     corrected = "_uncorrected" if options.prior != "train" else ""
     columns = ("status", "reason", "language", f"language{corrected}")
     counts = {name: Counter[str]() for name in columns}
@@ -96,7 +99,7 @@ def _recount(run: Path, manifest: RunManifest) -> dict[str, Any]:
         confidence = table[f"{options.prefix}confidence{corrected}"].drop_null().to_numpy()
         confidences += confidence_histogram(confidence)
         if keeps_names:
-            names = as_large_string(table[options.name_column])
+            names = as_large_string(names_in(table, options))
             distinct += pc.count_distinct(names, mode="only_valid").as_py()
     statuses, reasons, labels, own_labels = (dict(counts[name]) for name in columns)
     counted: dict[str, Any] = {

@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.model.families import families_of
-from charrnn.scoring.options import ABSTAINED, REASONS, SCORED, STATUSES, UNSCORED, ScoreOptions
+from charrnn.scoring.options import (
+    ABSTAINED,
+    NAME_PARTS,
+    REASONS,
+    SCORED,
+    STATUSES,
+    UNSCORED,
+    ScoreOptions,
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -35,6 +43,7 @@ class Predictions:
         in_set: whether each label is in the prediction set, bool ``(D, L)`` or ``(D, 0)``.
         ambiguous: whether the name has several labels in the training data, bool ``(D,)``.
         unfamiliarity: 0 to 1, float32 ``(D,)``.
+        parts: which parts of the name were scored, index in ``NAME_PARTS``, uint8 ``(D,)``.
         status: index in ``STATUSES``, uint8 ``(D,)``.
         reason: index in ``REASONS``, uint8 ``(D,)``; 0 for scored names.
         lengths: characters after normalising, int64 ``(D,)``.
@@ -49,6 +58,7 @@ class Predictions:
     in_set: Mask
     ambiguous: Mask | None
     unfamiliarity: npt.NDArray[np.float32] | None
+    parts: npt.NDArray[np.uint8]
     status: npt.NDArray[np.uint8]
     reason: npt.NDArray[np.uint8]
     lengths: npt.NDArray[np.int64]
@@ -71,11 +81,19 @@ class Predictions:
             in_set=np.zeros((D, label_count if options.coverage_target else 0), bool),
             ambiguous=None,
             unfamiliarity=None,
+            parts=np.full(D, NAME_PARTS.index("surname"), np.uint8),
             status=np.where(reason == 0, SCORED, UNSCORED).astype(np.uint8),
             reason=reason,
             lengths=np.zeros(D, np.int64),
             unknown=np.zeros(D, np.int64),
         )
+
+    def ranks(self) -> list[npt.NDArray[Any]]:
+        """Return the arrays that a ranking of labels fills in: ``ranked``, ``confidence``,
+        ``probabilities``, ``in_set`` and, where requested, the two of ``family`` and of
+        ``uncorrected``."""
+        first = (self.ranked, self.confidence, self.probabilities, self.in_set)
+        return [*first, *(self.family or ()), *(self.uncorrected or ())]
 
     def abstain_below(self, confidence: float) -> None:
         """Change the status of scored names with a lower confidence to abstained."""
@@ -122,6 +140,8 @@ def prediction_columns(
         arrays += [_dictionary(spread(set_codes), sets), spread(sizes)]
     if predictions.ambiguous is not None and predictions.unfamiliarity is not None:
         arrays += [spread(predictions.ambiguous), spread(predictions.unfamiliarity)]
+    if options.names_parts:
+        arrays.append(_dictionary(spread(predictions.parts.astype(np.int8)), NAME_PARTS))
     null_name = REASONS.index("null_name")
     status = spread(predictions.status.astype(np.int8), everywhere).fill_null(UNSCORED)
     reason = spread(predictions.reason.astype(np.int8), everywhere).fill_null(null_name)

@@ -8,7 +8,9 @@ import polars as pl
 import pyarrow as pa
 
 from charrnn.errors import DataError
-from charrnn.tables.columns import is_text, shown_type
+from charrnn.scoring.name_parts import join_parts
+from charrnn.scoring.options import ScoreOptions
+from charrnn.tables.columns import as_large_string, is_text, shown_type
 
 _SERIES = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 _MISSING = ("NAType", "NaTType")  # what pandas puts where a value is missing
@@ -47,6 +49,23 @@ def names_array(names: Any, what: str = "names") -> pa.Array | pa.ChunkedArray:
         fix = "; put a single name into a list" if one_name else ""
         raise DataError(f"{what} are a {type(names).__name__}, {_NAMES}{fix}")
     return _listed(list(names), what)
+
+
+def names_in(table: pa.Table, options: ScoreOptions) -> pa.Array | pa.ChunkedArray:
+    """Return the name of each row of a table that has the columns of ``options``: the one place
+    where names are taken from a table."""
+    return one_name({field: table[column] for field, column in options.name_fields.items()})
+
+
+def one_name(
+    cells: Mapping[str, pa.Array | pa.ChunkedArray],
+) -> pa.Array | pa.ChunkedArray:
+    """Return one name per row for the cells of each field of ``ScoreOptions.name_fields``: those of
+    ``name_column`` as they are, parts joined (see ``join_parts``)."""
+    if "name_column" in cells:
+        return cells["name_column"]
+    texts = {field: as_large_string(column) for field, column in cells.items()}
+    return join_parts(texts.get("surname_column"), texts.get("given_column"))
 
 
 def arrow_table(table: Any) -> pa.Table:

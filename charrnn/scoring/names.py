@@ -1,6 +1,7 @@
 """Names are personal data: keep them in the output, replace them, or leave them out."""
 
 import hashlib
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -22,27 +23,35 @@ def key_digest(policy: NamePolicy, key: bytes) -> str:
     return hashlib.blake2b(b"fingerprint", key=key, digest_size=8).hexdigest()
 
 
-def hide_names(table: pa.Table, column: str, policy: NamePolicy, key: bytes = b"") -> pa.Table:
-    """Return the table with its names kept, left out, or replaced by 32 hex digits each, null by
-    null.
+def hide_names(
+    table: pa.Table, columns: Iterable[str], policy: NamePolicy, key: bytes = b""
+) -> pa.Table:
+    """Return the table with the names in ``columns`` kept, left out, or replaced by 32 hex digits
+    each, null by null.
 
     The digits are BLAKE2b with ``key`` (RFC 7693), a keyed hash: equal names stay equal, also
     between runs with one key, and nobody without the key can find a name by hashing candidates.
     Raises as ``key_digest`` does.
     """
-    position = table.column_names.index(column)
     if policy == "keep":
         return table
     if policy == "omit":
-        return table.remove_column(position)
+        return table.drop_columns(list(columns))
     _check_length(key)  # BLAKE2b without a key could be reversed by trying names
-    coded = as_large_string(table.column(position)).combine_chunks().dictionary_encode()
+    for column in columns:
+        position = table.column_names.index(column)
+        hashed = _hashed(as_large_string(table.column(position)), key)
+        table = table.set_column(position, column, hashed)
+    return table
+
+
+def _hashed(names: pa.ChunkedArray, key: bytes) -> pa.Array:
+    coded = names.combine_chunks().dictionary_encode()
     digests = [
         hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()
         for name in coded.dictionary.to_pylist()
     ]
-    hashed = pa.array(digests, pa.string()).take(coded.indices)
-    return table.set_column(position, column, hashed)
+    return pa.array(digests, pa.string()).take(coded.indices)
 
 
 def _check_length(key: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
-from charrnn.errors import PathOrUri, check_fields
+from charrnn.errors import ConfigError, PathOrUri, check_fields
 from charrnn.tables.csv_format import DOCSTRINGS
 
 NamePolicy = Literal["keep", "hash", "omit"]
@@ -27,6 +27,7 @@ REASONS = (
     "low_confidence",
 )
 SCORED, ABSTAINED, UNSCORED = range(3)
+NAME_PARTS = ("given+surname", "surname", "given")  # what of a name was scored
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class ScoreOptions:
 
     name_column: str = "name"
     """The column that holds the names."""
+    given_column: str = ""
+    """The column of given names; replaces the name column, with or without a surname column."""
+    surname_column: str = ""
+    """The column of surnames; likewise."""
+    name_order: NameOrder = "auto"
+    """Order of a given name and a surname in one column: auto, given-surname, surname-given, comma
+    (Surname, Given), or surname (there are only surnames)."""
     top_k: Annotated[int, Ge(1)] = 3
     """How many languages to give per name, most probable first."""
     probabilities: bool = False
@@ -68,6 +76,36 @@ class ScoreOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        parts = [f for f in ("given_column", "surname_column") if getattr(self, f)]
+        if not parts:
+            return
+        if self.name_column != "name":
+            raise ConfigError(
+                f"name_column and {parts[0]} are both given; the names are in one column or in "
+                "columns of their parts, leave one out",
+                option=parts[0],
+            )
+        if self.name_order != "auto":
+            raise ConfigError(
+                f"name_order is about one column of names; leave it out with {parts[0]}",
+                option="name_order",
+            )
+        if self.given_column == self.surname_column:
+            raise ConfigError(
+                "given_column and surname_column are the same column; name two, or use name_column",
+                option="given_column",
+            )
+
+    @property
+    def name_fields(self) -> dict[str, str]:
+        """The columns that hold the names, by field: one, or one for each part, surnames first."""
+        fields = {f: getattr(self, f) for f in ("surname_column", "given_column")}
+        return {f: c for f, c in fields.items() if c} or {"name_column": self.name_column}
+
+    @property
+    def names_parts(self) -> bool:
+        """Whether a column says which parts of a name were scored."""
+        return self.details or "name_column" not in self.name_fields
 
     def columns(self, labels: Sequence[str]) -> list[str]:
         """Return the names of the columns that scoring adds, in order."""
@@ -83,6 +121,8 @@ class ScoreOptions:
             names += ["languages_set", "set_size"]
         if self.details:
             names += ["ambiguous", "unfamiliarity"]
+        if self.names_parts:
+            names.append("name_parts")
         names += ["status", "reason"]
         if self.probabilities:
             names += [f"probability_{label}" for label in labels]

@@ -32,12 +32,14 @@ from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import GIVEN, Counts, Encoded
 from charrnn.scoring.columns import Predictions, prediction_columns
 from charrnn.scoring.explain import Explanation, explanation_of
-from charrnn.scoring.inputs import arrow_table, names_array
-from charrnn.scoring.options import REASONS, ScoreOptions
+from charrnn.scoring.inputs import arrow_table, names_array, one_name
+from charrnn.scoring.name_parts import NameParts
+from charrnn.scoring.options import NAME_PARTS, REASONS, ScoreOptions
 from charrnn.tables.columns import as_large_string, check_no_clash, name_column_of
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame)
 _BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names per forward pass, by device type
+_PAIR_LOGITS = 2**24  # names of two parts scored at a time, x labels: bounds the logits kept
 _MAX_REPEATED = 8  # top_k up to which taking the maximum k times is faster than sorting
 
 
@@ -116,8 +118,13 @@ class Scorer:
             N rows: the names, then the columns that ``ScoreOptions.columns`` lists. Languages,
             statuses and reasons are categorical, confidences and probabilities Float32.
         """
-        name_column = ScoreOptions(**options).name_column
-        table = self.score_table(pa.table({name_column: names_array(names)}), **options)
+        fields = ScoreOptions(**options).name_fields
+        if (column := fields.get("name_column")) is None:
+            raise ConfigError(
+                f"names are one column, {' and '.join(fields)} are about a table; use score_table",
+                option=next(iter(fields)),
+            )
+        table = self.score_table(pa.table({column: names_array(names)}), **options)
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -128,19 +135,20 @@ class Scorer:
         Args:
             table: an Arrow table or a Polars DataFrame; the same type is returned. A table of
                 another library that exports Arrow (pandas, DuckDB) comes back as an Arrow table.
-            options: fields of ``ScoreOptions``, such as ``name_column="surname"``.
+            options: fields of ``ScoreOptions``, such as ``name_column="surname"``, or
+                ``surname_column="last", given_column="first"``.
 
         Raises:
-            DataError: the name column is missing or not text, or the table already has one of the
+            DataError: a column of names is missing or not text, or the table already has one of the
                 added columns.
         """
         score_options = ScoreOptions(**options)
         whole = table if isinstance(table, pl.DataFrame) else arrow_table(table)
         headers = whole.columns if isinstance(whole, pl.DataFrame) else whole.column_names
-        column = name_column_of(headers, score_options.name_column)
+        columns = {f: name_column_of(headers, c, f) for f, c in score_options.name_fields.items()}
         check_no_clash(headers, score_options.columns(self.version.labels))
-        names = names_array(whole[column], f"cells of column {column!r}")
-        added = self.columns(names, score_options)
+        cells = {f: names_array(whole[c], f"cells of column {c!r}") for f, c in columns.items()}
+        added = self.columns(one_name(cells), score_options)
         if isinstance(whole, pl.DataFrame):
             return whole.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in added.items())
         for name, values in added.items():
@@ -153,7 +161,8 @@ class Scorer:
 
             frame.with_columns(scorer.expression("surname").alias("origin")).unnest("origin")
 
-        It scores whole batches in eager, lazy and streaming queries.
+        It scores whole batches in eager, lazy and streaming queries. With ``given_column`` or
+        ``surname_column``, leave ``names`` out.
 
         Raises:
             ConfigError: the prior is ``estimate``, which needs the whole table: use
@@ -166,13 +175,19 @@ class Scorer:
             )
         no_rows = self.columns(pa.array([], pa.string()), score_options)
         dtype = pl.from_arrow(pa.table(no_rows)).to_struct("").dtype  # type: ignore[union-attr]
+        fields = score_options.name_fields
+        in_parts = "name_column" not in fields
 
         def score_batch(batch: pl.Series) -> pl.Series:
-            frame = pl.from_arrow(pa.table(self.columns(names_array(batch), score_options)))
+            parts = batch.struct.unnest() if in_parts else {"name_column": batch}
+            cells = {f: names_array(parts[f]) for f in fields}
+            frame = pl.from_arrow(pa.table(self.columns(one_name(cells), score_options)))
             assert isinstance(frame, pl.DataFrame)
             return frame.to_struct(batch.name)
 
         column = pl.col(names) if isinstance(names, str) else names
+        if in_parts:
+            column = pl.struct([pl.col(c).alias(f) for f, c in fields.items()])
         return column.map_batches(score_batch, return_dtype=dtype)
 
     def columns(
@@ -206,7 +221,7 @@ class Scorer:
             DataError: ``name`` is no text, or scoring would give it no label.
             ConfigError: the model does not know given names, or ``top_k`` is out of range.
         """
-        if part == "given" and GIVEN not in self.version.vocabulary.symbols:
+        if part == "given" and not self.version.knows_given:
             raise ConfigError(
                 f"model {self.version.name} knows surnames only, got a given name; choose another "
                 "model, or explain it as a surname",
@@ -214,7 +229,7 @@ class Scorer:
             )
         marked = GIVEN + name if part == "given" and isinstance(name, str) else name
         names = as_large_string(names_array([marked], "name"))
-        options = ScoreOptions(top_k=top_k)
+        options = ScoreOptions(top_k=top_k, name_order="surname")
         reason = REASONS[self.predict(names.fill_null(""), options).reason[0]]
         if reason is not None:
             raise DataError(f"name gets no answer ({reason}), so there is nothing to explain")
@@ -273,20 +288,138 @@ class Scorer:
 
     def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
         """Return the predictions for every name of a large_string array ``(D,)`` without nulls;
-        the prior of ``options`` is settled (see ``settle_prior``)."""
-        too_long = pc.greater(pc.utf8_length(names), options.max_length)
-        texts = pc.if_else(too_long, "", names) if pc.any(too_long).as_py() else names
+        the prior of ``options`` is settled (see ``settle_prior``).
+
+        Names of several words are split (see ``split_names``) if the model knows given names.
+        With a surname s and a given name g, the probability of a label l is proportional to
+        ``(p(l|s) p(l|g) / p(l)) ** pair_exponent``, p(l) being the version's ``priors``. A part
+        that cannot be scored leaves the other.
+
+        Raises:
+            ConfigError: see ``check_parts``.
+        """
+        check_parts(options, self.version)
+        parts = NameParts.of(names, options.name_order, knows_given=self.version.knows_given)
+        too_long = pc.greater(pc.utf8_length(parts.texts), options.max_length)
+        texts = pc.if_else(too_long, "", parts.texts) if pc.any(too_long).as_py() else parts.texts
         encoded = self.version.vocabulary.encode(texts, latin=options.transliterate)
         reason = _reasons(encoded, too_long.to_numpy(zero_copy_only=False), options)
-        predictions = Predictions.blank(reason, options, len(self.version.labels))
-        predictions.lengths, predictions.unknown = encoded.lengths, encoded.unknown
-        self._rank(predictions, encoded, np.flatnonzero(reason == 0), options)
-        if options.details:
-            calibration = self.version.calibration
-            predictions.ambiguous = np.isin(name_hashes(encoded), calibration.ambiguous)
-            predictions.unfamiliarity = calibration.characters.novelty(encoded)
+        if parts.surname is None or parts.given is None:
+            predictions = Predictions.blank(reason, options, len(self.version.labels))
+            predictions.lengths, predictions.unknown = encoded.lengths, encoded.unknown
+            self._rank(predictions, encoded, np.flatnonzero(reason == 0), options)
+            if options.details:
+                predictions.ambiguous, predictions.unfamiliarity = self._details(encoded)
+        else:
+            predictions = self._predict_parts(
+                encoded, reason, (parts.surname, parts.given), parts.first_given, options
+            )
         predictions.abstain_below(options.min_confidence)
         return predictions
+
+    def _predict_parts(
+        self,
+        encoded: Encoded,
+        text_reason: npt.NDArray[np.uint8],
+        parts: tuple[Counts, Counts],
+        first_given: int,
+        options: ScoreOptions,
+    ) -> Predictions:
+        """Return the predictions for D names of parts.
+
+        Args:
+            encoded: the U texts, given names from ``first_given`` on, without their mark.
+            text_reason: why a text cannot be scored, uint8 ``(U,)``.
+            parts: index of each name's surname and given name among the texts, int64 ``(D,)``
+                each; -1 for none.
+        """
+        s, g = parts
+        # One more text, the last, so at -1: the part that a name lacks.
+        reasons = np.append(text_reason, np.uint8(REASONS.index("empty_name")))
+        has_surname, has_given = reasons[s] == 0, reasons[g] == 0
+        reason = np.where(has_surname | has_given, 0, reasons[np.where(s >= 0, s, g)])
+        predictions = Predictions.blank(reason.astype(np.uint8), options, len(self.version.labels))
+        for field in ("lengths", "unknown"):
+            counts = np.append(getattr(encoded, field), 0)
+            setattr(predictions, field, counts[s] + counts[g])
+        both = has_surname & has_given
+        predictions.parts[both] = NAME_PARTS.index("given+surname")
+        predictions.parts[has_given & ~has_surname] = NAME_PARTS.index("given")
+        marked = encoded.marked(first_given, GIVEN)
+        only = np.where(has_surname, s, g)  # of names of which one part is scored
+        alone = np.flatnonzero(has_surname ^ has_given)
+        self._rank_alone(predictions, marked, alone, only[alone], options)
+        self._rank_pairs(predictions, marked, np.flatnonzero(both), parts, options)
+        if options.details:
+            ambiguous, unfamiliarity = self._details(marked)
+            other = np.where(both, g, only)
+            predictions.ambiguous = ambiguous[only] & ambiguous[other]
+            mean = (unfamiliarity[only] + unfamiliarity[other]) / 2
+            predictions.unfamiliarity = mean.astype(np.float32)
+        return predictions
+
+    def _details(self, encoded: Encoded) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+        """Return whether each text is ambiguous, and its unfamiliarity."""
+        calibration = self.version.calibration
+        ambiguous = np.isin(name_hashes(encoded), calibration.ambiguous)
+        return ambiguous, calibration.characters.novelty(encoded)
+
+    def _rank_alone(
+        self,
+        predictions: Predictions,
+        encoded: Encoded,
+        names: Counts,
+        texts: Counts,
+        options: ScoreOptions,
+    ) -> None:
+        """Fill in the network's predictions for names of which one text is scored; ``names`` and
+        ``texts`` are indices, int64 ``(A,)``."""
+        if not len(names):
+            return
+        rows, text_of_name = np.unique(texts, return_inverse=True)
+        found = Predictions.blank(np.zeros(len(rows), np.uint8), options, len(self.version.labels))
+        self._rank(found, encoded.take(rows), np.arange(len(rows)), options)
+        for target, values in zip(predictions.ranks(), found.ranks(), strict=True):
+            target[names] = values[text_of_name]
+
+    @torch.inference_mode()
+    def _rank_pairs(
+        self,
+        predictions: Predictions,
+        encoded: Encoded,
+        names: Counts,
+        parts: tuple[Counts, Counts],
+        options: ScoreOptions,
+    ) -> None:
+        """Fill in the predictions for names of two parts, both scored; ``names`` are indices. The
+        logits of their texts are kept, block by block of names."""
+        version, s, g = self.version, *parts
+        rank = self._ranking(options, predictions.ranked.shape[1])
+        shares = torch.tensor(version.priors, device=self.device)
+        log_shares = torch.where(shares > 0, shares.log(), torch.inf)  # 0: never the label
+        size = max(1, _PAIR_LOGITS // len(shares))
+        ordered = names[np.argsort(s[names], kind="stable")]  # a surname is in one block
+        batches = []
+        for first in range(0, len(ordered), size):
+            block = ordered[first : first + size]
+            texts, places = np.unique(np.concatenate((s[block], g[block])), return_inverse=True)
+            log_p = self._log_probabilities(encoded, texts)
+            pairs = torch.from_numpy(places.reshape(2, -1)).to(self.device)
+            for start in range(0, len(block), self.batch_size):
+                one, other = pairs[:, start : start + self.batch_size]
+                joint = log_p[one].add_(log_p[other]).sub_(log_shares).mul_(version.pair_exponent)
+                some = block[start : start + self.batch_size]
+                batches.append((some, rank(torch.softmax(joint, dim=1))))
+        _fill_in(predictions, batches)
+
+    def _log_probabilities(self, encoded: Encoded, texts: Counts) -> Tensor:
+        """Return the log probabilities of the labels of U texts, given by their row numbers in
+        ascending order, float32 ``(U, L)``."""
+        log_p = torch.empty(len(texts), len(self.version.labels), device=self.device)
+        for rows, logits in self.engine.logits(encoded, texts):
+            at = torch.from_numpy(np.searchsorted(texts, rows)).to(self.device)
+            log_p[at] = torch.log_softmax(logits / self.version.temperature, dim=1)
+        return log_p
 
     def _rank(
         self, predictions: Predictions, encoded: Encoded, rows: Counts, options: ScoreOptions
@@ -294,37 +427,37 @@ class Scorer:
         """Fill in the network's predictions for the names ``rows``. On a GPU all batches are
         queued first and their results copied together, so that the CPU waits once."""
         k = predictions.ranked.shape[1]
-        uncorrected, family = predictions.uncorrected or (), predictions.family or ()
-        targets: list[npt.NDArray[Any]] = [predictions.ranked, predictions.confidence]
+        temperature = self.version.temperature
         only_ranks = not (options.probabilities or options.coverage_target or options.families)
         if isinstance(self.engine, KernelEngine) and only_ranks and self.engine.ranks(k):
             weights = self._prior_weights(options)
-            ranked = self.engine.ranked(encoded, rows, k, self.version.temperature, weights)
+            ranked = self.engine.ranked(encoded, rows, k, temperature, weights)
+            uncorrected = predictions.uncorrected or ()
+            targets: list[npt.NDArray[Any]] = [predictions.ranked, predictions.confidence]
             for target, values in zip([*targets, *uncorrected], ranked, strict=True):
                 target[rows] = values
             return
         rank = self._ranking(options, k)
-        batches = [(batch, rank(logits)) for batch, logits in self.engine.logits(encoded, rows)]
-        if batches:
-            row_batches, ranked_batches = zip(*batches, strict=True)
-            targets += [predictions.probabilities, predictions.in_set, *family, *uncorrected]
-            for target, parts in zip(targets, zip(*ranked_batches, strict=True), strict=True):
-                target[np.concatenate(row_batches)] = torch.cat(parts).cpu().numpy()
+        _fill_in(
+            predictions,
+            [
+                (batch, rank(torch.softmax(logits / temperature, dim=1)))
+                for batch, logits in self.engine.logits(encoded, rows)
+            ],
+        )
 
     def _check_stopping(self) -> None:
         if self.stopping.is_set():
             raise CharrnnError("scoring was stopped")
 
     def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
-        """Return the function from logits ``(B, L)`` to values of ``Predictions``: ``ranked``,
-        ``confidence``, ``probabilities``, ``in_set`` and, where requested, the two of ``family``
-        and of ``uncorrected``."""
+        """Return the function from probabilities ``(B, L)`` to the values of
+        ``Predictions.ranks``."""
         weights, threshold = self._prior_weights(options), self._set_threshold(options)
         of_family = families_of(self.version.labels if options.families else ())[1]
         members = torch.from_numpy(of_family).to(self.device)  # (L, F)
 
-        def rank(logits: Tensor) -> list[Tensor]:
-            p = torch.softmax(logits / self.version.temperature, dim=1)
+        def rank(p: Tensor) -> list[Tensor]:
             uncorrected = list[Tensor]()
             if weights is not None:
                 top = p.max(dim=1)
@@ -365,6 +498,16 @@ class Scorer:
         return torch.tensor(threshold, dtype=torch.float32, device=self.device)
 
 
+def check_parts(options: ScoreOptions, version: ModelVersion) -> None:
+    """Raise ConfigError if there are only given names, and the model does not know any."""
+    if list(options.name_fields) == ["given_column"] and not version.knows_given:
+        raise ConfigError(
+            f"model {version.name} knows surnames only, and given_column is the only column of "
+            "names; name a surname_column, or use a model that knows given names",
+            option="surname_column",
+        )
+
+
 def pick_device(device: str) -> torch.device:
     """Return the torch device for ``auto`` (``cuda`` if there is a GPU), ``cpu``, ``cuda`` (all
     GPUs, when partitions are scored) or ``cuda:N``.
@@ -387,6 +530,17 @@ def pick_device(device: str) -> torch.device:
             f"there is no device {device!r} on this machine; use cpu", option="device"
         )
     return torch_device
+
+
+def _fill_in(predictions: Predictions, batches: list[tuple[Counts, list[Tensor]]]) -> None:
+    """Copy what a ranking of batches of names found, in order of ``Predictions.ranks``."""
+    if batches:
+        row_batches, ranked_batches = zip(*batches, strict=True)
+        rows = np.concatenate(row_batches)
+        for target, parts in zip(
+            predictions.ranks(), zip(*ranked_batches, strict=True), strict=True
+        ):
+            target[rows] = torch.cat(parts).cpu().numpy()
 
 
 def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:

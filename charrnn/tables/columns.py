@@ -13,29 +13,29 @@ _MAX_DIFFERENCES = 20  # columns in one message
 _TYPE_METADATA = (b"ARROW:extension:name", b"ARROW:extension:metadata", b"PARQUET:field_id")
 
 
-def check_name_column(schema: pa.Schema, column: str) -> str:
+def check_name_column(schema: pa.Schema, column: str, option: str = "name_column") -> str:
     """Return the name of the column that ``column`` means (see ``find_column``); raise DataError
-    unless there is exactly one and it holds text."""
-    column = name_column_of(schema.names, column)
+    unless there is exactly one and it holds text. ``option`` is the field that named it."""
+    column = name_column_of(schema.names, column, option)
     column_type = schema.field(column).type
     if not is_text(column_type):
         raise DataError(
             f"column {column!r} is {shown_type(column_type)}, expected text (string); cast it, or "
             "choose another column",
-            option="name_column",
+            option=option,
         )
     return column
 
 
-def name_column_of(columns: Sequence[str], column: str) -> str:
+def name_column_of(columns: Sequence[str], column: str, option: str = "name_column") -> str:
     """Return the one of ``columns`` that ``column`` means (see ``find_column``); raise DataError
-    unless there is exactly one."""
+    unless there is exactly one. ``option`` is the field that named it."""
     column = find_column(columns, column)
     count = list(columns).count(column)
     if not count:
         raise DataError(
             f"column {column!r} not found; {shown_columns(columns)}{suggestion(column, columns)}",
-            option="name_column",
+            option=option,
         )
     if count > 1:
         raise DataError(f"column {column!r} appears {count} times; rename all but one")

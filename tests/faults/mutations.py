@@ -294,7 +294,7 @@ MUTATIONS = [
         "P12", "a name is in the manifest", "charrnn/runs/publish.py",
         "input_counts=plan.source.counts,",
         "input_counts={**plan.source.counts, __import__('charrnn.runs.plan').runs.plan"
-        ".sample_names(plan.source, 'name')[0].as_py(): 1},",
+        ".sample_names(plan.source, plan.key.options.scoring)[0].as_py(): 1},",
         "tests/properties/test_canary.py",
     ),
     Mutation(
