@@ -73,6 +73,7 @@ _TABLE_KEY = b"charrnn.table_digest"  # metadata: SHA-256 of the cells
 _SOURCES_KEY = b"charrnn.sources"  # metadata: the sources with their counts, as JSON
 # A name is letters with spaces and ' - . , between them; other characters mark it as junk.
 _NAME = re.compile(r"[^\W\d_]+(?:[ '\-.,]+[^\W\d_]+)*[ '\-.,]*", re.UNICODE)
+_BETWEEN_NAMES = re.compile("[ ,.&-]+")
 _LINE_END = re.compile("\r\n|\n|\r")
 _ODD_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file
@@ -348,10 +349,15 @@ def _check_label_keys(files: Sequence[LabelFile]) -> None:
 
 
 def _without_names_among_others(table: pa.Table) -> pa.Table:
-    """Drop, with a reason, the words of part "other" that are names, too."""
-    other = pc.equal(table["part"], "other")
-    names = table["name_normalised"].filter(pc.invert(other))
-    also = pc.and_(other, pc.is_in(table["name_normalised"], value_set=names.combine_chunks()))
+    """Drop, with a reason, the words of part "other" that are names, too, or only made of names."""
+    keys = table["name_normalised"].to_pylist()
+    other = pc.equal(table["part"], "other").to_pylist()
+    names = {key for key, is_other in zip(keys, other, strict=True) if not is_other}
+
+    def is_name(key: str) -> bool:
+        return key in names or names.issuperset(filter(None, _BETWEEN_NAMES.split(key)))
+
+    also = pa.array([a and bool(k) and is_name(k) for k, a in zip(keys, other, strict=True)])
     dropped = pc.if_else(also, pc.coalesce(table["dropped"], "also_a_name"), table["dropped"])
     fold = pc.if_else(also, pa.scalar(None, pa.int8()), table["fold"])
     columns = {"dropped": dropped, "fold": fold}

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files as package_files
-from itertools import chain, cycle
+from itertools import chain
 from pkgutil import iter_modules
 from typing import Any
 
@@ -83,14 +83,13 @@ FAKER_LOCALES = {
 # Kind of words → the lists of its providers, in every locale
 _FAKER_WORDS = {
     "lorem": ("word_list", "common_words"),
-    "company": (
-        "company_suffixes", "company_prefixes", "large_companies", "companies", "company_names",
-        "catch_phrase_words", "bsWords",
-    ),
+    "company": ("large_companies", "companies", "company_names", "catch_phrase_words", "bsWords"),
     "job": ("jobs", "jobs_male", "jobs_female"),
     "address": ("cities", "city_names", "real_city_names", "countries"),
-}  # fmt: skip
-_COMPANIES = 100  # names of companies made of a locale's surnames and its forms of companies
+}
+_MOST_WORDS = 400  # of a kind and locale, evenly spaced over the lists
+_COMPANIES = 300  # names of companies that a locale's provider invents
+_COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "address", "lorem")]
 
 # Label → locales of mimesis/datasets
 MIMESIS_LOCALES = {
@@ -143,14 +142,14 @@ NOTES = {
         "Left out: en_US, en, en_KE and en_NG (several languages under one locale), de_LU (the "
         "same), fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
         "only), and gu_IN, ha_NG, ig_NG (20 surnames or fewer).",
-        "Words that are no names: texts, forms and names of companies, job titles, cities and "
-        "countries of all locales, and up to 100 companies a locale that are made of a surname "
-        "and a form of companies.",
+        f"Words that are no names: texts, companies, job titles, cities and countries of all "
+        f"locales, up to {_MOST_WORDS} of a kind and locale, and {_COMPANIES} companies a locale "
+        "that the package invents, of surnames for the most part.",
     ),
     "mimesis": (
         "English is the most frequent surnames of the United States, so Spanish names are among "
         "them; German (de-ch) is what is found in Switzerland, French and Italian names included.",
-        "Words that are no names: words of texts and names of companies.",
+        f"Words that are no names: up to {_MOST_WORDS} words of texts a locale, and companies.",
     ),
 }
 
@@ -229,22 +228,28 @@ def _faker_lists(locale: str, kind: str) -> list[str]:
 
 
 def _faker_words() -> _Lists:
-    named = {locale for locales in FAKER_LOCALES.values() for locale in locales.split()}
     for kind, titles in _FAKER_WORDS.items():
         for module in iter_modules(import_module(f"faker.providers.{kind}").__path__):
             locale = module.name
             lists = _own_lists(kind, locale)
-            words = [word for title in titles for word in lists.get(title, ())]
-            if kind == "company" and locale in named:
-                words += _companies(locale, lists.get("company_suffixes", ()))
+            words = _spaced([word for title in titles for word in lists.get(title, ())])
             yield None, "other", f"{kind}/{locale}", words
+            if kind == "company":
+                yield None, "other", f"invented company/{locale}", _invented_companies(locale)
 
 
-def _companies(locale: str, suffixes: Iterable[str]) -> list[str]:
-    """Return names of companies, each a surname and a form of companies, such as ``Adler GmbH``."""
-    surnames = list(dict.fromkeys(_faker_surnames(locale)))
-    chosen = surnames[:: -(-len(surnames) // _COMPANIES) or 1]
-    return [f"{surname} {suffix}" for surname, suffix in zip(chosen, cycle(suffixes))]
+def _spaced(words: Iterable[str]) -> list[str]:
+    """Return at most ``_MOST_WORDS`` distinct ones, evenly spaced."""
+    distinct = list(dict.fromkeys(words))
+    return distinct[:: max(1, -(-len(distinct) // _MOST_WORDS))]
+
+
+def _invented_companies(locale: str) -> list[str]:
+    """Return names of companies that the package invents, of surnames for the most part: the same
+    ones every time."""
+    faker = import_module("faker").Faker(locale, providers=_COMPANY_PROVIDERS)
+    faker.seed_instance(0)
+    return sorted({faker.company() for _ in range(_COMPANIES)})
 
 
 def _own_lists(kind: str, locale: str) -> dict[str, list[str]]:
@@ -278,7 +283,8 @@ def _mimesis_names() -> _Lists:
 def _mimesis_words() -> _Lists:
     for locales in MIMESIS_LOCALES.values():
         for locale in locales.split():
-            yield None, "other", f"text/{locale}", _mimesis(locale, "text").get("words", ())
+            words = _mimesis(locale, "text").get("words", ())
+            yield None, "other", f"text/{locale}", _spaced(words)
             company = _mimesis(locale, "finance").get("company", {})
             yield None, "other", f"company/{locale}", company.get("name", ())
 

@@ -66,13 +66,26 @@ class Provider(Base):
     "company/xx_XX": """
 class Provider(Base):
     company_suffixes = ("Ltd",)
+    large_companies = ("Miro Works",)
     catch_phrase_words = (("agile", "novel"), ("katoro",))
 """,
     "lorem/xx_XX": "class Provider(Base):\n    word_list = ('abacus', 'Kamiro')\n",
     "job/xx_XX": "class Provider(Base):\n    jobs = ('Engineer, civil (bridges)',)\n",
     "address/xx_XX": "class Provider(Base):\n    cities = ('Mirotown',)\n    other = ('x',)\n",
 }
-_BASE = "class Base:\n    last_names = ('Inherited',)\n    first_names = ('Inherited',)\n"
+_BASE = """
+class Base:
+    last_names = ("Inherited",)
+    first_names = ("Inherited",)
+
+class Faker:
+    def __init__(self, locale, providers):
+        self.companies = iter(["Katoro Ltd", "Katoro-Kamiro", "Katoro and Kamiro"] * 100)
+    def seed_instance(self, seed):
+        assert seed == 0
+    def company(self):
+        return next(self.companies)
+"""
 _LABELS = {"Alpha": "xx_XX", "Beta": "yy_YY", "Estonian": "et_EE", "Icelandic": "is_IS",
            "Polish": "pl_PL"}  # fmt: skip
 
@@ -171,13 +184,13 @@ def test_locales_that_make_their_surnames_are_read_as_they_make_them() -> None:
 def test_words_that_are_no_names_have_no_label_and_those_that_are_names_no_fold() -> None:
     files = read_package("faker")
     assert lines_of(files)[None, "other"] == [
-        "abacus", "Kamiro", "Ltd", "agile", "novel", "katoro", "Katorá Ltd", "Kamiro Ltd",
-        "Katoro Ltd", "Engineer, civil (bridges)", "Mirotown",
+        "abacus", "Kamiro", "Miro Works", "agile", "novel", "katoro", "Katoro Ltd",
+        "Katoro and Kamiro", "Katoro-Kamiro", "Engineer, civil (bridges)", "Mirotown",
     ]  # fmt: skip
     others = [row for row in build_table(files).to_pylist() if row["part"] == "other"]
     assert {row["language"] for row in others} == {None}
     dropped = {row["name"]: row["dropped"] for row in others if row["dropped"]}
-    assert dropped == {"Kamiro": "also_a_name", "katoro": "also_a_name"}
+    assert dropped == dict.fromkeys(("Kamiro", "katoro", "Katoro-Kamiro"), "also_a_name")
     assert {row["name"] for row in others if row["fold"] is None} == set(dropped)
 
 
@@ -225,7 +238,7 @@ def test_given_names_carry_their_mark_and_sources_and_outliers_are_kept(tmp_path
     given = [name for name in corpus.names if name.startswith(GIVEN)]
     assert given[:2] == [f"{GIVEN}Rota mi", f"{GIVEN}Kamiro"]
     assert len(corpus.outliers) == len(corpus.outlier_folds) == 11
-    assert (corpus.outlier_folds < 0).sum() == 2
+    assert (corpus.outlier_folds < 0).sum() == 3
 
 
 @pytest.mark.usefixtures("faker", "mimesis")
