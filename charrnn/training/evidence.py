@@ -6,7 +6,7 @@ from charrnn.errors import DataError
 from charrnn.model.labels import MIN_LABELS
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import Vocabulary
-from charrnn.training.corpus import Corpus
+from charrnn.training.corpus import Corpus, honest_split
 from charrnn.training.corpus_report import script_of
 
 MIN_COVERAGE = 0.7  # of the letters of all names, and of each label's
@@ -16,12 +16,12 @@ _MOST_LISTED = 5  # labels and scripts in a message
 def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
     """Raise DataError unless two labels or more have usable names, in scripts that ``vocabulary``
     knows: a network would tell other scripts apart by their length alone, and scoring would refuse
-    the names."""
-    names: dict[str, set[str]] = {label: set() for label in corpus.labels}
-    rows = zip(corpus.names, corpus.label_ids.tolist(), corpus.folds.tolist(), strict=True)
-    for name, label_id, fold in rows:
-        if fold >= 0:
-            names[corpus.labels[label_id]].add(name)
+    the names. Of a name in several scripts the one in Latin letters counts."""
+    names: dict[str, list[str]] = {label: [] for label in corpus.labels}
+    split = honest_split(corpus)
+    for part in (split.train, split.validation, split.test):
+        for name, label_id in zip(part.names, part.label_ids.tolist(), strict=True):
+            names[corpus.labels[label_id]].append(name)
     usable = [label for label, of_label in names.items() if of_label]
     if len(usable) < MIN_LABELS:
         raise DataError(

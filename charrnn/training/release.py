@@ -1,7 +1,7 @@
 """Make a model version of a finished training, and decide whether it may be promoted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from charrnn.model.facts import HonestMetrics, Metrics, ModelFacts, ProtocolMetr
 from charrnn.model.labels import MIN_LABELS
 from charrnn.model.novelty import CharacterModel, name_hashes
 from charrnn.model.version import Calibration, ModelVersion
-from charrnn.model.vocabulary import Encoded
+from charrnn.model.vocabulary import GIVEN, Encoded
 from charrnn.monitoring.profile import validation_profile
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
@@ -146,6 +146,8 @@ def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Example
     """Measure a version on the test names of a newer corpus with ``labels``. A name is in the same
     fold of every corpus, so neither version was fitted to it. A label that the version does not
     know is one that it gets wrong."""
+    if GIVEN not in champion.vocabulary.symbols:  # it reads a given name as any other
+        test = replace(test, names=[name.removeprefix(GIVEN) for name in test.names])
     known, unread = probabilities_of(champion, test)
     probabilities = np.zeros((len(test.names), len(labels)))
     for position, label in enumerate(labels):

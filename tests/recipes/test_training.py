@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from recording import Proof
 
@@ -17,6 +18,7 @@ from charrnn.model.version import (
     save_version,
     set_alias,
 )
+from charrnn.model.vocabulary import GIVEN
 from charrnn.recipes.evaluate import compare_versions, evaluate_version
 from charrnn.recipes.ingest import ingest
 from charrnn.recipes.models import list_models, promote, roll_back
@@ -31,7 +33,8 @@ from charrnn.recipes.requests import (
 )
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.train import Trained, release, train
-from charrnn.training.release import evidence_problems
+from charrnn.training.corpus import Examples
+from charrnn.training.release import evidence_problems, measure_on_test
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -217,6 +220,16 @@ def test_few_test_names_or_less_than_the_majority_promote_nothing(
     version = replace(tiny_version, facts=replace(tiny_version.facts, metrics=poor))
     assert "below the majority label's 0.2500" in evidence_problems(version)[-1]
     proof("P1", "models of poor evidence, or worse than the majority label: not promoted", 2)
+
+
+def test_a_champion_that_knows_no_given_names_reads_them_as_names(
+    tiny_version: ModelVersion,
+) -> None:
+    labels = np.arange(4) % 2
+    plain = Examples(["Katoro", "Burgmann", "Mikata", "Hofstein"], labels)
+    marked = Examples([GIVEN + name for name in plain.names], labels)
+    found = [measure_on_test(tiny_version, ["Alpha", "Beta"], test) for test in (plain, marked)]
+    assert found[0] == found[1]
 
 
 def test_a_table_that_is_missing_is_said_to_be(tmp_path: Path) -> None:

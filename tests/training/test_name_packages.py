@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charrnn.errors import ConfigError
-from charrnn.model.vocabulary import GIVEN
+from charrnn.errors import ConfigError, DataError
+from charrnn.model.vocabulary import GIVEN, LATIN_VOCABULARY
 from charrnn.training import name_packages
 from charrnn.training.corpus import (
     Corpus,
@@ -26,6 +26,7 @@ from charrnn.training.corpus import (
 )
 from charrnn.training.corpus_report import corpus_report, report_markdown
 from charrnn.training.data_card import data_card
+from charrnn.training.evidence import check_trainable
 from charrnn.training.name_packages import VERSIONS, read_package
 
 # Invented; by provider, locale and list. A class of a locale may inherit lists of another language.
@@ -239,6 +240,17 @@ def test_given_names_carry_their_mark_and_sources_and_outliers_are_kept(tmp_path
     assert given[:2] == [f"{GIVEN}Rota mi", f"{GIVEN}Kamiro"]
     assert len(corpus.outliers) == len(corpus.outlier_folds) == 11
     assert (corpus.outlier_folds < 0).sum() == 3
+
+
+@pytest.mark.usefixtures("faker")
+def test_a_vocabulary_that_knows_the_transliterations_can_be_trained_on_them(
+    tmp_path: Path,
+) -> None:
+    files = [f for f in read_package("faker") if f.label in (None, "Alpha", "Beta")]
+    check_trainable(corpus_of(files, tmp_path), LATIN_VOCABULARY)
+    native = [file for file in files if not file.name.endswith(", transliterated")]
+    with pytest.raises(DataError, match="unknown: Cyrillic"):
+        check_trainable(corpus_of(native, tmp_path), LATIN_VOCABULARY)
 
 
 @pytest.mark.usefixtures("faker", "mimesis")
