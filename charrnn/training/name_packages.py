@@ -239,8 +239,8 @@ def _faker_words() -> _Lists:
 
 
 def _spaced(words: Iterable[str]) -> list[str]:
-    """Return at most ``_MOST_WORDS`` distinct ones, evenly spaced."""
-    distinct = list(dict.fromkeys(words))
+    """Return at most ``_MOST_WORDS`` distinct ones in their order as text, evenly spaced."""
+    distinct = sorted(set(words))  # a list of a package may be made of a set
     return distinct[:: max(1, -(-len(distinct) // _MOST_WORDS))]
 
 

@@ -19,6 +19,7 @@ from charrnn.training.corpus import (
     LabelFile,
     Source,
     build_table,
+    content_digest,
     honest_split,
     load_corpus,
     sources_of,
@@ -185,7 +186,7 @@ def test_locales_that_make_their_surnames_are_read_as_they_make_them() -> None:
 def test_words_that_are_no_names_have_no_label_and_those_that_are_names_no_fold() -> None:
     files = read_package("faker")
     assert lines_of(files)[None, "other"] == [
-        "abacus", "Kamiro", "Miro Works", "agile", "novel", "katoro", "Katoro Ltd",
+        "Kamiro", "abacus", "Miro Works", "agile", "katoro", "novel", "Katoro Ltd",
         "Katoro and Kamiro", "Katoro-Kamiro", "Engineer, civil (bridges)", "Mirotown",
     ]  # fmt: skip
     others = [row for row in build_table(files).to_pylist() if row["part"] == "other"]
@@ -318,18 +319,26 @@ def _key(corpus: Corpus, name: str) -> str:
     return corpus.normalised[corpus.names.index(name)]
 
 
+# Of the pinned versions, with the pinned transliteration.
+DIGESTS = {
+    "faker": "d026236324bb303f3fb0b53bfe2407fd48271519c4d95c9238a6e48cc16b085e",
+    "mimesis": "5f692da68a3aa750eaae2a07b0fa6dc7ecfa89e2dc1afa43c89bb191a53d1db3",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VERSIONS)
-def test_the_real_lists_are_many_and_in_many_scripts(name: str) -> None:
+def test_the_real_lists_are_the_known_ones_in_many_scripts(name: str) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
-    files = [file for file in read_package(name) if file.part != "other"]
+    files = read_package(name)
+    assert content_digest(files) == DIGESTS[name]
     counts = Counter[tuple[str | None, str]]()
     for file in files:
         counts[file.label, file.part] += file.content.count(b"\n")
     locales = {"faker": name_packages.FAKER_LOCALES, "mimesis": name_packages.MIMESIS_LOCALES}[name]
-    assert {label for label, _ in counts} == set(locales)
+    assert {label for label, _ in counts} == {None, *locales}
     assert counts["Icelandic", "surname"] > 1000
     assert counts["Russian", "surname"] > 900
-    assert sum(counts.values()) > 80_000
-    assert sum(file.name.endswith(", transliterated") for file in files) > 10
+    assert counts[None, "other"] > 20_000
+    assert sum(file.name.endswith(", transliterated") for file in files) > 20
