@@ -350,6 +350,8 @@ def _check_label_keys(files: Sequence[LabelFile]) -> None:
 
 def _without_names_among_others(table: pa.Table) -> pa.Table:
     """Drop, with a reason, the words of part "other" that are names, too, or only made of names."""
+    if not pc.any(pc.equal(table["part"], "other")).as_py():
+        return table
     keys = table["name_normalised"].to_pylist()
     other = pc.equal(table["part"], "other").to_pylist()
     names = {key for key, is_other in zip(keys, other, strict=True) if not is_other}
@@ -366,14 +368,14 @@ def _without_names_among_others(table: pa.Table) -> pa.Table:
 
 def _counts_as_json(files: Sequence[LabelFile], table: pa.Table) -> bytes:
     """Return the sources with their versions, licences and rows by label and part, as JSON."""
-    columns = (table[name].to_pylist() for name in ("source", "language", "part"))
-    counts = Counter(zip(*columns, strict=True))
+    counted = table.group_by(["source", "language", "part"], use_threads=False)
     by_source: dict[str, dict[str, dict[str, int]]] = {}
-    for (source, label, part), n in counts.items():
-        by_source.setdefault(source, {}).setdefault(label or "", {})[part] = n
+    for row in counted.aggregate([([], "count_all")]).to_pylist():
+        of_label = by_source.setdefault(row["source"], {}).setdefault(row["language"] or "", {})
+        of_label[row["part"]] = row["count_all"]
     sources = dict.fromkeys(file.source for file in files)
     described = [SourceCounts(source, by_source.get(source.name, {})) for source in sources]
-    return json.dumps([asdict(counted) for counted in described]).encode()
+    return json.dumps([asdict(one) for one in described]).encode()
 
 
 def sources_of(table: pa.Table) -> list[SourceCounts]:

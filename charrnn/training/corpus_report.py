@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -96,10 +96,12 @@ def corpus_report(table: pa.Table) -> CorpusReport:
         if reason is None
     ]
     unique = set(usable)
-    labels_of: dict[tuple[str, str], set[str]] = {}
+    of_name = Counter((key, part) for key, _, part in unique)
+    ambiguous: dict[tuple[str, str], set[str]] = {n: set() for n, c in of_name.items() if c > 1}
     for key, label, part in unique:
-        labels_of.setdefault((key, part), set()).add(label)
-    ambiguous = {name for name, of_name in labels_of.items() if len(of_name) > 1}
+        if of_name[key, part] > 1:
+            ambiguous[key, part].add(label)
+    per_label = _per_label(zip(names, labels, strict=True), unique)
     shares = np.array(list(Counter(labels).values())) / len(names)
     reasons = Counter(reason for reason in table["dropped"].to_pylist() if reason)
     words = others["name_normalised"].filter(pc.is_null(others["dropped"]))
@@ -112,14 +114,16 @@ def corpus_report(table: pa.Table) -> CorpusReport:
         ambiguous_rows=sum((key, part) in ambiguous for key, _, part in usable),
         dropped=dict(sorted(reasons.items())),
         non_ascii_rows=sum(not name.isascii() for name in names),
-        unusual_characters=dict(Counter(filter(_is_unusual, "".join(keys))).most_common()),
+        unusual_characters={
+            c: n for c, n in Counter("".join(keys)).most_common() if _is_unusual(c)
+        },
         longest=max(map(len, names)),
         largest_label_share=float(shares.max()),
         label_entropy_nats=float(-(shares * np.log(shares)).sum()),
         outliers=pc.count_distinct(words).as_py(),
         outlier_rows=len(others),
-        overlaps=_overlaps(labels_of.values()),
-        per_label=_per_label(zip(names, labels, strict=True), unique),
+        overlaps=_overlaps(ambiguous.values(), per_label),
+        per_label=per_label,
         sources=sources_of(table),
     )
 
@@ -143,12 +147,13 @@ def _per_label(
     }
 
 
-def _overlaps(label_sets: Collection[set[str]], most: int = 12) -> list[Overlap]:
+def _overlaps(
+    label_sets: Iterable[set[str]], per_label: Mapping[str, LabelRows], most: int = 12
+) -> list[Overlap]:
     """Return the pairs of labels that share most of the smaller one's names."""
-    sizes = Counter(label for labels in label_sets for label in labels)
     pairs = Counter(pair for labels in label_sets for pair in combinations(sorted(labels), 2))
     found = [
-        Overlap(one, other, n, n / min(sizes[one], sizes[other]))
+        Overlap(one, other, n, n / min(per_label[one].unique, per_label[other].unique))
         for (one, other), n in pairs.items()
     ]
     return sorted(found, key=lambda o: (-o.share, o.one, o.other))[:most]
@@ -161,6 +166,8 @@ def script_of(text: str) -> str:
     ('Cyrillic', 'Other')
     """
     letter = next(filter(str.isalpha, text), "")
+    if letter.isascii() and letter:
+        return "Latin"
     return unicodedata.name(letter, "other").split(" ")[0].capitalize() if letter else "Other"
 
 
