@@ -12,7 +12,7 @@ _FEW = 100  # names of a label and part; fewer are hardly learned, and measured 
 _TUTORIAL_NOTES = (
     "Surnames only, romanised and mostly without accents; nearly half of the rows are Russian, and "
     "the 2,000 Arabic ones are 108 names.",
-    "Scottish, which has no list elsewhere, shares most of its names with English.",
+    "Scottish has no list elsewhere; all of its names are English, too.",
 )
 
 

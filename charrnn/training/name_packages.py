@@ -80,6 +80,14 @@ FAKER_LOCALES = {
     "Yoruba": "yo_NG",
     "Zulu": "zu_ZA",
 }
+# Locale → the ending of a man's surname → those of women's, where a list lacks most of them
+_FEMININE = {
+    "bg_BG": {"ов": ["ова"], "ев": ["ева"], "ски": ["ска"]},
+    "lt_LT": {
+        "as": ["aitė", "ienė"], "is": ["ytė", "ienė"], "ys": ["ytė", "ienė"], "us": ["utė", "ienė"],
+    },
+    "pl_PL": {"ski": ["ska"], "cki": ["cka"], "dzki": ["dzka"]},
+}  # fmt: skip
 # Kind of words → the lists of its providers, in every locale
 _FAKER_WORDS = {
     "lorem": ("word_list", "common_words"),
@@ -130,8 +138,8 @@ NOTES = {
         "Hindi holds the names of India at large (en_IN), Urdu those of Pakistan, French-written "
         "names of Algeria are Arabic; Tamil, Urdu and Thai use given names as surnames.",
         "Polish surnames are a list of 3,690 for both sexes, none of which ends in -ski or -cki, "
-        "and 200 of men, half of which do; feminine forms, which the package makes by rule, are "
-        "missing.",
+        "and 200 of men, half of which do. Women's forms of Polish, Lithuanian and Bulgarian "
+        "surnames are made by their endings.",
         "Irish holds the English names of Ireland (en_IE) beside the Irish ones; most given names "
         "of Akan are English; Serbian has no list at all.",
         "Icelandic surnames are made as the package makes them: of every given name of a man, "
@@ -208,11 +216,19 @@ def _faker_names() -> _Lists:
 
 
 def _faker_surnames(locale: str) -> list[str]:
-    """Return the surnames of a locale, as its provider makes them."""
+    """Return the surnames of a locale as its provider makes them, women's forms among them."""
     if locale == "is_IS":
         stems = _own_lists("person", locale)["last_names_without_suffix"]
         return [stem + suffix for stem in stems for suffix in ("son", "dóttir")]
-    return _faker_lists(locale, "last")
+    names = _faker_lists(locale, "last")
+    feminine = [
+        name.removesuffix(ending) + form
+        for name in names
+        for ending, forms in _FEMININE.get(locale, {}).items()
+        if name.endswith(ending)
+        for form in forms
+    ]
+    return names + feminine
 
 
 def _faker_lists(locale: str, kind: str) -> list[str]:
