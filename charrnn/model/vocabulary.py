@@ -7,9 +7,10 @@ keep accents, its letter with fewer accents is looked for first.
 
 ``Vocabulary.encode`` works on the bytes of an Arrow string array, in three tiers. ASCII names are
 mapped by one table look-up over the whole buffer, names with other characters by one look-up over
-their code points. Only names whose characters depend on each other (white space to collapse, a
-Greek sigma that may be final) are encoded one by one in Python. The tables are computed with
-``normalise``, so the fast tiers have no rules of their own.
+their code points (all names, where most have some). Only names whose characters depend on each
+other (white space to collapse, accents to compose, under some rules a Greek sigma that may be
+final) are encoded one by one in Python. The tables are computed with ``normalise``, so the fast
+tiers have no rules of their own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PAD = 0
 UNKNOWN = "_"
 GIVEN = "\ue000"  # put before a given name; a symbol of the models that know given names
 MAX_IDS = 255  # of a vocabulary, without PAD: one byte each
+_MOST_SLOW = 0.5  # of names that are not ASCII: with more, all take the tier of code points
 _POINT_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
 _LEAST_SHARE = 0.01  # of a script's names: with fewer, a label does not use the script
 # Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
@@ -298,23 +300,25 @@ class Vocabulary:
         array = array.fill_null("") if array.null_count else array
         offsets, data = string_buffers(array)
         starts, ends = offsets[:-1], offsets[1:]
+        slow = np.zeros(len(ends), bool)
+        if not data.isascii():
+            slow = ~np.asarray(pc.string_is_ascii(array))
+            if slow.mean() > _MOST_SLOW:
+                own, *columns = self._encode_characters(array, latin)
+                return Encoded(_with_zeros([own], columns[1]), *columns, self)
         (flat, kinds), lengths = map(data.translate, self._byte_tables), ends - starts
         ids = [np.frombuffer(flat, np.uint8)]
         at, name, kind = _unlike(_LETTER, np.frombuffer(kinds, np.uint8), ends)
         unknown, letters = self._unknown_and_letters(name, kind, lengths)
-        slow = np.zeros(len(ends), bool)
         slow[name[kind == _SLOW]] = True
         slow[_with_extra_spaces(at, name, kind == _SPACE, starts, ends)] = True
-        if not data.isascii():
-            slow |= ~np.asarray(pc.string_is_ascii(array))
         if slow.any():
             rows, starts = np.flatnonzero(slow), starts.copy()
             more, *fields = self._encode_characters(array.take(pa.array(rows)), latin)
             starts[rows], lengths[rows], unknown[rows], letters[rows] = fields
             starts[rows] += len(ids[0])
             ids.append(more)
-        ids.append(np.zeros(lengths.max(initial=0) + 8, np.uint8))
-        return Encoded(np.concatenate(ids), starts, lengths, unknown, letters, self)
+        return Encoded(_with_zeros(ids, lengths), starts, lengths, unknown, letters, self)
 
     def _encode_characters(
         self, names: pa.Array, latin: bool
@@ -325,9 +329,12 @@ class Vocabulary:
         lengths = np.array(pc.utf8_length(names))
         ends = np.cumsum(lengths)
         id_counts, id_table = self._code_points
-        for point in np.unique(points[id_counts[points] == _UNSEEN]).tolist():
-            self._add_code_point(point)
-        count, flat = id_counts[points], id_table[0][points]
+        count = id_counts[points]
+        if len(unseen := points[count == _UNSEEN]):
+            for point in np.unique(unseen).tolist():
+                self._add_code_point(point)
+            count = id_counts[points]
+        flat = id_table[0][points]
         at, name, kind = _unlike(1, count, ends)
         space = kind == _SPACE_POINT
         contextual, vanishes = np.zeros((2, len(ends)), bool)
@@ -462,6 +469,11 @@ def string_buffers(array: pa.Array) -> tuple[Counts, bytes]:
     offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
     return offsets - offsets[0], data.tobytes()
+
+
+def _with_zeros(ids: list[Ids], lengths: Counts) -> Ids:
+    """Return arrays of ids one after the other, and the zeros that follow in ``Encoded.flat``."""
+    return np.concatenate([*ids, np.zeros(lengths.max(initial=0) + 8, np.uint8)])
 
 
 def _unlike(usual: int, kinds: Ids, ends: Counts) -> tuple[Counts, Counts, Ids]:
