@@ -304,11 +304,13 @@ class Vocabulary:
         if not data.isascii():
             slow = ~np.asarray(pc.string_is_ascii(array))
             if slow.mean() > _MOST_SLOW:
-                own, *columns = self._encode_characters(array, latin)
-                return Encoded(_with_zeros([own], columns[1]), *columns, self)
-        (flat, kinds), lengths = map(data.translate, self._byte_tables), ends - starts
-        ids = [np.frombuffer(flat, np.uint8)]
-        at, name, kind = _unlike(_LETTER, np.frombuffer(kinds, np.uint8), ends)
+                flat, *columns = self._encode_characters(array, latin)
+                starts, lengths, unknown, letters = columns
+                flat = _with_zeros([flat], lengths)
+                return Encoded(flat, starts, lengths, unknown, letters, self)
+        by_id, by_kind = (np.frombuffer(data.translate(t), np.uint8) for t in self._byte_tables)
+        ids, lengths = [by_id], ends - starts
+        at, name, kind = _unlike(_LETTER, by_kind, ends)
         unknown, letters = self._unknown_and_letters(name, kind, lengths)
         slow[name[kind == _SLOW]] = True
         slow[_with_extra_spaces(at, name, kind == _SPACE, starts, ends)] = True
