@@ -233,7 +233,7 @@ class Scorer:
         reason = REASONS[self.predict(names.fill_null(""), options).reason[0]]
         if reason is not None:
             raise DataError(f"name gets no answer ({reason}), so there is nothing to explain")
-        encoded = self.version.vocabulary.encode(names)
+        encoded = self.version.vocabulary.encode(names, latin=options.transliterate)
         return explanation_of(self.version, self.network, encoded, top_k)
 
     def answers(
