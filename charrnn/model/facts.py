@@ -206,6 +206,7 @@ class Profile:
         characters, unknown: characters of all names after normalising, and those of them not in
             the vocabulary.
         unscored: rows without an answer, by reason.
+        pairs: answered rows of which a surname and a given name were scored.
     """
 
     rows: Count
@@ -222,6 +223,7 @@ class Profile:
     characters: Count
     unknown: Count
     unscored: dict[Text, Count]
+    pairs: Count = 0
 
     def check(self) -> None:
         """Raise ValueError unless the counts fit each other."""
@@ -236,6 +238,7 @@ class Profile:
             "distinct": (self.answered_distinct, self.distinct, self.names),
             "lengths": (sum(self.lengths), self.names),
             "unknown": (self.unknown, self.characters),
+            "pairs": (self.pairs, self.answered),
             "confidence_sum": (self.confidence_sum, self.answered * _ROUNDED_ONE),
             "answered": (min(self.answered, 1), self.answered_distinct),
         }

@@ -21,6 +21,8 @@ from charrnn.model.facts import Profile
 from charrnn.scoring.options import REASONS
 
 _FEWEST = 5  # expected names per bin; bins with fewer are merged
+_PAIR_SHARE = 0.1  # difference of shares of names of two parts from which on these do not compare
+_OF_PARTS = ("confidence", "mean confidence", "length")
 _RARE = 3.2905  # standard deviations: two-sided tail probability of 0.001
 
 # Limits (moderate, large): PSI of distributions, absolute differences of rates.
@@ -112,7 +114,8 @@ class Measure:
 
 
 def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list[Measure]:
-    """Compare two profiles; a measure that either lacks is left out.
+    """Compare two profiles; a measure that either lacks is left out, and so are length and
+    confidence where names have other parts (see ``_other_parts``).
 
     Args:
         answers: also compare what depends on the model and its text rules: labels, confidences,
@@ -143,7 +146,15 @@ def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list
     if gaps:
         duplicates = [(p.names - p.distinct, p.names) for p in profiles]
         measures.append(_rate("duplicates", duplicates, distinct))
-    return [measure for measure in measures if measure is not None]
+    left_out = _OF_PARTS if _other_parts(now, before) else ()
+    return [m for m in measures if m is not None and m.name not in left_out]
+
+
+def _other_parts(now: Profile, before: Profile) -> bool:
+    """Whether names of two parts, which are longer and get more confidence, are clearly more
+    frequent in one of the profiles."""
+    shares = [profile.pairs / max(1, profile.answered) for profile in (now, before)]
+    return abs(shares[0] - shares[1]) > _PAIR_SHARE
 
 
 def _distribution(
@@ -253,18 +264,28 @@ def drift(
     """
     name, before = reference
     measures = compare(now, before, answers=True, gaps=False)
-    model = ProfileComparison(name, before.class_shares, tuple(measures), standing=tuple(standing))
+    model = ProfileComparison(
+        name, before.class_shares, tuple(measures), tuple(_skipped(now, before)), tuple(standing)
+    )
     if previous is None:
         return Drift(model)
     name, before = previous
     measures = compare(now, before, answers=same_rules, gaps=True)
-    skipped = [] if same_rules else ["answers: that run had another model or text options"]
+    skipped = _skipped(now, before)
+    if not same_rules:
+        skipped.append("answers: that run had another model or text options")
     if not same_cut:
         measures = [measure for measure in measures if measure.name != "duplicates"]
         skipped.append("duplicates: that run's partitions had another size")
     return Drift(
         model, ProfileComparison(name, before.class_shares, tuple(measures), tuple(skipped))
     )
+
+
+def _skipped(now: Profile, before: Profile) -> list[str]:
+    """Return what of the two is not compared, and why."""
+    unlike = _other_parts(now, before)
+    return ["length and confidence: other parts of names"] if unlike else []
 
 
 def _change(measure: Measure) -> str:

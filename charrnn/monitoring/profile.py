@@ -8,6 +8,7 @@ validation names of the model, can be compared (see ``monitoring.drift``).
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ import pyarrow as pa
 
 from charrnn.model.facts import CONFIDENCE_BINS, LENGTH_BINS, Profile
 from charrnn.scoring.columns import Predictions
-from charrnn.scoring.options import REASONS, UNSCORED
+from charrnn.scoring.options import NAME_PARTS, REASONS, UNSCORED
 
 Counts = npt.NDArray[np.int64]
 
 LENGTHS = (1, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 21, 31)  # lower bounds of the bins, characters
+_PAIR = NAME_PARTS.index("given+surname")
 _LENGTH_BIN = np.searchsorted(LENGTHS, np.arange(LENGTHS[-1] + 1), side="right")  # 0: empty name
 
 
@@ -33,20 +35,23 @@ def profile_of_rows(predictions: Predictions, codes: pa.Array, labels: Sequence[
         labels: labels of the model.
     """
     name_of_row = codes.drop_null().to_numpy()
+    rows = np.bincount(name_of_row, minlength=len(predictions.status))
+    pairs = (predictions.parts == _PAIR) & (predictions.status != UNSCORED)
     if predictions.uncorrected is None:
         label_ids, confidence = predictions.ranked[:, 0], predictions.confidence[:, 0]
     else:
         label_ids, confidence = predictions.uncorrected
-    return profile_of_names(
+    profile = profile_of_names(
         labels=labels,
         label_ids=label_ids,
         confidence=confidence,
         reason=np.where(predictions.status == UNSCORED, predictions.reason, 0),
         lengths=predictions.lengths,
         unknown=predictions.unknown,
-        rows=np.bincount(name_of_row, minlength=len(predictions.status)),
+        rows=rows,
         nulls=codes.null_count,
     )
+    return replace(profile, pairs=int(rows @ pairs))
 
 
 def profile_of_names(

@@ -12,7 +12,20 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
 ]
-NAMES = ["", None, "x", "Müller", "Papadopoulos", "an " * 90, "O'Neill", "李", "Nguyen"] + [
+NAMES = [
+    "",
+    None,
+    "x",
+    "Müller",
+    "Papadopoulos",
+    "an " * 90,
+    "O'Neill",
+    "李",
+    "Nguyen",
+    "Mira Katoro",
+    "Katoro, Tova",
+    "Mira van der Burg",
+] + [
     a + b + c + d for a in "kstmrl" for b in "aeiou" for c in ("burg", "ovsk", "ro") for d in "iae"
 ]
 OPTIONS = [

@@ -233,6 +233,15 @@ def test_the_same_rates_in_a_small_table_may_be_chance() -> None:
     assert set(levels(small, profile()).values()) == {"steady"}
 
 
+def test_lengths_and_confidences_are_compared_only_of_names_of_like_parts() -> None:
+    pairs = profile(pairs=900, confidence_sum=600.0, lengths=[0] * 6 + [1000] + [0] * 6)
+    assert not {"length", "confidence", "mean confidence"} & levels(pairs, profile()).keys()
+    alike = levels(pairs, profile(pairs=850))
+    assert alike["length"] == alike["mean confidence"] == "large"
+    compared = drift(pairs, ("v0001", profile()), None, same_rules=True, same_cut=True)
+    assert compared.model.skipped == ("length and confidence: other parts of names",)
+
+
 def test_what_a_profile_lacks_is_not_compared() -> None:
     bare = profile(rows=0, names=0, distinct=0, lengths=[0] * len(LENGTHS), characters=0)
     assert set(levels(profile(), bare)) == {"languages", "confidence", "mean confidence"}

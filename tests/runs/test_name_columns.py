@@ -222,5 +222,8 @@ def test_run_is_compared_with_one_of_the_same_columns(run: Callable[..., Path]) 
     run(**COLUMNS)
     table = pq.read_table("people.parquet")
     pq.write_table(pa.concat_tables([table, table]), "people.parquet")
-    drift = read_manifest(run(**COLUMNS))["drift"]
-    assert drift["previous"] is not None
+    manifest = read_manifest(run(**COLUMNS))
+    assert manifest["profile"]["pairs"] == 2 * 15
+    assert manifest["drift"]["model"]["skipped"] == ["length and confidence: other parts of names"]
+    previous = [m["name"] for m in manifest["drift"]["previous"]["measures"]]
+    assert {"length", "confidence"} <= {*previous}
