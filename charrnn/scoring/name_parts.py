@@ -23,7 +23,9 @@ SEPARATOR = "\x1f"  # between the surname and the given name of two columns, joi
 Mask = npt.NDArray[np.bool_]
 Kinds = npt.NDArray[np.uint8]
 # What a word may be, as bits. ASIDE: an initial, or a word in brackets or quotes.
-_TITLE, _SUFFIX, _PARTICLE, _CONNECTOR, _ASIDE, _ALSO_GIVEN = (1 << bit for bit in range(6))
+_TITLE, _SUFFIX, _PARTICLE, _CONNECTOR, _ASIDE, _ALSO_GIVEN, _PATRONYMIC = (
+    1 << bit for bit in range(7)
+)
 
 # Words in lower case; a full stop at a word's end is ignored.
 TITLES = """
@@ -54,6 +56,10 @@ GIVEN_PARTICLES = ("al", "ben", "mac", "abu")
 
 _ASIDE_PATTERN = (
     r"""^(?:(?:[\p{Lu}\p{Ll}]\.-?)*[\p{Lu}\p{Ll}]\.?|\p{Lu}\p{Ll}\.|["“„«(\[].*["”“»)\]])$"""
+)
+# East Slavic: where only the last word is one, surname and given name are before it.
+_PATRONYMIC_PATTERN = (
+    r"(?:[оеё]вич|[ьм]ич|[ое]вна|ична|[iії]вна|йович|[oe]vich|yich|[oe]vna|ichna|[oy]vych|[iy]vna)$"
 )
 _EAST_ASIAN = r"[\p{Han}\p{Hangul}\p{Hiragana}\p{Katakana}]"
 # Other spaces and commas than ASCII's, and what replaces them.
@@ -138,7 +144,8 @@ def split_names(names: pa.Array, order: NameOrder = "auto") -> tuple[pa.Array, p
 
     Args:
         order: ``surname`` leaves names whole, ``comma`` splits at a comma only; ``auto`` takes the
-            surname to be last, or first before a comma and in Chinese, Japanese and Korean script.
+            surname to be last, or first before a comma, in Chinese, Japanese and Korean script and
+            in names of three words or more that end in an East Slavic patronymic.
 
     >>> names = ["Dr. Ada van der Zee", "Zee, Ada B.", "Okafor"]
     >>> [part.to_pylist() for part in split_names(pa.array(names, pa.large_string()))]
@@ -151,7 +158,7 @@ def split_names(names: pa.Array, order: NameOrder = "auto") -> tuple[pa.Array, p
     chosen = names.take(pa.array(rows)) if len(rows) < len(names) else names
     words = _Words.of(chosen)
     words = words.without(_left_out(words))
-    is_given = _is_given(words, _surname_first(chosen, order), positions=order != "comma")
+    is_given = _is_given(words, _surname_first(chosen, words, order), positions=order != "comma")
     given, surname = (words.join(mask) for mask in (is_given, ~is_given))
     neither = pc.and_(given.is_null(), surname.is_null())
     surname = pc.if_else(neither, pa.scalar("", pa.large_string()), surname)
@@ -286,6 +293,7 @@ def _kinds(words: pa.Array) -> Kinds:
     kinds[_mask(pc.is_in(distinct, connectors))] |= _CONNECTOR
     aside = _mask(pc.match_substring_regex(distinct, _ASIDE_PATTERN))
     kinds[aside & (kinds == 0)] = _ASIDE
+    kinds[_mask(pc.match_substring_regex(folded, _PATRONYMIC_PATTERN))] |= _PATRONYMIC
     taken: Kinds = kinds[coded.indices.to_numpy()]
     return taken
 
@@ -320,12 +328,18 @@ def _left_out(words: _Words) -> Mask:
     return left_out
 
 
-def _surname_first(names: pa.Array, order: NameOrder) -> Mask:
+def _surname_first(names: pa.Array, words: _Words, order: NameOrder) -> Mask:
     """Return in which of N names the surname is before the given name, bool ``(N,)``."""
     first: Mask = np.full(len(names), order == "surname-given")
     if order == "auto":
         beyond = np.flatnonzero(~_mask(pc.string_is_ascii(names)))
         first[beyond] = _mask(pc.match_substring_regex(names.take(pa.array(beyond)), _EAST_ASIAN))
+        patronymic = (words.kinds & _PATRONYMIC) > 0
+        is_last = np.diff(words.name, append=-1) != 0
+        alone = np.bincount(words.name[patronymic], minlength=len(names)) == 1
+        long = np.bincount(words.name, minlength=len(names)) >= 3
+        ending = words.name[is_last & patronymic]
+        first[ending] |= (alone & long)[ending]
     return first
 
 

@@ -98,6 +98,13 @@ def split(names: list[str], order: NameOrder = "auto") -> list[tuple[Part, Part]
         ("文 夢文", "夢文", "文"),
         ("문 몽문", "몽문", "문"),
         ("ぶん むぶ", "むぶ", "ぶん"),
+        # A patronymic
+        ("Каторов Мирек Товович", "Мирек Товович", "Каторов"),
+        ("КАТОРОВА МИРЕЛА ТОВОВНА", "МИРЕЛА ТОВОВНА", "КАТОРОВА"),
+        ("Katorova Mirela Tovovna", "Mirela Tovovna", "Katorova"),
+        ("Мирела Товівна Каторова", "Мирела Товівна", "Каторова"),
+        ("Мирек Товович Каторович", "Мирек Товович", "Каторович"),
+        ("Mirek Katorovich", "Mirek", "Katorovich"),
         # Two columns
         (f"Katoro{SEPARATOR}Mirela", "Mirela", "Katoro"),
         (f"de la Katoro Burg{SEPARATOR}Mirela Tova", "Mirela Tova", "de la Katoro Burg"),
