@@ -67,6 +67,7 @@ _ODD = [*zip("\u00a0\u2002\u2003\u2009\u202f\u3000", " " * 6, strict=True),
         *zip("，،、", ",,,", strict=True)]  # fmt: skip
 _ASCII = bytes(range(128))
 _COMMA, _SPACE, _UNIT = b", \x1f"
+_GAPS = np.array([chr(byte).isspace() or byte == _COMMA for byte in range(128)] + [False] * 128)
 _MOST_STEPS = 8  # particles and connectors that a surname may have: bounds the work for a cell
 
 
@@ -170,7 +171,8 @@ def split_names(names: pa.Array, order: NameOrder = "auto") -> tuple[pa.Array, p
 
 def _with_several_words(names: pa.Array, *, separator_only: bool) -> tuple[pa.Array, Counts]:
     """Return the names, with odd spaces and commas replaced by ASCII's, and the rows of those that
-    hold a space, a comma or U+001F; with ``separator_only`` of those with U+001F, as they are."""
+    may hold a space, a comma or U+001F; with ``separator_only`` of those with U+001F, as they
+    are."""
     offsets, data = string_buffers(names)
     if separator_only:
         if SEPARATOR.encode() not in data:
@@ -182,13 +184,10 @@ def _with_several_words(names: pa.Array, *, separator_only: bool) -> tuple[pa.Ar
         names = pc.replace_substring(names, other, plain)
     if odd:
         offsets, data = string_buffers(names)
-    return names, _rows_of(np.flatnonzero(_is_gap(np.frombuffer(data, np.uint8))), offsets)
-
-
-def _is_gap(data: npt.NDArray[np.uint8]) -> Mask:
-    gap = data <= _SPACE  # controls, U+001F among them, and the space
-    gap |= data == _COMMA
-    return gap
+    content = np.frombuffer(data, np.uint8)
+    gap = content <= _SPACE  # all controls as well: one comparison is faster than a table
+    gap |= content == _COMMA
+    return names, _rows_of(np.flatnonzero(gap), offsets)
 
 
 def _rows_of(positions: Counts, offsets: Counts) -> Counts:
@@ -223,7 +222,7 @@ class _Words:
         offsets, content = string_buffers(names)
         data = np.frombuffer(content, np.uint8)
         in_word = np.zeros(len(data) + 2, bool)  # with a gap before and behind
-        in_word[1:-1] = ~_is_gap(data)
+        in_word[1:-1] = ~_GAPS[data]
         edge = np.zeros(len(data) + 1, bool)
         edge[offsets] = True
         begins = np.flatnonzero(in_word[1:] & (edge | ~in_word[:-1]))

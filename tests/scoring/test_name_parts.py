@@ -29,6 +29,7 @@ def split(names: list[str], order: NameOrder = "auto") -> list[tuple[Part, Part]
         ("Mirela Katoro", "Mirela", "Katoro"),
         ("Mirela\u00a0Katoro", "Mirela", "Katoro"),
         ("Mirela\t Katoro", "Mirela", "Katoro"),
+        ("Kat\0oro", None, "Kat\0oro"),
         ("Mirela Tova Katoro", "Mirela Tova", "Katoro"),
         ("Mira-Tova Katoro-Burg", "Mira-Tova", "Katoro-Burg"),
         # A comma
