@@ -57,7 +57,7 @@ PATHS = sorted(
     key=str,
 )
 REQUIRED = {"source": "in.csv", "run": "r", "names": "in.csv", "older_than": 1.0, "version": "v",
-            "one": "a", "other": "b", "mlflow": "m"}  # fmt: skip
+            "one": "a", "other": "b", "mlflow": "m", "name": "Katoro"}  # fmt: skip
 
 
 def made(record: type, **values: Any) -> Any:
