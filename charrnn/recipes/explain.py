@@ -49,8 +49,10 @@ def explain(request: ExplainRequest) -> Explained:
             names. DataError: the name has no answer. ModelError: there is no such model.
     """
     if request.figure is not None and request.figure.suffix.lower() != ".svg":
+        # The file's name is not quoted: it may be the name that is explained.
         raise ConfigError(
-            f"figure must be a file name that ends in .svg, got {request.figure.name!r}",
+            "figure must be a file whose name ends in .svg, got another ending; figures are drawn "
+            "as SVG only",
             option="figure",
         )
     if request.figure is not None and find_spec("matplotlib") is None:
