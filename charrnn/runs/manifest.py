@@ -180,7 +180,7 @@ class RunManifest(RunFacts):
         sums = (sum(self.statuses.values()), sum(part.rows for part in self.parts))
         if {self.rows, self.profile.rows, *sums} != {self.rows}:
             raise ValueError("rows, statuses, parts and profile do not fit each other")
-        if not {"scored", "abstained", "unscored"} >= self.statuses.keys() >= {"scored"}:
+        if self.statuses.keys() != {"scored", "abstained", "unscored"}:
             raise ValueError("statuses are not those of rows")
 
     def to_json(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Columns of Arrow tables: checks of the input's columns, and a common text type."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -40,6 +41,13 @@ def name_column_of(columns: Sequence[str], column: str, option: str = "name_colu
     if count > 1:
         raise DataError(f"column {column!r} appears {count} times; rename all but one")
     return column
+
+
+def check_unique(columns: Sequence[str], place: str = "") -> None:
+    """Raise DataError if two columns have the same name. ``place`` begins the message."""
+    for column, count in Counter(columns).items():
+        if count > 1:
+            raise DataError(f"{place}column {column!r} appears {count} times; rename all but one")
 
 
 def check_no_clash(columns: Sequence[str], added: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import DataError
+from charrnn.tables.columns import check_unique
 from charrnn.tables.parquet_types import changed_columns, int96_columns, writer_options
 from charrnn.tables.row_groups import open_parquet
 from charrnn.tables.unchanged import same_file
@@ -27,6 +28,7 @@ def check_columns(path: Path) -> tuple[str | None, dict[str, bool]]:
     """
     with same_file(path) as opened, open_parquet(path, opened=opened) as reader:
         schema, stored = reader.schema_arrow, reader.schema
+        check_unique(schema.names, f"{path}: ")
         try:
             options = writer_options(schema, stored)
             changed = changed_columns(schema, stored, options)

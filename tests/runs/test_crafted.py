@@ -190,3 +190,17 @@ def test_purge_leaves_a_left_over_that_holds_what_no_run_writes(run: Path, proof
     left = sorted(path.name for path in destination.glob(".*-*"))
     assert left == [f".purged-{run.name}", ".purged-notes", ".staging-0123456789abcdef"]
     proof("P11", "left-overs with files of others: purge leaves them", 3)
+
+
+@pytest.mark.parametrize("status", ["scored", "abstained", "unscored"])
+def test_a_manifest_without_one_of_the_statuses_is_damaged(
+    people: Path, run_score: Callable[..., Path], run: Path, status: str
+) -> None:
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    count = manifest["statuses"].pop(status)
+    other = next(iter(manifest["statuses"]))
+    manifest["statuses"][other] += count
+    rewrite(run, manifest)
+    with pytest.raises(DataError, match="statuses are not those of rows"):
+        read_manifest(run)
+    assert run_score(people) != run  # scored again, beside it

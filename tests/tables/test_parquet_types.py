@@ -250,3 +250,13 @@ def test_a_type_that_is_read_and_not_written_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content[: optional + 1] + b"\x00" + content[optional + 2 :])
     with pytest.raises(DataError, match="can be read and not written"):
         check_columns(path)
+
+
+@pytest.mark.parametrize("repeated", ["", "id", "name", "Ünit"])
+def test_columns_of_one_name_are_refused(tmp_path: Path, repeated: str) -> None:
+    path = tmp_path / "people.parquet"
+    columns = [pa.array(["Katoro"]), pa.array([1]), pa.array([2])]
+    pq.write_table(pa.table(columns, names=["name", repeated, repeated]), path)
+    count = 3 if repeated == "name" else 2
+    with pytest.raises(DataError, match=f"column '{repeated}' appears {count} times; rename all"):
+        check_columns(path)
