@@ -84,8 +84,9 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
     'ślusàrski'
     """
     fold = _FOLDS[rules.fold]
+    source = unicodedata.normalize("NFC", text) if rules.composes else text
     # Fold first: the compatibility form would turn ´ into a space and a mark.
-    formed = unicodedata.normalize("NFD" if rules.form == "NFD" else "NFKD", text.translate(fold))
+    formed = unicodedata.normalize("NFD" if rules.form == "NFD" else "NFKD", source.translate(fold))
     if rules.lowercase:
         formed = formed.lower()
     if rules.composes:  # after lower-casing: ǰ has no capital
@@ -113,4 +114,5 @@ def transliterate(text: str) -> str:
     """
     from anyascii import anyascii
 
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", anyascii(text))
+    composed = unicodedata.normalize("NFC", text)  # a mark alone has no letters
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", anyascii(composed))

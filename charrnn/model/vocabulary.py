@@ -7,9 +7,10 @@ keep accents, its letter with fewer accents is looked for first.
 
 ``Vocabulary.encode`` works on the bytes of an Arrow string array, in three tiers. ASCII names are
 mapped by one table look-up over the whole buffer, names with other characters by one look-up over
-their code points (all names, where most have some). Only names whose characters depend on each
-other (white space to collapse, accents to compose, under some rules a Greek sigma that may be
-final) are encoded one by one in Python. The tables are computed with ``normalise``, so the fast
+their code points (all names, where most have some); accents are composed with their letters first,
+where the rules keep them. Only names whose characters depend on each other in another way (white
+space to collapse, under some rules a Greek sigma that may be final) are encoded one by one in
+Python. The tables are computed with ``normalise``, so the fast
 tiers have no rules of their own.
 """
 
@@ -363,16 +364,27 @@ class Vocabulary:
             contextual |= unknown > 0
         if contextual.any():
             slow = np.flatnonzero(contextual)
-            texts = names.take(pa.array(slow)).to_pylist()
-            encoded = [bytes(self.encode_one(text, latin=latin)) for text in texts]
-            ids = np.frombuffer(b"".join(encoded), np.uint8)
-            lengths[slow] = np.fromiter(map(len, encoded), np.int64, len(encoded))
-            ends = np.cumsum(lengths[slow])
-            starts[slow] = len(flat) + ends - lengths[slow]
-            _, name, kind = _unlike(_LETTER, self._id_kinds[ids], ends)
-            unknown[slow], letters[slow] = self._unknown_and_letters(name, kind, lengths[slow])
+            ids, *columns = self._encode_dependent(names.take(pa.array(slow)), latin)
+            starts[slow], lengths[slow], unknown[slow], letters[slow] = columns
+            starts[slow] += len(flat)
             flat = np.concatenate((flat, ids))
         return flat, starts, lengths, unknown, letters
+
+    def _encode_dependent(
+        self, names: pa.Array, latin: bool
+    ) -> tuple[Ids, Counts, Counts, Counts, Counts]:
+        """Encode names whose characters depend on each other; return what ``_encode_characters``
+        does. Composed, many have none of these characters any more."""
+        if self.normalisation.composes:
+            composed = pc.utf8_normalize(names, form="NFC")
+            if not composed.equals(names):
+                return self._encode_characters(composed, latin)
+        encoded = [bytes(self.encode_one(text, latin=latin)) for text in names.to_pylist()]
+        flat = np.frombuffer(b"".join(encoded), np.uint8)
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        ends = np.cumsum(lengths)
+        _, name, kind = _unlike(_LETTER, self._id_kinds[flat], ends)
+        return flat, ends - lengths, lengths, *self._unknown_and_letters(name, kind, lengths)
 
     def _unknown_and_letters(
         self, name: Counts, kind: Ids, lengths: Counts

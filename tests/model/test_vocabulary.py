@@ -39,7 +39,7 @@ named_vocabularies = pytest.mark.parametrize(
 )
 characters = st.sampled_from(
     "abzAZ  '-.,;_`0\t\n\x1c\x1f\x7f\0éßŁ’\u00a0\u200b\u0301я名"
-    f"{GIVEN}ễŘΣς한\u1112\u1161\u11abガか\u3099ё\u0327\u0338=\u09c7\u09be"
+    f"\u1ffd{GIVEN}ễŘΣς한\u1112\u1161\u11abガか\u3099ё\u0327\u0338=\u09c7\u09be"
 ) | st.characters(codec="utf-8")
 name_lists = st.lists(st.none() | st.text(characters, max_size=12), max_size=12)
 
@@ -313,6 +313,17 @@ def test_the_mark_of_given_names_survives_transliteration() -> None:
     for latin, expected in ((True, f"{GIVEN}ivan"), (False, f"{GIVEN}____")):
         encoded = vocabulary.encode(pa.array([f"{GIVEN}Иван"]), latin=latin)
         assert [vocabulary.decode(row) for row in rows_of(encoded)] == [expected]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKD"])
+@pytest.mark.parametrize("latin", [False, True])
+def test_a_name_has_the_same_ids_in_every_form_of_unicode(form: str, latin: bool) -> None:
+    names = ["Dvořák", "Йосиф", "한글", "ガラス", "Nguyễn", "x\u0301", "a  b"]
+    vocabulary = Vocabulary(f"_abdefghijklmnoprstuvwyzáéř {GIVEN}", ACCENTS)
+    encoded = vocabulary.encode(
+        pa.array([unicodedata.normalize(form, n) for n in names]), latin=latin
+    )
+    assert rows_of(encoded) == [vocabulary.encode_one(n, latin=latin) for n in names]
 
 
 def test_only_names_whose_characters_depend_on_each_other_are_encoded_in_python(
