@@ -64,7 +64,6 @@ LISTED = {
     "fit.py": "numbers",
     "state.py": "names of files",
     "ingest.py": "labels, which are names of files",
-    "explain.py:explain": "the name of a file",
     "execute.py": "row numbers and an error of a device",
     "csv_staging.py:_check_cells": "counts",
     "discovery.py": "names of files and folders",
