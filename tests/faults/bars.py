@@ -39,12 +39,12 @@ def table(records: dict[str, dict[str, Any]]) -> list[str]:
         ("2,000 faults at calls of the C library: none lost, none stuck",
          f"{calls['tried']:,} faults at {len(calls['by']['call'])} kinds of calls, over "
          f"{len(calls['by']['scenario'])} commands: {calls['lost']} lost, {calls['stuck']} stuck, "
-         f"exit code 70 {calls['codes'].get('70', 0)} times",
+         f"{calls['codes'].get('70', 0)} exit code 70",
          calls),
         ("20,000 mutated inputs, models, manifests and options: no exit code 70, at most 2 GB",
          f"{mutated['cases']:,} of {len({k.rsplit(' ', 1)[0] for k in mutated['codes']})} kinds: "
-         f"{refused:,} refused, {codes['0']:,} done with the right rows, "
-         f"{len(mutated['problems'])} wrong, exit code 70 {codes['70']} times; "
+         f"{refused:,} refused, {codes['0']:,} done, {len(mutated['problems'])} "
+         f"answered wrongly, {codes['70']} exit code 70; "
          f"at most {mutated['peak_bytes'] / 1e6:,.0f} MB",
          mutated),
         ("inputs made to cost memory or time: at most 2 GB",
@@ -59,7 +59,7 @@ def table(records: dict[str, dict[str, Any]]) -> list[str]:
     return [
         "| bar | what came of it | when and where |",
         "|---|---|---|",
-        *(f"| {bar} | {came} | {record['circumstances']} |" for bar, came, record in rows),
+        *(f"| {bar} | {came} | {r['circumstances'].split(';')[0]} |" for bar, came, r in rows),
         "",
         "Faults by command: " + _counts(calls["by"]["scenario"]) + ".",
         "By call: " + _counts(calls["by"]["call"]) + ".",

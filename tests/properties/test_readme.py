@@ -109,6 +109,24 @@ def test_the_table_of_guarantees_is_that_of_the_record(monkeypatch: pytest.Monke
     assert missing(proofs) == set()
 
 
+def test_the_table_of_bars_is_that_of_the_records_and_each_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tests/faults")
+    from bars import recorded, table
+
+    records = recorded()
+    shown = DOCS["guarantees.md"].split("<!-- bars: begin -->\n\n")[1].split("\n\n<!-- bars: end")
+    assert shown[0].splitlines() == table(records)
+    calls, mutated, hostile = (records[name] for name in ("syscalls", "mutate", "hostile"))
+    assert calls["tried"] >= 2000
+    assert (calls["lost"], calls["stuck"], calls["codes"].get("70", 0)) == (0, 0, 0)
+    assert mutated["cases"] >= 20_000
+    assert (mutated["problems"], mutated["peak_bytes"] <= 2e9) == ([], True)
+    assert max(row["large"]["memory"] for row in hostile["rows"]) <= 2e9
+    assert records["cases"]["wrong"] == []
+
+
 @pytest.mark.parametrize("command", ["score", "test"])
 def test_the_two_commands_are_where_ci_looks_for_them(command: str) -> None:
     assert re.search(rf"<!-- command: {command} -->\n```sh\n[^`]+\n```\n", README)
