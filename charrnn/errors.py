@@ -123,6 +123,7 @@ class _Field(NamedTuple):
     choices: list[str | None]
     number: bool
     path: type | None  # Path, or str where a URI is possible as well
+    text: bool
     optional: bool  # a path that may be "" or None
 
 
@@ -133,8 +134,8 @@ def check_fields(record: Any) -> None:
     Fields of type ``Path`` take text as well, in which ``./~`` differs from ``~``.
 
     Raises:
-        ConfigError: a number is out of bounds, a string is none of the choices, or a path can be
-            none.
+        ConfigError: a number is out of bounds, a string is none of the choices or no Unicode, or a
+            path can be none.
     """
     for name, field in _fields_of(type(record)).items():  # type: ignore[arg-type]
         value = getattr(record, name)
@@ -142,6 +143,8 @@ def check_fields(record: Any) -> None:
             object.__setattr__(record, name, _settled_path(name, value, field))
         elif field.number or field.choices:
             _check_value(name, value, field)
+        elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            raise ConfigError(f"{name} must be text, got bytes that are not UTF-8", option=name)
 
 
 def _check_value(name: str, value: Any, field: _Field) -> None:
@@ -237,12 +240,13 @@ def _fields_of(record: type) -> dict[str, _Field]:
             choices + [None] * (type(None) in types),
             number=bool({int, float} & set(types)),
             path=str if text_path else Path if Path in types else None,
+            text=str in types,
             optional=getattr(record, name, None) == "",
         )
     return {
         name: field
         for name, field in checked.items()
-        if field.number or field.path or any(field.choices)
+        if field.number or field.path or field.text or any(field.choices)
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import pytest
+from cases.trial import inside, run_command
 from commands import Command, commands_of
 from cyclopts import App
 from recording import Proof
@@ -135,3 +136,18 @@ def test_every_file_in_flows_answers_help_and_refuses_the_rest(file: str, tmp_pa
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "error: " in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    "option", ["prefix", "name_column", "given_column", "device", "encoding", "delimiter"]
+)
+def test_text_that_is_not_unicode_is_refused(option: str, tmp_path: Path) -> None:
+    """A command line hands over bytes that are not UTF-8 as halves of surrogate pairs."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "in.csv").write_text("name\nKatoro\n")
+    with inside(tmp_path):
+        flag = f"--{option.replace('_', '-')}=\udcff"
+        code, out, error = run_command("score", "in.csv", "--model", "pretrained-tiny", flag)
+    assert (code, out) == (64, "")
+    assert f"{option} must be text, got bytes that are not UTF-8" in error
+    assert not (tmp_path / "outputs").exists()

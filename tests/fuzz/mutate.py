@@ -470,6 +470,7 @@ BASE: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "ingest": (("languages",), {}),
     "train": ((), {"preset": "seed", "epochs": "1", "seeds": "0", "device": "cpu"}),
     "models": ((), {}),
+    "explain": (("Katoro",), {"model": "pretrained-tiny"}),
     "evaluate": (("v0001",), {}),
     "compare": (("v0001", "pretrained-tiny"), {}),
     "promote": (("v0001",), {}),
@@ -482,7 +483,8 @@ RECORDS = {
     "inbox": requests.InboxRequest, "monitor": requests.MonitorRequest,
     "verify": requests.VerifyRequest, "purge": requests.PurgeRequest,
     "ingest": requests.IngestRequest, "train": requests.TrainRequest,
-    "models": requests.ListRequest, "evaluate": requests.EvaluateRequest,
+    "models": requests.ListRequest, "explain": requests.ExplainRequest,
+    "evaluate": requests.EvaluateRequest,
     "compare": requests.CompareVersionsRequest, "promote": requests.PromoteRequest,
     "rollback": requests.RollbackRequest, "pipeline": requests.PipelineRequest,
 }  # fmt: skip
