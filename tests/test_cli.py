@@ -269,6 +269,7 @@ def test_a_stopped_command_ends_at_the_next_pass_of_its_model(
     Path("people.csv").write_text(f"name\n{names}")
     passes: list[str] = []
     told: list[bool] = []
+    was_told = threading.Event()
     main, check = threading.main_thread().ident, Scorer._check_stopping
 
     def stop_at_the_second(scorer: Scorer) -> None:
@@ -276,6 +277,7 @@ def test_a_stopped_command_ends_at_the_next_pass_of_its_model(
         if passes.count(side) == 2:
             signal.pthread_kill(int(main or 0), number)
             told.append(scorer.stopping.wait(20))
+            was_told.set()
         check(scorer)
 
     monkeypatch.setattr(Scorer, "_check_stopping", stop_at_the_second)
@@ -284,6 +286,7 @@ def test_a_stopped_command_ends_at_the_next_pass_of_its_model(
     )
     assert (code, out) == (expected, "")
     assert f"error: {word}; finished work is kept" in error
+    assert was_told.wait(20), "the second pass did not come"  # its thread may end last
     assert told == [True], "nobody told the model to stop"
     assert passes.count(side) == 2, "it went on after the pass in which it was stopped"
     assert not list(Path("outputs").glob("*/people/2*"))

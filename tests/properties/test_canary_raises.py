@@ -76,6 +76,7 @@ LISTED = {
     "options.py:__post_init__": "fields of options",
     "columns.py:check_name_column": "an option",
     "columns.py:name_column_of": "an option",
+    "columns.py:check_unique": "the name of a column of a Parquet file",
     "csv_staging.py:stage_parquet": "counts",
     "corpus.py:_check_label_keys": "labels, which are names of files",
     "corpus.py:_files_below": "names of files",
