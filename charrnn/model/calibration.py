@@ -26,33 +26,42 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
     return probabilities
 
 
-def negative_log_likelihood(probabilities: Floats, labels: LabelIds) -> float:
+def negative_log_likelihood(
+    probabilities: Floats, labels: LabelIds, weights: Floats | None = None
+) -> float:
     """Return the mean NLL in nats per example, for ``probabilities`` ``(N, L)`` and label ids
-    ``labels``, int64 ``(N,)``."""
+    ``labels``, int64 ``(N,)``; ``weights``, ``(N,)``, say how much each counts (None: all 1)."""
     chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+    return float(np.average(-np.log(np.maximum(chosen, 1e-300)), weights=weights))
 
 
-def expected_calibration_error(probabilities: Floats, labels: LabelIds, bins: int = 15) -> float:
+def expected_calibration_error(
+    probabilities: Floats, labels: LabelIds, bins: int = 15, weights: Floats | None = None
+) -> float:
     """Return the ECE, 0 to 1, for ``probabilities`` ``(N, L)`` and label ids ``labels``, int64
     ``(N,)``: the mean distance between confidence and accuracy over equal-width confidence bins,
-    weighted by their rows (Guo et al. 2017)."""
+    weighted by their rows (Guo et al. 2017), or by the ``weights`` ``(N,)`` of their rows."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.zeros(bins)
-    np.add.at(gap, bin_of, confidence - correct)
-    return float(np.abs(gap).sum() / len(labels))
+    weight = np.ones(len(labels)) if weights is None else weights
+    np.add.at(gap, bin_of, weight * (confidence - correct))
+    return float(np.abs(gap).sum() / weight.sum())
 
 
-def fit_temperature(logits: npt.ArrayLike, labels: LabelIds) -> float:
+def fit_temperature(
+    logits: npt.ArrayLike, labels: LabelIds, weights: Floats | None = None
+) -> float:
     """Return the temperature, 0.05 to 20, that minimises the NLL of ``labels``, int64 ``(N,)``, for
-    ``logits`` ``(N, L)``. The NLL is convex in 1/T: a golden-section search finds log T to 1e-6."""
+    ``logits`` ``(N, L)``; ``weights``, ``(N,)``, say how much each name counts. The NLL is convex
+    in 1/T: a golden-section search finds log T to 1e-6."""
     values = np.asarray(logits, np.float64)
     ratio = (np.sqrt(5) - 1) / 2
 
     def loss(log_temperature: float) -> float:
-        return negative_log_likelihood(softmax(values, float(np.exp(log_temperature))), labels)
+        probabilities = softmax(values, float(np.exp(log_temperature)))
+        return negative_log_likelihood(probabilities, labels, weights)
 
     low, high = float(np.log(0.05)), float(np.log(20))
     left, right = high - ratio * (high - low), low + ratio * (high - low)

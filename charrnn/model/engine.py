@@ -94,7 +94,7 @@ class Engine:
             yield from self._plain(encoded, plain_rows[batch])
         if self._recurrence is None:
             return
-        size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.label_count))
+        size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.outputs))
         for start in range(0, len(trie_rows), size):
             block = trie_rows[start : start + size]
             logits = self._recurrence.logits(encoded, block, self.batch_size, self.check)
@@ -141,7 +141,7 @@ def logits_of(
 
     The network is used as it is (call ``eval()`` first), on its device.
     """
-    logits = np.empty((len(encoded), network.config.label_count), np.float32)
+    logits = np.empty((len(encoded), network.config.outputs), np.float32)
     for rows, part in Engine(network, batch_size).logits(encoded):
         logits[rows] = part.cpu().numpy()
     return logits

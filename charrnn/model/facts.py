@@ -275,6 +275,41 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class BalancedMetrics:
+    """Quality on ``count`` names, every label that occurs counting alike; ``recall`` of each."""
+
+    count: Count
+    macro_recall: Rate
+    ece: Rate
+    mean_confidence: Rate
+    recall: dict[Text, Rate]
+
+
+@dataclass(frozen=True)
+class OutsideMetrics:
+    """Quality on names of other lists than the training's (``training.outside``).
+
+    Attributes:
+        digest: content digest of the outside table.
+        calibration: names of the half that the temperature was fitted to; the others are measured.
+        surnames, given, full: surnames, given names, and full names made of both; ``plain`` are the
+            surnames without accents. None where there are none.
+        outliers: words that are no names; ``outliers_answered``: share of them that get a label.
+        names_refused: share of the surnames that get none, every label counting alike.
+    """
+
+    digest: Digest
+    calibration: Count
+    surnames: BalancedMetrics | None
+    plain: BalancedMetrics | None
+    given: BalancedMetrics | None
+    full: BalancedMetrics | None
+    outliers: Count
+    outliers_answered: Rate
+    names_refused: Rate
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """All that a version records about itself.
 
@@ -286,6 +321,7 @@ class ModelFacts:
         baselines: protocol → baseline → metrics on the same names; empty where not measured.
         paired: baseline → this model minus the baseline on the honest test names.
         profile: of the validation names; later runs are compared with it.
+        outside: None where the version was trained without outside names.
     """
 
     preset: Text
@@ -300,6 +336,7 @@ class ModelFacts:
     report_data: ReportData
     profile: Profile
     provenance: Provenance
+    outside: OutsideMetrics | None = None
 
     def check(self, labels: Sequence[str]) -> None:
         """Raise ValueError unless the facts are those of a model with ``labels``."""

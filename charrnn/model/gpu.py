@@ -72,8 +72,8 @@ class KernelEngine:
             torch.cuda.synchronize(self.device)  # streams of workers may read the weights
 
     def ranks(self, k: int) -> bool:
-        """Whether ``ranked`` gives so many labels."""
-        return k <= self._kernel.RANKS
+        """Whether ``ranked`` gives so many labels: it takes every output for a label."""
+        return k <= self._kernel.RANKS and not self.network.config.none_output
 
     @torch.inference_mode()
     def logits(
@@ -87,7 +87,7 @@ class KernelEngine:
             chosen = chosen[~long]
         if not len(chosen):
             return
-        L = self.network.config.label_count
+        L = self.network.config.outputs
         flat = self._send(encoded.flat)
         size = max(1, _LOGITS // L)
         for first in range(0, len(chosen), size):

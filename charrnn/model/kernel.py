@@ -98,7 +98,7 @@ class Weights:
             return "the network has two directions or pools all states"
         if config.hidden_size not in HIDDEN_SIZES:
             return "the hidden size does not fit the kernel"
-        if config.label_count > _MOST_LOGITS // 16:
+        if config.outputs > _MOST_LOGITS // 16:
             return "there are too many labels"
         return ""
 
@@ -110,7 +110,7 @@ class Weights:
         cell, H, L = (
             network.forward_rnn.cell,
             network.config.hidden_size,
-            network.config.label_count,
+            network.config.outputs,
         )
         if network.embedding is not None:
             table = cell.x2h(network.embedding.weight)

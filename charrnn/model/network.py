@@ -13,7 +13,7 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
     forward_rnn.cell.h2h.weight  (G·H, H)           .bias (G·H,)
     backward_rnn.…       the same again, only when bidirectional
     h2o.weight           (L, pooled size)           .bias (L,)
-    ngrams.weight        (buckets, L)  only with ngram_buckets
+    ngrams.weight        (buckets, K)  only with ngram_buckets
 
 With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
 name's hashed 1- to 4-grams is trained jointly with the recurrence and its logits are added. The
@@ -50,6 +50,8 @@ class ModelConfig:
     Args:
         vocabulary_size: number of ids without padding, V.
         label_count: number of labels, L.
+        none_output: whether there is one output more, behind those of the labels, for texts that
+            are no name of any label (outlier exposure, Hendrycks et al. 2019).
         hidden_size: H, for each direction.
         cell: recurrence: ``rnn`` (tanh), ``gru`` or ``lstm``.
         embedding_size: E; 0 feeds one-hot symbols, as the seed notebook does.
@@ -57,6 +59,8 @@ class ModelConfig:
         pooling: input of ``h2o``: the ``last`` state, or the last state concatenated with the mean
             and the maximum of all states (``last_mean_max``).
         ngram_buckets: rows of the n-gram table, a power of two up to 2^24; 0 for no table.
+        ngram_bits: of a number of the n-gram table, as it is stored: 16 (half precision), or 8 (an
+            integer, and a power of two for each row).
         dropout: probability of dropping a pooled feature, in training.
         input_dropout: probability of dropping an embedding feature, for all characters of a name.
         ngram_dropout: probability of dropping an n-gram.
@@ -68,15 +72,22 @@ class ModelConfig:
 
     vocabulary_size: Annotated[int, Interval(ge=1, le=255)]
     label_count: Annotated[int, Interval(ge=1, le=MAX_LABELS)]
+    none_output: bool = False
     hidden_size: Annotated[int, Interval(ge=1, le=_MAX_SIZE)] = 128
     cell: Literal["rnn", "gru", "lstm"] = "rnn"
     embedding_size: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
     bidirectional: bool = False
     pooling: Literal["last", "last_mean_max"] = "last"
     ngram_buckets: int = 0
+    ngram_bits: Literal[8, 16] = 16
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     input_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     ngram_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits, K: L, or L + 1 with ``none_output``."""
+        return self.label_count + self.none_output
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -173,7 +184,7 @@ class RNN(nn.Module):
 
 
 class NgramTable(nn.Module):
-    """A linear model of hashed 1- to 4-grams: one row of L weights per bucket, summed over the
+    """A linear model of hashed 1- to 4-grams: one row of K weights per bucket, summed over the
     name's n-grams and divided by the root of their number, so that the scale of the logits does not
     grow with the length of the name."""
 
@@ -181,9 +192,9 @@ class NgramTable(nn.Module):
     SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
     _MULTIPLIER = 0x1E3779B97F4A7C15  # odd, from the golden ratio (Knuth's multiplicative hashing)
 
-    def __init__(self, buckets: int, label_count: int, dropout: float) -> None:
+    def __init__(self, buckets: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(buckets, label_count))
+        self.weight = nn.Parameter(torch.zeros(buckets, outputs))
         self.dropout = dropout
 
     @classmethod
@@ -205,7 +216,7 @@ class NgramTable(nn.Module):
         return buckets
 
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the n-grams' logits, ``(B, L)``, for int64 ids ``(B, T)`` and lengths ``(B,)``
+        """Return the n-grams' logits, ``(B, K)``, for int64 ids ``(B, T)`` and lengths ``(B,)``
         (None: all are T)."""
         rows = torch.cat(self.buckets(ids), dim=1)  # (B, number of n-grams)
         if lengths is None:
@@ -231,9 +242,9 @@ class CharRNN(nn.Module):
         self.forward_rnn = RNN(cell(E or V, H))
         self.backward_rnn = RNN(cell(E or V, H)) if config.bidirectional else None
         parts = (1 if config.pooling == "last" else 3) * (2 if config.bidirectional else 1)
-        self.h2o = nn.Linear(parts * H, config.label_count)
+        self.h2o = nn.Linear(parts * H, config.outputs)
         self.ngrams = (
-            NgramTable(config.ngram_buckets, config.label_count, config.ngram_dropout)
+            NgramTable(config.ngram_buckets, config.outputs, config.ngram_dropout)
             if config.ngram_buckets
             else None
         )
@@ -296,14 +307,21 @@ class CharRNN(nn.Module):
         return F.embedding(ids, self.projected_symbols(rnn))
 
 
-def to_stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_stored(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Return a state dict as it is stored: the n-gram table, most of a model's bytes, is reduced to
-    its nonzero rows in half precision, and their numbers ``ngrams.rows``, int32 ``(rows,)``."""
+    its nonzero rows and their numbers ``ngrams.rows``, int32 ``(rows,)``; these in half precision,
+    or with 8 bits as int8 times 2 to the power ``ngrams.exponents``, int8 ``(rows,)``."""
     stored = {name: tensor.contiguous() for name, tensor in weights.items()}
     if "ngrams.weight" in stored:
         table = stored["ngrams.weight"].half()
         rows = table.any(dim=1).nonzero()[:, 0]
-        stored |= {"ngrams.weight": table[rows], "ngrams.rows": rows.int()}
+        values = table[rows]
+        if config.ngram_bits == 8:
+            # The largest number of a row becomes 64 to 127, so storing twice changes nothing.
+            exponents = (values.float().abs().amax(dim=1) / 127).log2().ceil()
+            values = (values.float() / exponents.exp2()[:, None]).round().to(torch.int8)
+            stored["ngrams.exponents"] = exponents.to(torch.int8)
+        stored |= {"ngrams.weight": values, "ngrams.rows": rows.int()}
     return stored
 
 
@@ -313,18 +331,19 @@ def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, 
     Raises:
         ValueError: ``ngrams.rows`` does not number the rows of ``ngrams.weight`` in the table.
     """
-    sparse = {"ngrams.weight", "ngrams.rows"}
+    sparse = {"ngrams.weight", "ngrams.rows", "ngrams.exponents"}
     weights = {name: tensor.float() for name, tensor in stored.items() if name not in sparse}
     if sparse & stored.keys():
-        buckets, labels = config.ngram_buckets, config.label_count
+        buckets, outputs = config.ngram_buckets, config.outputs
         values = stored.get("ngrams.weight", torch.zeros(0))
         rows = stored.get("ngrams.rows", torch.zeros(0)).long()
-        if values.shape != (*rows.shape, labels) or not ((rows >= 0) & (rows < buckets)).all():
+        scales = stored.get("ngrams.exponents", torch.zeros(len(rows))).float().exp2()
+        if values.shape != (*rows.shape, outputs) or not ((rows >= 0) & (rows < buckets)).all():
             raise ValueError(f"ngrams.rows are not rows of a table of {buckets}")
-        table = weights["ngrams.weight"] = torch.zeros(buckets, labels)
+        table = weights["ngrams.weight"] = torch.zeros(buckets, outputs)
         for first in range(0, len(rows), 2**14):  # in parts: with many labels a copy is large
             part = slice(first, first + 2**14)
-            table[rows[part]] = values[part].float()
+            table[rows[part]] = values[part].float() * scales[part, None]
     return weights
 
 

@@ -1,9 +1,9 @@
-"""Novelty of a name relative to the training names, whatever its label: detects junk in a column.
+"""Novelty of a name: how unlike the names of all labels it is; finds junk, and languages unknown.
 
-A character trigram model with Witten-Bell smoothing is fitted to the training names. A name's
-*surprise* is its mean negative log-likelihood per character, in nats. Its *novelty* (the output
-column ``unfamiliarity``) is the share of validation names with a lower surprise, so a threshold of
-0.99 flags one validation name in a hundred.
+The *surprise* of a name is taken from its logits: minus their log-sum-exp over the labels, the free
+energy (Liu et al. 2020, "Energy-based Out-of-distribution Detection"), plus the logit of *none of
+these* where the network has that output. Its *novelty* (the output column ``unfamiliarity``) is the
+share of held-out names with a lower surprise, so a threshold of 0.99 flags one in a hundred.
 """
 
 from dataclasses import dataclass
@@ -11,52 +11,54 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from charrnn.model.vocabulary import Encoded, batches
 
 Floats = npt.NDArray[np.float32]
 Hashes = npt.NDArray[np.int64]
+QUANTILES = 1001  # of a scale
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 / golden ratio: mixes all bits
 _BATCH = 2**12  # names: bounds the arrays of a batch
 
 
+def surprise(logits: Tensor, label_count: int) -> Tensor:
+    """Return the surprise of N names in nats, ``(N,)``, from logits ``(N, K)``, of which the first
+    ``label_count``, L, are those of the labels, and the next, where K is L + 1, that of none.
+
+    >>> surprise(Tensor([[0.0, 0.0, 3.0]]), 2)
+    tensor([2.3069])
+    """
+    of_labels = logits[:, :label_count].logsumexp(dim=1)
+    return (logits[:, label_count] if logits.shape[1] > label_count else 0) - of_labels
+
+
 @dataclass(frozen=True)
-class CharacterModel:
-    """A character trigram model and the distribution of its surprise over the validation names.
+class NoveltyScale:
+    """The distribution of the surprise of held-out names.
 
     Attributes:
-        surprise: float32 ``(S, S, S)``, S = number of symbols + 1: surprise in nats of the third id
-            given the first two; ``PAD`` marks the edges of a name.
-        quantiles: float32 ``(Q,)``, ascending: quantiles of the surprise, evenly spaced in rank.
+        quantiles: float32 ``(Q,)``, ascending, evenly spaced in rank.
     """
 
-    surprise: Floats
     quantiles: Floats
 
     @classmethod
-    def fit(cls, train: Encoded, held_out: Encoded, quantiles: int = 1001) -> Self:
-        """Fit the trigram model to ``train`` and take ``quantiles`` of the surprise of
-        ``held_out``."""
-        table = _trigram_surprise(train)
-        ranks = np.linspace(0, 1, quantiles)
-        return cls(table, np.quantile(surprise(table, held_out), ranks).astype(np.float32))
+    def of(cls, surprises: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Self:
+        """Return the scale of M surprises, ``(M,)``, which count by ``weights``, ``(M,)``, or all
+        alike."""
+        values = np.asarray(surprises, np.float64)
+        order = np.argsort(values, kind="stable")
+        weight = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+        rank = np.cumsum(weight[order]) - weight[order] / 2
+        ranks = np.interp(np.linspace(0, 1, QUANTILES), rank / weight.sum(), values[order])
+        return cls(ranks.astype(np.float32))
 
-    def novelty(self, encoded: Encoded) -> Floats:
-        """Return the share of validation names with a lower surprise than each of N names, 0 to 1,
+    def novelty(self, surprises: Floats) -> Floats:
+        """Return the share of held-out names with a lower surprise than each of N names, 0 to 1,
         float32 ``(N,)``."""
-        below = np.searchsorted(self.quantiles, surprise(self.surprise, encoded), side="left")
+        below = np.searchsorted(self.quantiles, surprises, side="left")
         return (below / len(self.quantiles)).astype(np.float32)
-
-
-def surprise(table: Floats, encoded: Encoded) -> Floats:
-    """Return the mean surprise per character of N names in nats, float32 ``(N,)``; the end of a
-    name counts as a character. ``table`` is ``CharacterModel.surprise``."""
-    size = table.shape[0]
-    flat = table.reshape(-1)
-    means = np.zeros(len(encoded), np.float32)
-    for rows in batches(encoded.lengths, _BATCH):
-        means[rows] = flat[_trigrams(encoded, rows, size)].mean(axis=1)
-    return means
 
 
 def name_hashes(encoded: Encoded) -> Hashes:
@@ -66,51 +68,10 @@ def name_hashes(encoded: Encoded) -> Hashes:
     """
     all_hashes = np.zeros(len(encoded), np.uint64)
     for rows in batches(encoded.lengths, _BATCH):
+        length = int(encoded.lengths[rows[0]])
+        ids = encoded.flat[encoded.starts[rows] + np.arange(length)[:, None]]  # (T, B)
         hashes = np.zeros(len(rows), np.uint64)
-        for column in _with_edges(encoded, rows)[:, 2:].T:
-            hashes = hashes * _HASH_BASE + column.astype(np.uint64) + np.uint64(1)
+        for id_ in (*ids.astype(np.uint64), np.uint64(0)):  # the last one ends the name
+            hashes = hashes * _HASH_BASE + id_ + np.uint64(1)
         all_hashes[rows] = hashes
     return all_hashes.view(np.int64)
-
-
-def _trigram_surprise(encoded: Encoded) -> Floats:
-    """Return the smoothed negative log-likelihoods of all trigrams, float32 ``(S, S, S)``."""
-    size = len(encoded.vocabulary.symbols) + 1
-    counts = np.zeros(size**3)
-    for rows in batches(encoded.lengths, _BATCH):
-        at = _trigrams(encoded, rows, size).reshape(-1)
-        counts += np.bincount(at, minlength=size**3)
-    trigrams = counts.reshape(size, size, size)
-    unigram = _smoothed(trigrams.sum(axis=(0, 1)), np.full(size, 1 / size))
-    bigram = _smoothed(trigrams.sum(axis=0), unigram)
-    return (-np.log(_smoothed(trigrams, bigram))).astype(np.float32)
-
-
-def _smoothed(
-    counts: npt.NDArray[np.float64], lower: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return the distribution over the last axis of ``counts``, interpolated with the distribution
-    ``lower`` of one order less; its weight is the number of distinct followers (Witten & Bell
-    1991)."""
-    total = counts.sum(axis=-1, keepdims=True)
-    followers = (counts > 0).sum(axis=-1, keepdims=True)
-    followers = np.maximum(followers, 1)  # an unseen context takes the lower order alone
-    smoothed: npt.NDArray[np.float64] = (counts + followers * lower) / (total + followers)
-    return smoothed
-
-
-def _trigrams(encoded: Encoded, rows: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Return the flat indices into ``(S, S, S)`` of the trigrams of names of equal length T,
-    ``(B, T + 1)``."""
-    ids = _with_edges(encoded, rows)
-    return (ids[:, :-2] * size + ids[:, 1:-1]) * size + ids[:, 2:]
-
-
-def _with_edges(encoded: Encoded, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the ids of names of equal length T between paddings, two before and one behind, int64
-    ``(B, T + 3)``."""
-    length = int(encoded.lengths[rows[0]]) if len(rows) else 0
-    ids = np.zeros((len(rows), length + 3), np.int64)
-    if length:
-        ids[:, 2:-1] = encoded.flat[encoded.starts[rows][:, None] + np.arange(length)]
-    return ids

@@ -9,8 +9,8 @@ A version is a folder, published by one rename and never modified::
                 /SHA256SUMS               digests of the other files, for sha256sum -c
     MODELS/aliases/champion               v0007, then the versions it pointed at before
 
-The versions packaged with the library are called ``pretrained`` and ``pretrained-tiny``. Only
-safetensors and JSON are read, never a pickle.
+The versions packaged with the library are those of ``PRETRAINED``. Only safetensors and JSON are
+read, never a pickle.
 """
 
 import json
@@ -50,11 +50,16 @@ from charrnn.model.calibration import Floats, softmax
 from charrnn.model.facts import ModelFacts
 from charrnn.model.labels import check_labels
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
-from charrnn.model.novelty import CharacterModel
+from charrnn.model.novelty import NoveltyScale
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 
 FORMAT_VERSION = 1  # of a version's files; raise it with every change an older reader cannot read
-PRETRAINED = {"pretrained": "default", "pretrained-tiny": "tiny"}
+PRETRAINED = {
+    "pretrained": "default",
+    "pretrained-tiny": "tiny",
+    "pretrained-tutorial": "tutorial",
+}
+MAX_UNFAMILIARITY = 0.96  # costs 4 % of the outside names that the scale is made of
 MAX_BYTES = 2**29  # of all files of a version, which are read into memory
 
 _PACKAGED = Path(__file__).with_name("pretrained")
@@ -75,13 +80,13 @@ class Calibration:
     Attributes:
         logits: float32 ``(M, L)``, uncalibrated.
         label_ids: int64 ``(M,)``, the true labels.
-        characters: novelty model of the training names, with its scale.
+        novelty: the scale of the novelty of names.
         ambiguous: int64, sorted: hashes of training names that have several labels.
     """
 
     logits: npt.NDArray[np.float32]
     label_ids: npt.NDArray[np.int64]
-    characters: CharacterModel
+    novelty: NoveltyScale
     ambiguous: npt.NDArray[np.int64]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -89,8 +94,7 @@ class Calibration:
         arrays = {
             "logits": self.logits,
             "label_ids": self.label_ids,
-            "characters.surprise": self.characters.surprise,
-            "characters.quantiles": self.characters.quantiles,
+            "novelty.quantiles": self.novelty.quantiles,
             "ambiguous": self.ambiguous,
         }
         return {name: torch.from_numpy(array).contiguous() for name, array in arrays.items()}
@@ -102,9 +106,7 @@ class Calibration:
         return cls(
             logits=arrays["logits"],
             label_ids=arrays["label_ids"],
-            characters=CharacterModel(
-                arrays["characters.surprise"], arrays["characters.quantiles"]
-            ),
+            novelty=NoveltyScale(arrays["novelty.quantiles"]),
             ambiguous=arrays["ambiguous"],
         )
 
@@ -156,9 +158,30 @@ class ModelVersion(ModelDescription):
         network.load_state_dict({n: t.clone() for n, t in self.weights.items()}, assign=True)
         return network.eval().to(device)
 
+    @property
+    def assumed_shares(self) -> Floats:
+        """The label shares that the probabilities assume, ``(L,)``: those of the training names,
+        flattened by the logit adjustment of the training (Menon et al. 2021)."""
+        adjustment = float(self.facts.train.get("logit_adjustment") or 0)
+        return assumed_shares(np.array(self.priors), adjustment)
+
+    @property
+    def max_unfamiliarity(self) -> float:
+        """The unfamiliarity above which scoring gives no label by default; 1 (never) for a model
+        that did not learn to tell names from other words."""
+        return MAX_UNFAMILIARITY if self.config.none_output else 1.0
+
     def validation_probabilities(self) -> Floats:
         """Return the calibrated probabilities of the M validation names, float64 ``(M, L)``."""
         return softmax(self.calibration.logits, self.temperature)
+
+
+def assumed_shares(priors: Floats, logit_adjustment: float) -> Floats:
+    """Return the label shares ``(L,)`` that a network's probabilities assume, from those of its
+    training names; a label without any has share 0."""
+    flattened = np.where(priors > 0, priors ** (1 - logit_adjustment), 0.0)
+    shares: Floats = flattened / flattened.sum()
+    return shares
 
 
 def save_version(
@@ -195,7 +218,7 @@ def write_version(
     )
     document = {"format_version": FORMAT_VERSION, **asdict(described)}
     remove_tree(folder)
-    write_bytes(folder / "weights.safetensors", save(to_stored(version.weights)))
+    write_bytes(folder / "weights.safetensors", save(to_stored(version.weights, version.config)))
     write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
     write_bytes(folder / "model.json", json_bytes(document))
     for name, content in (extra_files or {}).items():
@@ -295,7 +318,7 @@ def resolve(reference: str, root: Path | None = None) -> ModelVersion:
         ModelError: there is no such model (the message lists all), or it is damaged.
 
     >>> resolve("pretrained").labels[:3]
-    ('Arabic', 'Chinese', 'Czech')
+    ('Akan', 'Arabic', 'Armenian')
     """
     if reference in PRETRAINED:
         return load_version(_PACKAGED / PRETRAINED[reference], reference)
@@ -446,7 +469,10 @@ def _check_weights(stored: Mapping[str, Tensor], config: ModelConfig) -> None:
     expected = {n: (torch.float32, t.shape) for n, t in blank_network(config).state_dict().items()}
     if "ngrams.weight" in expected and "ngrams.rows" in stored:
         rows = min(stored["ngrams.rows"].numel(), config.ngram_buckets)
-        expected["ngrams.weight"] = (torch.float16, torch.Size((rows, config.label_count)))
+        dtype = torch.float16 if config.ngram_bits == 16 else torch.int8
+        expected["ngrams.weight"] = (dtype, torch.Size((rows, config.outputs)))
+        if config.ngram_bits == 8:
+            expected["ngrams.exponents"] = (torch.int8, torch.Size((rows,)))
         expected["ngrams.rows"] = (torch.int32, torch.Size((rows,)))
     elif "ngrams.weight" in expected:
         expected["ngrams.rows"] = (torch.int32, torch.Size((0,)))  # reported as missing
@@ -454,26 +480,28 @@ def _check_weights(stored: Mapping[str, Tensor], config: ModelConfig) -> None:
     rows_stored = stored.get("ngrams.rows", torch.zeros(0))
     if not ((rows_stored >= 0) & (rows_stored < max(config.ngram_buckets, 1))).all():
         raise ValueError(f"ngrams.rows are not rows of a table of {config.ngram_buckets}")
+    exponents = stored.get("ngrams.exponents", torch.zeros(0))
+    if not ((exponents >= -40) & (exponents <= 10)).all():  # of numbers in half precision
+        raise ValueError("ngrams.exponents are not those of numbers in half precision")
 
 
 def _check_calibration(stored: Mapping[str, Tensor], described: ModelDescription) -> None:
     """Raise ValueError unless the tensors of ``Calibration`` are what the description needs."""
-    lengths = {n: stored[n].numel() for n in ("label_ids", "characters.quantiles", "ambiguous")}
+    lengths = {n: stored[n].numel() for n in ("label_ids", "novelty.quantiles", "ambiguous")}
     M, Q, A = lengths.values()
-    L, S = len(described.labels), len(described.vocabulary.symbols) + 1
+    L = len(described.labels)
     expected = {
         "logits": (torch.float32, torch.Size((M, L))),
         "label_ids": (torch.int64, torch.Size((M,))),
-        "characters.surprise": (torch.float32, torch.Size((S, S, S))),
-        "characters.quantiles": (torch.float32, torch.Size((Q,))),
+        "novelty.quantiles": (torch.float32, torch.Size((Q,))),
         "ambiguous": (torch.int64, torch.Size((A,))),
     }
     _check_tensors("calibration", stored, expected)
-    label_ids, quantiles = stored["label_ids"], stored["characters.quantiles"]
+    label_ids, quantiles = stored["label_ids"], stored["novelty.quantiles"]
     if not M or not ((label_ids >= 0) & (label_ids < L)).all():
         raise ValueError("calibration label_ids are not labels of the model")
     if not Q or not (quantiles.diff() >= 0).all():
-        raise ValueError("calibration characters.quantiles are not ascending")
+        raise ValueError("calibration novelty.quantiles are not ascending")
 
 
 def _check_tensors(

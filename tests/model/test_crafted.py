@@ -20,6 +20,7 @@ from charrnn.errors import ModelError
 from charrnn.files import write_sums
 from charrnn.model.version import (
     MAX_BYTES,
+    PRETRAINED,
     ModelVersion,
     alias_history,
     load_version,
@@ -232,10 +233,10 @@ def test_tensors_whose_header_lies_are_refused(
         ("calibration", "label_ids", lambda t: t + 4, "label_ids are not labels"),
         ("calibration", "label_ids", lambda t: t - 9, "label_ids are not labels"),
         ("calibration", "label_ids", lambda t: t.int(), "label_ids is int32"),
-        ("calibration", "characters.surprise", lambda t: t[:2].clone(), "surprise is float32"),
-        ("calibration", "characters.surprise", lambda t: t / 0, "surprise has values"),
-        ("calibration", "characters.quantiles", lambda t: t.flip(0), "not ascending"),
-        ("calibration", "characters.quantiles", lambda t: t[:0].clone(), "not ascending"),
+        ("calibration", "novelty.quantiles", lambda t: t.half(), "quantiles is float16"),
+        ("calibration", "novelty.quantiles", lambda t: t / 0, "quantiles has values"),
+        ("calibration", "novelty.quantiles", lambda t: t.flip(0), "not ascending"),
+        ("calibration", "novelty.quantiles", lambda t: t[:0].clone(), "not ascending"),
         ("calibration", "ambiguous", lambda t: t.float(), "ambiguous is float32"),
     ],
 )
@@ -287,7 +288,7 @@ def test_a_version_of_other_files_is_refused_and_the_rest_is_listed(
         resolve("v0002", root)
     listed = list_models(ListRequest(models=root))
     assert [v.name for v in listed if v.facts is not None] == [
-        "pretrained", "pretrained-tiny", "v0001",
+        "pretrained", "pretrained-tiny", "pretrained-tutorial", "v0001",
     ]  # fmt: skip
     table = version_table(ListRequest(models=root))
     assert [line for line in table if line.startswith("v0002") and "cannot be loaded" in line]
@@ -325,7 +326,7 @@ def test_a_crafted_alias_is_named_and_the_rest_is_listed(
 
 
 def test_the_packaged_models_obey_the_bounds_and_score() -> None:
-    for name in ("pretrained", "pretrained-tiny"):
+    for name in PRETRAINED:
         version = resolve(name)
         assert version.vocabulary.encode(pa.array(["Nakamura"])).lengths[0] == 8
         use(version)

@@ -362,7 +362,7 @@ def test_a_file_holds_the_rows_of_the_ngram_table_that_are_not_zero() -> None:
     config = ModelConfig(V, L, hidden_size=H, ngram_buckets=16)
     weights = dict(CharRNN(config).state_dict())
     weights["ngrams.weight"][[3, 15]] = torch.tensor([[0.1, 0, 0, 0], [0, 1, 2, 1 / 3]])
-    stored = to_stored(weights)
+    stored = to_stored(weights, config)
     assert stored["ngrams.rows"].tolist() == [3, 15]
     assert stored["ngrams.weight"].shape == (2, L)
     assert stored["ngrams.weight"].dtype == torch.float16
@@ -372,7 +372,24 @@ def test_a_file_holds_the_rows_of_the_ngram_table_that_are_not_zero() -> None:
         assert tensor.dtype == torch.float32
         expected = weights[name].half().float() if name == "ngrams.weight" else weights[name]
         assert torch.equal(tensor, expected), name
-    assert all(torch.equal(to_stored(back)[name], tensor) for name, tensor in stored.items())
+    assert all(
+        torch.equal(to_stored(back, config)[name], tensor) for name, tensor in stored.items()
+    )
+
+
+def test_a_table_of_eight_bits_is_rounded_once() -> None:
+    config = ModelConfig(V, L, hidden_size=H, ngram_buckets=256, ngram_bits=8)
+    weights = dict(CharRNN(config).state_dict())
+    table = torch.randn(256, L) * torch.logspace(-3, 3, 256)[:, None]
+    weights["ngrams.weight"] = table
+    stored = to_stored(weights, config)
+    assert stored["ngrams.weight"].dtype == stored["ngrams.exponents"].dtype == torch.int8
+    back = from_stored(stored, config)
+    largest = table.abs().amax(dim=1, keepdim=True)
+    assert ((back["ngrams.weight"] - table).abs() <= largest / 100).all()
+    assert torch.equal(back["ngrams.weight"].half().float(), back["ngrams.weight"])  # for kernels
+    again = to_stored(back, config)
+    assert all(torch.equal(again[name], tensor) for name, tensor in stored.items())
 
 
 def test_a_table_without_its_row_numbers_is_refused() -> None:
