@@ -67,18 +67,18 @@ def corpus(corpus_path: Path) -> Corpus:
 @pytest.fixture(scope="session")
 def tiny_version() -> ModelVersion:
     """An untrained, narrow model of four labels: fast, and good enough for plumbing."""
-    return tiny_version_of(PRESETS["default"].vocabulary)
+    return tiny_version_of(PRESETS["tutorial"].vocabulary)
 
 
 @pytest.fixture(scope="session")
 def given_version() -> ModelVersion:
     """The same, of a vocabulary that marks given names."""
-    vocabulary = PRESETS["default"].vocabulary
+    vocabulary = PRESETS["tutorial"].vocabulary
     return tiny_version_of(replace(vocabulary, symbols=vocabulary.symbols + GIVEN))
 
 
 def tiny_version_of(vocabulary: Vocabulary) -> ModelVersion:
-    preset = with_overrides(PRESETS["default"], seed=1)
+    preset = with_overrides(PRESETS["tutorial"], seed=1)
     labels, temperature = ("Alpha", "Beta", "Delta", "Gamma"), 0.2
     config = replace(preset.model_config(4), hidden_size=128, vocabulary_size=vocabulary.size)
     with torch.random.fork_rng(devices=[]):

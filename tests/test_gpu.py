@@ -27,9 +27,9 @@ def test_gpu_gives_the_labels_and_confidences_of_the_cpu(tiny_version: ModelVers
     assert difference < 1e-3
 
 
-@pytest.mark.parametrize("name", ["seed", "default"])
+@pytest.mark.parametrize("name", ["seed", "tutorial", "default"])
 def test_a_fit_on_the_gpu_learns(corpus: Corpus, name: str) -> None:
-    preset = with_overrides(PRESETS[name], epochs=8)
+    preset = with_overrides(PRESETS[name], epochs=8).settled(corpus)
     result = run_protocol(corpus, preset, "honest", device="cuda")
     assert result.fit.history[-1].loss < result.fit.history[0].loss
     assert result.test.accuracy > 0.6

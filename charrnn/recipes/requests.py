@@ -220,10 +220,15 @@ class IngestRequest(Request):
 class TrainRequest(Request):
     """Fit a preset under both protocols and publish it as a new model version."""
 
-    preset: Literal["seed", "default", "tiny"] = "default"
-    """Preset: seed (the notebook's recipe), default (the best small one) or tiny (the fastest)."""
+    preset: Literal["seed", "default", "tiny", "tutorial"] = "default"
+    """Preset: seed (the notebook's recipe), default (the best small one), tiny (the fastest), or
+    tutorial (for the tutorial's lists: Latin letters without accents, labels as frequent as in the
+    lists)."""
     data: Path = NAMES
     """The table that ingest wrote."""
+    outside: Path | None = None
+    """A table of names of other lists, made by ingest as well: half of them calibrate the model,
+    every label counting alike, the others are reported on."""
     models: ModelsFolder = MODELS
     device: str = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
@@ -360,7 +365,7 @@ class PipelineRequest(Request):
     output: PathOrUri = ""
     """Folder for the runs (default outputs/predictions/NAME); or a Parquet or CSV file (with the
     suffixes of inputs), or a URI on object storage, that receives all rows as well."""
-    preset: Literal["seed", "default", "tiny"] = "default"
+    preset: Literal["seed", "default", "tiny", "tutorial"] = "default"
     """Preset of the model."""
     epochs: Annotated[int, Ge(1)] | None = None
     """Instead of the preset's."""

@@ -20,6 +20,7 @@ from charrnn.scoring.scorer import pick_device
 from charrnn.training.baselines import Baseline, baselines
 from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.evidence import check_trainable
+from charrnn.training.outside import Outside, outside_of
 from charrnn.training.presets import PRESETS, Preset, with_overrides
 from charrnn.training.protocol import Protocol, ProtocolResult, run_protocol
 from charrnn.training.release import make_version
@@ -96,8 +97,10 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
     torch.set_num_threads(1)
     device = str(pick_device(request.device))
     corpus = load_corpus(request.data)
-    check_trainable(corpus, preset.vocabulary)
-    shared = (corpus, device, request, runner)
+    preset = preset.settled(corpus)
+    check_trainable(corpus, preset.symbols)
+    outside = outside_of(load_corpus(request.outside), corpus) if request.outside else None
+    shared = (corpus, outside, device, request, runner)
     with hold(request.models / ".lock", runner.holder):
         honest = runner.step("fit", fit_protocol, "honest", preset, *shared)
         seed_runs = [
@@ -110,7 +113,7 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         created = runner.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         provenance = Provenance(created, device, torch.get_num_threads(), library_versions())
         seed_metrics = [run.test for run in seed_runs]
-        version = make_version(corpus, preset, honest, seed_metrics, compared, provenance)
+        version = make_version(corpus, preset, honest, seed_metrics, compared, provenance, outside)
         version = runner.step("publish version", publish_version, version, request.models)
         remove_tree(checkpoints_of(request))
     return Trained(version, [run.fit.history[-1].loss for run in seed_runs])
@@ -125,6 +128,7 @@ def fit_protocol(
     protocol: Protocol,
     preset: Preset,
     corpus: Corpus,
+    outside: Outside | None,
     device: str,
     request: TrainRequest,
     runner: Runner,
@@ -143,6 +147,7 @@ def fit_protocol(
             checkpoints=checkpoints_of(request),
             resume=request.resume,
             on_epoch=lambda record: advance(1, f"loss {record.loss:.4f}"),
+            outside=outside.calibration if outside else None,
         )
 
 

@@ -156,6 +156,12 @@ class Examples:
         """Which of the names are given names, ``(N,)``."""
         return np.array([name.startswith(GIVEN) for name in self.names], bool)
 
+    @property
+    def surnames(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The S surnames, and their label ids, int64 ``(S,)``."""
+        rows = np.flatnonzero(~self.given)
+        return [self.names[i] for i in rows.tolist()], self.label_ids[rows]
+
 
 @dataclass(frozen=True)
 class Split:

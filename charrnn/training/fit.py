@@ -20,6 +20,8 @@ from charrnn.training.corpus import Examples
 from charrnn.training.presets import TrainConfig
 from charrnn.training.state import TrainingState, epoch_seed
 
+_COUNTED = 2**13  # examples whose n-grams are counted at a time
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -65,7 +67,12 @@ def fit(
     if resume and checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, identity)
     data = training_data(
-        vocabulary, examples, soft_labels, config.label_count, torch.device(device)
+        vocabulary,
+        examples,
+        soft_labels,
+        config,
+        torch.device(device),
+        merge_shared=train.merge_shared,
     )
     held_out = vocabulary.encode(pa.array(validation.names)) if validation else None
     for epoch in range(len(state.history) + 1, train.epochs + 1):
@@ -81,8 +88,25 @@ def fit(
         if checkpoint is not None:
             state.save(checkpoint, identity)
         on_epoch(record)
-    network = fitted_network(config, state.best, build)
+    weights = without_rare_ngrams(state.best, state.network, data, train.least_names)
+    network = fitted_network(config, weights, build)
     return FitResult(network, tuple(state.history), state.best_epoch)
+
+
+def without_rare_ngrams(
+    weights: dict[str, Tensor], network: CharRNN, data: TrainingData, least: int
+) -> dict[str, Tensor]:
+    """Return weights in which n-grams that occur fewer than ``least`` times in the labelled
+    examples have none."""
+    if network.ngrams is None or least == 1:
+        return weights
+    counts = torch.zeros(len(network.ngrams.weight), dtype=torch.int64)
+    for first in range(0, data.labelled, _COUNTED):
+        ids = data.ids[first : min(first + _COUNTED, data.labelled)]
+        for buckets in network.ngrams.buckets(ids.long()):
+            counts += torch.bincount(buckets.flatten().cpu(), minlength=len(counts))
+    rare = (counts < least).to(data.ids.device)
+    return weights | {"ngrams.weight": weights["ngrams.weight"].masked_fill(rare[:, None], 0)}
 
 
 def fitted_network(
@@ -94,7 +118,7 @@ def fitted_network(
     model version stores them, so that the metrics are those of the published version."""
     with torch.device("meta"):
         network = build(config)
-    stored = to_stored({name: tensor.cpu() for name, tensor in weights.items()})
+    stored = to_stored({name: tensor.cpu() for name, tensor in weights.items()}, config)
     network.load_state_dict(from_stored(stored, config), assign=True)
     return network.eval()
 
@@ -116,7 +140,8 @@ def _one_epoch(state: TrainingState, train: TrainConfig, epoch: int, data: Train
             rows = batch.to(device)
             lengths = data.lengths[rows]
             ids = data.ids[rows, : int(lengths.max())]
-            loss, label_loss = state.model.losses(ids, lengths, data.targets[rows], data.log_priors)
+            targets, log_priors = data.targets[rows], data.log_priors_of(rows)
+            loss, label_loss = state.model.losses(ids, lengths, targets, log_priors)
             state.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if train.clip_norm:
@@ -146,6 +171,7 @@ def _learning_rate(train: TrainConfig, step: int, steps: int) -> float:
 
 def _validate(network: CharRNN, encoded: Encoded, label_ids: LabelIds) -> tuple[float, float]:
     """Return NLL in nats per name and accuracy on N names, ``label_ids`` int64 ``(N,)``."""
-    probabilities = softmax(logits_of(network.eval(), encoded))
+    logits = logits_of(network.eval(), encoded)[:, : network.config.label_count]
+    probabilities = softmax(logits)
     accuracy = float((probabilities.argmax(axis=1) == label_ids).mean())
     return negative_log_likelihood(probabilities, label_ids), accuracy

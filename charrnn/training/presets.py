@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge, Interval
 
 from charrnn.errors import check_fields
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
+from charrnn.training.corpus import Corpus
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,15 @@ class TrainConfig:
         beta2: decay of Adam's second moment.
         logit_adjustment: adds this times the log of the training label shares to the logits in the
             loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
+        merge_shared: make one example of a name under several labels. They share its target in
+            proportion to the root of their numbers of names, without the logit adjustment: a name
+            on several lists is frequent in all of these languages, however long the lists are.
         label_smoothing: share of every target that is spread over all labels.
         next_character: weight of the auxiliary next-character loss, computed from every state of
             the forward direction (Dai & Le 2015). It regularises; its head is discarded after
             training.
+        least_names: n-grams that occur fewer times in the training names are dropped at the end:
+            they say nothing about other names, and take most of a file.
         by_length: put names of like length into one batch, in a random order of batches; the same
             loss for less padding.
         keep_best: end with the epoch of lowest validation NLL instead of the last one.
@@ -49,8 +56,10 @@ class TrainConfig:
     clip_norm: Annotated[float, Ge(0)] = 0.0
     beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.999
     logit_adjustment: Annotated[float, Ge(0)] = 0.0
+    merge_shared: bool = False
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     next_character: Annotated[float, Ge(0)] = 0.0
+    least_names: Annotated[int, Ge(1)] = 1
     by_length: bool = False
     keep_best: bool = False
     seed: Annotated[int, Ge(0)] = 0
@@ -67,6 +76,7 @@ class Preset:
     names (knowledge distillation, Hinton et al. 2015).
 
     Attributes:
+        vocabulary: None for the characters of the training names (``Vocabulary.of_names``).
         model: fields of ``ModelConfig`` other than the sizes that the data decide.
         teacher: the preset to learn from; None without distillation.
         synthetic: number of synthetic names.
@@ -74,7 +84,7 @@ class Preset:
     """
 
     name: str
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
     train: TrainConfig
     model: dict[str, Any] = field(default_factory=dict)
     teacher: Preset | None = None
@@ -86,9 +96,30 @@ class Preset:
         """Epochs of a whole fit, those of the teacher included."""
         return self.train.epochs + (self.teacher.all_epochs if self.teacher else 0)
 
+    @property
+    def symbols(self) -> Vocabulary:
+        """The vocabulary of a settled preset."""
+        assert self.vocabulary is not None, "the preset is not settled"
+        return self.vocabulary
+
+    def settled(self, corpus: Corpus) -> Preset:
+        """Return the preset with what the training table decides: the vocabulary where the preset
+        has none, and no output for outliers where the table has none."""
+        model = self.model | {"none_output": self.model.get("none_output") and corpus.outliers}
+        rows = np.flatnonzero(corpus.folds >= 0)
+        vocabulary = self.vocabulary or Vocabulary.of_names(
+            [corpus.names[i] for i in rows.tolist()], corpus.label_ids[rows]
+        )
+        return replace(
+            self,
+            vocabulary=vocabulary,
+            model={**model, "none_output": bool(model["none_output"])},
+            teacher=self.teacher and self.teacher.settled(corpus),
+        )
+
     def model_config(self, label_count: int) -> ModelConfig:
-        """Return the architecture for ``label_count`` labels."""
-        return ModelConfig(self.vocabulary.size, label_count, **self.model)
+        """Return the architecture for ``label_count`` labels; the preset must be settled."""
+        return ModelConfig(self.symbols.size, label_count, **self.model)
 
 
 # The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.
@@ -107,31 +138,60 @@ _ONE_CYCLE = TrainConfig(
 # Wide and deep: the seed's recurrence, twice as wide, plus a linear model of n-grams in one
 # network. The auxiliary loss lets the width pay; a GRU or a second direction adds nothing
 # measurable, at several times the cost (docs/experiments.md).
-_DEFAULT = Preset(
-    "default",
+_WIDE_AND_DEEP = {
+    "hidden_size": 256,
+    "embedding_size": 64,
+    "ngram_buckets": 2**17,
+    "dropout": 0.5,
+    "input_dropout": 0.2,
+    "ngram_dropout": 0.1,
+}
+
+# For the tutorial's lists: Latin letters without accents, and labels as frequent as in the lists.
+_TUTORIAL = Preset(
+    "tutorial",
     LATIN_VOCABULARY,
     replace(_ONE_CYCLE, epochs=12, logit_adjustment=0.2, next_character=0.3),
-    {
-        "hidden_size": 256,
-        "embedding_size": 64,
-        "ngram_buckets": 2**17,
-        "dropout": 0.5,
-        "input_dropout": 0.2,
-        "ngram_dropout": 0.1,
-    },
+    _WIDE_AND_DEEP,
+)
+
+# For lists from anywhere: all characters that tell labels apart, labels that count alike, and
+# "none of these" where the table has words that are no names.
+_DEFAULT = Preset(
+    "default",
+    None,
+    replace(
+        _ONE_CYCLE,
+        epochs=8,
+        batch_size=256,
+        learning_rate=6e-3,
+        logit_adjustment=1.0,
+        merge_shared=True,
+        next_character=0.3,
+        least_names=12,
+    ),
+    _WIDE_AND_DEEP | {"none_output": True, "ngram_bits": 8},
 )
 
 # The seed's network, fastest to score, with soft labels of the default.
 _TINY = Preset(
     "tiny",
-    LATIN_VOCABULARY,
-    replace(_ONE_CYCLE, epochs=30),
+    None,
+    replace(
+        _ONE_CYCLE,
+        epochs=15,
+        batch_size=256,
+        learning_rate=6e-3,
+        logit_adjustment=1.0,
+        merge_shared=True,
+    ),
+    {"none_output": True},
     teacher=_DEFAULT,
-    synthetic=120_000,
-    synthetic_per_epoch=24_000,
+    synthetic=240_000,
+    synthetic_per_epoch=60_000,
 )
 
-PRESETS = {preset.name: preset for preset in (_SEED, _DEFAULT, _TINY)}
+PRESETS = {preset.name: preset for preset in (_SEED, _DEFAULT, _TINY, _TUTORIAL)}
 
 
 def with_overrides(preset: Preset, **changes: Any) -> Preset:

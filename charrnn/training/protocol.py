@@ -1,7 +1,8 @@
 """The two evaluation protocols: split, fit, calibrate, measure.
 
 * **honest**: no name is in two parts of the split, and junk is dropped. Validation chooses the
-  epoch and the temperature; test is only measured. The weights of a version come from here.
+  epoch and, without outside names, the temperature; test is only measured. The weights of a version
+  come from here.
 * **seed**: a random 80/20 split of all rows, as in the original notebook, with duplicates in both
   parts; for comparison with its published accuracy. There is no validation part, so the temperature
   stays 1.
@@ -10,7 +11,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,14 +25,16 @@ from charrnn.model.calibration import Floats, fit_temperature, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
-from charrnn.model.normalise import normalise
+from charrnn.model.normalise import Normalisation, normalise
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
 from charrnn.training.fit import FitResult, fit
 from charrnn.training.metrics import evaluate
+from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
+from charrnn.training.spellings import joined_names, other_spellings
 from charrnn.training.synthetic import synthetic_names
 
 Protocol = Literal["honest", "seed"]
@@ -44,9 +47,10 @@ class ProtocolResult:
     Attributes:
         temperature: 1 under ``seed``.
         validation: None under ``seed``, where M is 0.
-        validation_logits: uncalibrated, ``(M, L)``.
+        validation_logits: of all outputs, uncalibrated, ``(M, K)``.
         validation_labels: label ids ``(M,)``.
         test_probabilities: calibrated, ``(N, L)``.
+        test_logits: of all outputs, ``(N, K)``.
         test_labels: label ids ``(N,)``.
     """
 
@@ -58,16 +62,21 @@ class ProtocolResult:
     validation_labels: npt.NDArray[np.int64]
     test: Metrics
     test_probabilities: Floats
+    test_logits: npt.NDArray[np.float32]
     test_labels: npt.NDArray[np.int64]
 
 
-def split_of(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
-    """Return the protocol's split; only ``seed`` depends on the seed.
+def split_of(corpus: Corpus, protocol: Protocol, seed: int, *, spellings: bool = False) -> Split:
+    """Return the protocol's split; only ``seed`` depends on the seed. For ``spellings`` see
+    ``honest_split``.
 
     Raises:
         DataError: a part that must not be empty is.
     """
-    split = honest_split(corpus) if protocol == "honest" else seed_split(corpus, seed)
+    if protocol == "honest":
+        split = honest_split(corpus, spellings=spellings)
+    else:
+        split = seed_split(corpus, seed)
     parts = {"train": split.train, "test": split.test}
     if protocol == "honest":
         parts["validation"] = split.validation
@@ -102,22 +111,27 @@ def run_protocol(
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     split: Split | None = None,
     teacher: ProtocolResult | None = None,
+    outside: Examples | None = None,
 ) -> ProtocolResult:
     """Fit ``preset`` under a protocol and measure it.
 
     Args:
-        preset: its ``train.seed`` is the seed of the fit and of the seed protocol's split. A preset
-            with a teacher fits that first, on the same split.
+        preset: settled (``Preset.settled``); its ``train.seed`` is the seed of the fit and of the
+            seed protocol's split. A preset with a teacher fits that first, on the same split.
         checkpoints: folder with one file per fit; None writes none.
         resume: continue from the files in ``checkpoints``; see ``training.fit``.
         on_epoch: called after every epoch, those of the teacher included.
         split: replaces the protocol's own, for rotation.
         teacher: a fitted teacher, to be used instead of fitting one.
+        outside: names of other lists, on whose surnames the temperature is fitted, every label
+            counting alike, instead of on the validation part.
 
     Raises:
         DataError: a part of the split is empty.
     """
-    split = split or split_of(corpus, protocol, preset.train.seed)
+    vocabulary = preset.symbols
+    spellings = vocabulary.normalisation.composes
+    split = split or split_of(corpus, protocol, preset.train.seed, spellings=spellings)
     soft_labels = None
     if preset.teacher:
         teacher = teacher or run_protocol(
@@ -129,14 +143,15 @@ def run_protocol(
             resume=resume,
             on_epoch=on_epoch,
             split=split,
+            outside=outside,
         )
-        soft_labels = _soft_labels(teacher, preset.teacher.vocabulary, preset, split.train)
+        soft_labels = _soft_labels(teacher, preset.teacher.symbols, preset, split.train)
     identity = identity_of(corpus, preset, protocol)
     fitted = fit(
         preset.model_config(len(corpus.labels)),
         preset.train,
-        preset.vocabulary,
-        split.train,
+        vocabulary,
+        respelled(split.train, vocabulary.normalisation),
         validation=split.validation if split.validation.names else None,
         soft_labels=soft_labels,
         device=device,
@@ -145,7 +160,27 @@ def run_protocol(
         resume=resume,
         on_epoch=on_epoch,
     )
-    return _measure(protocol, fitted, preset.vocabulary, split, corpus.labels)
+    return _measure(protocol, fitted, vocabulary, split, corpus.labels, outside)
+
+
+def respelled(examples: Examples, rules: Normalisation) -> Examples:
+    """Return the examples and, where ``rules`` keep accents, as further ones their other spellings
+    (``other_spellings``) and full names without a space (``joined_names``)."""
+    if not rules.composes:
+        return examples
+    names, label_ids = list(examples.names), examples.label_ids.tolist()
+    seen = {(normalise(name, rules), i) for name, i in zip(names, label_ids, strict=True)}
+    further = [
+        (spelling, label_id)
+        for name, label_id in zip(names, label_ids, strict=True)
+        for spelling in other_spellings(name, rules)
+    ]
+    for name, label_id in further + joined_names(names, label_ids):
+        if (normalise(name, rules), label_id) not in seen:
+            seen.add((normalise(name, rules), label_id))
+            names.append(name)
+            label_ids.append(label_id)
+    return replace(examples, names=names, label_ids=np.array(label_ids, np.int64))
 
 
 def _measure(
@@ -154,17 +189,25 @@ def _measure(
     vocabulary: Vocabulary,
     split: Split,
     labels: Sequence[str],
+    outside: Examples | None,
 ) -> ProtocolResult:
-    """Fit the temperature on the validation part, where there is one, and measure the network."""
-    temperature, validation = 1.0, None
-    logits = np.zeros((0, len(labels)), np.float32)
+    """Fit the temperature, on the outside names, else on the validation part, where there is one,
+    and measure the network."""
+    temperature, validation, L = 1.0, None, len(labels)
+    logits = np.zeros((0, fitted.network.config.outputs), np.float32)
     if split.validation.names:
         logits = _logits(fitted.network, vocabulary, split.validation.names)
-        temperature = fit_temperature(logits, split.validation.label_ids)
-        probabilities = softmax(logits, temperature)
+        temperature = fit_temperature(logits[:, :L], split.validation.label_ids)
+        if outside:
+            surnames, label_ids = outside.surnames
+            outside_logits = _logits(fitted.network, vocabulary, surnames)[:, :L]
+            weights = balanced_weights(label_ids, LEAST)
+            temperature = fit_temperature(outside_logits, label_ids, weights)
+        probabilities = softmax(logits[:, :L], temperature)
         refused = _refused(vocabulary, split.validation)
         validation = evaluate(probabilities, split.validation.label_ids, labels, refused)
-    test = softmax(_logits(fitted.network, vocabulary, split.test.names), temperature)
+    test_logits = _logits(fitted.network, vocabulary, split.test.names)
+    test = softmax(test_logits[:, :L], temperature)
     refused = _refused(vocabulary, split.test)
     return ProtocolResult(
         protocol=protocol,
@@ -175,6 +218,7 @@ def _measure(
         validation_labels=split.validation.label_ids,
         test=evaluate(test, split.test.label_ids, labels, refused),
         test_probabilities=test,
+        test_logits=test_logits,
         test_labels=split.test.label_ids,
     )
 
@@ -184,7 +228,7 @@ def _soft_labels(
 ) -> SoftLabels:
     """Return synthetic names with the teacher's calibrated probabilities."""
     names = synthetic_names(
-        [normalise(name) for name in train.names],
+        [normalise(name, vocabulary.normalisation) for name in train.names],
         train.label_ids.tolist(),
         preset.synthetic,
         preset.train.seed,
@@ -203,7 +247,7 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
         "synthetic": [preset.synthetic, preset.synthetic_per_epoch],
         "teacher": identity_of(corpus, preset.teacher, protocol) if preset.teacher else "",
         "train": asdict(preset.train),
-        "vocabulary": asdict(preset.vocabulary),
+        "vocabulary": asdict(preset.symbols),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -211,7 +255,7 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
 def _logits(
     network: CharRNN, vocabulary: Vocabulary, names: Sequence[str]
 ) -> npt.NDArray[np.float32]:
-    """Return the logits of N names, ``(N, L)``."""
+    """Return the logits of N names, ``(N, K)``."""
     return logits_of(network, vocabulary.encode(pa.array(names)))
 
 

@@ -6,23 +6,33 @@ from dataclasses import asdict, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
-from charrnn.model.calibration import Floats, softmax
+from charrnn.model.calibration import Floats, LabelIds, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import HonestMetrics, Metrics, ModelFacts, ProtocolMetrics, Provenance
 from charrnn.model.labels import MIN_LABELS
-from charrnn.model.novelty import CharacterModel, name_hashes
-from charrnn.model.version import Calibration, ModelVersion
-from charrnn.model.vocabulary import GIVEN, Encoded
+from charrnn.model.network import CharRNN
+from charrnn.model.novelty import NoveltyScale, name_hashes, surprise
+from charrnn.model.version import Calibration, ModelVersion, assumed_shares
+from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.monitoring.profile import validation_profile
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus, Examples, Split, honest_split
 from charrnn.training.metrics import evaluate, report_data
+from charrnn.training.outside import (
+    LEAST,
+    Outside,
+    balanced_weights,
+    fit_pair_exponent,
+    measure_outside,
+)
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import Preset
 from charrnn.training.protocol import ProtocolResult
 
+_MOST_HELD_OUT = 2500  # validation names whose logits a version keeps, about
 MIN_TEST_NAMES = 20  # of a label: fewer say little about it
 
 
@@ -33,17 +43,19 @@ def make_version(
     seed_metrics: Sequence[Metrics],
     baselines: Mapping[str, Mapping[str, Baseline]],
     provenance: Provenance,
+    outside: Outside | None = None,
 ) -> ModelVersion:
     """Return the model version of a finished training, not yet saved: network and temperature of
-    ``honest``, test metrics per seed, and baselines by protocol and name."""
-    split, vocabulary = honest_split(corpus), preset.vocabulary
-    counts = np.bincount(split.train.label_ids, minlength=len(corpus.labels))
+    ``honest``, test metrics per seed, and baselines by protocol and name; the scale of novelty and
+    the exponent of full names by ``outside``, where there is one."""
+    split, vocabulary, network = honest_split(corpus), preset.symbols, honest.fit.network
+    labels, L = corpus.labels, len(corpus.labels)
+    priors = np.bincount(split.train.label_ids, minlength=L) / len(split.train.label_ids)
     held_out = vocabulary.encode(pa.array(split.validation.names))
-    test = vocabulary.encode(pa.array(split.test.names))
-    validation = softmax(honest.validation_logits, honest.temperature)
-    calibration = _calibration(
-        vocabulary.encode(pa.array(split.train.names)), held_out, split, honest
-    )
+    validation = softmax(honest.validation_logits[:, :L], honest.temperature)
+    assumed = assumed_shares(priors, preset.train.logit_adjustment)
+    calibration = _calibration(vocabulary, network, split, honest, outside, assumed)
+    held_out_p = softmax(calibration.logits, honest.temperature)
     assert honest.validation is not None
     facts = ModelFacts(
         preset=preset.name,
@@ -65,40 +77,72 @@ def make_version(
         },
         report_data=report_data(
             (honest.test_probabilities, honest.test_labels),
-            (validation, honest.validation_labels),
-            corpus.labels,
-            unfamiliarity=calibration.characters.novelty(test),
+            (held_out_p, calibration.label_ids),
+            labels,
+            unfamiliarity=calibration.novelty.novelty(_surprise(honest.test_logits, L)),
             ambiguous=len(calibration.ambiguous),
         ),
-        profile=validation_profile(corpus.labels, validation, held_out.lengths, held_out.unknown),
+        profile=validation_profile(labels, validation, held_out.lengths, held_out.unknown),
         provenance=provenance,
     )
-    return ModelVersion(
-        config=honest.fit.network.config,
+    version = ModelVersion(
+        config=network.config,
         vocabulary=vocabulary,
-        weights=dict(honest.fit.network.state_dict()),
-        labels=corpus.labels,
+        weights=dict(network.state_dict()),
+        labels=labels,
         temperature=honest.temperature,
-        priors=tuple((counts / counts.sum()).tolist()),
+        priors=tuple(priors.tolist()),
         calibration=calibration,
         facts=facts,
     )
+    if outside is None:
+        return version
+    version = replace(version, pair_exponent=fit_pair_exponent(version, outside.calibration))
+    return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
 
 
 def _calibration(
-    train: Encoded, held_out: Encoded, split: Split, honest: ProtocolResult
+    vocabulary: Vocabulary,
+    network: CharRNN,
+    split: Split,
+    honest: ProtocolResult,
+    outside: Outside | None,
+    assumed: Floats,
 ) -> Calibration:
-    """Return the validation logits, the character model and the hashes of ambiguous names."""
+    """Return the validation logits, the scale of novelty and the hashes of ambiguous names;
+    ``assumed`` are the label shares that the probabilities assume, ``(L,)``."""
     labels_of: dict[int, set[int]] = {}
+    train, L = vocabulary.encode(pa.array(split.train.names)), network.config.label_count
     for key, label in zip(name_hashes(train).tolist(), split.train.label_ids.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
     ambiguous = sorted(key for key, labels in labels_of.items() if len(labels) > 1)
+    scale = NoveltyScale.of(_surprise(honest.validation_logits, L))
+    if outside:
+        surnames, label_ids = outside.calibration.surnames
+        logits = logits_of(network, vocabulary.encode(pa.array(surnames)))
+        scale = NoveltyScale.of(_surprise(logits, L), balanced_weights(label_ids, LEAST))
+    rows = _representative(honest.validation_labels, assumed)
     return Calibration(
-        logits=honest.validation_logits,
-        label_ids=honest.validation_labels,
-        characters=CharacterModel.fit(train, held_out),
+        logits=honest.validation_logits[rows, :L],
+        label_ids=honest.validation_labels[rows],
+        novelty=scale,
         ambiguous=np.array(ambiguous, np.int64),
     )
+
+
+def _representative(label_ids: LabelIds, shares: Floats) -> npt.NDArray[np.int64]:
+    """Return the rows of at most about ``_MOST_HELD_OUT`` of M names, of each label as many as its
+    share says, where there are so many: prediction sets and estimated shares rely on names that are
+    distributed as the probabilities assume."""
+    order = np.argsort(label_ids, kind="stable")
+    counts = np.bincount(label_ids, minlength=len(shares))
+    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[label_ids[order]]
+    most = np.ceil(_MOST_HELD_OUT * shares)
+    return np.sort(order[rank < most[label_ids[order]]])
+
+
+def _surprise(logits: npt.NDArray[np.float32], label_count: int) -> npt.NDArray[np.float32]:
+    return surprise(torch.from_numpy(logits), label_count).numpy()
 
 
 def evidence_problems(candidate: ModelVersion) -> list[str]:
@@ -139,7 +183,8 @@ def probabilities_of(
     scoring gives no label, bool ``(N,)``."""
     encoded = version.vocabulary.encode(pa.array(examples.names, pa.large_string()))
     refused = unscorable(encoded, examples.names)
-    return softmax(logits_of(version.network(), encoded), version.temperature), refused
+    logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
+    return softmax(logits, version.temperature), refused
 
 
 def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Examples) -> Metrics:

@@ -1,10 +1,18 @@
 """Spellings of a name beside its own: training shows them to a model that knows accents, since
 tables hold ``Dvorak`` and ``MUELLER`` as well as ``Dvořák`` and ``Müller``."""
 
+import random
+import re
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 
 from charrnn.model.normalise import ACCENTS, LATIN, Normalisation, normalise
+from charrnn.model.vocabulary import GIVEN
+
+JOINED = 400  # full names of a label: about as many as its surnames
+# Kana, ideographs and Hangul syllables
+_UNSPACED = re.compile("[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3]+")
 
 # Letters that are written as two where there are no accents: as in machine-readable passports (ICAO
 # Doc 9303), and đ as in Djokovic. All other letters lose their accent only.
@@ -34,6 +42,26 @@ def other_spellings(name: str, rules: Normalisation = ACCENTS) -> list[str]:
         normalise(own.upper(), rules),
     )
     return [text for text in dict.fromkeys(others) if text != own]
+
+
+def joined_names(
+    names: Sequence[str], label_ids: Sequence[int], seed: int = 0
+) -> list[tuple[str, int]]:
+    """Return full names as Chinese, Japanese and Korean are written, the given name behind the
+    surname without a space: ``JOINED`` random pairs of each label that has both in such a script,
+    with their label ids."""
+    parts: dict[int, tuple[list[str], list[str]]] = {}
+    for name, label_id in zip(names, label_ids, strict=True):
+        text = name.removeprefix(GIVEN)
+        if _UNSPACED.fullmatch(text):
+            parts.setdefault(label_id, ([], []))[text != name].append(text)
+    draw = random.Random(seed)
+    return [
+        (draw.choice(surnames) + draw.choice(given_names), label_id)
+        for label_id, (surnames, given_names) in sorted(parts.items())
+        if surnames and given_names
+        for _ in range(JOINED)
+    ]
 
 
 @cache

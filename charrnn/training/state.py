@@ -42,8 +42,8 @@ class TrainingModel(nn.Module):
 
         Args:
             ids: ``(B, T)``, padded; lengths: ``(B,)``.
-            targets: label probabilities ``(B, L)``.
-            log_priors: log label shares ``(L,)``, for the logit adjustment.
+            targets: probabilities of the outputs ``(B, K)``.
+            log_priors: log shares of the outputs ``(B, K)``, for the logit adjustment.
         """
         network, train = self.network, self.train_config
         states = None

@@ -667,7 +667,7 @@ def memory(bench: Bench) -> Found:
 def training(bench: Bench) -> Found:
     """Fits of the default preset: on the tutorial's names, and one epoch of many rows."""
     found = bench.begin()
-    preset = with_overrides(PRESETS["default"], epochs=bench.sizes.epochs)
+    preset = with_overrides(PRESETS["tutorial"], epochs=bench.sizes.epochs)
     device = bench.device
 
     def timed(examples: Examples, validation: Examples | None, labels: int, recipe: Any) -> Found:
@@ -695,7 +695,7 @@ def training(bench: Bench) -> Found:
             train = Examples(train.names[:128], train.label_ids[:128])
         found["tutorial"] = timed(train, split.validation, len(corpus.labels), preset)
         print("tutorial", found["tutorial"], flush=True)
-    one = with_overrides(PRESETS["default"], epochs=1)
+    one = with_overrides(PRESETS["tutorial"], epochs=1)
     for rows in (bench.sizes.first_train_rows, bench.sizes.train_rows):
         names = common.made_up_names(np.arange(rows)).to_list()
         labels = np.array([len(name) % 9 + 9 * (name[0] < "M") for name in names], np.int64)

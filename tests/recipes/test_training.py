@@ -12,6 +12,7 @@ from recording import Proof
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
 from charrnn.model.version import (
+    PRETRAINED,
     ModelVersion,
     aliases,
     list_versions,
@@ -114,7 +115,7 @@ def test_versions_are_listed_with_their_aliases(
     trained: tuple[Path, list[Trained], list[str]],
 ) -> None:
     listed = {v.name: v for v in list_models(ListRequest(models=trained[0]))}
-    assert list(listed) == ["pretrained", "pretrained-tiny", "v0001", "v0002"]
+    assert list(listed) == [*PRETRAINED, "v0001", "v0002"]
     assert listed["v0001"].aliases == ["champion"]
     assert listed["v0002"].facts == trained[1][1].version.facts
 

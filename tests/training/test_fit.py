@@ -432,11 +432,11 @@ def test_impossible_training_options_are_refused(changes: dict[str, object]) -> 
 
 
 def test_overrides_replace_what_is_given_and_nothing_else() -> None:
-    preset = with_overrides(PRESETS["default"], epochs=3, seed=None)
-    assert preset.train == replace(PRESETS["default"].train, epochs=3)
-    assert (preset.name, preset.model) == ("default", PRESETS["default"].model)
+    preset = with_overrides(PRESETS["tutorial"], epochs=3, seed=None)
+    assert preset.train == replace(PRESETS["tutorial"].train, epochs=3)
+    assert (preset.name, preset.model) == ("tutorial", PRESETS["tutorial"].model)
     with pytest.raises(ConfigError):
-        with_overrides(PRESETS["default"], epochs=0)
+        with_overrides(PRESETS["tutorial"], epochs=0)
 
 
 def test_the_seed_preset_is_the_notebooks_recipe() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from charrnn.model.normalise import ACCENTS, LATIN, SEED, normalise
 from charrnn.model.vocabulary import GIVEN
-from charrnn.training.spellings import other_spellings
+from charrnn.training.spellings import JOINED, joined_names, other_spellings
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,11 @@ def test_spellings_are_normalised_distinct_and_none_of_them_the_name(name: str) 
 def test_the_first_spelling_of_a_latin_name_is_the_one_by_latin_rules(name: str) -> None:
     own = normalise(name, ACCENTS)
     assert [own, *other_spellings(name)][own != normalise(own, LATIN)] == normalise(own, LATIN)
+
+
+def test_names_written_without_spaces_are_joined_within_a_label() -> None:
+    names = ["김", "박", GIVEN + "민수", "Kim", GIVEN + "Minsu", "山", GIVEN + "Taro", "かな"]
+    joined = joined_names(names, [0, 0, 0, 0, 0, 1, 1, 1])
+    assert len(joined) == JOINED
+    assert set(joined) == {("김민수", 0), ("박민수", 0)}
+    assert joined == joined_names(names, [0, 0, 0, 0, 0, 1, 1, 1])

@@ -1,0 +1,191 @@
+"""Names of other lists than the training's: they calibrate a model, and show how good it is there.
+
+A confidence that is right on held-out names of the training lists is too high on other lists: these
+have other names, in other proportions. So the temperature and the scale of novelty are fitted to
+one half of an *outside* table, every label counting alike, and the other half is only measured.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from charrnn.errors import DataError
+from charrnn.model.calibration import (
+    Floats,
+    LabelIds,
+    expected_calibration_error,
+    fit_temperature,
+    softmax,
+)
+from charrnn.model.engine import logits_of
+from charrnn.model.facts import BalancedMetrics, OutsideMetrics
+from charrnn.model.normalise import LATIN, normalise
+from charrnn.model.novelty import surprise
+from charrnn.model.version import ModelVersion
+from charrnn.model.vocabulary import GIVEN
+from charrnn.scoring.scorer import unscorable
+from charrnn.training.corpus import Corpus, Examples
+
+PAIRS = 400  # full names drawn for each label
+LEAST = 100  # names of a label that calibrate as much as any other: a few say little
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The two halves of an outside table: names of the corpus's labels that are neither in the
+    corpus nor under several labels; label ids are the corpus's. ``digest`` is the table's."""
+
+    calibration: Examples
+    test: Examples
+    digest: str
+
+
+def outside_of(table: Corpus, corpus: Corpus) -> Outside:
+    """Return the names of an outside table that a model of ``corpus`` may be measured on.
+
+    A name is in one half with all its spellings. Words that are no names are kept where they are
+    not in the corpus.
+
+    Raises:
+        DataError: two labels or more are not left in each half.
+    """
+    known = set(zip(corpus.normalised, (n.startswith(GIVEN) for n in corpus.names), strict=True))
+    position = {label: i for i, label in enumerate(corpus.labels)}
+    labels_of: dict[tuple[str, bool], set[int]] = {}
+    keys = [(k, n.startswith(GIVEN)) for k, n in zip(table.normalised, table.names, strict=True)]
+    for key, label in zip(keys, table.label_ids.tolist(), strict=True):
+        labels_of.setdefault(key, set()).add(label)
+    rows: dict[tuple[str, bool], int] = {}
+    for i, key in enumerate(keys):
+        usable = table.folds[i] >= 0 and len(labels_of[key]) == 1 and key not in known
+        if usable and table.labels[table.label_ids[i]] in position:
+            rows.setdefault(key, i)
+    chosen = np.fromiter(rows.values(), np.int64, len(rows))
+    halves = []
+    for odd in (0, 1):
+        half = chosen[table.folds[chosen] % 2 == odd]
+        words = np.flatnonzero(table.outlier_folds % 2 == odd).tolist()  # -1, left out, is odd
+        halves.append(
+            Examples(
+                [table.names[i] for i in half.tolist()],
+                np.array([position[table.labels[i]] for i in table.label_ids[half]], np.int64),
+                [table.outliers[i] for i in words if table.outlier_folds[i] >= 0],
+            )
+        )
+        if len(set(halves[-1].label_ids.tolist())) < 2:
+            raise DataError(
+                "the outside table has names of fewer than 2 labels of the training table, that "
+                "are not training names themselves, in one of its halves; use larger lists",
+                option="outside",
+            )
+    return Outside(halves[0], halves[1], table.digest)
+
+
+def balanced_weights(label_ids: LabelIds, least: int = 1) -> Floats:
+    """Return weights of N names by which every label counts alike, ``(N,)``, mean 1; a label of
+    fewer than ``least`` names counts for as much less."""
+    _, of_label, counts = np.unique(label_ids, return_inverse=True, return_counts=True)
+    weights = 1 / np.maximum(counts, least)[of_label]
+    mean_one: Floats = weights / weights.mean()
+    return mean_one
+
+
+def pairs_of(examples: Examples, seed: int) -> tuple[list[str], list[str], LabelIds]:
+    """Return surnames, given names and label ids ``(P,)`` of ``PAIRS`` full names for each label
+    that has both, drawn at random."""
+    rng, given = np.random.default_rng(seed), examples.given
+    surnames, given_names, label_ids = list[str](), list[str](), list[int]()
+    for label in np.unique(examples.label_ids).tolist():
+        of_label = examples.label_ids == label
+        parts = np.flatnonzero(of_label & ~given), np.flatnonzero(of_label & given)
+        if not all(map(len, parts)):
+            continue
+        first, second = (rng.choice(rows, PAIRS) for rows in parts)
+        surnames += [examples.names[i] for i in first.tolist()]
+        given_names += [examples.names[i] for i in second.tolist()]
+        label_ids += [label] * PAIRS
+    return surnames, given_names, np.array(label_ids, np.int64)
+
+
+def pair_logits(version: ModelVersion, surnames: list[str], given_names: list[str]) -> Floats:
+    """Return ``log p(l|s) + log p(l|g) - log p(l)`` of P full names, ``(P, L)``; p(l) are the label
+    shares that the model assumes."""
+    log_p = [np.log(_probabilities(version, names)) for names in (surnames, given_names)]
+    joint: Floats = log_p[0] + log_p[1] - np.log(np.maximum(version.assumed_shares, 1e-12))
+    return joint
+
+
+def fit_pair_exponent(version: ModelVersion, examples: Examples) -> float:
+    """Return the exponent of the probabilities of full names that fits pairs of ``examples`` best,
+    in ``ModelDescription.pair_exponent``'s bounds; 1 where no label has both parts."""
+    *pairs, label_ids = pairs_of(examples, seed=0)
+    return 1 / fit_temperature(pair_logits(version, *pairs), label_ids) if len(label_ids) else 1.0
+
+
+def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
+    """Measure a version on the test half of the outside names: surnames, these without accents,
+    given names, and full names made of both; and how many words that are no names it answers."""
+    test, given = outside.test, outside.test.given
+    ids = {True: test.label_ids[given], False: test.label_ids[~given]}
+    names = {
+        part: [name for name, is_given in zip(test.names, given, strict=True) if is_given == part]
+        for part in (True, False)
+    }
+    plain = [normalise(name, LATIN) for name in names[False]]
+    surnames, given_names, pair_ids = pairs_of(test, seed=1)
+    full = softmax(pair_logits(version, surnames, given_names) * version.pair_exponent)
+    return OutsideMetrics(
+        digest=outside.digest,
+        calibration=len(outside.calibration.names),
+        surnames=balanced_metrics(_probabilities(version, names[False]), ids[False], version),
+        plain=balanced_metrics(_probabilities(version, plain), ids[False], version),
+        given=balanced_metrics(_probabilities(version, names[True]), ids[True], version),
+        full=balanced_metrics(full, pair_ids, version),
+        outliers=len(test.outliers),
+        outliers_answered=float((~_refused(version, test.outliers)).mean()),
+        names_refused=float(
+            np.average(_refused(version, names[False]), weights=balanced_weights(ids[False]))
+        ),
+    )
+
+
+def balanced_metrics(
+    probabilities: Floats, label_ids: LabelIds, version: ModelVersion
+) -> BalancedMetrics | None:
+    """Return figures in which every label that occurs counts alike, for calibrated probabilities
+    ``(N, L)`` and label ids ``(N,)``; None where N is 0."""
+    if not len(label_ids):
+        return None
+    weights = balanced_weights(label_ids)
+    correct = probabilities.argmax(axis=1) == label_ids
+    return BalancedMetrics(
+        count=len(label_ids),
+        macro_recall=float(np.average(correct, weights=weights)),
+        ece=expected_calibration_error(probabilities, label_ids, weights=weights),
+        mean_confidence=float(np.average(probabilities.max(axis=1), weights=weights)),
+        recall={
+            version.labels[i]: float(correct[label_ids == i].mean())
+            for i in np.unique(label_ids).tolist()
+        },
+    )
+
+
+def _probabilities(version: ModelVersion, names: list[str]) -> Floats:
+    return softmax(_logits(version, names)[:, : len(version.labels)], version.temperature)
+
+
+def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
+    """Return which of N texts scoring gives no label by default, ``(N,)``."""
+    encoded = version.vocabulary.encode(pa.array(names, pa.large_string()))
+    scores = surprise(torch.from_numpy(_logits(version, names)), len(version.labels)).numpy()
+    unfamiliar = version.calibration.novelty.novelty(scores) > version.max_unfamiliarity
+    refused: npt.NDArray[np.bool_] = unscorable(encoded, names) | unfamiliar
+    return refused
+
+
+def _logits(version: ModelVersion, names: list[str]) -> npt.NDArray[np.float32]:
+    """Return the logits of N names, ``(N, K)``."""
+    return logits_of(version.network(), version.vocabulary.encode(pa.array(names, pa.string())))

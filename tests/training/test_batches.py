@@ -1,0 +1,45 @@
+"""Examples on the device: targets of names under one and several labels, of outliers, and of soft
+labels, and which of them the logit adjustment is for."""
+
+import numpy as np
+import pytest
+import torch
+
+from charrnn.model.network import ModelConfig
+from charrnn.model.vocabulary import LATIN_VOCABULARY
+from charrnn.training.batches import SoftLabels, TrainingData, training_data
+from charrnn.training.corpus import Examples
+
+NAMES = ["Ab", "Cd", "AB", "Ef", "Gh", "Ij"]  # the third is the first, under another label
+EXAMPLES = Examples(NAMES, np.array([0, 0, 1, 0, 0, 1]), ["table", "chair", "xx"])
+
+
+def data_of(*, none_output: bool = True, merge_shared: bool = False) -> TrainingData:
+    config = ModelConfig(LATIN_VOCABULARY.size, 2, none_output=none_output)
+    soft = SoftLabels(["xy"], np.full((1, config.outputs), 0.25, np.float32), 1)
+    return training_data(
+        LATIN_VOCABULARY, EXAMPLES, soft, config, torch.device("cpu"), merge_shared=merge_shared
+    )
+
+
+def test_outliers_are_examples_of_the_last_output_if_there_is_one() -> None:
+    data = data_of()
+    assert data.labelled == 8
+    assert data.targets[6:8].tolist() == [[0, 0, 1]] * 2
+    assert data.log_priors.exp().tolist() == pytest.approx([0.5, 0.25, 0.25])
+    assert data_of(none_output=False).labelled == 6
+
+
+def test_a_name_under_two_labels_is_one_example_shared_by_the_root_of_their_numbers() -> None:
+    data = data_of(merge_shared=True)
+    assert data.labelled == 7
+    assert data.targets[0].tolist() == pytest.approx([2**0.5 / (1 + 2**0.5), 1 / (1 + 2**0.5), 0])
+    assert data.targets[1].tolist() == [1, 0, 0]
+    assert data.log_priors.exp().tolist() == pytest.approx([0.5, 0.25, 0.25])  # of all rows
+
+
+def test_shared_names_and_soft_labels_are_not_adjusted() -> None:
+    data = data_of(merge_shared=True)
+    rows = torch.arange(8)
+    adjusted = (data.log_priors_of(rows) != 0).any(dim=1)
+    assert adjusted.tolist() == [False, *[True] * 6, False]
