@@ -15,6 +15,7 @@ from charrnn.monitoring.profile import confidence_histogram
 from charrnn.runs.manifest import Manifest, PartRecord, RunManifest, read_manifest
 from charrnn.runs.parts import count_values, read_part
 from charrnn.scoring.inputs import names_in
+from charrnn.scoring.options import ABSTENTIONS
 from charrnn.tables.columns import as_large_string
 
 
@@ -109,7 +110,7 @@ def _recount(run: Path, manifest: RunManifest) -> dict[str, Any]:
         "reasons": reasons,
         "labels": labels,
         "answered rows": rows - statuses.get("unscored", 0),
-        "unscored rows": {reason: n for reason, n in reasons.items() if reason != "low_confidence"},
+        "unscored rows": {reason: n for reason, n in reasons.items() if reason not in ABSTENTIONS},
         "confidences": confidences.tolist(),
     }
     if keeps_names:

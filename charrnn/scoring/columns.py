@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.model.families import families_of
+from charrnn.model.novelty import NoveltyScale
 from charrnn.scoring.options import (
     ABSTAINED,
+    ABSTENTIONS,
     NAME_PARTS,
     REASONS,
     SCORED,
@@ -25,6 +27,7 @@ from charrnn.scoring.options import (
 )
 
 Mask = npt.NDArray[np.bool_]
+_ABSTAINED = [REASONS.index(reason) for reason in ABSTENTIONS]
 
 
 @dataclass
@@ -42,6 +45,8 @@ class Predictions:
             ``(D,)`` each.
         in_set: whether each label is in the prediction set, bool ``(D, L)`` or ``(D, 0)``.
         ambiguous: whether the name has several labels in the training data, bool ``(D,)``.
+        surprise: see ``model.novelty``, of a full name the larger one of its parts, float32
+            ``(D,)``.
         unfamiliarity: 0 to 1, float32 ``(D,)``.
         parts: which parts of the name were scored, index in ``NAME_PARTS``, uint8 ``(D,)``.
         status: index in ``STATUSES``, uint8 ``(D,)``.
@@ -57,6 +62,7 @@ class Predictions:
     uncorrected: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None
     in_set: Mask
     ambiguous: Mask | None
+    surprise: npt.NDArray[np.float32] | None
     unfamiliarity: npt.NDArray[np.float32] | None
     parts: npt.NDArray[np.uint8]
     status: npt.NDArray[np.uint8]
@@ -65,8 +71,16 @@ class Predictions:
     unknown: npt.NDArray[np.int64]
 
     @classmethod
-    def blank(cls, reason: npt.NDArray[np.uint8], options: ScoreOptions, label_count: int) -> Self:
-        """Return zeros for D reasons, ``(D,)``, to be filled in where a reason is 0."""
+    def blank(
+        cls,
+        reason: npt.NDArray[np.uint8],
+        options: ScoreOptions,
+        label_count: int,
+        *,
+        surprise: bool = False,
+    ) -> Self:
+        """Return zeros for D reasons, ``(D,)``, to be filled in where a reason is 0; ``surprise``
+        says whether that is needed."""
         D, k = len(reason), min(options.top_k, label_count)
 
         def best(requested: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
@@ -80,6 +94,7 @@ class Predictions:
             uncorrected=best(options.prior != "train"),
             in_set=np.zeros((D, label_count if options.coverage_target else 0), bool),
             ambiguous=None,
+            surprise=np.zeros(D, np.float32) if surprise else None,
             unfamiliarity=None,
             parts=np.full(D, NAME_PARTS.index("surname"), np.uint8),
             status=np.where(reason == 0, SCORED, UNSCORED).astype(np.uint8),
@@ -89,17 +104,30 @@ class Predictions:
         )
 
     def ranks(self) -> list[npt.NDArray[Any]]:
-        """Return the arrays that a ranking of labels fills in: ``ranked``, ``confidence``,
-        ``probabilities``, ``in_set`` and, where requested, the two of ``family`` and of
-        ``uncorrected``."""
+        """Return the arrays ``(D, …)`` that a ranking of labels fills in: ``ranked``,
+        ``confidence``, ``probabilities``, ``in_set`` and, where requested, the two of ``family``
+        and of ``uncorrected`` and ``surprise``."""
         first = (self.ranked, self.confidence, self.probabilities, self.in_set)
-        return [*first, *(self.family or ()), *(self.uncorrected or ())]
+        last = () if self.surprise is None else (self.surprise,)
+        return [*first, *(self.family or ()), *(self.uncorrected or ()), *last]
 
-    def abstain_below(self, confidence: float) -> None:
-        """Change the status of scored names with a lower confidence to abstained."""
-        uncertain = (self.reason == 0) & (self.confidence[:, 0] < confidence)
+    def set_unfamiliarity(self, scale: NoveltyScale) -> None:
+        """Set ``unfamiliarity`` from ``surprise``. That of a full name is squared: the larger one
+        of two shares is below t as often as both are."""
+        if self.surprise is not None:
+            novelty = scale.novelty(self.surprise)
+            both = self.parts == NAME_PARTS.index("given+surname")
+            self.unfamiliarity = np.where(both, novelty**2, novelty)
+
+    def abstain(self, min_confidence: float, max_unfamiliarity: float) -> None:
+        """Change the status of scored names that are less familiar, or of a lower confidence, to
+        abstained."""
+        if self.unfamiliarity is not None:
+            unfamiliar = (self.reason == 0) & (self.unfamiliarity > max_unfamiliarity)
+            self.reason[unfamiliar] = REASONS.index("unfamiliar")
+        uncertain = (self.reason == 0) & (self.confidence[:, 0] < min_confidence)
         self.reason[uncertain] = REASONS.index("low_confidence")
-        self.status[uncertain] = ABSTAINED
+        self.status[np.isin(self.reason, _ABSTAINED)] = ABSTAINED
 
 
 def prediction_columns(
@@ -138,7 +166,9 @@ def prediction_columns(
         set_codes, sets = _label_sets(predictions.in_set, labels)
         sizes = predictions.in_set.sum(axis=1).astype(np.int16)
         arrays += [_dictionary(spread(set_codes), sets), spread(sizes)]
-    if predictions.ambiguous is not None and predictions.unfamiliarity is not None:
+    if options.details:
+        assert predictions.ambiguous is not None
+        assert predictions.unfamiliarity is not None
         arrays += [spread(predictions.ambiguous), spread(predictions.unfamiliarity)]
     if options.names_parts:
         arrays.append(_dictionary(spread(predictions.parts.astype(np.int8)), NAME_PARTS))

@@ -25,7 +25,9 @@ REASONS = (
     "unknown_script",
     "no_letters",
     "low_confidence",
+    "unfamiliar",
 )
+ABSTENTIONS = ("low_confidence", "unfamiliar")  # reasons of status abstained
 SCORED, ABSTAINED, UNSCORED = range(3)
 NAME_PARTS = ("given+surname", "surname", "given")  # what of a name was scored
 
@@ -57,6 +59,9 @@ class ScoreOptions:
     """Put before the name of every column that scoring adds."""
     min_confidence: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Give no language below this confidence (status abstained)."""
+    max_unfamiliarity: Annotated[float, Interval(ge=0, le=1)] | None = None
+    """Give no language above this unfamiliarity (status abstained); 1 answers all. By default 0.96
+    for a model that knows words that are no names, as pretrained does, else 1."""
     prior: PathOrUri | tuple[float, ...] = "train"
     """Label shares of the table: train, uniform, estimate, or a CSV file with the columns language
     and share. (From Python also the shares themselves, one per label.)"""

@@ -26,7 +26,7 @@ from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
 from charrnn.model.families import families_of
 from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
-from charrnn.model.novelty import name_hashes
+from charrnn.model.novelty import name_hashes, surprise
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import GIVEN, Counts, Encoded
@@ -282,7 +282,7 @@ class Scorer:
             predictions.probabilities[scored].astype(np.float64),
             self.version.validation_probabilities(),
             self.version.calibration.label_ids,
-            self.version.priors,
+            self.version.assumed_shares,
         )
         return replace(options, prior=estimate.shares), estimate
 
@@ -292,8 +292,8 @@ class Scorer:
 
         Names of several words are split (see ``split_names``) if the model knows given names.
         With a surname s and a given name g, the probability of a label l is proportional to
-        ``(p(l|s) p(l|g) / p(l)) ** pair_exponent``, p(l) being the version's ``priors``. A part
-        that cannot be scored leaves the other.
+        ``(p(l|s) p(l|g) / p(l)) ** pair_exponent``, p(l) being the version's ``assumed_shares``. A
+        part that cannot be scored leaves the other.
 
         Raises:
             ConfigError: see ``check_parts``.
@@ -305,16 +305,16 @@ class Scorer:
         encoded = self.version.vocabulary.encode(texts, latin=options.transliterate)
         reason = _reasons(encoded, too_long.to_numpy(zero_copy_only=False), options)
         if parts.surname is None or parts.given is None:
-            predictions = Predictions.blank(reason, options, len(self.version.labels))
+            predictions = self._blank(reason, options)
             predictions.lengths, predictions.unknown = encoded.lengths, encoded.unknown
             self._rank(predictions, encoded, np.flatnonzero(reason == 0), options)
-            if options.details:
-                predictions.ambiguous, predictions.unfamiliarity = self._details(encoded)
+            predictions.ambiguous = self._ambiguous(encoded) if options.details else None
         else:
             predictions = self._predict_parts(
                 encoded, reason, (parts.surname, parts.given), parts.first_given, options
             )
-        predictions.abstain_below(options.min_confidence)
+        predictions.set_unfamiliarity(self.version.calibration.novelty)
+        predictions.abstain(options.min_confidence, self._max_unfamiliarity(options))
         return predictions
 
     def _predict_parts(
@@ -338,7 +338,7 @@ class Scorer:
         reasons = np.append(text_reason, np.uint8(REASONS.index("empty_name")))
         has_surname, has_given = reasons[s] == 0, reasons[g] == 0
         reason = np.where(has_surname | has_given, 0, reasons[np.where(s >= 0, s, g)])
-        predictions = Predictions.blank(reason.astype(np.uint8), options, len(self.version.labels))
+        predictions = self._blank(reason.astype(np.uint8), options)
         for field in ("lengths", "unknown"):
             counts = np.append(getattr(encoded, field), 0)
             setattr(predictions, field, counts[s] + counts[g])
@@ -351,18 +351,22 @@ class Scorer:
         self._rank_alone(predictions, marked, alone, only[alone], options)
         self._rank_pairs(predictions, marked, np.flatnonzero(both), parts, options)
         if options.details:
-            ambiguous, unfamiliarity = self._details(marked)
-            other = np.where(both, g, only)
+            ambiguous, other = self._ambiguous(marked), np.where(both, g, only)
             predictions.ambiguous = ambiguous[only] & ambiguous[other]
-            mean = (unfamiliarity[only] + unfamiliarity[other]) / 2
-            predictions.unfamiliarity = mean.astype(np.float32)
         return predictions
 
-    def _details(self, encoded: Encoded) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-        """Return whether each text is ambiguous, and its unfamiliarity."""
-        calibration = self.version.calibration
-        ambiguous = np.isin(name_hashes(encoded), calibration.ambiguous)
-        return ambiguous, calibration.characters.novelty(encoded)
+    def _ambiguous(self, encoded: Encoded) -> npt.NDArray[np.bool_]:
+        """Return whether each text has several labels in the training data."""
+        return np.isin(name_hashes(encoded), self.version.calibration.ambiguous)
+
+    def _blank(self, reason: npt.NDArray[np.uint8], options: ScoreOptions) -> Predictions:
+        surprise = options.details or self._max_unfamiliarity(options) < 1
+        return Predictions.blank(reason, options, len(self.version.labels), surprise=surprise)
+
+    def _max_unfamiliarity(self, options: ScoreOptions) -> float:
+        if options.max_unfamiliarity is None:
+            return self.version.max_unfamiliarity
+        return options.max_unfamiliarity
 
     def _rank_alone(
         self,
@@ -377,7 +381,7 @@ class Scorer:
         if not len(names):
             return
         rows, text_of_name = np.unique(texts, return_inverse=True)
-        found = Predictions.blank(np.zeros(len(rows), np.uint8), options, len(self.version.labels))
+        found = self._blank(np.zeros(len(rows), np.uint8), options)
         self._rank(found, encoded.take(rows), np.arange(len(rows)), options)
         for target, values in zip(predictions.ranks(), found.ranks(), strict=True):
             target[names] = values[text_of_name]
@@ -395,7 +399,7 @@ class Scorer:
         logits of their texts are kept, block by block of names."""
         version, s, g = self.version, *parts
         rank = self._ranking(options, predictions.ranked.shape[1])
-        shares = torch.tensor(version.priors, device=self.device)
+        shares = torch.from_numpy(version.assumed_shares.astype(np.float32)).to(self.device)
         log_shares = torch.where(shares > 0, shares.log(), torch.inf)  # 0: never the label
         size = max(1, _PAIR_LOGITS // len(shares))
         ordered = names[np.argsort(s[names], kind="stable")]  # a surname is in one block
@@ -403,33 +407,38 @@ class Scorer:
         for first in range(0, len(ordered), size):
             block = ordered[first : first + size]
             texts, places = np.unique(np.concatenate((s[block], g[block])), return_inverse=True)
-            log_p = self._log_probabilities(encoded, texts)
+            log_p, surprises = self._log_probabilities(encoded, texts)
             pairs = torch.from_numpy(places.reshape(2, -1)).to(self.device)
             for start in range(0, len(block), self.batch_size):
                 one, other = pairs[:, start : start + self.batch_size]
                 joint = log_p[one].add_(log_p[other]).sub_(log_shares).mul_(version.pair_exponent)
                 some = block[start : start + self.batch_size]
-                batches.append((some, rank(torch.softmax(joint, dim=1))))
+                novel = torch.maximum(surprises[one], surprises[other])
+                batches.append((some, rank(torch.softmax(joint, dim=1), novel)))
         _fill_in(predictions, batches)
 
-    def _log_probabilities(self, encoded: Encoded, texts: Counts) -> Tensor:
+    def _log_probabilities(self, encoded: Encoded, texts: Counts) -> tuple[Tensor, Tensor]:
         """Return the log probabilities of the labels of U texts, given by their row numbers in
-        ascending order, float32 ``(U, L)``."""
-        log_p = torch.empty(len(texts), len(self.version.labels), device=self.device)
+        ascending order, float32 ``(U, L)``, and their surprise, ``(U,)``."""
+        L = len(self.version.labels)
+        log_p = torch.empty(len(texts), L, device=self.device)
+        surprises = torch.empty(len(texts), device=self.device)
         for rows, logits in self.engine.logits(encoded, texts):
             at = torch.from_numpy(np.searchsorted(texts, rows)).to(self.device)
-            log_p[at] = torch.log_softmax(logits / self.version.temperature, dim=1)
-        return log_p
+            log_p[at] = torch.log_softmax(logits[:, :L] / self.version.temperature, dim=1)
+            surprises[at] = surprise(logits, L)
+        return log_p, surprises
 
     def _rank(
         self, predictions: Predictions, encoded: Encoded, rows: Counts, options: ScoreOptions
     ) -> None:
         """Fill in the network's predictions for the names ``rows``. On a GPU all batches are
         queued first and their results copied together, so that the CPU waits once."""
-        k = predictions.ranked.shape[1]
+        k, L = predictions.ranked.shape[1], len(self.version.labels)
         temperature = self.version.temperature
-        only_ranks = not (options.probabilities or options.coverage_target or options.families)
-        if isinstance(self.engine, KernelEngine) and only_ranks and self.engine.ranks(k):
+        needs_logits = options.probabilities or options.coverage_target or options.families
+        needs_logits = needs_logits or predictions.surprise is not None
+        if isinstance(self.engine, KernelEngine) and not needs_logits and self.engine.ranks(k):
             weights = self._prior_weights(options)
             ranked = self.engine.ranked(encoded, rows, k, temperature, weights)
             uncorrected = predictions.uncorrected or ()
@@ -437,27 +446,26 @@ class Scorer:
             for target, values in zip([*targets, *uncorrected], ranked, strict=True):
                 target[rows] = values
             return
-        rank = self._ranking(options, k)
-        _fill_in(
-            predictions,
-            [
-                (batch, rank(torch.softmax(logits / temperature, dim=1)))
-                for batch, logits in self.engine.logits(encoded, rows)
-            ],
-        )
+        rank, batches = self._ranking(options, k), []
+        for batch, logits in self.engine.logits(encoded, rows):
+            p = torch.softmax(logits[:, :L] / temperature, dim=1)
+            batches.append((batch, rank(p, surprise(logits, L))))
+        _fill_in(predictions, batches)
 
     def _check_stopping(self) -> None:
         if self.stopping.is_set():
             raise CharrnnError("scoring was stopped")
 
-    def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
-        """Return the function from probabilities ``(B, L)`` to the values of
+    def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor, Tensor], list[Tensor]]:
+        """Return the function from probabilities ``(B, L)`` and surprise ``(B,)`` to the values of
         ``Predictions.ranks``."""
         weights, threshold = self._prior_weights(options), self._set_threshold(options)
         of_family = families_of(self.version.labels if options.families else ())[1]
         members = torch.from_numpy(of_family).to(self.device)  # (L, F)
 
-        def rank(p: Tensor) -> list[Tensor]:
+        surprised = options.details or self._max_unfamiliarity(options) < 1
+
+        def rank(p: Tensor, surprises: Tensor) -> list[Tensor]:
             uncorrected = list[Tensor]()
             if weights is not None:
                 top = p.max(dim=1)
@@ -473,7 +481,8 @@ class Scorer:
                 top = (p @ members).max(dim=1)
                 family = [top.indices, top.values.clamp(max=1)]
             probabilities = p if options.probabilities else empty
-            return [ranked, values, probabilities, in_set, *family, *uncorrected]
+            novel = [surprises] if surprised else []
+            return [ranked, values, probabilities, in_set, *family, *uncorrected, *novel]
 
         return rank
 
@@ -481,7 +490,7 @@ class Scorer:
         """Return the factors of the prior correction, float32 ``(L,)``; None without a prior."""
         if isinstance(options.prior, str):
             return None
-        weights = correction(options.prior, self.version.priors)
+        weights = correction(options.prior, self.version.assumed_shares)
         return torch.from_numpy(weights.astype(np.float32)).to(self.device)
 
     def _set_threshold(self, options: ScoreOptions) -> Tensor:
@@ -491,7 +500,7 @@ class Scorer:
         label_ids = self.version.calibration.label_ids
         probabilities, importance = self.version.validation_probabilities(), None
         if not isinstance(options.prior, str):
-            weights = correction(options.prior, self.version.priors)
+            weights = correction(options.prior, self.version.assumed_shares)
             probabilities, importance = corrected(probabilities, weights), weights[label_ids]
         target = options.coverage_target
         threshold = conformal_threshold(probabilities, label_ids, target, importance)

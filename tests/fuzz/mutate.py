@@ -475,7 +475,7 @@ BASE: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "compare": (("v0001", "pretrained-tiny"), {}),
     "promote": (("v0001",), {}),
     "rollback": ((), {}),
-    "pipeline": (("in.csv",), {"source": "languages", "epochs": "1", "preset": "seed",
+    "pipeline": (("in.csv",), {"sources": "languages", "epochs": "1", "preset": "seed",
                                "device": "cpu"}),
 }  # fmt: skip
 RECORDS = {

@@ -71,7 +71,7 @@ def test_prediction_does_not_depend_on_file_kind_partitions_threads_or_order(
 ) -> None:
     table = people()
     expected = scored(command, table, "parquet", workers=1)
-    assert expected["status"].n_unique() == 2
+    assert expected["status"].n_unique() == 3
     for kind in ("csv", "csv.gz", "csv.zst"):
         assert_same(scored(command, table, kind, workers=1), expected)
     for kind, rows, workers, batch in [

@@ -8,9 +8,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 
 from charrnn.errors import ConfigError
 from charrnn.model.engine import logits_of
+from charrnn.model.novelty import surprise
 from charrnn.model.version import ModelVersion, load_version
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -138,11 +140,17 @@ def test_a_name_of_several_labels_in_training_is_ambiguous(scorer: Scorer) -> No
     assert found["ambiguous"].to_list() == [True, True, False, None, None]
 
 
-def test_unfamiliarity_ranks_junk_above_names_like_the_training_names(scorer: Scorer) -> None:
-    found = scorer.score(["Kami", "Burghof", "Xzqwv Holdings Ltd", "qqqq"], details=True)
-    values = found["unfamiliarity"].to_list()
-    assert all(0 <= v <= 1 for v in values)
-    assert max(values[:2]) < min(values[2:])
+def test_unfamiliar_names_are_abstained_and_keep_their_confidence(scorer: Scorer) -> None:
+    plain = scorer.score(NAMES, details=True)
+    assert plain["unfamiliarity"].drop_nulls().is_between(0, 1).all()
+    assert "unfamiliar" not in plain["reason"].to_list()  # a model that learned no other words
+    found = scorer.score(NAMES, details=True, max_unfamiliarity=0.5)
+    expected = plain["unfamiliarity"] > 0.5
+    assert ((found["reason"] == "unfamiliar").fill_null(False) == expected.fill_null(False)).all()
+    assert 0 < expected.sum() < len(NAMES)
+    assert found.filter(expected)["status"].unique().to_list() == ["abstained"]
+    assert found.filter(expected)["language"].null_count() == expected.sum()
+    assert found["confidence"].to_list() == plain["confidence"].to_list()
 
 
 def test_other_scripts_are_scored_only_when_transliterated(scorer: Scorer) -> None:
@@ -193,5 +201,6 @@ def test_golden_version_gives_the_same_answers() -> None:
     encoded = version.vocabulary.encode(pa.array(golden["names"]))
     found = logits_of(version.network(), encoded)
     assert np.abs(found - np.array(golden["logits"])).max() < 1e-5
-    unfamiliarity = version.calibration.characters.novelty(encoded)
+    surprises = surprise(torch.from_numpy(found), len(version.labels)).numpy()
+    unfamiliarity = version.calibration.novelty.novelty(surprises)
     assert unfamiliarity.tolist() == pytest.approx(golden["unfamiliarity"])

@@ -211,8 +211,8 @@ def test_details_of_a_pair_are_those_of_both_parts(scorer: Scorer) -> None:
         in_columns(scorer, [g], [s], details=True).row(0, named=True)
         for g, s in (("Mirela", None), (None, "Katoro"), ("Mirela", "Katoro"))
     )
-    mean = (given["unfamiliarity"] + surname["unfamiliarity"]) / 2
-    assert pair["unfamiliarity"] == pytest.approx(mean, abs=1e-6)
+    larger = max(given["unfamiliarity"], surname["unfamiliarity"])
+    assert pair["unfamiliarity"] == pytest.approx(larger**2, abs=1e-6)
     assert surname["ambiguous"]
     assert not pair["ambiguous"]
     assert pair["name_parts"] == "given+surname"

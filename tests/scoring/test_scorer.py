@@ -410,7 +410,7 @@ def test_a_scorer_is_loaded_from_no_folder_that_was_not_named(users_folder: Path
 
 def labelled(count: int) -> ModelVersion:
     """An untrained model of ``count`` labels."""
-    vocabulary = PRESETS["default"].vocabulary
+    vocabulary = PRESETS["tutorial"].vocabulary
     config = ModelConfig(vocabulary_size=vocabulary.size, label_count=count, hidden_size=8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
