@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.model.calibration import wilson_interval
-from charrnn.model.facts import ModelFacts, PairedDifference, Reliability, RiskCoverage, SetCoverage
+from charrnn.model.facts import (
+    ModelFacts,
+    OutsideMetrics,
+    PairedDifference,
+    Reliability,
+    RiskCoverage,
+    SetCoverage,
+)
 from charrnn.model.families import families_of
 from charrnn.model.version import ModelVersion
 from charrnn.reports.figures import NUMBERED_LABELS, draw_confusion, draw_curve, draw_reliability
@@ -56,6 +63,9 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "curve": _curve(report_data.risk_coverage, test.count),
         "sets": _sets(report_data.sets),
         "low_sets": _low_sets(report_data.sets),
+        "outside": facts.outside,
+        "outside_figures": _outside_figures(facts.outside),
+        "outside_labels": _outside_labels(facts.outside),
         "data": _data(version),
         "unfamiliarity": _unfamiliarity(version),
         "provenance": _provenance(version),
@@ -249,9 +259,36 @@ def _data(version: ModelVersion) -> Table:
     return Table(("", "value"), rows)
 
 
+def _outside_figures(outside: OutsideMetrics | None) -> Table | None:
+    """Return the figures of names of other lists, by part of the name."""
+    if outside is None:
+        return None
+    rows = [
+        (part, m.count, len(m.recall), m.macro_recall, m.mean_confidence, m.ece)
+        for part, m in (
+            ("surnames", outside.surnames),
+            ("surnames without accents", outside.plain),
+            ("given names", outside.given),
+            ("full names", outside.full),
+        )
+        if m
+    ]
+    return Table(("part", "names", "labels", "macro recall", "mean confidence", "ECE"), rows)
+
+
+def _outside_labels(outside: OutsideMetrics | None) -> Table | None:
+    """Return the recall of each label on names of other lists."""
+    if outside is None:
+        return None
+    parts = [m.recall if m else {} for m in (outside.surnames, outside.plain, outside.given)]
+    labels = sorted({label for recall in parts for label in recall})
+    rows = [(label, *(recall.get(label) for recall in parts)) for label in labels]
+    return Table(("label", "surnames", "without accents", "given names"), rows)
+
+
 def _unfamiliarity(version: ModelVersion) -> Table:
     """Return how many names each threshold of unfamiliarity flags."""
-    quantiles = version.calibration.characters.quantiles
+    quantiles = version.calibration.novelty.quantiles
     grid = np.linspace(0, 1, len(quantiles))
     count = version.facts.metrics.honest.test.count
     rows = [
@@ -264,7 +301,7 @@ def _unfamiliarity(version: ModelVersion) -> Table:
         )
         for threshold, flagged in version.facts.report_data.unfamiliar.items()
     ]
-    head = ("unfamiliarity above", "nats per character", "validation names", "test names",
+    head = ("unfamiliarity above", "surprise in nats", "held-out names", "test names",
             "95 % interval")  # fmt: skip
     return Table(head, rows)
 

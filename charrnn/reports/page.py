@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 RESPONSIBLE_USE = (
-    "A label is the language file of the surname list it was learned from, not a person's origin, "
+    "A label is the language of the lists of names it was learned from, not a person's origin, "
     "nationality or ethnicity. Use aggregates; never decide about a single person by it."
 )
 

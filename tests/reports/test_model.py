@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 from model_facts import facts_of
 
@@ -23,7 +22,7 @@ from charrnn.model.facts import (
     ProtocolMetrics,
     Provenance,
 )
-from charrnn.model.novelty import CharacterModel
+from charrnn.model.novelty import NoveltyScale
 from charrnn.model.version import (
     PRETRAINED,
     Calibration,
@@ -56,9 +55,8 @@ def drawn(labels: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def measured(version: ModelVersion, labels: tuple[str, ...]) -> ModelVersion:
     """A version of those labels with all that training puts into its facts."""
-    L, vocabulary = len(labels), version.vocabulary
+    L = len(labels)
     (test, true), (held_out, held_out_true) = drawn(L, 300, 0), drawn(L, 400, 1)
-    names = vocabulary.encode(pa.array([CANARY, f"{CANARY}a"]))
     majority = majority_probabilities(true, L, len(true))
     metrics = evaluate(test, true, labels)
     compared = {BASELINE: evaluate(majority, true, labels)}
@@ -69,7 +67,7 @@ def measured(version: ModelVersion, labels: tuple[str, ...]) -> ModelVersion:
         calibration=Calibration(
             logits=np.log(held_out).astype(np.float32),
             label_ids=held_out_true,
-            characters=CharacterModel.fit(names, names),
+            novelty=NoveltyScale.of([0.0, 1.0]),
             ambiguous=np.arange(1234),
         ),
         facts=facts_of(
