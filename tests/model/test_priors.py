@@ -400,7 +400,7 @@ def test_a_correction_that_loses_on_validation_names_is_harmful() -> None:
 @pytest.mark.corpus
 @pytest.mark.usefixtures("few_bootstraps")
 def test_real_tables_gain_where_shares_differ_and_lose_nothing_elsewhere(tmp_path: Path) -> None:
-    folder, version = real_names(), resolve("pretrained")
+    folder, version = real_names(), resolve("pretrained-tutorial")
     if folder is None:
         pytest.skip("needs the real names: set CHARRNN_NAMES to their folder")
     write_table(build_table(read_label_files(folder)), tmp_path / "names.parquet")
