@@ -33,6 +33,7 @@ from charrnn.model.calibration import fit_temperature, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.network import CharRNN, ModelConfig, NgramTable, to_stored
 from charrnn.model.normalise import normalise
+from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.training.baselines import ngram_probabilities
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
@@ -142,7 +143,7 @@ class Variant:
     """
 
     name: str
-    preset: str = "default"
+    preset: str = "tutorial"
     model: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
     build: Callable[[ModelConfig], CharRNN] = CharRNN
@@ -162,6 +163,7 @@ class Variant:
     def of_seed(self, seed: int) -> Preset:
         """Return the preset with this variant's changes."""
         base = PRESETS[self.preset]
+        base = replace(base, vocabulary=base.vocabulary or LATIN_VOCABULARY)
         return replace(
             base,
             model={**base.model, **self.model},
@@ -184,7 +186,7 @@ def with_typos(corpus: Corpus, examples: Examples) -> Examples:
 def out_of_fold(corpus: Corpus, examples: Examples) -> Any:
     """Return the default's probabilities for its own training names, float32 ``(N, L)``, each from
     a fit on the half of the names that it is not in."""
-    preset, L = PRESETS["default"], len(corpus.labels)
+    preset, L = PRESETS["tutorial"], len(corpus.labels)
     half = np.array([fold_of(normalise(name)) for name in examples.names]) % 2
     found = np.zeros((len(half), L), np.float32)
     for side in (0, 1):
@@ -329,7 +331,7 @@ class Experiments:
         names = split.validation.names
         if variant.examples is backwards:
             names = backwards(self.corpus, split.validation).names
-        kept = to_stored(network.state_dict()).values()
+        kept = to_stored(network.state_dict(), network.config).values()
         stored = sum(t.numel() * t.element_size() for t in kept)
         return {"logits": _logits(network, preset, names), "seconds": seconds, "bytes": stored}
 
@@ -368,7 +370,7 @@ class Experiments:
             return SoftLabels(names, out_of_fold(self.corpus, split.train), len(names) // 2)
         if not variant.taught:
             return None
-        default, tiny = PRESETS["default"], PRESETS["tiny"]
+        default, tiny = PRESETS["tutorial"], PRESETS["tiny"]
         teacher = self._network(VARIANTS[0], split, seed)
         held_out = _logits(teacher, default, split.validation.names)
         temperature = fit_temperature(held_out, split.validation.label_ids)
@@ -457,7 +459,7 @@ def per_name(probabilities: Any, truth: Any) -> Any:
 
 def names_per_second(network: CharRNN, variant: Variant, count: int = 20_000) -> float:
     """Return distinct names scored per second by ``logits_of``, encoding left out; best of 3."""
-    vocabulary = PRESETS[variant.preset].vocabulary
+    vocabulary = variant.of_seed(0).symbols
     draw = random.Random(0)
     names = ["".join(draw.choices("aeiouklmnrst", k=draw.randint(4, 10))) for _ in range(count)]
     encoded = vocabulary.encode(pa.array(names))

@@ -31,7 +31,7 @@ from torch import nn
 
 from charrnn.model.engine import logits_of
 from charrnn.model.network import CharRNN
-from charrnn.model.novelty import CharacterModel
+from charrnn.model.novelty import NoveltyScale
 from charrnn.model.version import Calibration, ModelVersion, resolve, save_version
 from charrnn.training.presets import PRESETS
 
@@ -124,7 +124,7 @@ def names_with_duplicates(rows: int, share: int, first: int, count: int) -> pl.S
 
 def random_version(labels: int, root: Path) -> str:
     """Publish a default network with random weights and so many labels; return its name."""
-    preset = PRESETS["default"]
+    preset = PRESETS["tutorial"]
     config = preset.model_config(labels)
     torch.manual_seed(0)
     network = CharRNN(config).eval()
@@ -142,7 +142,7 @@ def random_version(labels: int, root: Path) -> str:
         calibration=Calibration(
             logits=logits,
             label_ids=logits.argmax(axis=1),
-            characters=CharacterModel.fit(encoded, encoded),
+            novelty=NoveltyScale.of(-logits.max(axis=1)),
             ambiguous=np.zeros(0, np.int64),
         ),
         facts=resolve("pretrained", root).facts,  # of another model; growth does not depend on it

@@ -19,6 +19,7 @@ import datetime
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from charrnn.errors import ModelError
 from charrnn.model.engine import logits_of
 from charrnn.model.network import CharRNN
 from charrnn.model.version import resolve
-from charrnn.model.vocabulary import Encoded, Vocabulary, batches
+from charrnn.model.vocabulary import LATIN_VOCABULARY, Encoded, Vocabulary, batches
 from charrnn.training.presets import PRESETS
 
 ONE_BY_ONE = 500  # names
@@ -91,11 +92,12 @@ def load(model: str) -> tuple[CharRNN, Vocabulary, str]:
         return version.network(torch.device("cpu")), version.vocabulary, model
     except ModelError:
         preset = PRESETS["tiny" if "tiny" in model else "default"]
+        preset = replace(preset, vocabulary=preset.vocabulary or LATIN_VOCABULARY)
         torch.manual_seed(0)
         network = CharRNN(preset.model_config(18)).eval()
         if network.ngrams is not None:
             nn.init.normal_(network.ngrams.weight, std=0.1)
-        return network, preset.vocabulary, f"{preset.name} (random weights)"
+        return network, preset.symbols, f"{preset.name} (random weights)"
 
 
 Way = tuple[int, Callable[[], object]]  # number of names, and what to time
@@ -140,7 +142,7 @@ def ways_to_score(
 
 
 def plain_logits(network: CharRNN, encoded: Encoded) -> Tensor:
-    logits = torch.empty(len(encoded), network.config.label_count)
+    logits = torch.empty(len(encoded), network.config.outputs)
     for rows in batches(encoded.lengths, 1024):
         logits[torch.from_numpy(rows)] = network(torch.from_numpy(encoded.padded(rows)[0]))
     return logits

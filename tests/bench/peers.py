@@ -213,7 +213,7 @@ def onnx_graph(network: CharRNN) -> bytes:
         ]
     else:
         nodes.append(node("Identity", ["deep"], ["logits"]))
-    L = network.config.label_count
+    K = network.config.outputs
     arrays = {name: tensor.detach().numpy() for name, tensor in weights.items()}
     arrays |= {"zero": np.array([0]), "one": np.array([1])}
     model = helper.make_model(
@@ -221,7 +221,7 @@ def onnx_graph(network: CharRNN) -> bytes:
             nodes,
             "charrnn",
             [helper.make_tensor_value_info(*entry) for entry in inputs],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", L])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", K])],
             [numpy_helper.from_array(array, name) for name, array in arrays.items()],
         ),
         opset_imports=[helper.make_opsetid("", 17)],
@@ -306,6 +306,7 @@ class Peer:
         found = Predictions.blank(np.zeros(N, np.uint8), options, len(self.version.labels))
         k = found.ranked.shape[1]
         for rows, logits in self.logits(text):
+            logits = logits[:, : len(self.version.labels)]
             top = torch.softmax(logits / self.version.temperature, dim=1).topk(k, dim=1)
             found.ranked[rows], found.confidence[rows] = top.indices.numpy(), top.values.numpy()
         return found, pa.array(np.arange(N, dtype=np.int32))

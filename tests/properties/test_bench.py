@@ -93,7 +93,7 @@ def test_peers_give_the_same_languages(
     if kind == "loop" and model == "pretrained":
         pytest.skip("the notebook's loop knows no n-grams")
     names = pa.chunked_array([peers.common.made_up_names(np.arange(1000)).to_arrow()])
-    scorer, options = Scorer.load(model), ScoreOptions()
+    scorer, options = Scorer.load(model), ScoreOptions(max_unfamiliarity=1.0)
     expected = scorer.columns(names, options)
     if kind == "inside":
         monkeypatch.setattr("charrnn.scoring.scorer.Engine", peers._PackedEngine)
