@@ -8,7 +8,7 @@ fuzz:
 	$(PYTHON) -m tests.fuzz.csv --seconds $(SECONDS_EACH)
 	$(PYTHON) -m tests.fuzz.zip --seconds $(SECONDS_EACH)
 	$(PYTHON) -m tests.fuzz.mutate --record docs/mutate.json
-	$(PYTHON) tests/faults/bars.py
+	$(PYTHON) tests/faults/held_bars.py
 
 bench:
 	$(PYTHON) tests/bench/csv_speed.py
@@ -18,7 +18,7 @@ bench:
 faults:
 	$(PYTHON) tests/faults/long.py --record outputs/faults.json
 	$(PYTHON) tests/faults/syscalls.py --record docs/syscalls.json
-	$(PYTHON) tests/faults/bars.py
+	$(PYTHON) tests/faults/held_bars.py
 
 # Every input that was once answered wrongly, and what is answered now.
 cases:

@@ -113,7 +113,7 @@ def test_the_table_of_bars_is_that_of_the_records_and_each_is_held(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "tests/faults")
-    from bars import recorded, table
+    from held_bars import recorded, table
 
     records = recorded()
     shown = DOCS["guarantees.md"].split("<!-- bars: begin -->\n\n")[1].split("\n\n<!-- bars: end")

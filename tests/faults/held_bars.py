@@ -4,7 +4,7 @@ python tests/faults/syscalls.py --faults 2000 --record docs/syscalls.json
 python -m tests.fuzz.mutate --cases 20000 --record docs/mutate.json
 python tests/bench/hostile.py
 python tests/cases/table.py
-python tests/faults/bars.py
+python tests/faults/held_bars.py
 """
 
 import json
