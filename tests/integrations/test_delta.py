@@ -101,6 +101,7 @@ def test_a_kill_and_a_rerun_leave_the_rows_once(
     assert rows_of(table).equals(expected(run))
 
 
+@pytest.mark.slow
 def test_processes_at_once_append_a_run_once(
     run_score: Run, names_table: pa.Table, tmp_path: Path
 ) -> None:

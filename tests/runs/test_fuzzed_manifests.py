@@ -142,7 +142,7 @@ def calls_on(
     yield lambda: export(run, run.parents[1] / "out.csv")
 
 
-@pytest.mark.parametrize("part", [0, 1, *(pytest.param(i, marks=pytest.mark.slow) for i in (2, 3))])
+@pytest.mark.parametrize("part", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2, 3))])
 def test_no_manifest_ends_in_an_internal_error(
     runs: list[Path], tiny_version: ModelVersion, part: int, proof: Proof
 ) -> None:
@@ -174,6 +174,7 @@ def test_no_manifest_ends_in_an_internal_error(
           ROUNDS // 4)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_manifest_of_a_gigabyte_takes_little_memory(runs: list[Path], proof: Proof) -> None:
     """Read in a process of its own: what is measured is the most that it ever had."""
     path = runs[1] / "manifest.json"
