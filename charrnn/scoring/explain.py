@@ -63,7 +63,7 @@ class Explanation:
 @torch.inference_mode()
 def logit_terms(network: CharRNN, ids: Tensor) -> tuple[list[tuple[int, int]], Tensor]:
     """Return the terms of one name's logits: the first position and the order of each of its G
-    n-grams, and the terms of these, of the recurrence and of the bias, float ``(G + 2, L)``.
+    n-grams, and the terms of these, of the recurrence and of the bias, float ``(G + 2, K)``.
 
     Args:
         ids: int64 ``(T,)``, boundaries included, on the network's device.
@@ -89,7 +89,8 @@ def explanation_of(
     given = 1 + vocabulary.symbols.find(GIVEN)  # 0, which is no id of a name, without that symbol
     marks = {vocabulary.begin: "^", vocabulary.end: "$", given: "»"}
     symbols = [marks.get(i) or vocabulary.symbols[i - 1].replace(" ", "␣") for i in ids.tolist()]
-    logits = network(ids[None])
+    L = len(version.labels)  # a further output, of words that are no names, takes no part
+    logits = network(ids[None])[:, :L]
     probabilities = torch.softmax(logits[0] / temperature, dim=0)
     order = torch.argsort(probabilities, descending=True, stable=True).tolist()
 
@@ -107,7 +108,7 @@ def explanation_of(
         of_ngram["".join(symbols[start : start + n])] += odds
     at = [i for i, symbol in enumerate(ids.tolist()) if symbol not in marks]  # C characters
     shorter = torch.stack([torch.cat((ids[:i], ids[i + 1 :])) for i in at])  # (C, T - 1)
-    without = network(shorter if len(ids) > 1 else shorter.new_zeros(1, 1))  # (C, L)
+    without = network(shorter if len(ids) > 1 else shorter.new_zeros(1, 1))[:, :L]  # (C, L)
     best = torch.softmax(without / temperature, dim=1).max(dim=1)
     answers = zip(at, log_odds(without), best.indices.tolist(), best.values.tolist(), strict=True)
     return Explanation(

@@ -97,6 +97,16 @@ def test_the_terms_add_up_to_the_log_odds_of_the_answer_that_scoring_gives(
     assert terms_of(found) == pytest.approx(found.log_odds, abs=1e-4)
 
 
+@pytest.mark.parametrize("model", ["pretrained", "pretrained-tiny", "pretrained-tutorial"])
+def test_packaged_models_explain_what_they_answer(model: str) -> None:
+    scorer = Scorer.load(model)
+    found = scorer.explain("Kowalski", top_k=5)
+    [row] = scorer.score(["Kowalski"], top_k=5).to_dicts()
+    assert found.ranked[0] == (row["language"], pytest.approx(row["confidence"], abs=1e-5))
+    assert {label for label, _ in found.ranked} <= set(scorer.version.labels)
+    assert terms_of(found) == pytest.approx(found.log_odds, abs=1e-4)
+
+
 def test_n_grams_are_those_of_the_normalised_name_largest_first(scorer: Scorer) -> None:
     found = scorer.explain("K5 Ř")
     assert found.symbols == "^k_␣ř$"
