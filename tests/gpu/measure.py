@@ -240,7 +240,7 @@ def agreement(bench: Bench) -> Found:
 
 
 def all_logits(answers: Iterator[Any], count: int, network: CharRNN) -> torch.Tensor:
-    logits = torch.empty(count, network.config.label_count)
+    logits = torch.empty(count, network.config.outputs)
     for rows, some in answers:
         logits[torch.from_numpy(rows)] = some.cpu()
     return logits

@@ -321,7 +321,7 @@ def _key(corpus: Corpus, name: str) -> str:
 
 # Of the pinned versions, with the pinned transliteration.
 DIGESTS = {
-    "faker": "f1b61c70bd8047ef191df7ec1c36b7cf81bae3a88f3e604c1048363a575df379",
+    "faker": "884a6e086e834ed833f069a45f5aa0d3e44cb322cec69c747efe78de859e0567",
     "mimesis": "5f692da68a3aa750eaae2a07b0fa6dc7ecfa89e2dc1afa43c89bb191a53d1db3",
 }
 
