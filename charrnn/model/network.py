@@ -12,7 +12,7 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
     forward_rnn.cell.x2h.weight  (G·H, E or V)      .bias (G·H,)
     forward_rnn.cell.h2h.weight  (G·H, H)           .bias (G·H,)
     backward_rnn.…       the same again, only when bidirectional
-    h2o.weight           (L, pooled size)           .bias (L,)
+    h2o.weight           (K, pooled size)           .bias (K,); K outputs: L, or L + 1
     ngrams.weight        (buckets, K)  only with ngram_buckets
 
 With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
@@ -272,14 +272,14 @@ class CharRNN(nn.Module):
         return hidden, logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
 
     def recurrence_logits(self, ids: Tensor) -> Tensor:
-        """Return the logits without those of the n-grams, ``(B, L)``, for names of equal length,
+        """Return the logits without those of the n-grams, ``(B, K)``, for names of equal length,
         ids ``(B, T)``."""
         return self._recur(ids.long(), None, self.config.pooling != "last")[1]
 
     def _recur(
         self, ids: Tensor, lengths: Tensor | None, every_state: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return the states as ``states_and_logits`` does, and ``h2o`` of them, ``(B, L)``."""
+        """Return the states as ``states_and_logits`` does, and ``h2o`` of them, ``(B, K)``."""
         h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
         if self.backward_rnn is not None:
             reversed_ids = _reverse(ids, lengths)

@@ -360,8 +360,8 @@ class Scorer:
         return np.isin(name_hashes(encoded), self.version.calibration.ambiguous)
 
     def _blank(self, reason: npt.NDArray[np.uint8], options: ScoreOptions) -> Predictions:
-        surprise = options.details or self._max_unfamiliarity(options) < 1
-        return Predictions.blank(reason, options, len(self.version.labels), surprise=surprise)
+        needed = options.details or self._max_unfamiliarity(options) < 1
+        return Predictions.blank(reason, options, len(self.version.labels), surprise=needed)
 
     def _max_unfamiliarity(self, options: ScoreOptions) -> float:
         if options.max_unfamiliarity is None:
@@ -413,8 +413,10 @@ class Scorer:
                 one, other = pairs[:, start : start + self.batch_size]
                 joint = log_p[one].add_(log_p[other]).sub_(log_shares).mul_(version.pair_exponent)
                 some = block[start : start + self.batch_size]
-                novel = torch.maximum(surprises[one], surprises[other])
-                batches.append((some, rank(torch.softmax(joint, dim=1), novel)))
+                found = rank(torch.softmax(joint, dim=1))
+                if predictions.surprise is not None:
+                    found.append(torch.maximum(surprises[one], surprises[other]))
+                batches.append((some, found))
         _fill_in(predictions, batches)
 
     def _log_probabilities(self, encoded: Encoded, texts: Counts) -> tuple[Tensor, Tensor]:
@@ -448,24 +450,24 @@ class Scorer:
             return
         rank, batches = self._ranking(options, k), []
         for batch, logits in self.engine.logits(encoded, rows):
-            p = torch.softmax(logits[:, :L] / temperature, dim=1)
-            batches.append((batch, rank(p, surprise(logits, L))))
+            found = rank(torch.softmax(logits[:, :L] / temperature, dim=1))
+            if predictions.surprise is not None:
+                found.append(surprise(logits, L))
+            batches.append((batch, found))
         _fill_in(predictions, batches)
 
     def _check_stopping(self) -> None:
         if self.stopping.is_set():
             raise CharrnnError("scoring was stopped")
 
-    def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor, Tensor], list[Tensor]]:
-        """Return the function from probabilities ``(B, L)`` and surprise ``(B,)`` to the values of
-        ``Predictions.ranks``."""
+    def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
+        """Return the function from probabilities ``(B, L)`` to the values of
+        ``Predictions.ranks``, without ``surprise``."""
         weights, threshold = self._prior_weights(options), self._set_threshold(options)
         of_family = families_of(self.version.labels if options.families else ())[1]
         members = torch.from_numpy(of_family).to(self.device)  # (L, F)
 
-        surprised = options.details or self._max_unfamiliarity(options) < 1
-
-        def rank(p: Tensor, surprises: Tensor) -> list[Tensor]:
+        def rank(p: Tensor) -> list[Tensor]:
             uncorrected = list[Tensor]()
             if weights is not None:
                 top = p.max(dim=1)
@@ -481,8 +483,7 @@ class Scorer:
                 top = (p @ members).max(dim=1)
                 family = [top.indices, top.values.clamp(max=1)]
             probabilities = p if options.probabilities else empty
-            novel = [surprises] if surprised else []
-            return [ranked, values, probabilities, in_set, *family, *uncorrected, *novel]
+            return [ranked, values, probabilities, in_set, *family, *uncorrected]
 
         return rank
 
