@@ -46,11 +46,11 @@ class Outside:
 def outside_of(table: Corpus, corpus: Corpus) -> Outside:
     """Return the names of an outside table that a model of ``corpus`` may be measured on.
 
-    A name is in one half with all its spellings. Words that are no names are kept where they are
-    not in the corpus.
+    A name is in one half with all its spellings. Words that are no names are all kept, also those
+    that are in the corpus.
 
     Raises:
-        DataError: two labels or more are not left in each half.
+        DataError: a half is left without surnames of two labels.
     """
     known = set(zip(corpus.normalised, (n.startswith(GIVEN) for n in corpus.names), strict=True))
     position = {label: i for i, label in enumerate(corpus.labels)}
@@ -75,9 +75,9 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
                 [table.outliers[i] for i in words if table.outlier_folds[i] >= 0],
             )
         )
-        if len(set(halves[-1].label_ids.tolist())) < 2:
+        if len(set(halves[-1].surnames[1].tolist())) < 2:
             raise DataError(
-                "the outside table has names of fewer than 2 labels of the training table, that "
+                "the outside table has surnames of fewer than 2 labels of the training table, that "
                 "are not training names themselves, in one of its halves; use larger lists",
                 option="outside",
             )
@@ -145,7 +145,8 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
         given=balanced_metrics(_probabilities(version, names[True]), ids[True], version),
         full=balanced_metrics(full, pair_ids, version),
         outliers=len(test.outliers),
-        outliers_answered=float((~_refused(version, test.outliers)).mean()),
+        outliers_answered=int((~_refused(version, test.outliers)).sum())
+        / max(1, len(test.outliers)),
         names_refused=float(
             np.average(_refused(version, names[False]), weights=balanced_weights(ids[False]))
         ),

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from charrnn.errors import DataError
+from charrnn.model.version import ModelVersion
 from charrnn.model.vocabulary import GIVEN
 from charrnn.training.corpus import Corpus, Examples
-from charrnn.training.outside import PAIRS, balanced_weights, outside_of, pairs_of
+from charrnn.training.outside import (
+    PAIRS,
+    Outside,
+    balanced_weights,
+    measure_outside,
+    outside_of,
+    pairs_of,
+)
 
 
 def corpus(rows: list[tuple[str, str, int]], words: list[tuple[str, int]] | None = None) -> Corpus:
@@ -52,6 +60,24 @@ def test_table_without_two_labels_in_each_half_is_refused() -> None:
     with pytest.raises(DataError, match="fewer than 2 labels") as caught:
         outside_of(table, TRAINED)
     assert caught.value.option == "outside"
+
+
+def test_table_of_given_names_alone_is_refused() -> None:
+    names = [f"{GIVEN}{stem}{end}" for stem in ("Def", "Ghi") for end in ("ova", "escu")]
+    rows = [(n, label, f) for f, n in enumerate(names) for label in ("Czech", "Romanian")[f % 2 :]]
+    with pytest.raises(DataError, match="surnames of fewer than 2 labels"):
+        outside_of(corpus(rows), TRAINED)
+
+
+def test_outside_names_without_other_words_and_given_names_are_measured(
+    tiny_version: ModelVersion,
+) -> None:
+    half = Examples(["Katoro", "Burghof"], np.array([0, 1]))
+    found = measure_outside(tiny_version, Outside(half, half, "0" * 64))
+    assert found.surnames is not None
+    assert found.surnames.count == 2
+    assert (found.given, found.full) == (None, None)
+    assert (found.outliers, found.outliers_answered) == (0, 0)
 
 
 def test_labels_count_alike_however_many_names_they_have() -> None:
