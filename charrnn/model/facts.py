@@ -106,15 +106,19 @@ class PairedDifference:
 @dataclass(frozen=True)
 class Reliability:
     """Confidence against accuracy in B bins of equal width from 0 to 1: rows, mean confidence and
-    accuracy of each bin, the last two None where it is empty."""
+    accuracy of each bin, the last two None where it is empty. Where rows have weights,
+    ``effective`` is how many rows of equal weight would say as much (Kish 1965); else empty."""
 
     count: tuple[Count, ...]
     confidence: tuple[Rate | None, ...]
     accuracy: tuple[Rate | None, ...]
+    effective: tuple[Count, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.count) == len(self.confidence) == len(self.accuracy):
             raise ValueError("count, confidence and accuracy must have one value per bin")
+        if self.effective and len(self.effective) != len(self.count):
+            raise ValueError("effective must be empty or have one value per bin")
 
 
 @dataclass(frozen=True)
@@ -276,13 +280,15 @@ class Provenance:
 
 @dataclass(frozen=True)
 class BalancedMetrics:
-    """Quality on ``count`` names, every label that occurs counting alike; ``recall`` of each."""
+    """Quality on ``count`` names, every label that occurs counting alike; ``recall`` of each.
+    ``reliability`` is None in versions of before it was recorded."""
 
     count: Count
     macro_recall: Rate
     ece: Rate
     mean_confidence: Rate
     recall: dict[Text, Rate]
+    reliability: Reliability | None = None
 
 
 @dataclass(frozen=True)

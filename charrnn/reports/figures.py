@@ -123,15 +123,15 @@ def draw_confusion(
         totals: names by true label, ``(L,)``; more than the row's sum where labels are left out.
         labels: the L labels.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import PowerNorm
+    from matplotlib.colors import ListedColormap, PowerNorm, to_rgba
 
     L = len(labels)
     shares = counts / np.maximum(totals[:, None], 1)  # (L, L)
     axes = figure.subplots()
     mesh = axes.pcolormesh(
         np.ma.masked_equal(shares, 0),
-        cmap=colormaps["Blues"].resampled(40),  # more colours would make the bar a raster image
+        # Opacity suits both themes; more steps would make the bar a raster image.
+        cmap=ListedColormap([to_rgba(_INK, (i + 1) / 40) for i in range(40)]),
         norm=PowerNorm(0.5, 0, 1),
         edgecolors=_PAPER,
         linewidth=0.5,
@@ -139,7 +139,7 @@ def draw_confusion(
     size = min(9.0, 250 / L)
     if L <= NUMBERED_LABELS:
         for i, j in zip(*np.nonzero(counts), strict=True):
-            color = "white" if shares[i, j] > 0.35 else "black"
+            color = _PAPER if shares[i, j] > 0.25 else _INK
             axes.text(j + 0.5, i + 0.5, f"{counts[i, j]}", ha="center", va="center",
                       color=color, fontsize=size * 0.8)  # fmt: skip
     rows = [f"{label} ({n:,})" for label, n in zip(labels, totals, strict=True)]
@@ -150,7 +150,7 @@ def draw_confusion(
     axes.spines[:].set_visible(True)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.7, pad=0.02)
     if bar.solids is not None:
-        bar.solids.set_edgecolor("face")  # hides seams between the colours
+        bar.solids.set_edgecolor("none")  # edges would overlap, and be darker
     ticks = (0, 0.01, 0.05, 0.2, 0.5, 1)
     bar.set_ticks(list(ticks), labels=[percent(tick, 0) for tick in ticks])
     bar.set_label("Share of the row (square-root scale)")
@@ -159,13 +159,15 @@ def draw_confusion(
 def draw_reliability(figure: Figure, bins: Reliability) -> None:
     """Draw a reliability diagram with 95 % Wilson intervals over a histogram of confidence.
 
-    ``bins`` are B equal-width bins of confidence from 0 to 1.
+    ``bins`` are B equal-width bins of confidence from 0 to 1; where rows have weights, intervals
+    are those of the effective rows.
     """
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     count = np.array(bins.count)  # (B,)
     used = count > 0
     x, y = (np.array(m, float)[used] for m in (bins.confidence, bins.accuracy))
-    errors = np.maximum(np.abs(_wilson(y, count[used]).T - y), 0)
+    sizes = np.array(bins.effective or bins.count)[used]
+    errors = np.maximum(np.abs(_wilson(y, sizes).T - y), 0)
     upper.plot((0, 1), (0, 1), color=_GREY, linestyle=_DASHED, linewidth=1, zorder=1)
     upper.errorbar(x, y, yerr=errors, fmt="o", color=_BLUE, markersize=5, elinewidth=1.2)
     upper.set(ylabel="Accuracy", ylim=(0, 1))
@@ -174,8 +176,9 @@ def draw_reliability(figure: Figure, bins: Reliability) -> None:
               edgecolor=_PAPER, linewidth=0.8)  # fmt: skip
     for left, height in zip(edges, count, strict=False):
         if height:
-            lower.annotate(f"{height:,}", (left + edges[1] / 2, height), (0, 2), ha="center",
-                           textcoords="offset points", fontsize=8)  # fmt: skip
+            text = f"{height}" if height < 1000 else f"{height / 1000:.{int(height < 1e4)}f}k"
+            lower.annotate(text, (left + edges[1] / 2, height), (0, 2), ha="center",
+                           textcoords="offset points", fontsize=7)  # fmt: skip
     lower.spines["left"].set_visible(False)
     lower.set(yticks=[], ylabel="Names", xlabel="Confidence", xlim=(0, 1))
     _percent_ticks(lower.xaxis, upper.yaxis)

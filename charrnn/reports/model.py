@@ -59,7 +59,7 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "confusion": _confusion(confusion, version.labels),
         "numbered": len(version.labels) <= NUMBERED_LABELS,
         "errors": _errors(confusion, version.labels),
-        "reliability": _reliability(report_data.reliability),
+        "reliability": _reliabilities(facts),
         "curve": _curve(report_data.risk_coverage, test.count),
         "sets": _sets(report_data.sets),
         "low_sets": _low_sets(report_data.sets),
@@ -177,20 +177,32 @@ def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, A
             "total": int(wrong.sum())}  # fmt: skip
 
 
-def _reliability(bins: Reliability) -> Figure:
+def _reliabilities(facts: ModelFacts) -> dict[str, Figure | None]:
+    """Return the reliability diagrams of the test names and, where there are bins of them, of the
+    surnames of other lists, small enough to stand side by side."""
+    outside = facts.outside and facts.outside.surnames and facts.outside.surnames.reliability
+    size = (4.6, 4.2) if outside else (7.0, 4.9)
+    return {
+        "inside": _reliability("reliability", facts.report_data.reliability, size),
+        "outside": _reliability("reliability-outside", outside, size) if outside else None,
+    }
+
+
+def _reliability(key: str, bins: Reliability, size: tuple[float, float]) -> Figure:
     """Return accuracy and mean confidence by bin of confidence; empty bins are left out."""
     edges = np.linspace(0, 1, len(bins.count) + 1)
     rows = [
         (f"{low:.2f} to {high:.2f}", n, confidence, accuracy,
-         interval(*wilson_interval(round(accuracy * n), n)))
-        for low, high, n, confidence, accuracy in zip(
-            edges, edges[1:], bins.count, bins.confidence, bins.accuracy, strict=False
+         interval(*wilson_interval(round(accuracy * effective), effective)))
+        for low, high, n, effective, confidence, accuracy in zip(
+            edges, edges[1:], bins.count, bins.effective or bins.count, bins.confidence,
+            bins.accuracy, strict=False,
         )
         if accuracy is not None
     ]  # fmt: skip
     return Figure(
-        "reliability",
-        (7.0, 4.9),
+        key,
+        size,
         lambda figure: draw_reliability(figure, bins),
         Table(("confidence", "names", "mean confidence", "accuracy", "95 % interval"), rows),
     )

@@ -119,22 +119,29 @@ def selective_accuracy(probabilities: Floats, label_ids: LabelIds, coverage: flo
     return float((probabilities[rows].argmax(axis=1) == label_ids[rows]).mean())
 
 
-def reliability(probabilities: Floats, label_ids: LabelIds, bins: int = 15) -> Reliability:
-    """Return what a reliability diagram shows (Guo et al. 2017), in the bins of the ECE.
+def reliability(
+    probabilities: Floats, label_ids: LabelIds, bins: int = 15, weights: Floats | None = None
+) -> Reliability:
+    """Return what a reliability diagram shows (Guo et al. 2017), in the bins of the ECE; names
+    count by ``weights``, ``(N,)``, or all alike.
 
-    The mean of |confidence - accuracy| over the bins, weighted by count, is
-    ``expected_calibration_error``.
+    The mean of |confidence - accuracy| over the bins, weighted by count, or by the sums of the
+    weights, is ``expected_calibration_error``.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == label_ids
     bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    count = np.bincount(bin_of, minlength=bins)
+    weight = np.ones(len(label_ids)) if weights is None else weights
+    count, total = np.bincount(bin_of, minlength=bins), np.bincount(bin_of, weight, bins)
 
     def means(values: npt.NDArray[Any]) -> tuple[float | None, ...]:
-        sums = np.bincount(bin_of, values, bins)
-        return tuple(float(s / n) if n else None for s, n in zip(sums, count, strict=True))
+        sums = np.bincount(bin_of, values * weight, bins)
+        return tuple(float(s / n) if n else None for s, n in zip(sums, total, strict=True))
 
-    return Reliability(tuple(count.tolist()), means(confidence), means(correct))
+    squares = np.bincount(bin_of, weight**2, bins)
+    kish = np.round(total**2 / np.where(squares, squares, 1)).astype(np.int64).tolist()
+    effective = () if weights is None else tuple(kish)
+    return Reliability(tuple(count.tolist()), means(confidence), means(correct), effective)
 
 
 def risk_coverage(probabilities: Floats, label_ids: LabelIds, points: int = 100) -> RiskCoverage:

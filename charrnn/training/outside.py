@@ -28,6 +28,7 @@ from charrnn.model.version import ModelVersion
 from charrnn.model.vocabulary import GIVEN
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.corpus import Corpus, Examples
+from charrnn.training.metrics import reliability
 
 PAIRS = 400  # full names drawn for each label
 LEAST = 100  # names of a label that calibrate as much as any other: a few say little
@@ -171,6 +172,7 @@ def balanced_metrics(
             version.labels[i]: float(correct[label_ids == i].mean())
             for i in np.unique(label_ids).tolist()
         },
+        reliability=reliability(probabilities, label_ids, weights=weights),
     )
 
 

@@ -34,7 +34,9 @@ from charrnn.model.version import (
 from charrnn.reports.model import model_markdown, model_report
 from charrnn.reports.page import RESPONSIBLE_USE
 from charrnn.training.baselines import majority_probabilities
+from charrnn.training.corpus import Examples
 from charrnn.training.metrics import evaluate, report_data
+from charrnn.training.outside import Outside, measure_outside
 from charrnn.training.paired import paired_bootstrap
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -170,6 +172,23 @@ def test_page_is_whole_and_fetches_nothing(version: ModelVersion) -> None:
         assert attributes["aria-label"] in text.replace("\u00a0", " ")  # the caption says it, too
         assert "viewBox" in attributes or "viewbox" in attributes
         assert not {"width", "height"} & set(attributes)
+
+
+def test_reliability_of_outside_names_is_drawn_beside_that_of_test_names(
+    version: ModelVersion,
+) -> None:
+    half = Examples(["Katoro", "Burghof"], np.array([0, 1]))
+    outside = measure_outside(version, Outside(half, half, "0" * 64))
+    with_outside = with_facts(version, outside=outside)
+    text, elements = checked(model_report(with_outside))
+    assert len(figures(elements)) == 4
+    assert "The same of surnames of other lists (below), every label counting alike" in text
+    assert "on surnames of other lists; bins" in " ".join(
+        model_markdown(with_outside).decode().split()
+    )
+    document = document_of(with_outside)
+    del document["outside"]["surnames"]["reliability"]  # as of before it was recorded
+    assert len(figures(checked(model_report(with_document(version, document)))[1])) == 3
 
 
 @pytest.mark.parametrize("render", [model_report, model_markdown])

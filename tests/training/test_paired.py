@@ -73,6 +73,19 @@ def test_reliability_is_what_the_calibration_error_averages() -> None:
     assert gap == pytest.approx(expected_calibration_error(probabilities, labels))
 
 
+def test_weighted_reliability_is_what_the_weighted_calibration_error_averages() -> None:
+    probabilities, labels = simulated(np.random.default_rng(0), np.full(4, 0.25), 500)
+    weights = np.where(labels == 0, 3.0, 0.5)
+    found = reliability(probabilities, labels, weights=weights)
+    bin_of = np.minimum((probabilities.max(axis=1) * 15).astype(int), 14)
+    total = np.bincount(bin_of, weights, 15)
+    confidence, accuracy = (np.array(m, float) for m in (found.confidence, found.accuracy))
+    gap = np.nansum(total * np.abs(confidence - accuracy)) / total.sum()
+    assert gap == pytest.approx(expected_calibration_error(probabilities, labels, weights=weights))
+    assert all(e <= n for e, n in zip(found.effective, found.count, strict=True))
+    assert reliability(TWO, TRUTH, bins=4, weights=np.ones(5)).effective == (0, 0, 2, 3)
+
+
 def test_risk_coverage_takes_the_most_confident_rows_first() -> None:
     curve = risk_coverage(TWO, TRUTH, points=5)
     np.testing.assert_allclose(curve.coverage, [0.2, 0.4, 0.6, 0.8, 1])
