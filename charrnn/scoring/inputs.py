@@ -1,9 +1,13 @@
-"""What a caller of the library hands over as names or as a table, as Arrow; or a line about it."""
+"""What a caller of the library hands over as names or as a table, as Arrow; or a line about it.
 
-import math
+pandas is never imported here: an object can only be one of pandas where the caller imported it.
+"""
+
+import sys
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -14,17 +18,19 @@ from charrnn.tables.columns import as_large_string, is_text, shown_type
 
 _SERIES = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 _MISSING = ("NAType", "NaTType")  # what pandas puts where a value is missing
-_NAMES = "expected a list, Polars Series or Arrow array of strings"
-_TABLE = "expected a Polars DataFrame or an Arrow table"
+_NAMES = "expected a list, Polars or pandas Series or Arrow array of strings"
+_TABLE = "expected a Polars or pandas DataFrame or an Arrow table"
+# Types whose missing values pandas would turn into floats or objects → its types that have them.
+_NULLABLE = {pa.int16(): "Int16", pa.bool_(): "boolean"}
 
 
 def names_array(names: Any, what: str = "names") -> pa.Array | pa.ChunkedArray:
     """Return names as an Arrow array of text.
 
     Args:
-        names: a Polars Series, an Arrow array, an object with ``__arrow_c_stream__`` or
-            ``__arrow_c_array__``, or an iterable in order (list, tuple, generator, NumPy array,
-            pandas Series) of strings. None, NaN and the missing values of pandas are null.
+        names: a Polars or pandas Series, an Arrow array, an object with ``__arrow_c_stream__`` or
+            ``__arrow_c_array__``, or an iterable in order (list, tuple, generator, NumPy array) of
+            strings. None, NaN, NaT and the other missing values of pandas are null.
         what: what messages call them.
 
     Raises:
@@ -38,7 +44,10 @@ def names_array(names: Any, what: str = "names") -> pa.Array | pa.ChunkedArray:
         return names.cast(pl.String).to_arrow()
     if isinstance(names, pa.Array | pa.ChunkedArray):
         return _text(names, what)
-    if isinstance(names, pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch):
+    if is_pandas(names, "Series", "Index"):
+        return _of_pandas(names, what)
+    tables = pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | pa.RecordBatchReader
+    if isinstance(names, tables) or is_pandas(names, "DataFrame"):
         raise DataError(
             f"{what} are a {type(names).__name__}, {_NAMES}; take one column, or use score_table"
         )
@@ -68,25 +77,89 @@ def one_name(
     return join_parts(texts.get("surname_column"), texts.get("given_column"))
 
 
-def arrow_table(table: Any) -> pa.Table:
-    """Return a table of Arrow or of another library (pandas, DuckDB) as an Arrow table.
+def readable_table(table: Any) -> Any:
+    """Return a DataFrame of Polars or of pandas as it is, and any other table that exports Arrow
+    (DuckDB, a RecordBatchReader) as an Arrow table.
 
     Raises:
         DataError: it is no table, or has a column that Arrow cannot hold.
     """
-    if isinstance(table, pa.Table):
+    if isinstance(table, pl.DataFrame | pa.Table):
         return table
-    if isinstance(table, pl.LazyFrame):
-        raise DataError(
-            f"table is a LazyFrame, {_TABLE}; call collect() first, or use Scorer.expression in "
-            "the query"
-        )
-    if isinstance(table, pl.Series | pa.Array | pa.ChunkedArray) or not hasattr(
-        table, "__arrow_c_stream__"
-    ):
+    if is_pandas(table, "DataFrame"):
+        if table.columns.nlevels > 1:
+            raise DataError(
+                f"columns of the table have {table.columns.nlevels} levels, expected one; give "
+                "them plain names, such as with frame.columns.map('_'.join)"
+            )
+        return table
+    exports = hasattr(table, "__arrow_c_stream__") or hasattr(table, "__arrow_c_array__")
+    columns = isinstance(table, pl.Series | pa.Array | pa.ChunkedArray)
+    if columns or is_pandas(table, "Series", "Index") or not exports:
         raise DataError(f"table is a {type(table).__name__}, {_TABLE}; make one of it")
-    imported: pa.Table = _imported(pa.table, table, "table")
-    return imported
+    return _imported(pa.table, table, "table")
+
+
+def headers_of(table: Any) -> list[str]:
+    """Return the names of the columns of a ``readable_table``, those of pandas as text."""
+    if isinstance(table, pa.Table):
+        return list(table.column_names)
+    return [str(column) for column in table.columns]
+
+
+def cells_of(table: Any, column: str) -> pa.Array | pa.ChunkedArray:
+    """Return the text of a column of a ``readable_table``, one of ``headers_of``, as
+    ``names_array`` does."""
+    by_place = is_pandas(table, "DataFrame")
+    cells = table.iloc[:, headers_of(table).index(column)] if by_place else table[column]
+    return names_array(cells, f"cells of column {column!r}")
+
+
+def with_columns(table: Any, added: Mapping[str, pa.Array]) -> Any:
+    """Return a ``readable_table`` with columns behind its own; a pandas DataFrame keeps its
+    index, and gets categorical, float32, Int16 and boolean columns."""
+    if isinstance(table, pl.DataFrame):
+        return table.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in added.items())
+    if isinstance(table, pa.Table):
+        for name, values in added.items():
+            table = table.append_column(name, values)
+        return table
+    ours = as_pandas(pa.table(dict(added)), table.index)
+    ours.columns.name = table.columns.name
+    whole = sys.modules["pandas"].concat([table, ours], axis=1)
+    whole.attrs = dict(table.attrs)
+    return whole
+
+
+def as_pandas(table: pa.Table, index: Any = None) -> Any:
+    """Return an Arrow table as a pandas DataFrame with an index, by default one that counts."""
+    dtype = sys.modules["pandas"].api.types.pandas_dtype
+    nullable = {arrow: dtype(name) for arrow, name in _NULLABLE.items()}
+    frame = table.to_pandas(types_mapper=nullable.get)
+    if index is not None:
+        frame.index = index
+    return frame
+
+
+def is_pandas(given: Any, *classes: str) -> bool:
+    """Whether an object is of one of these classes of pandas, such as ``DataFrame``."""
+    pandas = sys.modules.get("pandas")
+    return isinstance(given, tuple(getattr(pandas, name, ()) for name in classes))
+
+
+def _of_pandas(cells: Any, what: str) -> pa.Array | pa.ChunkedArray:
+    """Return the cells of a pandas Series or Index, as text."""
+    try:
+        array = pa.array(cells, from_pandas=True)
+    except (pa.ArrowException, UnicodeEncodeError):  # cells of several types, or no Unicode
+        return _listed(cells.tolist(), what)
+    if is_text(array.type):
+        return array
+    if cells.isna().all():
+        return pa.nulls(len(cells), pa.string())
+    if cells.dtype == object:
+        return _listed(cells.tolist(), what)
+    raise _not_text(what, str(cells.dtype))
 
 
 def _text(names: pa.Array | pa.ChunkedArray, what: str) -> pa.Array | pa.ChunkedArray:
@@ -103,7 +176,8 @@ def _listed(names: list[Any], what: str) -> pa.Array:
     odd = ((i, n) for i, n in enumerate(names) if not (n is None or isinstance(n, str)))
     for index, name in odd:
         raise DataError(
-            f"{what}: expected text (str) or None, got {type(name).__name__} at index {index}"
+            f"{what}: expected text (str) or None, got {type(name).__name__} at index {index}; "
+            "make text of it, or leave it out"
         )
     try:
         return pa.array(names, pa.large_string())
@@ -127,11 +201,17 @@ def _imported(read: Any, given: Any, what: str) -> Any:
 
 
 def _not_text(what: str, found: str) -> DataError:
-    return DataError(f"{what} are {found}, expected text (string); cast them")
+    return DataError(
+        f"{what} are {found}, expected text (string); cast them to text, or take others"
+    )
 
 
 def _is_missing(name: Any) -> bool:
-    return (isinstance(name, float) and math.isnan(name)) or type(name).__name__ in _MISSING
+    if type(name).__name__ in _MISSING:
+        return True
+    return isinstance(name, float | np.floating | np.datetime64 | np.timedelta64) and bool(
+        name != name
+    )
 
 
 def _has_surrogate(name: str) -> bool:

@@ -8,10 +8,10 @@ device; only their results are copied back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +32,21 @@ from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import GIVEN, Counts, Encoded
 from charrnn.scoring.columns import Predictions, prediction_columns
 from charrnn.scoring.explain import Explanation, explanation_of
-from charrnn.scoring.inputs import arrow_table, names_array, one_name
+from charrnn.scoring.inputs import (
+    as_pandas,
+    cells_of,
+    headers_of,
+    is_pandas,
+    names_array,
+    one_name,
+    readable_table,
+    with_columns,
+)
 from charrnn.scoring.name_parts import NameParts
 from charrnn.scoring.options import NAME_PARTS, REASONS, ScoreOptions
 from charrnn.tables.columns import as_large_string, check_no_clash, name_column_of
 
-Table = TypeVar("Table", pa.Table, pl.DataFrame)
+Table = TypeVar("Table", pa.Table, pl.DataFrame, pl.LazyFrame)
 _BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names per forward pass, by device type
 _PAIR_LOGITS = 2**24  # names of two parts scored at a time, x labels: bounds the logits kept
 _MAX_REPEATED = 8  # top_k up to which taking the maximum k times is faster than sorting
@@ -97,9 +106,11 @@ class Scorer:
             other.stopping = self.stopping
         return [self, *others]
 
-    def score(
-        self, names: Iterable[str | None] | pl.Series | pa.Array | pa.ChunkedArray, **options: Any
-    ) -> pl.DataFrame:
+    @overload
+    def score(self, names: pl.Series | Sequence[str | None], **options: Any) -> pl.DataFrame: ...
+    @overload
+    def score(self, names: Any, **options: Any) -> Any: ...
+    def score(self, names: Any, **options: Any) -> Any:
         """Score names and return one row per name, in order.
 
         >>> scorer = Scorer.load("pretrained-tiny")
@@ -110,11 +121,12 @@ class Scorer:
         [('Japanese', 'scored', None), ('Irish', 'scored', None), (None, 'unscored', 'null_name')]
 
         Args:
-            names: N names: a list, Polars Series or Arrow array of strings, or what
+            names: N names: a list, Polars or pandas Series or Arrow array of strings, or what
                 ``names_array`` reads; None and NaN are null.
             options: fields of ``ScoreOptions``, such as ``top_k=5``.
 
         Returns:
+            A Polars DataFrame (of a pandas Series or Index a pandas DataFrame, with its index) of
             N rows: the names, then the columns that ``ScoreOptions.columns`` lists. Languages,
             statuses and reasons are categorical, confidences and probabilities Float32.
         """
@@ -125,16 +137,19 @@ class Scorer:
                 option=next(iter(fields)),
             )
         table = self.score_table(pa.table({column: names_array(names)}), **options)
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        if is_pandas(names, "Series", "Index"):
+            return as_pandas(table, getattr(names, "index", None))
+        return pl.from_arrow(table)
 
     def score_table(self, table: Table, **options: Any) -> Table:
         """Return a table with the columns of ``score`` for its names added, rows in order.
 
         Args:
-            table: an Arrow table or a Polars DataFrame; the same type is returned. A table of
-                another library that exports Arrow (pandas, DuckDB) comes back as an Arrow table.
+            table: a Polars DataFrame or LazyFrame, a pandas DataFrame or an Arrow table; the same
+                type is returned, of pandas with its index. A lazy frame is scored when the query
+                runs, batch by batch, and with the prior ``estimate`` as a whole. A table of another
+                library that exports Arrow (DuckDB, a RecordBatchReader) comes back as an Arrow
+                table.
             options: fields of ``ScoreOptions``, such as ``name_column="surname"``, or
                 ``surname_column="last", given_column="first"``.
 
@@ -143,17 +158,20 @@ class Scorer:
                 added columns.
         """
         score_options = ScoreOptions(**options)
-        whole = table if isinstance(table, pl.DataFrame) else arrow_table(table)
-        headers = whole.columns if isinstance(whole, pl.DataFrame) else whole.column_names
+        if isinstance(table, pl.LazyFrame):
+            no_rows = self.score_table(table.collect_schema().to_frame(), **options)
+            return table.map_batches(
+                lambda batch: self.score_table(batch, **options),
+                schema=no_rows.schema,
+                streamable=score_options.prior != "estimate",
+            )
+        whole = readable_table(table)
+        headers = headers_of(whole)
         columns = {f: name_column_of(headers, c, f) for f, c in score_options.name_fields.items()}
         check_no_clash(headers, score_options.columns(self.version.labels))
-        cells = {f: names_array(whole[c], f"cells of column {c!r}") for f, c in columns.items()}
-        added = self.columns(one_name(cells), score_options)
-        if isinstance(whole, pl.DataFrame):
-            return whole.with_columns(pl.Series(n, pl.from_arrow(a)) for n, a in added.items())
-        for name, values in added.items():
-            whole = whole.append_column(name, values)
-        return whole
+        cells = {field: cells_of(whole, column) for field, column in columns.items()}
+        scored: Table = with_columns(whole, self.columns(one_name(cells), score_options))
+        return scored
 
     def expression(self, names: str | pl.Expr = "name", **options: Any) -> pl.Expr:
         """Return a Polars expression that scores a column into a struct of the columns of

@@ -134,7 +134,7 @@ def lazy_frame(folder: Path) -> None:
     from charrnn import Scorer
 
     scorer = Scorer.load("pretrained-tiny", device="cpu")
-    scorer.score_table(pl.LazyFrame({"name": ["Katoro"]}))  # type: ignore[type-var]
+    scorer.score_table(pl.LazyFrame({"name": ["Katoro"]}))
 
 
 def int128_column(folder: Path) -> None:

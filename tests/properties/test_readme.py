@@ -1,5 +1,6 @@
 """What README and docs say is so: commands, options, modules, columns, tables, links."""
 
+import doctest
 import importlib
 import json
 import re
@@ -166,6 +167,15 @@ def test_the_example_scores_as_the_readme_shows(
 def test_the_python_lines_of_the_readme_run() -> None:
     [lines] = re.findall(r"```python\n(.*?)```", README, re.S)
     exec(lines, {"frame": pl.DataFrame({"surname": ["Nguyễn", None]})})
+
+
+def test_the_session_on_the_page_about_python_gives_what_it_shows() -> None:
+    session = "\n".join(re.findall(r"```pycon\n(.*?)```", DOCS["python.md"], re.S))
+    flags = doctest.IGNORE_EXCEPTION_DETAIL | doctest.NORMALIZE_WHITESPACE
+    runner = doctest.DocTestRunner(optionflags=flags)
+    runner.run(doctest.DocTestParser().get_doctest(session, {}, "python.md", None, None))
+    assert runner.tries > 0
+    assert runner.failures == 0
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,18 +2,22 @@
 
 import datetime
 import itertools
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from recording import Proof
 
+import charrnn
 from charrnn.errors import DataError
 from charrnn.model.version import ModelVersion
-from charrnn.scoring.inputs import arrow_table, names_array
+from charrnn.scoring.inputs import names_array, readable_table
 from charrnn.scoring.scorer import Scorer
 
 CANARY = "Zanzibarova"
@@ -81,12 +85,27 @@ FORMS: dict[str, Callable[[], Any]] = {
     "array": lambda: pa.array(NAMES),
     "view": lambda: pa.array(NAMES, pa.string_view()),
     "exported": lambda: Exported(pa.chunked_array([NAMES])),
+    "numpy strings": lambda: np.array(
+        ["Katoro", np.nan, CANARY], np.dtypes.StringDType(na_object=np.nan)
+    ),
+    "numpy not a time": lambda: ["Katoro", np.datetime64("NaT"), CANARY],
+    "pandas": lambda: pd.Series(NAMES),
+    "pandas objects": lambda: pd.Series(["Katoro", pd.NaT, CANARY], dtype=object),
+    "pandas string": lambda: pd.Series(NAMES, dtype="string"),
+    "pandas categorical": lambda: pd.Series(NAMES, dtype="category"),
+    "pandas of arrow": lambda: pd.Series(NAMES, dtype=pd.ArrowDtype(pa.large_string())),
+    "pandas index": lambda: pd.Index(["Katoro", None, CANARY]),
+    "pandas array": lambda: pd.array(NAMES, dtype="string"),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_names_of_any_form_are_scored_in_order(scorer: Scorer, form: str, proof: Proof) -> None:
-    frame = scorer.score(FORMS[form]())
+    names = FORMS[form]()
+    frame = scorer.score(names)
+    if isinstance(names, pd.Series | pd.Index):
+        assert isinstance(frame, pd.DataFrame)
+        frame = pl.from_pandas(frame)
     assert frame["name"].cast(pl.String).to_list() == NAMES
     assert frame["reason"].cast(pl.String).to_list() == [None, "null_name", None]
     proof("P9", DONE, 1)
@@ -145,6 +164,17 @@ NO_NAMES: dict[str, Any] = {
     "object surrogate": np.array([CANARY, "a\udfff"], object),
     "exported ints": Exported(pa.chunked_array([[1]])),
     "not exported": Mixed(),
+    "pandas ints": pd.Series([1, 2]),
+    "pandas mixed": pd.Series([CANARY, 1]),
+    "pandas bytes": pd.Series([CANARY.encode()]),
+    "pandas lists": pd.Series([[CANARY]]),
+    "pandas dates": pd.Series([datetime.date(2020, 1, 1)]),
+    "pandas times": pd.to_datetime(pd.Series(["2020-01-01"])),
+    "pandas int categories": pd.Series([1, 2], dtype="category"),
+    "pandas surrogate": pd.Series([CANARY, "a\ud800"], dtype=object),
+    "pandas frame": pd.DataFrame({"name": [CANARY]}),
+    "pandas levels": pd.MultiIndex.from_tuples([(CANARY, 1)]),
+    "reader": pa.RecordBatchReader.from_batches(pa.schema([("name", pa.string())]), []),
 }
 
 
@@ -211,8 +241,15 @@ def test_tables_that_export_arrow_come_back_as_arrow(
 
 
 NO_TABLES: dict[str, Any] = {
-    "lazy": pl.LazyFrame({"name": [CANARY]}),
+    "lazy int names": pl.LazyFrame({"name": [1]}),
+    "lazy clash": pl.LazyFrame({"name": [CANARY], "status": [CANARY]}),
     "dict": {"name": [CANARY]},
+    "pandas series": pd.Series([CANARY], name="name"),
+    "pandas levels": pd.DataFrame([[CANARY]], columns=pd.MultiIndex.from_tuples([("name", "a")])),
+    "pandas int names": pd.DataFrame({"name": [1]}),
+    "pandas mixed names": pd.DataFrame({"name": [CANARY, 1]}),
+    "pandas clash": pd.DataFrame({"name": [CANARY], "status": [CANARY]}),
+    "pandas twins": pd.DataFrame([[CANARY, CANARY]], columns=["name", "name"]),
     "rows": [{"name": CANARY}],
     "series": pl.Series("name", [CANARY]),
     "array": pa.array([CANARY]),
@@ -250,10 +287,73 @@ def test_an_expression_on_another_type_is_refused_by_the_same_line(scorer: Score
             query.lazy().with_columns(scorer.expression("name").alias("x")).collect()
 
 
-def test_a_message_says_where_the_odd_value_is() -> None:
+def test_a_message_says_where_the_odd_value_is(scorer: Scorer) -> None:
     with pytest.raises(DataError, match=r"got int at index 2"):
         names_array([CANARY, None, 3])
     with pytest.raises(DataError, match=r"surrogate pair at index 1"):
         names_array([CANARY, "\udc00"])
-    with pytest.raises(DataError, match=r"LazyFrame.*collect\(\)"):
-        arrow_table(pl.LazyFrame({"name": [CANARY]}))
+    with pytest.raises(DataError, match=r"cells of column 'id': .* got int at index 1; make text"):
+        scorer.score_table(pd.DataFrame({"id": [CANARY, 1]}), name_column="id")
+    with pytest.raises(DataError, match=r"cells of column 'id' are int64, expected text .*cast"):
+        scorer.score_table(pd.DataFrame({"id": [1]}), name_column="id")
+
+
+def test_a_pandas_frame_comes_back_with_its_index_and_its_columns(scorer: Scorer) -> None:
+    """So does one whose index is not unique, whose columns are numbers, or that has no rows."""
+    index = pd.MultiIndex.from_tuples([("a", 1), ("a", 1), ("b", 2)], names=["k", "n"])
+    frame = pd.DataFrame({"name": NAMES, "n": [1, 2, 3]}, index=index)
+    frame.attrs["source"] = "register"
+    frame.columns.name = "field"
+    before = frame.copy()
+    scored = scorer.score_table(frame, details=True, coverage_target=0.9)
+    assert isinstance(scored, pd.DataFrame)
+    pd.testing.assert_frame_equal(frame, before)
+    pd.testing.assert_frame_equal(scored[["name", "n"]], before)
+    assert scored.attrs == {"source": "register"}
+    assert scored["reason"].isna().tolist() == [True, False, True]
+    types = scored.dtypes.astype(str).to_dict()
+    assert types["language"] == types["status"] == "category"
+    assert (types["confidence"], types["set_size"], types["ambiguous"]) == (
+        "float32", "Int16", "boolean"
+    )  # fmt: skip
+    expected = scorer.score_table(pl.DataFrame({"name": NAMES}))
+    assert scored["confidence"].to_numpy() == pytest.approx(
+        expected["confidence"].fill_null(np.nan).to_numpy(), nan_ok=True
+    )
+    numbered = pd.DataFrame([[1, name] for name in NAMES])
+    assert scorer.score_table(numbered, name_column="1")["status"].tolist()[1] == "unscored"
+    assert len(scorer.score_table(frame[:0])) == 0
+
+
+def test_a_pandas_series_comes_back_as_a_frame_with_its_index(scorer: Scorer) -> None:
+    scored = scorer.score(pd.Series(NAMES, index=[7, 7, 3]))
+    assert scored.index.tolist() == [7, 7, 3]
+    assert scored.columns.tolist()[:3] == ["name", "language", "confidence"]
+
+
+def test_a_lazy_frame_comes_back_lazy_and_is_scored_when_it_runs(scorer: Scorer) -> None:
+    frame = pl.DataFrame({"id": range(30), "name": NAMES * 10})
+    expected = scorer.score_table(frame, top_k=1)
+    lazy = scorer.score_table(frame.lazy(), top_k=1)
+    assert isinstance(lazy, pl.LazyFrame)
+    assert lazy.collect_schema() == expected.schema
+    for engine in ("in-memory", "streaming"):
+        found = lazy.filter(pl.col("status") == "scored").select("id", "language", "confidence")
+        frames = (found.collect(engine=engine), expected.filter(pl.col("status") == "scored"))
+        assert frames[0].equals(frames[1].select("id", "language", "confidence"))
+    estimated = scorer.score_table(frame.lazy(), prior="estimate").collect(engine="streaming")
+    assert estimated.equals(scorer.score_table(frame, prior="estimate"))
+
+
+def test_what_exports_one_array_of_rows_is_a_table(scorer: Scorer) -> None:
+    class Array:
+        def __arrow_c_array__(self, requested_schema: object = None) -> object:
+            return pa.record_batch({"name": NAMES}).__arrow_c_array__(requested_schema)
+
+    assert scorer.score_table(Array())["reason"].to_pylist() == [None, "null_name", None]
+    assert readable_table(Array()).equals(pa.table({"name": NAMES}))
+
+
+def test_the_library_needs_no_pandas() -> None:
+    sources = Path(charrnn.__file__).parent.rglob("*.py")
+    assert [path for path in sources if re.search(r"(import|from) pandas", path.read_text())] == []
