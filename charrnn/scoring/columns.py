@@ -135,7 +135,8 @@ def prediction_columns(
 ) -> dict[str, pa.Array]:
     """Spread the predictions for D distinct names over N rows: column name → array ``(N,)``.
 
-    An abstained name has neither language nor family, but their confidences and a set.
+    An abstained name has no language, but confidences and a set. It has a family where its language
+    is of too low a confidence and the family is not.
 
     Args:
         codes: index of each row's name among the D, int32 ``(N,)``; null for a null name.
@@ -149,16 +150,18 @@ def prediction_columns(
     def spread(values: npt.NDArray[Any], valid: Mask = with_confidence) -> pa.Array:
         return pa.array(np.ascontiguousarray(values), mask=~valid).take(codes)
 
-    def chosen(ids: npt.NDArray[np.int64], values: Sequence[str]) -> pa.Array:
+    def chosen(ids: npt.NDArray[np.int64], values: Sequence[str], valid: Mask = scored) -> pa.Array:
         index_type = np.int8 if len(values) <= 127 else np.int32
-        return _dictionary(spread(ids.astype(index_type), scored), values)
+        return _dictionary(spread(ids.astype(index_type), valid), values)
 
     arrays: list[pa.Array] = []
     for label_ids, confidence in zip(predictions.ranked.T, predictions.confidence.T, strict=True):
         arrays += [chosen(label_ids, labels), spread(confidence)]
     if predictions.family is not None:
         family_ids, confidence = predictions.family
-        arrays += [chosen(family_ids, families_of(labels)[0]), spread(confidence)]
+        uncertain = predictions.reason == REASONS.index("low_confidence")
+        answered = scored | (uncertain & (confidence >= options.min_confidence))
+        arrays += [chosen(family_ids, families_of(labels)[0], answered), spread(confidence)]
     if predictions.uncorrected is not None:
         label_ids, confidence = predictions.uncorrected
         arrays += [chosen(label_ids, labels), spread(confidence)]

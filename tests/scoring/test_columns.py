@@ -95,10 +95,21 @@ def test_families_change_no_other_column_and_are_typed_as_languages_are(nordic: 
     assert found["family_confidence"].type == pa.float32()
 
 
-def test_an_abstained_name_has_the_confidence_of_a_family_but_no_family(nordic: Scorer) -> None:
-    found = nordic.score(["Katoro"], families=True, min_confidence=1.0)
-    assert found["status"].to_list() == ["abstained"]
-    assert found["family"].to_list() == [None]
+def test_a_family_is_answered_where_only_the_language_is_too_uncertain(nordic: Scorer) -> None:
+    plain = nordic.score(NAMES, families=True).drop_nulls("family")
+    gap = plain.filter(pl.col("family_confidence") > pl.col("confidence"))
+    name, family = gap["name"][0], gap["family"][0]
+    between = (gap["family_confidence"][0] + gap["confidence"][0]) / 2
+    for threshold, expected in ((between, family), (1.0, None)):
+        found = nordic.score([name], families=True, min_confidence=threshold)
+        assert found.select("language", "family", "status", "reason").row(0) == (
+            None, expected, "abstained", "low_confidence")  # fmt: skip
+        assert found["family_confidence"][0] > between
+
+
+def test_an_unfamiliar_name_has_the_confidence_of_a_family_but_no_family(nordic: Scorer) -> None:
+    found = nordic.score(["Katoro"], families=True, max_unfamiliarity=0.0)
+    assert found.select("family", "reason").row(0) == (None, "unfamiliar")
     assert found["family_confidence"][0] > 0
 
 
