@@ -26,7 +26,8 @@ from charrnn.model.network import CharRNN
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.monitoring.profile import validation_profile
-from charrnn.training.corpus import Corpus, build_table, load_corpus, read_label_files, write_table
+from charrnn.training.corpus import Corpus, build_table, load_corpus, write_table
+from charrnn.training.label_files import read_label_files
 from charrnn.training.presets import PRESETS, with_overrides
 from flows.score import app
 

@@ -23,6 +23,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 # Look-alikes of the punctuation in the training names.
 _PUNCTUATION = str.maketrans(
     dict.fromkeys("‘’‚‛ʻʼʽʾʿ′`´ꞌ＇", "'") | dict.fromkeys("‐‑‒–—―−﹣－", "-")
@@ -40,6 +43,7 @@ _FOLDS: dict[str, Mapping[int, int | str]] = {
     "punctuation": _PUNCTUATION | _LETTER_FORMS,
     "ascii": _PUNCTUATION | _LETTERS,
 }
+_CONTEXTUAL = "[^ -~]|^ | $|  "  # in a text that is not normalised byte by byte
 _HANGUL = re.compile("[\uac00-\ud7a3]+")  # syllables, which the composed form makes of jamo
 _INVISIBLE = frozenset(("Mn", "Me", "Cf", "Cc"))  # Unicode categories: marks, formats, controls
 
@@ -101,6 +105,31 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
     if rules.composes:
         visible = _HANGUL.sub(lambda match: unicodedata.normalize("NFD", match[0]), visible)
     return " ".join(visible.split())
+
+
+def normalise_array(
+    texts: pa.LargeStringArray, rules: Normalisation = LATIN
+) -> pa.LargeStringArray:
+    """Return ``normalise`` of each of N texts without nulls, large_string ``(N,)``: one look-up
+    over the bytes of texts in ASCII; of the others each distinct one once.
+
+    >>> normalise_array(pa.array(["Novak", " Ślusàrski"], pa.large_string())).to_pylist()
+    ['novak', 'slusarski']
+    """
+    _, offsets, data = texts.buffers()
+    table = bytes(_normalised_byte(byte, rules) for byte in range(256))
+    mapped = pa.py_buffer((data.to_pybytes() if data else b"").translate(table))
+    fast = pa.LargeStringArray.from_buffers(len(texts), offsets, mapped, offset=texts.offset)
+    slow = pc.match_substring_regex(texts, _CONTEXTUAL)
+    others = texts.filter(slow).dictionary_encode()
+    one_by_one = [normalise(text, rules) for text in others.dictionary.to_pylist()]
+    normalised = pa.array(one_by_one, pa.large_string()).take(others.indices)
+    return pc.replace_with_mask(fast, slow, normalised)
+
+
+def _normalised_byte(byte: int, rules: Normalisation) -> int:
+    """Return the byte that a printable ASCII byte becomes between two letters; others stay."""
+    return ord(normalise(f"a{chr(byte)}a", rules)[1:-1]) if 0x20 <= byte < 0x7F else byte
 
 
 def transliterate(text: str) -> str:

@@ -12,11 +12,12 @@ from charrnn.model.families import families_of
 from charrnn.model.version import resolve
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
-from charrnn.training.corpus import Corpus, Examples, honest_split, load_corpus
+from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.labelled import load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy
 from charrnn.training.paired import Flips, flips, paired_bootstrap
 from charrnn.training.release import probabilities_of
+from charrnn.training.splits import Examples, honest_split
 
 _MOST_FLIPS = 15  # pairs of labels listed
 
@@ -163,10 +164,10 @@ def _relabelled(corpus: Corpus, examples: Examples, labels: Sequence[str]) -> Ex
     """
     position = {label: i for i, label in enumerate(labels)}
     unknown = [label for label in corpus.labels if label not in position]
-    if unknown or not examples.names:
+    if unknown or not len(examples.names):
         raise DataError(
             f"the training table has {len(examples.names)} such names, and {len(unknown)} labels "
             "that the version does not know; evaluate it on a table of the labels that it knows"
         )
     ids = np.array([position[label] for label in corpus.labels], np.int64)
-    return Examples(examples.names, ids[examples.label_ids])
+    return replace(examples, label_ids=ids[examples.label_ids])

@@ -10,19 +10,18 @@ from charrnn.model.labels import MIN_LABELS
 from charrnn.recipes.requests import TUTORIAL_URL, IngestRequest
 from charrnn.recipes.runner import Runner
 from charrnn.training.archive import fetch
-from charrnn.training.corpus import (
+from charrnn.training.corpus import build_table, write_table
+from charrnn.training.corpus_report import CorpusReport, corpus_report, report_markdown
+from charrnn.training.data_card import data_card
+from charrnn.training.label_files import (
     TUTORIAL,
     TUTORIAL_DIGEST,
     LabelFile,
     Source,
-    build_table,
     check_digest,
     content_digest,
     find_label_files,
-    write_table,
 )
-from charrnn.training.corpus_report import CorpusReport, corpus_report, report_markdown
-from charrnn.training.data_card import data_card
 from charrnn.training.name_packages import VERSIONS, read_package
 
 _MOST_LISTED = 10  # files named in a line

@@ -18,8 +18,9 @@ from charrnn.model.version import (
     set_alias,
 )
 from charrnn.recipes.requests import ListRequest, PromoteRequest, RegisterRequest, RollbackRequest
-from charrnn.training.corpus import honest_split, load_corpus
+from charrnn.training.corpus import load_corpus
 from charrnn.training.release import evidence_problems, measure_on_test, promotion_problems
+from charrnn.training.splits import honest_split
 
 
 @dataclass(frozen=True)

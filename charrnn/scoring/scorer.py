@@ -586,11 +586,11 @@ def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat(values, dim=1), torch.cat(label_ids, dim=1)
 
 
-def unscorable(encoded: Encoded, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+def unscorable(encoded: Encoded, names: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
     """Return which of N encoded names scoring gives no label under its default options, bool
     ``(N,)``."""
     options = ScoreOptions()
-    too_long = np.array([len(name) > options.max_length for name in names], np.bool_)
+    too_long = pc.utf8_length(names).to_numpy() > options.max_length
     refused: npt.NDArray[np.bool_] = _reasons(encoded, too_long, options) != 0
     return refused
 

@@ -8,9 +8,10 @@ import numpy as np
 from charrnn.model.calibration import Floats, LabelIds
 from charrnn.model.facts import Metrics
 from charrnn.model.normalise import normalise
-from charrnn.training.corpus import Corpus, Split
+from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import evaluate
 from charrnn.training.protocol import Protocol, split_of
+from charrnn.training.splits import Split
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ def baselines(
     split = split or split_of(corpus, protocol, seed)
     count = len(corpus.labels)
     truth = split.test.label_ids
-    train_names = [normalise(name) for name in split.train.names]
-    test_names = [normalise(name) for name in split.test.names]
+    train_names = [normalise(name) for name in split.train.names.to_pylist()]
+    test_names = [normalise(name) for name in split.test.names.to_pylist()]
     ngrams = ngram_probabilities(train_names, split.train.label_ids, test_names, count)
     majority = majority_probabilities(split.train.label_ids, count, len(truth))
     return {

@@ -12,8 +12,8 @@ from charrnn.errors import DataError
 from charrnn.model.network import ModelConfig
 from charrnn.model.novelty import name_hashes
 from charrnn.model.vocabulary import Vocabulary
-from charrnn.training.corpus import Examples
 from charrnn.training.presets import TrainConfig
+from charrnn.training.splits import Examples
 
 _SORTED_BATCHES = 16  # batches sorted by length together: little padding, still a random order
 
@@ -93,12 +93,13 @@ def training_data(
     Raises:
         DataError: there are no labelled examples.
     """
-    if not examples.names:
+    if not len(examples.names):
         raise DataError("there are no training examples")
-    outliers = examples.outliers if config.none_output else []
+    outliers = examples.outliers.to_pylist() if config.none_output else []
     outliers = [text for text in outliers if _has_letters_to_tell(text, vocabulary)]
     outputs = np.concatenate((examples.label_ids, np.full(len(outliers), config.label_count)))
-    names, targets = examples.names + outliers, np.eye(config.outputs, dtype=np.float32)[outputs]
+    names = examples.names.to_pylist() + outliers
+    targets = np.eye(config.outputs, dtype=np.float32)[outputs]
     shares = targets.mean(axis=0)
     if merge_shared:
         names, targets = _merged(names, targets, shares, vocabulary)

@@ -6,8 +6,9 @@ from charrnn.errors import DataError
 from charrnn.model.labels import MIN_LABELS
 from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import Vocabulary
-from charrnn.training.corpus import Corpus, honest_split
+from charrnn.training.corpus import Corpus
 from charrnn.training.corpus_report import script_of
+from charrnn.training.splits import honest_split
 
 MIN_COVERAGE = 0.7  # of the letters of all names, and of each label's
 _MOST_LISTED = 5  # labels and scripts in a message
@@ -20,7 +21,7 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
     names: dict[str, list[str]] = {label: [] for label in corpus.labels}
     split = honest_split(corpus)
     for part in (split.train, split.validation, split.test):
-        for name, label_id in zip(part.names, part.label_ids.tolist(), strict=True):
+        for name, label_id in zip(part.names.to_pylist(), part.label_ids.tolist(), strict=True):
             names[corpus.labels[label_id]].append(name)
     usable = [label for label, of_label in names.items() if of_label]
     if len(usable) < MIN_LABELS:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +15,8 @@ from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig, from_stored, to_stored
 from charrnn.model.vocabulary import Encoded, Vocabulary
 from charrnn.training.batches import SoftLabels, TrainingData, training_data
-from charrnn.training.corpus import Examples
 from charrnn.training.presets import TrainConfig
+from charrnn.training.splits import Examples
 from charrnn.training.state import TrainingState, epoch_seed
 
 _COUNTED = 2**13  # examples whose n-grams are counted at a time
@@ -74,7 +73,7 @@ def fit(
         torch.device(device),
         merge_shared=train.merge_shared,
     )
-    held_out = vocabulary.encode(pa.array(validation.names)) if validation else None
+    held_out = vocabulary.encode(validation.names) if validation else None
     for epoch in range(len(state.history) + 1, train.epochs + 1):
         loss = _one_epoch(state, train, epoch, data)
         nll, accuracy = None, None

@@ -15,7 +15,8 @@ from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
 from charrnn.tables.row_groups import read_groups
 from charrnn.tables.source import fingerprint, open_source
-from charrnn.training.corpus import MAX_ROWS, Examples
+from charrnn.training.corpus import MAX_ROWS
+from charrnn.training.splits import Examples
 
 COLUMNS = ("name", "language")
 
@@ -65,7 +66,7 @@ def load_labelled(path: Path, labels: Sequence[str], csv: CsvFormat | None = Non
     if not names:
         raise DataError(f"{path} has no row with a name and a language, of {rows:,}")
     label_ids = np.array([position[language] for language in languages], np.int64)
-    return Labelled(Examples(names, label_ids), rows - len(names))
+    return Labelled(Examples.of(names, label_ids), rows - len(names))
 
 
 def _column(path: Path, schema: pa.Schema, column: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from charrnn.errors import ConfigError, missing_package
 from charrnn.model.normalise import LATIN, normalise, transliterate
-from charrnn.training.corpus import LabelFile, Part, Source
+from charrnn.training.label_files import LabelFile, Part, Source
 
 VERSIONS = {"faker": "40.63.0", "mimesis": "22.2.0"}  # as pinned by the extra ``corpus``
 

@@ -25,10 +25,10 @@ from charrnn.model.facts import BalancedMetrics, OutsideMetrics
 from charrnn.model.normalise import LATIN, normalise
 from charrnn.model.novelty import surprise
 from charrnn.model.version import ModelVersion
-from charrnn.model.vocabulary import GIVEN
 from charrnn.scoring.scorer import unscorable
-from charrnn.training.corpus import Corpus, Examples
+from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import reliability
+from charrnn.training.splits import Examples
 
 PAIRS = 400  # full names drawn for each label
 LEAST = 100  # names of a label that calibrate as much as any other: a few say little
@@ -53,10 +53,10 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
     Raises:
         DataError: a half is left without surnames of two labels.
     """
-    known = set(zip(corpus.normalised, (n.startswith(GIVEN) for n in corpus.names), strict=True))
+    known = set(zip(corpus.normalised.to_pylist(), corpus.given.tolist(), strict=True))
     position = {label: i for i, label in enumerate(corpus.labels)}
     labels_of: dict[tuple[str, bool], set[int]] = {}
-    keys = [(k, n.startswith(GIVEN)) for k, n in zip(table.normalised, table.names, strict=True)]
+    keys = list(zip(table.normalised.to_pylist(), table.given.tolist(), strict=True))
     for key, label in zip(keys, table.label_ids.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
     rows: dict[tuple[str, bool], int] = {}
@@ -68,12 +68,12 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
     halves = []
     for odd in (0, 1):
         half = chosen[table.folds[chosen] % 2 == odd]
-        words = np.flatnonzero(table.outlier_folds % 2 == odd).tolist()  # -1, left out, is odd
+        words = (table.outlier_folds % 2 == odd) & (table.outlier_folds >= 0)
         halves.append(
-            Examples(
-                [table.names[i] for i in half.tolist()],
-                np.array([position[table.labels[i]] for i in table.label_ids[half]], np.int64),
-                [table.outliers[i] for i in words if table.outlier_folds[i] >= 0],
+            Examples.of(
+                table.names.take(pa.array(half)),
+                [position[table.labels[i]] for i in table.label_ids[half]],
+                outliers=table.outliers.filter(pa.array(words)),
             )
         )
         if len(set(halves[-1].surnames[1].tolist())) < 2:
@@ -105,8 +105,8 @@ def pairs_of(examples: Examples, seed: int) -> tuple[list[str], list[str], Label
         if not all(map(len, parts)):
             continue
         first, second = (rng.choice(rows, PAIRS) for rows in parts)
-        surnames += [examples.names[i] for i in first.tolist()]
-        given_names += [examples.names[i] for i in second.tolist()]
+        surnames += examples.names.take(pa.array(first)).to_pylist()
+        given_names += examples.names.take(pa.array(second)).to_pylist()
         label_ids += [label] * PAIRS
     return surnames, given_names, np.array(label_ids, np.int64)
 
@@ -131,10 +131,7 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
     given names, and full names made of both; and how many words that are no names it answers."""
     test, given = outside.test, outside.test.given
     ids = {True: test.label_ids[given], False: test.label_ids[~given]}
-    names = {
-        part: [name for name, is_given in zip(test.names, given, strict=True) if is_given == part]
-        for part in (True, False)
-    }
+    names = {part: test.names.filter(pa.array(given == part)).to_pylist() for part in (True, False)}
     plain = [normalise(name, LATIN) for name in names[False]]
     surnames, given_names, pair_ids = pairs_of(test, seed=1)
     full = softmax(pair_logits(version, surnames, given_names) * version.pair_exponent)
@@ -146,7 +143,7 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
         given=balanced_metrics(_probabilities(version, names[True]), ids[True], version),
         full=balanced_metrics(full, pair_ids, version),
         outliers=len(test.outliers),
-        outliers_answered=int((~_refused(version, test.outliers)).sum())
+        outliers_answered=int((~_refused(version, test.outliers.to_pylist())).sum())
         / max(1, len(test.outliers)),
         names_refused=float(
             np.average(_refused(version, names[False]), weights=balanced_weights(ids[False]))
@@ -182,10 +179,12 @@ def _probabilities(version: ModelVersion, names: list[str]) -> Floats:
 
 def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
     """Return which of N texts scoring gives no label by default, ``(N,)``."""
-    encoded = version.vocabulary.encode(pa.array(names, pa.large_string()))
+    texts = pa.array(names, pa.large_string())
     scores = surprise(torch.from_numpy(_logits(version, names)), len(version.labels)).numpy()
     unfamiliar = version.calibration.novelty.novelty(scores) > version.max_unfamiliarity
-    refused: npt.NDArray[np.bool_] = unscorable(encoded, names) | unfamiliar
+    refused: npt.NDArray[np.bool_] = (
+        unscorable(version.vocabulary.encode(texts), texts) | unfamiliar
+    )
     return refused
 
 

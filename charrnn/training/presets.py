@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from annotated_types import Ge, Interval
 
 from charrnn.errors import check_fields
@@ -105,10 +106,10 @@ class Preset:
     def settled(self, corpus: Corpus) -> Preset:
         """Return the preset with what the training table decides: the vocabulary where the preset
         has none, and no output for outliers where the table has none."""
-        model = self.model | {"none_output": self.model.get("none_output") and corpus.outliers}
+        model = self.model | {"none_output": self.model.get("none_output") and len(corpus.outliers)}
         rows = np.flatnonzero(corpus.folds >= 0)
         vocabulary = self.vocabulary or Vocabulary.of_names(
-            [corpus.names[i] for i in rows.tolist()], corpus.label_ids[rows]
+            corpus.names.take(pa.array(rows)).to_pylist(), corpus.label_ids[rows].tolist()
         )
         return replace(
             self,

@@ -11,7 +11,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -29,12 +29,13 @@ from charrnn.model.normalise import Normalisation, normalise
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
-from charrnn.training.corpus import FOLDS, Corpus, Examples, Split, honest_split, seed_split
+from charrnn.training.corpus import FOLDS, Corpus
 from charrnn.training.fit import FitResult, fit
 from charrnn.training.metrics import evaluate
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
 from charrnn.training.spellings import joined_names, other_spellings
+from charrnn.training.splits import Examples, Split, honest_split, seed_split
 from charrnn.training.synthetic import synthetic_names
 
 Protocol = Literal["honest", "seed"]
@@ -80,7 +81,7 @@ def split_of(corpus: Corpus, protocol: Protocol, seed: int, *, spellings: bool =
     parts = {"train": split.train, "test": split.test}
     if protocol == "honest":
         parts["validation"] = split.validation
-    empty = [name for name, part in parts.items() if not part.names]
+    empty = [name for name, part in parts.items() if not len(part.names)]
     if empty:
         raise DataError(
             f"the {protocol} split of {len(corpus.names)} rows leaves {', '.join(empty)} empty; "
@@ -152,7 +153,7 @@ def run_protocol(
         preset.train,
         vocabulary,
         respelled(split.train, vocabulary.normalisation),
-        validation=split.validation if split.validation.names else None,
+        validation=split.validation if len(split.validation.names) else None,
         soft_labels=soft_labels,
         device=device,
         checkpoint=checkpoints / f"{identity[:16]}.safetensors" if checkpoints else None,
@@ -168,7 +169,7 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     (``other_spellings``) and full names without a space (``joined_names``)."""
     if not rules.composes:
         return examples
-    names, label_ids = list(examples.names), examples.label_ids.tolist()
+    names, label_ids = examples.names.to_pylist(), examples.label_ids.tolist()
     seen = {(normalise(name, rules), i) for name, i in zip(names, label_ids, strict=True)}
     further = [
         (spelling, label_id)
@@ -180,7 +181,9 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
             seen.add((normalise(name, rules), label_id))
             names.append(name)
             label_ids.append(label_id)
-    return replace(examples, names=names, label_ids=np.array(label_ids, np.int64))
+    further_weights = np.ones(len(names) - len(examples.names), np.float32)
+    weights = np.concatenate((examples.weights, further_weights))
+    return Examples.of(names, label_ids, weights=weights, outliers=examples.outliers)
 
 
 def _measure(
@@ -195,7 +198,7 @@ def _measure(
     and measure the network."""
     temperature, validation, L = 1.0, None, len(labels)
     logits = np.zeros((0, fitted.network.config.outputs), np.float32)
-    if split.validation.names:
+    if len(split.validation.names):
         logits = _logits(fitted.network, vocabulary, split.validation.names)
         temperature = fit_temperature(logits[:, :L], split.validation.label_ids)
         if outside:
@@ -228,7 +231,7 @@ def _soft_labels(
 ) -> SoftLabels:
     """Return synthetic names with the teacher's calibrated probabilities."""
     names = synthetic_names(
-        [normalise(name, vocabulary.normalisation) for name in train.names],
+        [normalise(name, vocabulary.normalisation) for name in train.names.to_pylist()],
         train.label_ids.tolist(),
         preset.synthetic,
         preset.train.seed,
@@ -253,12 +256,12 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
 
 
 def _logits(
-    network: CharRNN, vocabulary: Vocabulary, names: Sequence[str]
+    network: CharRNN, vocabulary: Vocabulary, names: Sequence[str] | pa.Array
 ) -> npt.NDArray[np.float32]:
     """Return the logits of N names, ``(N, K)``."""
-    return logits_of(network, vocabulary.encode(pa.array(names)))
+    return logits_of(network, vocabulary.encode(pa.array(names, pa.large_string())))
 
 
 def _refused(vocabulary: Vocabulary, examples: Examples) -> npt.NDArray[np.bool_]:
     """Return which of N examples scoring would give no label, ``(N,)``."""
-    return unscorable(vocabulary.encode(pa.array(examples.names)), examples.names)
+    return unscorable(vocabulary.encode(examples.names), examples.names)

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from charrnn.model.calibration import Floats, LabelIds, softmax
@@ -19,7 +19,7 @@ from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.monitoring.profile import validation_profile
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
-from charrnn.training.corpus import Corpus, Examples, Split, honest_split
+from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import evaluate, report_data
 from charrnn.training.outside import (
     LEAST,
@@ -31,6 +31,7 @@ from charrnn.training.outside import (
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import Preset
 from charrnn.training.protocol import ProtocolResult
+from charrnn.training.splits import Examples, Split, honest_split
 
 _MOST_HELD_OUT = 2500  # validation names whose logits a version keeps, about
 MIN_TEST_NAMES = 20  # of a label: fewer say little about it
@@ -51,7 +52,7 @@ def make_version(
     split, vocabulary, network = honest_split(corpus), preset.symbols, honest.fit.network
     labels, L = corpus.labels, len(corpus.labels)
     priors = np.bincount(split.train.label_ids, minlength=L) / len(split.train.label_ids)
-    held_out = vocabulary.encode(pa.array(split.validation.names))
+    held_out = vocabulary.encode(split.validation.names)
     validation = softmax(honest.validation_logits[:, :L], honest.temperature)
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
     calibration = _calibration(vocabulary, network, split, honest, outside, assumed)
@@ -112,14 +113,14 @@ def _calibration(
     """Return the validation logits, the scale of novelty and the hashes of ambiguous names;
     ``assumed`` are the label shares that the probabilities assume, ``(L,)``."""
     labels_of: dict[int, set[int]] = {}
-    train, L = vocabulary.encode(pa.array(split.train.names)), network.config.label_count
+    train, L = vocabulary.encode(split.train.names), network.config.label_count
     for key, label in zip(name_hashes(train).tolist(), split.train.label_ids.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
     ambiguous = sorted(key for key, labels in labels_of.items() if len(labels) > 1)
     scale = NoveltyScale.of(_surprise(honest.validation_logits, L))
     if outside:
         surnames, label_ids = outside.calibration.surnames
-        logits = logits_of(network, vocabulary.encode(pa.array(surnames)))
+        logits = logits_of(network, vocabulary.encode(surnames))
         scale = NoveltyScale.of(_surprise(logits, L), balanced_weights(label_ids, LEAST))
     rows = _representative(honest.validation_labels, assumed)
     return Calibration(
@@ -181,7 +182,7 @@ def probabilities_of(
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return the calibrated probabilities of N examples, float64 ``(N, L)``, and which of them
     scoring gives no label, bool ``(N,)``."""
-    encoded = version.vocabulary.encode(pa.array(examples.names, pa.large_string()))
+    encoded = version.vocabulary.encode(examples.names)
     refused = unscorable(encoded, examples.names)
     logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
     return softmax(logits, version.temperature), refused
@@ -192,7 +193,8 @@ def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Example
     fold of every corpus, so neither version was fitted to it. A label that the version does not
     know is one that it gets wrong."""
     if GIVEN not in champion.vocabulary.symbols:  # it reads a given name as any other
-        test = replace(test, names=[name.removeprefix(GIVEN) for name in test.names])
+        unmarked = pc.replace_substring_regex(test.names, f"^{GIVEN}", "")
+        test = replace(test, names=unmarked)
     known, unread = probabilities_of(champion, test)
     probabilities = np.zeros((len(test.names), len(labels)))
     for position, label in enumerate(labels):

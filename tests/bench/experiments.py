@@ -36,10 +36,11 @@ from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.training.baselines import ngram_probabilities
 from charrnn.training.batches import SoftLabels
-from charrnn.training.corpus import Corpus, Examples, Split, fold_of, honest_split, load_corpus
+from charrnn.training.corpus import Corpus, fold_of, load_corpus
 from charrnn.training.fit import fit
 from charrnn.training.metrics import evaluate
 from charrnn.training.presets import PRESETS, Preset
+from charrnn.training.splits import Examples, Split, honest_split
 from charrnn.training.synthetic import synthetic_names
 
 FOLDS = (8, 7, 6)
@@ -175,25 +176,25 @@ def with_typos(corpus: Corpus, examples: Examples) -> Examples:
     """Add to every name a copy in which one character is dropped, doubled or swapped."""
     draw = random.Random(0)
     noisy = []
-    for name in map(normalise, examples.names):
+    for name in map(normalise, examples.names.to_pylist()):
         i = draw.randrange(len(name))
         dropped, doubled = name[:i] + name[i + 1 :], name[: i + 1] + name[i:]
         swapped = name[:i] + name[i : i + 2][::-1] + name[i + 2 :]
         noisy.append(draw.choice((dropped, doubled, swapped)) or name)
-    return Examples(examples.names + noisy, np.tile(examples.label_ids, 2))
+    return Examples.of(examples.names.to_pylist() + noisy, np.tile(examples.label_ids, 2))
 
 
 def out_of_fold(corpus: Corpus, examples: Examples) -> Any:
     """Return the default's probabilities for its own training names, float32 ``(N, L)``, each from
     a fit on the half of the names that it is not in."""
     preset, L = PRESETS["tutorial"], len(corpus.labels)
-    half = np.array([fold_of(normalise(name)) for name in examples.names]) % 2
+    half = np.array([fold_of(normalise(name)) for name in examples.names.to_pylist()]) % 2
     found = np.zeros((len(half), L), np.float32)
     for side in (0, 1):
         rows, other = np.flatnonzero(half != side), np.flatnonzero(half == side)
-        learned = Examples([examples.names[i] for i in rows], examples.label_ids[rows])
+        learned = Examples.of(examples.names.take(pa.array(rows)), examples.label_ids[rows])
         fitted = fit(preset.model_config(L), preset.train, preset.vocabulary, learned)
-        logits = _logits(fitted.network, preset, [examples.names[i] for i in other])
+        logits = _logits(fitted.network, preset, examples.names.take(pa.array(other)).to_pylist())
         found[other] = softmax(logits, fit_temperature(logits, examples.label_ids[other]))
     return found
 
@@ -202,12 +203,14 @@ def without_doubtful(corpus: Corpus, examples: Examples) -> Examples:
     """Drop names whose label a model of the other half gives less than 1 %."""
     p = out_of_fold(corpus, examples)
     rows = np.flatnonzero(p[np.arange(len(p)), examples.label_ids] >= 0.01)
-    return Examples([examples.names[i] for i in rows], examples.label_ids[rows])
+    return Examples.of(examples.names.take(pa.array(rows)), examples.label_ids[rows])
 
 
 def backwards(corpus: Corpus, examples: Examples) -> Examples:
     """Turn every name round."""
-    return Examples([normalise(name)[::-1] for name in examples.names], examples.label_ids)
+    return Examples.of(
+        [normalise(name)[::-1] for name in examples.names.to_pylist()], examples.label_ids
+    )
 
 
 NARROW, TABLE_18 = {"hidden_size": 128}, {"ngram_buckets": 2**18}
@@ -320,7 +323,9 @@ class Experiments:
             if path.exists():
                 continue
             started, labels = time.process_time(), len(self.corpus.labels)
-            parts = [[normalise(n) for n in p.names] for p in (split.train, split.validation)]
+            parts = [
+                [normalise(n) for n in p.names.to_pylist()] for p in (split.train, split.validation)
+            ]
             found = ngram_probabilities(parts[0], split.train.label_ids, parts[1], labels)
             np.savez(path, logits=np.log(found), seconds=time.process_time() - started, bytes=0)
 
@@ -328,9 +333,9 @@ class Experiments:
         preset, started = variant.of_seed(seed), time.process_time()
         network = self._network(variant, split, seed)
         seconds = time.process_time() - started
-        names = split.validation.names
+        names = split.validation.names.to_pylist()
         if variant.examples is backwards:
-            names = backwards(self.corpus, split.validation).names
+            names = backwards(self.corpus, split.validation).names.to_pylist()
         kept = to_stored(network.state_dict(), network.config).values()
         stored = sum(t.numel() * t.element_size() for t in kept)
         return {"logits": _logits(network, preset, names), "seconds": seconds, "bytes": stored}
@@ -366,16 +371,16 @@ class Experiments:
     def _taught(self, variant: Variant, split: Split, seed: int) -> SoftLabels | None:
         """Return further names with the plain default's calibrated probabilities."""
         if variant.taught == "out-of-fold":
-            names = split.train.names
+            names = split.train.names.to_pylist()
             return SoftLabels(names, out_of_fold(self.corpus, split.train), len(names) // 2)
         if not variant.taught:
             return None
         default, tiny = PRESETS["tutorial"], PRESETS["tiny"]
         teacher = self._network(VARIANTS[0], split, seed)
-        held_out = _logits(teacher, default, split.validation.names)
+        held_out = _logits(teacher, default, split.validation.names.to_pylist())
         temperature = fit_temperature(held_out, split.validation.label_ids)
         names = synthetic_names(
-            [normalise(n) for n in split.train.names],
+            [normalise(n) for n in split.train.names.to_pylist()],
             split.train.label_ids.tolist(),
             tiny.synthetic,
             seed,

@@ -50,7 +50,8 @@ from charrnn.scoring.columns import Predictions, prediction_columns
 from charrnn.scoring.options import ComputeOptions, DeliveryOptions, ScoreOptions
 from charrnn.tables.columns import as_large_string
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.training.corpus import honest_split, load_corpus
+from charrnn.training.corpus import load_corpus
+from charrnn.training.splits import honest_split
 
 BATCH = 1024
 TINY, DEFAULT = "pretrained-tiny", "pretrained"
@@ -536,7 +537,7 @@ def train_sklearn(corpus: Path, work: Path) -> None:
         TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), lowercase=True, sublinear_tf=True),
         LogisticRegression(C=10, max_iter=300),
     )
-    joblib.dump(model.fit(train.names, train.label_ids), work / "sklearn.joblib")
+    joblib.dump(model.fit(train.names.to_pylist(), train.label_ids), work / "sklearn.joblib")
 
 
 def train_fasttext(corpus: Path, work: Path) -> None:
@@ -548,7 +549,7 @@ def train_fasttext(corpus: Path, work: Path) -> None:
     text.write_text(
         "".join(
             f"__label__{found.labels[label]} {name.lower()}\n"
-            for name, label in zip(train.names, train.label_ids.tolist(), strict=True)
+            for name, label in zip(train.names.to_pylist(), train.label_ids.tolist(), strict=True)
         )
     )
     model = ft.train_supervised(

@@ -25,11 +25,12 @@ from charrnn.model.calibration import Floats, calibration_noise
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.network import to_stored
 from charrnn.training.baselines import baselines
-from charrnn.training.corpus import FOLDS, Split, load_corpus
+from charrnn.training.corpus import FOLDS, load_corpus
 from charrnn.training.metrics import evaluate
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import PRESETS, with_overrides
 from charrnn.training.protocol import Protocol, ProtocolResult, rotation, run_protocol, split_of
+from charrnn.training.splits import Split
 
 NGRAMS = "char 1-5-grams + logistic regression"
 LOOKED_AT = (8, 7, 6)  # validation folds that the presets were chosen on (experiments.py)

@@ -10,7 +10,8 @@ import pytest
 from commands import CANARY, Command, commands_of, complaint
 
 import flows.ingest
-from charrnn.training.corpus import SCHEMA, content_digest, read_label_files
+from charrnn.training.corpus import SCHEMA
+from charrnn.training.label_files import content_digest, read_label_files
 from flows.ingest import ingest
 
 pytestmark = pytest.mark.usefixtures("working_folder")

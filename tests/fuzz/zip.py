@@ -6,7 +6,8 @@ from pathlib import Path
 from charrnn.errors import DataError
 from charrnn.training import archive, corpus
 from charrnn.training.archive import MAX_ARCHIVE_BYTES
-from charrnn.training.corpus import build_table, read_label_files
+from charrnn.training.corpus import build_table
+from charrnn.training.label_files import read_label_files
 
 MODULES = [archive, corpus]
 TOKENS = [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"../", b"/", b"\\", b".txt",

@@ -60,16 +60,11 @@ from charrnn.runs.publish import manifest_of, publish  # noqa: E402
 from charrnn.scoring.options import ComputeOptions, ScoreOptions  # noqa: E402
 from charrnn.scoring.scorer import Scorer  # noqa: E402
 from charrnn.tables.csv_format import CsvFormat  # noqa: E402
-from charrnn.training.corpus import (  # noqa: E402
-    Examples,
-    build_table,
-    honest_split,
-    load_corpus,
-    read_label_files,
-    write_table,
-)
+from charrnn.training.corpus import build_table, load_corpus, write_table  # noqa: E402
 from charrnn.training.fit import fit  # noqa: E402
+from charrnn.training.label_files import read_label_files  # noqa: E402
 from charrnn.training.presets import PRESETS, with_overrides  # noqa: E402
+from charrnn.training.splits import Examples, honest_split  # noqa: E402
 
 MODELS = {"tiny": "pretrained-tiny", "default": "pretrained"}
 BARS = {"tiny": 100e6, "default": 30e6}  # names/s in the kernels
@@ -692,14 +687,14 @@ def training(bench: Bench) -> Found:
         split = honest_split(corpus)
         train = split.train
         if DRY:
-            train = Examples(train.names[:128], train.label_ids[:128])
+            train = Examples.of(train.names[:128], train.label_ids[:128])
         found["tutorial"] = timed(train, split.validation, len(corpus.labels), preset)
         print("tutorial", found["tutorial"], flush=True)
     one = with_overrides(PRESETS["tutorial"], epochs=1)
     for rows in (bench.sizes.first_train_rows, bench.sizes.train_rows):
         names = common.made_up_names(np.arange(rows)).to_list()
         labels = np.array([len(name) % 9 + 9 * (name[0] < "M") for name in names], np.int64)
-        found[f"{rows} rows"] = timed(Examples(names, labels), None, 18, one)
+        found[f"{rows} rows"] = timed(Examples.of(names, labels), None, 18, one)
         print(rows, found[f"{rows} rows"], flush=True)
     return found
 

@@ -1,7 +1,6 @@
 """What ships is what was measured: the pretrained models on the real honest test fold."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from real_data import real_names
 
@@ -9,15 +8,10 @@ from charrnn.model.calibration import Floats, calibration_noise, conformal_thres
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import Metrics
 from charrnn.model.version import ModelVersion, resolve
-from charrnn.training.corpus import (
-    Examples,
-    build_table,
-    honest_split,
-    load_corpus,
-    read_label_files,
-    write_table,
-)
+from charrnn.training.corpus import build_table, load_corpus, write_table
+from charrnn.training.label_files import read_label_files
 from charrnn.training.metrics import evaluate, expected_accuracy, prediction_sets
+from charrnn.training.splits import Examples, honest_split
 
 NAMES = real_names()
 pytestmark = [
@@ -36,7 +30,7 @@ def test_fold(tmp_path_factory: pytest.TempPathFactory) -> Examples:
 
 def measured(model: str, examples: Examples) -> tuple[ModelVersion, Floats, Metrics]:
     version = resolve(model)
-    encoded = version.vocabulary.encode(pa.array(examples.names))
+    encoded = version.vocabulary.encode(examples.names)
     probabilities = softmax(logits_of(version.network(), encoded), version.temperature)
     return version, probabilities, evaluate(probabilities, examples.label_ids, version.labels)
 

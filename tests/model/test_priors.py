@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from real_data import real_names
 from recording import Proof
@@ -18,13 +17,9 @@ from charrnn.model.calibration import fit_temperature, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.priors import PriorEstimate, corrected, correction, estimate_prior, parse_prior
 from charrnn.model.version import resolve
-from charrnn.training.corpus import (
-    build_table,
-    honest_split,
-    load_corpus,
-    read_label_files,
-    write_table,
-)
+from charrnn.training.corpus import build_table, load_corpus, write_table
+from charrnn.training.label_files import read_label_files
+from charrnn.training.splits import honest_split
 
 LABELS = ("Arabic", "English", "Greek", "Russian")
 
@@ -405,7 +400,7 @@ def test_real_tables_gain_where_shares_differ_and_lose_nothing_elsewhere(tmp_pat
         pytest.skip("needs the real names: set CHARRNN_NAMES to their folder")
     write_table(build_table(read_label_files(folder)), tmp_path / "names.parquet")
     test = honest_split(load_corpus(tmp_path / "names.parquet")).test
-    encoded = version.vocabulary.encode(pa.array(test.names))
+    encoded = version.vocabulary.encode(test.names)
     probabilities = softmax(logits_of(version.network(), encoded), version.temperature)
     held_out = version.validation_probabilities()
 

@@ -312,7 +312,7 @@ def test_training_keeps_the_profile_of_its_validation_names(
     corpus: Corpus, tmp_path: Path, corpus_path: Path
 ) -> None:
     from charrnn.model.version import resolve
-    from charrnn.training.corpus import honest_split
+    from charrnn.training.splits import honest_split
     from flows.train import train
 
     name = train(preset="seed", data=corpus_path, models=tmp_path / "m", epochs=1,
@@ -321,7 +321,7 @@ def test_training_keeps_the_profile_of_its_validation_names(
     held_out = honest_split(corpus).validation.names
     known = version.facts.profile
     assert known.rows == known.answered == len(held_out)
-    encoded = version.vocabulary.encode(pa.array(held_out))
+    encoded = version.vocabulary.encode(held_out)
     assert known.characters == encoded.lengths.sum()
     assert not any(held in json.dumps(known.to_json()) for held in held_out)
 

@@ -34,8 +34,8 @@ from charrnn.recipes.requests import (
 )
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.train import Trained, release, train
-from charrnn.training.corpus import Examples
 from charrnn.training.release import evidence_problems, measure_on_test
+from charrnn.training.splits import Examples
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -227,8 +227,8 @@ def test_a_champion_that_knows_no_given_names_reads_them_as_names(
     tiny_version: ModelVersion,
 ) -> None:
     labels = np.arange(4) % 2
-    plain = Examples(["Katoro", "Burgmann", "Mikata", "Hofstein"], labels)
-    marked = Examples([GIVEN + name for name in plain.names], labels)
+    plain = Examples.of(["Katoro", "Burgmann", "Mikata", "Hofstein"], labels)
+    marked = Examples.of([GIVEN + name for name in plain.names.to_pylist()], labels)
     found = [measure_on_test(tiny_version, ["Alpha", "Beta"], test) for test in (plain, marked)]
     assert found[0] == found[1]
 

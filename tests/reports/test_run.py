@@ -203,7 +203,7 @@ def test_report_of_a_model_is_a_whole_page_of_its_own(measured_version: ModelVer
 
 def test_report_of_a_model_holds_no_name(measured_version: ModelVersion, corpus: Corpus) -> None:
     source = model_report(measured_version).decode()
-    for name in {*corpus.names, *corpus.normalised}:
+    for name in {*corpus.names.to_pylist(), *corpus.normalised.to_pylist()}:
         if len(name) > 6:
             assert name not in source
 

@@ -8,10 +8,10 @@ import torch
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.training.batches import SoftLabels, TrainingData, training_data
-from charrnn.training.corpus import Examples
+from charrnn.training.splits import Examples
 
 NAMES = ["Ab", "Cd", "AB", "Ef", "Gh", "Ij"]  # the third is the first, under another label
-EXAMPLES = Examples(NAMES, np.array([0, 0, 1, 0, 0, 1]), ["table", "chair", "xx"])
+EXAMPLES = Examples.of(NAMES, [0, 0, 1, 0, 0, 1], outliers=["table", "chair", "xx"])
 
 
 def data_of(*, none_output: bool = True, merge_shared: bool = False) -> TrainingData:

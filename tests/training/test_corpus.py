@@ -26,21 +26,22 @@ from charrnn.training import archive
 from charrnn.training.corpus import (
     FOLDS,
     SCHEMA,
-    TUTORIAL_DIGEST,
     Corpus,
-    LabelFile,
     build_table,
-    check_digest,
-    content_digest,
-    find_label_files,
     fold_of,
-    honest_split,
     load_corpus,
-    read_label_files,
-    seed_split,
     write_table,
 )
 from charrnn.training.corpus_report import corpus_report, report_markdown
+from charrnn.training.label_files import (
+    TUTORIAL_DIGEST,
+    LabelFile,
+    check_digest,
+    content_digest,
+    find_label_files,
+    read_label_files,
+)
+from charrnn.training.splits import honest_split, seed_split
 
 HOSTILE_ARCHIVES = "hostile archives: refused whole, no file written, caps hold"
 GREEK, CZECH = "Nikos\nÉleni\n".encode(), "Novák\nDvořák\n".encode()
@@ -452,7 +453,7 @@ def test_folds_are_of_similar_size() -> None:
 def test_no_name_is_on_two_sides_of_the_honest_split(corpus: Corpus) -> None:
     split = honest_split(corpus)
     parts = (split.train, split.validation, split.test)
-    sides = [{normalise(name) for name in part.names} for part in parts]
+    sides = [{normalise(name) for name in part.names.to_pylist()} for part in parts]
     assert all(sides)
     assert not sides[0] & sides[1]
     assert not sides[0] & sides[2]
@@ -460,10 +461,10 @@ def test_no_name_is_on_two_sides_of_the_honest_split(corpus: Corpus) -> None:
     pairs = [
         (normalise(name), int(label))
         for part in parts
-        for name, label in zip(part.names, part.label_ids, strict=True)
+        for name, label in zip(part.names.to_pylist(), part.label_ids, strict=True)
     ]
     usable = corpus.folds >= 0
-    everything = zip(corpus.normalised, corpus.label_ids.tolist(), usable, strict=True)
+    everything = zip(corpus.normalised.to_pylist(), corpus.label_ids.tolist(), usable, strict=True)
     assert len(pairs) == len(set(pairs))
     assert set(pairs) == {(name, label) for name, label, usable in everything if usable}
 
@@ -482,21 +483,23 @@ def test_seed_split_takes_a_fifth_of_all_rows_for_testing(corpus: Corpus, seed: 
     assert (len(split.train.names), len(split.validation.names), len(split.test.names)) == (
         1440, 0, 360,
     )  # fmt: skip
-    assert sorted(split.train.names + split.test.names) == sorted(corpus.names)
+    assert sorted([*split.train.names.to_pylist(), *split.test.names.to_pylist()]) == sorted(
+        corpus.names.to_pylist()
+    )
     assert split.train.names == seed_split(corpus, seed).train.names
     assert split.train.names != seed_split(corpus, seed + 1).train.names
-    by_name = dict(zip(corpus.names, corpus.label_ids.tolist(), strict=True))
-    assert {by_name[name] for name in split.test.names} == {0, 1, 2}
+    by_name = dict(zip(corpus.names.to_pylist(), corpus.label_ids.tolist(), strict=True))
+    assert {by_name[name] for name in split.test.names.to_pylist()} == {0, 1, 2}
 
 
 def test_written_table_is_read_back(language_folder: Path, corpus: Corpus) -> None:
     table = build_table(read_label_files(language_folder))
-    assert corpus.names == table["name"].to_pylist()
-    assert corpus.normalised == table["name_normalised"].to_pylist()
+    assert corpus.names.to_pylist() == table["name"].to_pylist()
+    assert corpus.normalised.to_pylist() == table["name_normalised"].to_pylist()
     assert [corpus.labels[i] for i in corpus.label_ids] == table["language"].to_pylist()
     assert corpus.labels == ("Alpha", "Beta", "Gamma")
     assert corpus.digest == content_digest(read_label_files(language_folder))
-    assert (corpus.folds.dtype, corpus.label_ids.dtype) == (np.int8, np.int64)
+    assert (corpus.folds.dtype, corpus.label_ids.dtype) == (np.int8, np.int32)
 
 
 def test_writing_the_same_table_again_writes_nothing(language_folder: Path, tmp_path: Path) -> None:
@@ -679,7 +682,7 @@ def test_the_tutorials_honest_split_shares_no_name(
     corpus = load_corpus(tmp_path / "names.parquet")
     split = honest_split(corpus)
     sides = [
-        {normalise(name) for name in part.names}
+        {normalise(name) for name in part.names.to_pylist()}
         for part in (split.train, split.validation, split.test)
     ]
     assert not (sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2])

@@ -20,7 +20,6 @@ from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY
 from charrnn.training.batches import SoftLabels
-from charrnn.training.corpus import Examples
 from charrnn.training.fit import (
     FitResult,
     _learning_rate,
@@ -28,6 +27,7 @@ from charrnn.training.fit import (
     fitted_network,
 )
 from charrnn.training.presets import PRESETS, TrainConfig, with_overrides
+from charrnn.training.splits import Examples
 from charrnn.training.state import TrainingModel
 
 NAMES = [
@@ -35,8 +35,8 @@ NAMES = [
     "Steinhof", "Mannacht", "Ovskaro", "Nkoev", "Aroiy", "Evnko", "Iyaro", "O’Kashi", "Ákata",
     "van Hof", "Li", "Xq",
 ]  # fmt: skip
-EXAMPLES = Examples(NAMES, np.array([i % 4 for i in range(20)], np.int64))
-HELD_OUT = Examples(["Katami", "Hofburg", "Ovskev", "Aronko"], np.array([0, 1, 2, 3], np.int64))
+EXAMPLES = Examples.of(NAMES, np.array([i % 4 for i in range(20)], np.int64))
+HELD_OUT = Examples.of(["Katami", "Hofburg", "Ovskev", "Aronko"], np.array([0, 1, 2, 3], np.int64))
 CONFIG = ModelConfig(
     LATIN_VOCABULARY.size, 4, hidden_size=12, cell="gru", embedding_size=8, bidirectional=True,
     ngram_buckets=64, dropout=0.2, input_dropout=0.1, ngram_dropout=0.1,
@@ -219,7 +219,7 @@ def test_the_epoch_of_lowest_validation_nll_is_kept() -> None:
 
 def test_a_validation_nll_of_zero_is_the_best_there_is() -> None:
     # One label only: the first epochs drive its probability to exactly 1.
-    one = Examples(NAMES, np.zeros(20, np.int64))
+    one = Examples.of(NAMES, np.zeros(20, np.int64))
     train = TrainConfig(epochs=6, batch_size=5, learning_rate=5.0, keep_best=True)
     found = fit_small(train, one, validation=one)
     losses = [record.validation_nll for record in found.history]
@@ -239,7 +239,7 @@ def test_validation_is_reported_but_does_not_change_the_weights() -> None:
 
 
 def test_an_empty_validation_part_is_no_validation() -> None:
-    nobody = Examples([], np.array([], np.int64))
+    nobody = Examples.of([], np.array([], np.int64))
     assert_same_bits(fit_small(validation=nobody), fit_small())
 
 
@@ -254,7 +254,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pooling", ["last", "last_mean_max"])
 def test_examples_without_a_character_can_be_fitted(vocabulary: object, pooling: str) -> None:
     config = ModelConfig(vocabulary.size, 2, hidden_size=4, pooling=pooling)  # type: ignore[attr-defined]
-    examples = Examples(["", "Katoro", "\u200b"], np.array([0, 1, 0], np.int64))
+    examples = Examples.of(["", "Katoro", "\u200b"], np.array([0, 1, 0], np.int64))
     found = fit(config, TrainConfig(epochs=2), vocabulary, examples, validation=examples)  # type: ignore[arg-type]
     assert all(math.isfinite(r.loss) and math.isfinite(r.validation_nll) for r in found.history)
 
@@ -271,7 +271,7 @@ def test_every_option_of_a_recipe_changes_the_fit(changes: dict[str, object]) ->
 
 def test_logit_adjustment_favours_the_rare_label() -> None:
     # 16 to 4, and the names say nothing: the adjusted loss gives the rare label more.
-    skewed = Examples(["Lee"] * 20, np.array([0] * 16 + [1] * 4, np.int64))
+    skewed = Examples.of(["Lee"] * 20, np.array([0] * 16 + [1] * 4, np.int64))
     config = ModelConfig(LATIN_VOCABULARY.size, 2, hidden_size=4)
     shares = []
     for strength in (0.0, 1.0):
@@ -335,7 +335,7 @@ def test_the_second_task_is_the_mean_loss_of_the_characters_that_follow(
 
 def test_names_of_one_symbol_have_no_next_character() -> None:
     config = ModelConfig(SEED_VOCABULARY.size, 2, hidden_size=4)
-    examples = Examples(["", "K", "a"], np.array([0, 1, 0], np.int64))
+    examples = Examples.of(["", "K", "a"], np.array([0, 1, 0], np.int64))
     train = TrainConfig(epochs=2, next_character=1.0)
     found = fit(config, train, SEED_VOCABULARY, examples)
     assert all(math.isfinite(record.loss) for record in found.history)
@@ -344,7 +344,7 @@ def test_names_of_one_symbol_have_no_next_character() -> None:
 
 
 def test_a_teachers_probabilities_are_learned_beside_the_labels() -> None:
-    base = Examples(["Katoro", "Burgmann"], np.array([0, 1], np.int64))
+    base = Examples.of(["Katoro", "Burgmann"], np.array([0, 1], np.int64))
     soft_labels = SoftLabels(
         ["Ovskev"] * 10, np.array([[0.1, 0.2, 0.3, 0.4]] * 10, np.float32), per_epoch=4
     )
@@ -371,7 +371,7 @@ def test_a_fit_with_a_teacher_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 def test_no_examples_are_refused() -> None:
     with pytest.raises(DataError, match="no training examples"):
-        fit_small(examples=Examples([], np.array([], np.int64)))
+        fit_small(examples=Examples.of([], np.array([], np.int64)))
 
 
 def test_a_constant_rate_is_constant() -> None:

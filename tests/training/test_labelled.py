@@ -47,7 +47,7 @@ def test_a_csv_table_is_read(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     found = load_labelled(tmp_path / name, LABELS, csv)
-    assert found.examples.names == ["Canarius", "Canaria"]
+    assert found.examples.names.to_pylist() == ["Canarius", "Canaria"]
     assert found.examples.label_ids.tolist() == [0, 1]
     assert found.left_out == 1
     proof("P1", CHECKED, 1)

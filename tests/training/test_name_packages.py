@@ -14,21 +14,13 @@ import pytest
 from charrnn.errors import ConfigError, DataError
 from charrnn.model.vocabulary import GIVEN, LATIN_VOCABULARY
 from charrnn.training import name_packages
-from charrnn.training.corpus import (
-    Corpus,
-    LabelFile,
-    Source,
-    build_table,
-    content_digest,
-    honest_split,
-    load_corpus,
-    sources_of,
-    write_table,
-)
+from charrnn.training.corpus import Corpus, build_table, load_corpus, sources_of, write_table
 from charrnn.training.corpus_report import corpus_report, report_markdown
 from charrnn.training.data_card import data_card
 from charrnn.training.evidence import check_trainable
+from charrnn.training.label_files import LabelFile, Source, content_digest
 from charrnn.training.name_packages import VERSIONS, read_package
+from charrnn.training.splits import honest_split
 
 # Invented; by provider, locale and list. A class of a locale may inherit lists of another language.
 _PROVIDERS = {
@@ -236,8 +228,8 @@ def test_given_names_carry_their_mark_and_sources_and_outliers_are_kept(tmp_path
     mine = LabelFile("Alpha", "Alpha.txt", b"Rokata\n", source=Source("mine"))
     corpus = corpus_of([mine, *read_package("faker")], tmp_path)
     assert corpus.labels == tuple(_LABELS)
-    assert (corpus.sources[0], set(corpus.sources[1:])) == ("mine", {"faker"})
-    given = [name for name in corpus.names if name.startswith(GIVEN)]
+    assert (str(corpus.sources[0]), set(corpus.sources[1:].to_pylist())) == ("mine", {"faker"})
+    given = [name for name in corpus.names.to_pylist() if name.startswith(GIVEN)]
     assert given[:2] == [f"{GIVEN}Rota mi", f"{GIVEN}Kamiro"]
     assert len(corpus.outliers) == len(corpus.outlier_folds) == 11
     assert (corpus.outlier_folds < 0).sum() == 3
@@ -295,18 +287,19 @@ def test_spellings_of_a_name_are_in_one_fold_and_a_test_has_each_name_once(tmp_p
     for spellings in (False, True):
         split = honest_split(corpus, spellings=spellings)
         sides = [split.train, split.validation, split.test]
-        keys = [{_key(corpus, name) for name in side.names} for side in sides]
+        keys = [{_key(corpus, name) for name in side.names.to_pylist()} for side in sides]
         assert not (keys[0] & keys[1] | keys[0] & keys[2] | keys[1] & keys[2])
         for side in sides[1:]:
             pairs = [
-                (name, int(label)) for name, label in zip(side.names, side.label_ids, strict=True)
+                (name, int(label))
+                for name, label in zip(side.names.to_pylist(), side.label_ids, strict=True)
             ]
             assert (
                 len(pairs) == len(set(pairs)) == 3 * len({n.removeprefix(GIVEN) for n, _ in pairs})
             )
-            assert all(name.removeprefix(GIVEN).isascii() for name in side.names)
+            assert all(name.removeprefix(GIVEN).isascii() for name in side.names.to_pylist())
             assert side.given.sum() * 3 == len(pairs)
-    learned = {_key(corpus, name) for name in honest_split(corpus).train.names}
+    learned = {_key(corpus, name) for name in honest_split(corpus).train.names.to_pylist()}
     assert len(honest_split(corpus).train.names) == 3 * len(learned)
     accents = sum("á" in name for name in set(accented))
     assert accents > 100
@@ -316,7 +309,7 @@ def test_spellings_of_a_name_are_in_one_fold_and_a_test_has_each_name_once(tmp_p
 
 
 def _key(corpus: Corpus, name: str) -> str:
-    return corpus.normalised[corpus.names.index(name)]
+    return str(corpus.normalised[corpus.names.index(name).as_py()])
 
 
 # Of the pinned versions, with the pinned transliteration.

@@ -1,12 +1,13 @@
 """Names of other lists: which are used, that labels count alike, and what is measured."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from charrnn.errors import DataError
 from charrnn.model.version import ModelVersion
 from charrnn.model.vocabulary import GIVEN
-from charrnn.training.corpus import Corpus, Examples
+from charrnn.training.corpus import Corpus
 from charrnn.training.outside import (
     PAIRS,
     Outside,
@@ -15,19 +16,23 @@ from charrnn.training.outside import (
     outside_of,
     pairs_of,
 )
+from charrnn.training.splits import Examples
 
 
 def corpus(rows: list[tuple[str, str, int]], words: list[tuple[str, int]] | None = None) -> Corpus:
     labels = tuple(sorted({label for _, label, _ in rows}))
     return Corpus(
-        names=[name for name, _, _ in rows],
-        normalised=[name.removeprefix(GIVEN).lower() for name, _, _ in rows],
-        label_ids=np.array([labels.index(label) for _, label, _ in rows], np.int64),
+        names=pa.array([name for name, _, _ in rows], pa.large_string()),
+        normalised=pa.array(
+            [name.removeprefix(GIVEN).lower() for name, _, _ in rows], pa.large_string()
+        ),
+        label_ids=np.array([labels.index(label) for _, label, _ in rows], np.int32),
         folds=np.array([fold for _, _, fold in rows], np.int8),
         labels=labels,
         digest="0" * 64,
-        sources=["list"] * len(rows),
-        outliers=[word for word, _ in words or []],
+        weights=np.ones(len(rows), np.float32),
+        sources=pa.array(["list"] * len(rows)).dictionary_encode(),
+        outliers=pa.array([word for word, _ in words or []], pa.large_string()),
         outlier_folds=np.array([fold for _, fold in words or []], np.int8),
     )
 
@@ -47,12 +52,12 @@ def test_only_new_names_of_known_labels_under_one_label_are_used() -> None:
         [("table", 4), ("chair", 7), ("left out", -1)],
     )  # fmt: skip
     outside = outside_of(table, TRAINED)
-    assert outside.calibration.names == [f"{GIVEN}Abcova", "Defova", "Defescu"]
+    assert outside.calibration.names.to_pylist() == [f"{GIVEN}Abcova", "Defova", "Defescu"]
     assert outside.calibration.label_ids.tolist() == [0, 0, 1]
-    assert outside.calibration.outliers == ["table"]
-    assert outside.test.names == ["Ghiova", "Ghiescu"]
+    assert outside.calibration.outliers.to_pylist() == ["table"]
+    assert outside.test.names.to_pylist() == ["Ghiova", "Ghiescu"]
     assert outside.test.label_ids.tolist() == [0, 1]
-    assert outside.test.outliers == ["chair"]
+    assert outside.test.outliers.to_pylist() == ["chair"]
 
 
 def test_table_without_two_labels_in_each_half_is_refused() -> None:
@@ -72,7 +77,7 @@ def test_table_of_given_names_alone_is_refused() -> None:
 def test_outside_names_without_other_words_and_given_names_are_measured(
     tiny_version: ModelVersion,
 ) -> None:
-    half = Examples(["Katoro", "Burghof"], np.array([0, 1]))
+    half = Examples.of(["Katoro", "Burghof"], np.array([0, 1]))
     found = measure_outside(tiny_version, Outside(half, half, "0" * 64))
     assert found.surnames is not None
     assert found.surnames.count == 2
@@ -88,7 +93,7 @@ def test_labels_count_alike_however_many_names_they_have() -> None:
 
 
 def test_full_names_are_of_labels_with_both_parts() -> None:
-    examples = Examples(["Abcova", f"{GIVEN}Jana", "Abcescu"], np.array([0, 0, 1]))
+    examples = Examples.of(["Abcova", f"{GIVEN}Jana", "Abcescu"], np.array([0, 0, 1]))
     surnames, given_names, label_ids = pairs_of(examples, seed=0)
     assert set(surnames) == {"Abcova"}
     assert set(given_names) == {f"{GIVEN}Jana"}

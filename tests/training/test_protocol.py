@@ -21,19 +21,13 @@ from charrnn.model.facts import EpochRecord, ModelFacts, Provenance
 from charrnn.model.normalise import normalise
 from charrnn.model.version import FORMAT_VERSION, ModelVersion, load_version, save_version
 from charrnn.training.baselines import Baseline, baselines
-from charrnn.training.corpus import (
-    Corpus,
-    LabelFile,
-    build_table,
-    honest_split,
-    load_corpus,
-    seed_split,
-    write_table,
-)
+from charrnn.training.corpus import Corpus, build_table, load_corpus, write_table
+from charrnn.training.label_files import LabelFile
 from charrnn.training.metrics import evaluate
 from charrnn.training.presets import PRESETS, Preset, with_overrides
 from charrnn.training.protocol import ProtocolResult, identity_of, rotation, run_protocol, split_of
 from charrnn.training.release import make_version, promotion_problems
+from charrnn.training.splits import honest_split, seed_split
 
 SMALL = replace(
     with_overrides(PRESETS["tutorial"], epochs=3, batch_size=64, seed=5),
@@ -128,7 +122,11 @@ def test_only_the_seed_split_depends_on_the_seed(corpus: Corpus) -> None:
 
 def test_rotation_tests_every_name_once_by_a_model_that_never_saw_it(corpus: Corpus) -> None:
     splits = rotation(corpus)
-    tested = [pair for s in splits for pair in zip(s.test.names, s.test.label_ids, strict=True)]
+    tested = [
+        pair
+        for s in splits
+        for pair in zip(s.test.names.to_pylist(), s.test.label_ids, strict=True)
+    ]
     whole = honest_split(corpus)
     every = sum(len(part.names) for part in (whole.train, whole.validation, whole.test))
     assert len(tested) == len(set(tested)) == every
@@ -137,7 +135,9 @@ def test_rotation_tests_every_name_once_by_a_model_that_never_saw_it(corpus: Cor
     for split in splits:
         parts = (split.train, split.validation, split.test)
         assert sum(len(part.names) for part in parts) == every
-        train, validation, test = ({normalise(name) for name in part.names} for part in parts)
+        train, validation, test = (
+            {normalise(name) for name in part.names.to_pylist()} for part in parts
+        )
         assert not train & test
         assert not validation & (train | test)
 
@@ -241,7 +241,7 @@ def test_a_version_holds_the_network_and_its_provenance(
 
 def test_a_version_holds_no_name(version: ModelVersion, corpus: Corpus) -> None:
     document = json.dumps(asdict(version.facts))
-    assert not [name for name in corpus.names if len(name) > 5 and name in document]
+    assert not [name for name in corpus.names.to_pylist() if len(name) > 5 and name in document]
 
 
 def test_a_saved_version_gives_the_same_logits(
@@ -250,7 +250,7 @@ def test_a_saved_version_gives_the_same_logits(
     saved = save_version(tmp_path, version)
     loaded = load_version(tmp_path / "v0001")
     assert saved.name == loaded.name == "v0001"
-    encoded = version.vocabulary.encode(pa.array(corpus.names))
+    encoded = version.vocabulary.encode(corpus.names)
     expected = logits_of(version.network(), encoded)
     assert np.array_equal(logits_of(saved.network(), encoded), expected)
     assert np.array_equal(logits_of(loaded.network(), encoded), expected)

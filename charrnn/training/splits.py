@@ -1,0 +1,180 @@
+"""The splits of a corpus: what is trained on, what chooses, and what is only measured."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from charrnn.model.normalise import ACCENTS, LATIN, normalise, normalise_array
+from charrnn.model.vocabulary import GIVEN
+from charrnn.training.corpus import Corpus, given_names
+
+TEST_FOLD, VALIDATION_FOLD = 9, 8  # of the honest split
+_NO_TEXTS = pa.array([], pa.large_string())
+
+Rows = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """N names with their labels, and M words that are no names.
+
+    Attributes:
+        names: large_string ``(N,)``; before a given name stands the mark ``GIVEN``.
+        label_ids: int64 ``(N,)``.
+        weights: how often each name counts, float32 ``(N,)``.
+        outliers: words of the same folds that are no names, large_string ``(M,)``.
+    """
+
+    names: pa.LargeStringArray
+    label_ids: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+    outliers: pa.LargeStringArray
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str] | pa.Array,
+        label_ids: Sequence[int] | npt.NDArray[np.integer],
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
+        outliers: Sequence[str] | pa.Array = (),
+    ) -> Self:
+        """Return examples of N names; without ``weights`` each counts once."""
+        return cls(
+            pa.array(names, pa.large_string()),
+            np.asarray(label_ids, np.int64),
+            np.ones(len(names), np.float32) if weights is None else weights,
+            pa.array(outliers, pa.large_string()),
+        )
+
+    @property
+    def given(self) -> npt.NDArray[np.bool_]:
+        """Which of the names are given names, bool ``(N,)``."""
+        return given_names(self.names)
+
+    @property
+    def surnames(self) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
+        """The S surnames, and their label ids, int64 ``(S,)``."""
+        rows = np.flatnonzero(~self.given)
+        return self.names.take(pa.array(rows)), self.label_ids[rows]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Train, validation (may be empty) and test examples of one protocol."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+def honest_split(
+    corpus: Corpus,
+    test_fold: int = TEST_FOLD,
+    validation_fold: int = VALIDATION_FOLD,
+    *,
+    spellings: bool = False,
+) -> Split:
+    """Return the leak-free split: each name of a label once, without junk, by fold.
+
+    A name is a ``normalised`` text as surname or as given name. All its spellings are in one fold,
+    so no name is in two parts. Folds other than the default ones are for rotation.
+
+    Args:
+        spellings: whether training sees other spellings (accents, another script) as examples of
+            their own, for models whose text rules tell them apart. Validation and test have each
+            name once in any case: its first spelling in Latin letters, or else its first.
+    """
+    rows, weights = _distinct_names(corpus)
+    of_fold = corpus.outlier_folds
+    held_out = []
+    for fold in (validation_fold, test_fold):
+        of_part = corpus.folds[rows] == fold
+        held_out.append(_examples(corpus, rows[of_part], weights[of_part], of_fold == fold))
+    if spellings:
+        rows, weights = _distinct_spellings(corpus)
+    learned = ~np.isin(corpus.folds[rows], (test_fold, validation_fold))
+    words = (of_fold >= 0) & ~np.isin(of_fold, (test_fold, validation_fold))
+    return Split(_examples(corpus, rows[learned], weights[learned], words), *held_out)
+
+
+def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:
+    """Return one row per name of a label, in the order of their first rows, and their weights."""
+    usable = np.flatnonzero(corpus.folds >= 0)
+    names = corpus.names.take(pa.array(usable))
+    keys = _codes(corpus.normalised.take(pa.array(usable))) * 2 + given_names(names)
+    rows, group = _first_rows(keys, corpus.label_ids[usable])
+    # Of a name whose first row is in another script, the first row in Latin letters, if there is.
+    is_ascii = pc.string_is_ascii(names).to_numpy(zero_copy_only=False)
+    repeated = np.bincount(group, minlength=len(rows)) > 1
+    others = np.flatnonzero((repeated & ~is_ascii[rows])[group])
+    texts = names.take(pa.array(others)).to_pylist()
+    latin = others[np.fromiter(map(_is_latin, texts), np.bool_, len(texts))]
+    rows[group[latin[::-1]]] = latin[::-1]  # the last one assigned stays
+    return usable[rows], _added_weights(corpus, usable, group)
+
+
+def _distinct_spellings(corpus: Corpus) -> tuple[Rows, Weights]:
+    """Return one row per spelling of a name of a label, as ``ACCENTS`` tells them apart, and their
+    weights."""
+    usable = np.flatnonzero(corpus.folds >= 0)
+    spellings = normalise_array(corpus.names.take(pa.array(usable)), ACCENTS)
+    rows, group = _first_rows(_codes(spellings), corpus.label_ids[usable])
+    return usable[rows], _added_weights(corpus, usable, group)
+
+
+def _codes(texts: pa.LargeStringArray) -> Rows:
+    """Return a number for each of N texts, the same for equal ones, ``(N,)``."""
+    codes: Rows = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return codes
+
+
+def _first_rows(keys: Rows, label_ids: npt.NDArray[np.int32]) -> tuple[Rows, Rows]:
+    """Return the first row of each of G distinct pairs of key and label, ascending, ``(G,)``, and
+    the number of the pair of each of N rows, ``(N,)``."""
+    labels = int(label_ids.max(initial=0)) + 1
+    pairs = pa.array(keys * labels + label_ids).dictionary_encode()
+    group = pairs.indices.to_numpy().astype(np.int64)
+    first = np.empty(len(pairs.dictionary), np.int64)
+    first[group[::-1]] = np.arange(len(group))[::-1]  # the last one assigned stays
+    return first, group
+
+
+def _added_weights(corpus: Corpus, rows: Rows, group: Rows) -> Weights:
+    """Return the weight of each of G groups of rows, ``(G,)``: the sum of the rows'; 1 in a corpus
+    without weights, where a list that has a name twice says no more than one that has it once."""
+    weights = corpus.weights[rows]
+    if (weights == 1).all():
+        return np.ones(int(group.max(initial=-1)) + 1, np.float32)
+    return np.bincount(group, weights).astype(np.float32)
+
+
+def _is_latin(name: str) -> bool:
+    return name.isascii() or normalise(name.removeprefix(GIVEN), LATIN).isascii()
+
+
+def seed_split(corpus: Corpus, seed: int) -> Split:
+    """Return the notebook's split: all rows, random 80/20, with duplicates in both parts (leaky)
+    and without a validation part."""
+    order = np.random.default_rng(seed).permutation(len(corpus.names))
+    test = math.floor(0.2 * len(order))
+    parts = (np.sort(order[test:]), order[:0], np.sort(order[:test]))
+    return Split(*(_examples(corpus, rows, corpus.weights[rows]) for rows in parts))
+
+
+def _examples(
+    corpus: Corpus, rows: Rows, weights: Weights, outliers: npt.NDArray[np.bool_] | None = None
+) -> Examples:
+    return Examples(
+        corpus.names.take(pa.array(rows)),
+        corpus.label_ids[rows].astype(np.int64),
+        weights,
+        corpus.outliers.filter(pa.array(outliers)) if outliers is not None else _NO_TEXTS,
+    )
