@@ -15,6 +15,7 @@ from msgspec import Meta
 
 CONFIDENCE_BINS = 20  # of a profile, of equal width, 0 to 1
 LENGTH_BINS = 13  # of a profile; see ``monitoring.profile.LENGTHS``
+MIN_TEST_NAMES = 20  # of a label: fewer say little about it
 
 _ROUNDED_ONE = 1 + 1e-6  # a mean of ones may round to more than 1
 Count = Annotated[int, Meta(ge=0, le=2**53)]  # whole in a float64 as well
@@ -77,6 +78,16 @@ class Metrics:
     selective: dict[Share, Rate]
     labels: tuple[LabelMetrics, ...]
     refused: Count = 0
+
+    @property
+    def answered(self) -> int:
+        """The names that scoring gives a label."""
+        return self.count - self.refused
+
+    @property
+    def too_small(self) -> list[str]:
+        """Labels with fewer than ``MIN_TEST_NAMES`` names: too few to judge."""
+        return [m.label for m in self.labels if m.count < MIN_TEST_NAMES]
 
 
 @dataclass(frozen=True)

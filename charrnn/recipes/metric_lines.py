@@ -1,6 +1,7 @@
 """Lines for a terminal about the metrics of a model version; no names."""
 
-from charrnn.model.facts import Metrics
+from charrnn.model.facts import MIN_TEST_NAMES, Metrics
+from charrnn.model.labels import first_labels
 
 
 def metrics_row(name: str, m: Metrics) -> str:
@@ -10,7 +11,10 @@ def metrics_row(name: str, m: Metrics) -> str:
 
 
 def label_lines(title: str, metrics: Metrics) -> list[str]:
-    """Return a table of the labels that occur; the interval is of the recall, 95 % Wilson."""
+    """Return a table of the labels, and which have too few names to judge; the interval is of the
+    recall, 95 % Wilson."""
+    small = metrics.too_small
+    listed = f"{len(small)} labels with under {MIN_TEST_NAMES} names: {first_labels(small)}"
     return [
         f"{title:22} {'names':>6} {'precision':>10} {'recall':>7} {'interval':>15} {'F1':>8}",
         *(
@@ -18,6 +22,7 @@ def label_lines(title: str, metrics: Metrics) -> list[str]:
             f"  {m.recall_low:.3f} to {m.recall_high:.3f} {m.f1:>7.3f}"
             for m in metrics.labels
         ),
+        *([f"too few to judge: {listed}"] if small else []),
     ]
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from charrnn.errors import ModelError
+from charrnn.model.version import alias_history
 from charrnn.recipes.requests import (
     IngestRequest,
     PipelineRequest,
@@ -27,6 +29,9 @@ def pipeline(
 
     Args:
         ingest, train, promote, score: run one of the recipes and show its result.
+
+    Raises:
+        ModelError: the version was not promoted, and there is no champion from before.
     """
     ingest(IngestRequest(sources=request.sources, target=request.data))
     train(
@@ -40,6 +45,11 @@ def pipeline(
         )
     )
     promote(PromoteRequest(models=request.models, data=request.data))
+    if not alias_history(request.models, "champion"):
+        raise ModelError(
+            "there is no champion to score with: the new version was not promoted (the reasons are "
+            "above); train on more names or for more epochs, or promote it by force"
+        )
     return score(
         ScoreRequest(
             source=request.names,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from charrnn.model.calibration import wilson_interval
 from charrnn.model.facts import (
+    MIN_TEST_NAMES,
     ModelFacts,
     OutsideMetrics,
     PairedDifference,
@@ -51,6 +52,7 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "report_data": report_data,
         "best": _best_baseline(facts),
         "weak_labels": [m.label for m in test.labels if m.count and m.recall < 0.5],
+        "least_names": MIN_TEST_NAMES,
         "quality": _quality(facts),
         "seed_accuracies": np.array([m.accuracy for m in facts.metrics.seed]),
         "paired": _paired(facts.paired),

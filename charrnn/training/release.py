@@ -10,7 +10,14 @@ import torch
 
 from charrnn.model.calibration import Floats, LabelIds, softmax
 from charrnn.model.engine import logits_of
-from charrnn.model.facts import HonestMetrics, Metrics, ModelFacts, ProtocolMetrics, Provenance
+from charrnn.model.facts import (
+    MIN_TEST_NAMES,
+    HonestMetrics,
+    Metrics,
+    ModelFacts,
+    ProtocolMetrics,
+    Provenance,
+)
 from charrnn.model.labels import MIN_LABELS
 from charrnn.model.network import CharRNN
 from charrnn.model.novelty import NoveltyScale, name_hashes, surprise
@@ -34,7 +41,7 @@ from charrnn.training.protocol import ProtocolResult
 from charrnn.training.splits import Examples, Split, honest_split
 
 _MOST_HELD_OUT = 2500  # validation names whose logits a version keeps, about
-MIN_TEST_NAMES = 20  # of a label: fewer say little about it
+MAX_REFUSED = 0.1  # of the test names: a model that refuses more was trained on what it cannot read
 
 
 def make_version(
@@ -147,23 +154,40 @@ def _surprise(logits: npt.NDArray[np.float32], label_count: int) -> npt.NDArray[
 
 
 def evidence_problems(candidate: ModelVersion) -> list[str]:
-    """Return why the test fold is too poor to promote a candidate by, or that it is worse than the
-    label that most training names have."""
+    """Return why a candidate cannot be believed, whatever the champion is: too few test names, too
+    many of them refused by scoring, or no better than what it takes no network for."""
     test = candidate.facts.metrics.honest.test
-    tested = [m.label for m in test.labels if m.count >= MIN_TEST_NAMES]
+    tested = len(test.labels) - len(test.too_small)
     problems = []
-    if len(tested) < MIN_LABELS:
+    if tested < MIN_LABELS:
         problems.append(
-            f"{len(tested)} labels have {MIN_TEST_NAMES} test names or more, promotion needs "
+            f"{tested} labels have {MIN_TEST_NAMES} test names or more, promotion needs "
             f"{MIN_LABELS}; ingest more names"
+        )
+    if test.refused > MAX_REFUSED * test.count:
+        problems.append(
+            f"scoring refuses {test.refused} of its {test.count} test names (unknown script or too "
+            f"long), promotion allows {MAX_REFUSED:.0%}; train on names in scripts that it knows"
         )
     most = int(np.argmax(candidate.priors))
     majority = test.labels[most].count / max(test.count, 1)
-    if test.accuracy < majority:
+    if test.accuracy_low <= majority:
         problems.append(
-            f"accuracy {test.accuracy:.4f} is below the majority label's {majority:.4f}"
+            f"accuracy {test.accuracy:.4f} ({test.accuracy_low:.4f} to {test.accuracy_high:.4f}) "
+            f"is not above {majority:.4f}, which answering {test.labels[most].label} every time has"
         )
-    return problems
+    return problems + _beaten_by(candidate.facts)
+
+
+def _beaten_by(facts: ModelFacts) -> list[str]:
+    """Return which baselines have a better accuracy, beyond chance. A model whose macro-F1 is
+    better, beyond chance, was trained for labels that count alike, and is not beaten."""
+    accuracy = facts.metrics.honest.test.accuracy
+    return [
+        f"accuracy {accuracy:.4f}, below {baseline.accuracy:.4f} of {name} on the same names"
+        for name, baseline in facts.baselines.get("honest", {}).items()
+        if facts.paired[name].accuracy[2] < 0 and facts.paired[name].macro_f1[1] <= 0
+    ]
 
 
 def promotion_problems(candidate: Metrics, champion: Metrics) -> list[str]:

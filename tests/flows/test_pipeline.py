@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from charrnn.errors import ModelError
 from charrnn.model.version import aliases
 from flows.pipeline import pipeline
 
@@ -19,7 +20,7 @@ def test_pipeline_goes_from_language_files_to_scored_names(
     )
     published = Path(
         pipeline(
-            names="p.parquet", sources=[str(language_folder)], preset="seed", epochs=2, device="cpu"
+            names="p.parquet", sources=[str(language_folder)], preset="seed", epochs=7, device="cpu"
         )
     )
     frame = pl.read_parquet(published / "part-*.parquet")
@@ -31,7 +32,21 @@ def test_pipeline_goes_from_language_files_to_scored_names(
     assert "Canarystein" not in printed.out + printed.err
 
     again = pipeline(
-        names="p.parquet", sources=[str(language_folder)], preset="seed", epochs=2, device="cpu"
+        names="p.parquet", sources=[str(language_folder)], preset="seed", epochs=7, device="cpu"
     )
     assert aliases(Path("outputs/models"))["candidate"] == "v0002"
     assert Path(again).is_dir()
+
+
+def test_pipeline_does_not_score_by_a_model_that_cannot_be_believed(
+    language_folder: Path, working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("few").mkdir()
+    for path in language_folder.iterdir():
+        few = path.read_text().splitlines()[:60]
+        Path("few", path.name).write_text("\n".join(few))
+    Path("p.csv").write_text("name\nKatoro\n")
+    with pytest.raises(ModelError, match="there is no champion to score with"):
+        pipeline(names="p.csv", sources=["few"], preset="seed", epochs=1, device="cpu")
+    assert "0 labels have 20 test names or more" in capsys.readouterr().out
+    assert aliases(Path("outputs/models")) == {"candidate": "v0001"}

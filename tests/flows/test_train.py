@@ -147,7 +147,7 @@ def test_pipeline_goes_from_language_files_to_predictions(
     Path("data/names.parquet").unlink()
     Path("people.csv").write_text("id,surname\n1,Katoro\n2,\n3,Burghof\n")
     code, out, error = command(
-        "people.csv", "--sources", language_folder, "--name-column", "surname", "--epochs", "1",
+        "people.csv", "--sources", language_folder, "--name-column", "surname", "--epochs", "4",
         app=flows.pipeline.app,
     )  # fmt: skip
     assert code == 0, error

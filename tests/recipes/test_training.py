@@ -11,6 +11,7 @@ import pytest
 from recording import Proof
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
+from charrnn.model.facts import PairedDifference
 from charrnn.model.version import (
     PRETRAINED,
     ModelVersion,
@@ -34,6 +35,7 @@ from charrnn.recipes.requests import (
 )
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.train import Trained, release, train
+from charrnn.training.metrics import evaluate
 from charrnn.training.release import evidence_problems, measure_on_test
 from charrnn.training.splits import Examples
 
@@ -207,20 +209,66 @@ def test_training_on_a_script_the_vocabulary_lacks_is_refused(
     proof("P1", "training on scripts that the vocabulary lacks: refused", 1)
 
 
-def test_few_test_names_or_less_than_the_majority_promote_nothing(
+def believable(version: ModelVersion, **changes: Any) -> ModelVersion:
+    """The version with 25 test names of each label, 90 % of them right, and with ``changes`` of
+    these metrics."""
+    L = len(version.labels)
+    label_ids = np.repeat(np.arange(L), 25)
+    answers = np.where(np.arange(25 * L) % 10, label_ids, (label_ids + 1) % L)
+    test = evaluate(0.9 * np.eye(L)[answers] + 0.1 / L, label_ids, version.labels)
+    metrics = version.facts.metrics
+    honest = replace(metrics.honest, test=replace(test, **changes))
+    facts = replace(version.facts, metrics=replace(metrics, honest=honest))
+    return replace(version, facts=facts)
+
+
+def test_few_test_names_promote_nothing(
     tiny_version: ModelVersion, tmp_path: Path, proof: Proof
 ) -> None:
     save_version(tmp_path, tiny_version)  # two test names of each label
     promotion = promote(PromoteRequest(version="v0001", models=tmp_path))
     assert not promotion.promoted
     assert "0 labels have 20 test names or more" in promotion.lines()[0]
+    assert "charrnn promote v0001 --force" in promotion.lines()[1]
     assert aliases(tmp_path) == {}
-    metrics = tiny_version.facts.metrics
-    test = replace(metrics.honest.test, accuracy=0.1)
-    poor = replace(metrics, honest=replace(metrics.honest, test=test))
-    version = replace(tiny_version, facts=replace(tiny_version.facts, metrics=poor))
-    assert "below the majority label's 0.2500" in evidence_problems(version)[-1]
-    proof("P1", "models of poor evidence, or worse than the majority label: not promoted", 2)
+    assert list_versions(tmp_path) == ["v0001"]
+    proof("P1", "models of poor evidence: kept, not promoted", 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"accuracy": 0.3, "accuracy_low": 0.22}, "accuracy 0.3000 (0.2200 to"),
+        ({"refused": 11}, "scoring refuses 11 of its 100 test names (unknown script or too long)"),
+    ],
+)
+def test_a_model_that_cannot_be_believed_is_kept_but_not_promoted(
+    tiny_version: ModelVersion, changes: dict[str, Any], problem: str, proof: Proof
+) -> None:
+    assert evidence_problems(believable(tiny_version, refused=10)) == []
+    problems = evidence_problems(believable(tiny_version, **changes))
+    assert len(problems) == 1
+    assert problem in problems[0]
+    proof("P1", "models that refuse their names, or are no better than chance: not promoted", 1)
+
+
+def test_a_model_that_n_grams_beat_is_not_promoted(tiny_version: ModelVersion) -> None:
+    version = believable(tiny_version)
+    baseline = replace(version.facts.metrics.honest.test, accuracy=0.96)
+
+    def problems(accuracy: tuple[float, float, float], f1: tuple[float, float, float]) -> list[str]:
+        facts = replace(
+            version.facts,
+            baselines={"honest": {"n-grams": baseline}},
+            paired={"n-grams": PairedDifference(accuracy, f1)},
+        )
+        return evidence_problems(replace(version, facts=facts))
+
+    worse, perhaps, better = (-0.06, -0.1, -0.02), (-0.06, -0.13, 0.01), (0.05, 0.01, 0.09)
+    assert problems(worse, perhaps) == problems(worse, worse) != []
+    assert "accuracy 0.9000, below 0.9600 of n-grams on the same names" in problems(worse, worse)[0]
+    assert problems(perhaps, worse) == []  # by chance
+    assert problems(worse, better) == []  # trained for labels that count alike
 
 
 def test_a_champion_that_knows_no_given_names_reads_them_as_names(

@@ -368,6 +368,17 @@ def test_markdown_tables_are_as_wide_in_every_row(version: ModelVersion) -> None
             widths = []
 
 
+def test_labels_of_few_test_names_are_named_as_too_few_to_judge(
+    tiny_version: ModelVersion, version: ModelVersion
+) -> None:
+    few = "labels have fewer than 20 test names, too few to judge them by"
+    text, _ = checked(model_report(tiny_version))
+    assert f"4 of 4 {few}: Alpha, Beta, Delta, Gamma." in " ".join(text.split())
+    enough = {m.label for m in version.facts.metrics.honest.test.labels if m.count >= 20}
+    sentence = model_markdown(version).decode().replace("\n", " ").partition(few)[2]
+    assert not [label for label in enough if label in sentence.partition(".")[0]]
+
+
 def test_labels_of_one_family_are_also_counted_together(tiny_version: ModelVersion) -> None:
     nordic = measured(tiny_version, ("Danish", "Czech", "Norwegian", "Greek"))
     counts = np.array(nordic.facts.report_data.confusion)
