@@ -34,10 +34,10 @@ from charrnn.model.version import (
 from charrnn.reports.model import model_markdown, model_report
 from charrnn.reports.page import RESPONSIBLE_USE
 from charrnn.training.baselines import majority_probabilities
-from charrnn.training.corpus import Examples
 from charrnn.training.metrics import evaluate, report_data
 from charrnn.training.outside import Outside, measure_outside
 from charrnn.training.paired import paired_bootstrap
+from charrnn.training.splits import Examples
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CANARY = "zanzibarova"
@@ -177,7 +177,7 @@ def test_page_is_whole_and_fetches_nothing(version: ModelVersion) -> None:
 def test_reliability_of_outside_names_is_drawn_beside_that_of_test_names(
     version: ModelVersion,
 ) -> None:
-    half = Examples(["Katoro", "Burghof"], np.array([0, 1]))
+    half = Examples.of(["Katoro", "Burghof"], np.array([0, 1]))
     outside = measure_outside(version, Outside(half, half, "0" * 64))
     with_outside = with_facts(version, outside=outside)
     text, elements = checked(model_report(with_outside))
