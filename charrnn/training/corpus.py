@@ -11,9 +11,10 @@ its spelling without accents and its transliteration are never on two sides of a
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +22,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from charrnn.errors import DataError, InputMissingError
-from charrnn.files import closing_reader, writing_parquet
+from charrnn.errors import DataError, InputMissingError, OutputError
+from charrnn.files import (
+    closing_reader,
+    publish_folder,
+    remove_file,
+    withdraw_folder,
+    writing_parquet,
+)
 from charrnn.model.labels import check_labels, label_key
-from charrnn.model.normalise import LATIN, normalise, transliterate
-from charrnn.model.vocabulary import GIVEN
-from charrnn.training.label_files import LabelFile, Part, Source, content_digest, lines_of
+from charrnn.model.vocabulary import GIVEN, string_buffers
+from charrnn.training.label_files import LabelFile, Source, content_digest, lines_of
+from charrnn.training.name_keys import FOLDS, REASONS, drop_reasons, key_hashes, name_keys
 
-FOLDS = 10
-MAX_ROWS = 4_000_000  # of a corpus table, which is held in memory
+MAX_ROWS = 4_000_000  # of a corpus table, or of one part of it, which is held in memory
 _MAX_TABLE_BYTES = 2**29  # of its cells, uncompressed
-MAX_NAME = 256  # characters after normalising; scoring refuses longer names, too
+PARTS = "part-{:05d}.parquet"  # of a corpus that is a folder
 
 SCHEMA = pa.schema(
     [
@@ -50,10 +56,8 @@ SCHEMA = pa.schema(
 _DIGEST_KEY = b"charrnn.content_sha256"
 _TABLE_KEY = b"charrnn.table_digest"  # metadata: SHA-256 of the cells
 _SOURCES_KEY = b"charrnn.sources"  # metadata: the sources with their counts, as JSON
-# A name is letters with spaces and ' - . , between them; other characters mark it as junk.
-_NAME = re.compile(r"[^\W\d_]+(?:[ '\-.,]+[^\W\d_]+)*[ '\-.,]*", re.UNICODE)
+_PART_KEY = b"charrnn.part"  # metadata: which part of how many
 _BETWEEN_NAMES = re.compile("[ ,.&-]+")
-_PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file
 
 
 @dataclass(frozen=True)
@@ -116,50 +120,76 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
         DataError: a file is not text (names file and line), there are more than ``MAX_ROWS`` lines,
             two labels differ by case or Unicode form only, or there is not one usable name.
     """
-    _check_label_keys(files)
-    rows: list[tuple[str | float | None, ...]] = []
+    check_label_keys(file.label for file in files if file.label is not None)
+    lines = []
     for file in files:
-        for number, name in enumerate(lines_of(file), start=1):
-            key = name_key(name)
-            dropped = _reason_to_drop(key, file.part)
-            fold = None if dropped else fold_of(key)
-            origin = (file.label, file.part, file.source.name, file.name, number, 1.0)
-            rows.append((name, key, *origin, fold, dropped))
-        if len(rows) > MAX_ROWS:
+        lines.append(lines_of(file))
+        if sum(map(len, lines)) > MAX_ROWS:
             raise DataError(f"the language files have more than {MAX_ROWS:,} lines")
-    table = pa.table(
-        [
-            pa.array(values, f.type)
-            for values, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)
-        ]
-        if rows
-        else [pa.array([], f.type) for f in SCHEMA],
-        schema=SCHEMA,
-    )
+    counts = [len(of_file) for of_file in lines]
+    columns = {
+        "name": pa.array([line for of_file in lines for line in of_file], pa.large_string()),
+        "line": np.concatenate([np.arange(0), *(np.arange(1, count + 1) for count in counts)]),
+        "language": _repeated([file.label for file in files], counts),
+        "part": _repeated([file.part for file in files], counts),
+        "source": _repeated([file.source.name for file in files], counts),
+        "source_file": _repeated([file.name for file in files], counts),
+        "weight": np.ones(sum(counts), np.float32),
+    }
+    columns["name_normalised"] = keys = name_keys(columns["name"])
+    others = np.repeat([file.part == "other" for file in files], counts)
+    reasons = drop_reasons(keys, others)
+    columns["dropped"] = pa.array(REASONS).take(pa.array(reasons, mask=reasons < 0))
+    columns["fold"] = pa.array(key_hashes(keys) % FOLDS, pa.int8(), mask=reasons >= 0)
+    table = table_of(columns)
     table = _without_names_among_others(table)
     names = pc.is_valid(table["language"])
     if not pc.any(pc.and_(names, pc.is_null(table["dropped"]))).as_py():
         raise DataError("the language files hold no usable name")
-    content = content_digest(files).encode()
+    sources = list(dict.fromkeys(file.source for file in files))
+    return with_metadata(table, content_digest(files), sources)
+
+
+def table_of(columns: Mapping[str, Any]) -> pa.Table:
+    """Return a table of ``SCHEMA`` with these columns."""
+    return pa.table(
+        [pa.chunked_array([pa.array(columns[f.name])]).cast(f.type) for f in SCHEMA], schema=SCHEMA
+    )
+
+
+def _repeated(values: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
+    """Return each value as often as its count says."""
+    return pa.array(values, pa.string()).take(pa.array(np.repeat(np.arange(len(values)), counts)))
+
+
+def with_metadata(
+    table: pa.Table, content: str, sources: Sequence[Source], part: tuple[int, int] = (0, 1)
+) -> pa.Table:
+    """Return a table of ``SCHEMA`` with what is needed to prove it when it is read.
+
+    Args:
+        content: SHA-256 of what the corpus was made from.
+        part: which part of how many the table is.
+    """
     metadata = {
-        _DIGEST_KEY: content,
-        _TABLE_KEY: _table_digest(table, content),
-        _SOURCES_KEY: _counts_as_json(files, table),
+        _DIGEST_KEY: content.encode(),
+        _PART_KEY: b"%d/%d" % part,
+        _SOURCES_KEY: _counts_as_json(sources, table),
     }
-    return table.replace_schema_metadata(metadata)
+    digest = _table_digest(table, metadata)
+    return table.replace_schema_metadata({**metadata, _TABLE_KEY: digest})
 
 
-def _check_label_keys(files: Sequence[LabelFile]) -> None:
-    """Raise DataError where labels of two sources differ by case or Unicode form only."""
-    labels: dict[str, str] = {}
-    for file in files:
-        if file.label is not None:
-            first = labels.setdefault(label_key(file.label), file.label)
-            if first != file.label:
-                raise DataError(
-                    f"the labels {first!r} and {file.label!r} differ by case or Unicode form only; "
-                    "rename one"
-                )
+def check_label_keys(labels: Iterable[str]) -> None:
+    """Raise DataError where two labels differ by case or Unicode form only."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        first = seen.setdefault(label_key(label), label)
+        if first != label:
+            raise DataError(
+                f"the labels {first!a} and {label!a} differ by case or Unicode form "
+                "only; write them alike"
+            )
 
 
 def _without_names_among_others(table: pa.Table) -> pa.Table:
@@ -180,14 +210,13 @@ def _without_names_among_others(table: pa.Table) -> pa.Table:
     return pa.table([columns.get(f.name, table[f.name]) for f in SCHEMA], schema=SCHEMA)
 
 
-def _counts_as_json(files: Sequence[LabelFile], table: pa.Table) -> bytes:
+def _counts_as_json(sources: Sequence[Source], table: pa.Table) -> bytes:
     """Return the sources with their versions, licences and rows by label and part, as JSON."""
     counted = table.group_by(["source", "language", "part"], use_threads=False)
     by_source: dict[str, dict[str, dict[str, int]]] = {}
     for row in counted.aggregate([([], "count_all")]).to_pylist():
         of_label = by_source.setdefault(row["source"], {}).setdefault(row["language"] or "", {})
         of_label[row["part"]] = row["count_all"]
-    sources = dict.fromkeys(file.source for file in files)
     described = [SourceCounts(source, by_source.get(source.name, {})) for source in sources]
     return json.dumps([asdict(one) for one in described]).encode()
 
@@ -198,72 +227,138 @@ def sources_of(table: pa.Table) -> list[SourceCounts]:
     return [SourceCounts(Source(**one["source"]), one["rows"]) for one in described]
 
 
-def name_key(name: str) -> str:
-    """Return what all spellings of a name have in common: the name normalised by ``LATIN``,
-    transliterated first where it is in another script.
-
-    >>> name_key("Иванов"), name_key("Dvořák"), name_key("O’Neill")
-    ('ivanov', 'dvorak', "o'neill")
-    """
-    normalised = normalise(name, LATIN)
-    return normalised if normalised.isascii() else normalise(transliterate(name), LATIN)
-
-
-def fold_of(normalised: str) -> int:
-    """Return the fold, 0 to 9, that a normalised name and all its duplicates belong to."""
-    digest = hashlib.blake2b(normalised.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % FOLDS
-
-
 def write_table(table: pa.Table, path: Path) -> bool:
-    """Write the corpus table atomically; return False, without writing, if ``path`` holds an equal
-    table already."""
-    if path.is_file():
-        try:
-            if _read_table(path).equals(table, True):
-                return False
-        except DataError:
-            pass  # unreadable, so it is replaced
+    """Write a corpus that is one table atomically; return False, without writing, if ``path`` holds
+    an equal one already.
+
+    Raises:
+        OutputError: ``path`` is a folder that is no corpus.
+    """
+    if _digests_at(path) == [table.schema.metadata[_TABLE_KEY]]:
+        return False
+    if _is_corpus_folder(path):
+        withdraw_folder(path, path.parent)
     with writing_parquet(path, table.schema) as writer:
         writer.write_table(table)
     return True
 
 
+def write_parts(parts: Iterable[pa.Table], target: Path, staging: Path) -> bool:
+    """Write a corpus as a folder of its parts, tables of ``with_metadata`` that are made one by
+    one: a new folder ``staging`` on the same file system, which becomes ``target`` by one rename.
+    Return False, without a change, if ``target`` holds equal parts already.
+
+    Raises:
+        OutputError: ``target`` is a folder that is no corpus.
+    """
+    is_folder, digests = _is_corpus_folder(target), []
+    for index, table in enumerate(parts):
+        digests.append(table.schema.metadata[_TABLE_KEY])
+        with writing_parquet(staging / PARTS.format(index), table.schema) as writer:
+            writer.write_table(table)
+    if _digests_at(target) == digests:
+        return False
+    if is_folder:
+        withdraw_folder(target, target.parent)
+    else:
+        remove_file(target)
+    publish_folder(staging, target)
+    return True
+
+
+def _is_corpus_folder(target: Path) -> bool:
+    """Whether there is a corpus of several parts; raise OutputError for another folder."""
+    is_folder = target.is_dir()
+    if is_folder and not (target / PARTS.format(0)).is_file():
+        raise OutputError(f"cannot write {target}: it is a folder; name a file", option="target")
+    return is_folder
+
+
+def _digests_at(target: Path) -> list[bytes]:
+    """Return the digests of the parts of the corpus at ``target``, proven; empty for none."""
+    try:
+        return [_read_table(path).schema.metadata[_TABLE_KEY] for path in _parts_at(target)]
+    except (DataError, InputMissingError):
+        return []  # unreadable, so it is replaced
+
+
+def _parts_at(target: Path) -> list[Path]:
+    """Return the files of a corpus."""
+    if not target.exists():
+        raise InputMissingError(f"{target} does not exist; run ingest first")
+    return sorted(target.glob("part-*.parquet")) if target.is_dir() else [target]
+
+
 def load_corpus(path: Path) -> Corpus:
-    """Read a table that ``write_table`` wrote.
+    """Read a corpus that ``write_table`` or ``write_parts`` wrote.
 
     Raises:
         InputMissingError: there is no file; run ingest first.
-        DataError: it is not a corpus table.
+        DataError: it is no corpus, or not a whole one.
     """
-    if not path.exists():
-        raise InputMissingError(f"{path} does not exist; run ingest first")
-    table = _read_table(path)
-    content = (table.schema.metadata or {}).get(_DIGEST_KEY, b"")
+    files, parts, digests = _parts_at(path), list[Corpus](), set[bytes]()
+    for index, file in enumerate(files):
+        table = _read_table(file)
+        metadata = table.schema.metadata
+        digests.add(metadata[_DIGEST_KEY])
+        if metadata.get(_PART_KEY) != b"%d/%d" % (index, len(files)) or len(digests) > 1:
+            raise DataError(f"{path} is not a whole corpus; run ingest again")
+        parts.append(_corpus_of(table))
+    if not parts:
+        raise DataError(f"{path} is a folder, and no corpus; run ingest again")
+    corpus = parts[0] if len(parts) == 1 else _joined(parts)
+    try:
+        check_labels(corpus.labels)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; run ingest again") from None
+    return corpus
+
+
+def _corpus_of(table: pa.Table) -> Corpus:
+    """Return one part of a corpus."""
     is_name = pc.is_valid(table["language"])
     others, table = table.filter(pc.invert(is_name)), table.filter(is_name)
     languages = table["language"].combine_chunks().dictionary_encode()
     found = languages.dictionary.to_pylist()
     labels = tuple(sorted(found))
-    try:
-        check_labels(labels)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}; run ingest again") from None
-    position = {label: i for i, label in enumerate(labels)}
-    ids = np.array([position[label] for label in found], np.int32)
     mark = pc.if_else(pc.equal(table["part"], "given"), GIVEN, "")
     return Corpus(
         names=_large(pc.binary_join_element_wise(mark, table["name"], "")),
         normalised=_large(table["name_normalised"]),
-        label_ids=ids[languages.indices],
+        label_ids=_positions(found, labels)[languages.indices],
         folds=_folds(table),
         weights=table["weight"].to_numpy(),
         sources=table["source"].combine_chunks().dictionary_encode(),
         labels=labels,
-        digest=content.decode(),
+        digest=table.schema.metadata[_DIGEST_KEY].decode(),
         outliers=_large(others["name"]),
         outlier_folds=_folds(others),
     )
+
+
+def _joined(parts: Sequence[Corpus]) -> Corpus:
+    """Return one corpus for its parts."""
+    labels = tuple(sorted({label for part in parts for label in part.labels}))
+    ids = [_positions(part.labels, labels)[part.label_ids] for part in parts]
+    sources = pa.chunked_array([part.sources for part in parts]).unify_dictionaries()
+    return Corpus(
+        names=pa.concat_arrays([part.names for part in parts]),
+        normalised=pa.concat_arrays([part.normalised for part in parts]),
+        label_ids=np.concatenate(ids),
+        folds=np.concatenate([part.folds for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
+        sources=sources.combine_chunks(),
+        labels=labels,
+        digest=parts[0].digest,
+        outliers=pa.concat_arrays([part.outliers for part in parts]),
+        outlier_folds=np.concatenate([part.outlier_folds for part in parts]),
+    )
+
+
+def _positions(some: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Return the place of each of some labels among ``labels``, int32."""
+    position = {label: i for i, label in enumerate(labels)}
+    return np.array([position[label] for label in some], np.int32)
 
 
 def _large(texts: pa.ChunkedArray) -> pa.LargeStringArray:
@@ -301,13 +396,13 @@ def _read_table(path: Path) -> pa.Table:
             table = _read_batches(file, path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable Parquet file; run ingest again") from error
-    metadata = table.schema.metadata or {}
-    content = metadata.get(_DIGEST_KEY, b"")
+    metadata = dict(table.schema.metadata or {})
+    digest = metadata.pop(_TABLE_KEY, b"")
     # Page checksums do not cover the footer, which holds the digests.
     if (
-        not re.fullmatch(b"[0-9a-f]{64}", content)
+        not re.fullmatch(b"[0-9a-f]{64}", metadata.get(_DIGEST_KEY, b""))
         or any(table[f.name].null_count for f in SCHEMA if not f.nullable)
-        or metadata.get(_TABLE_KEY) != _table_digest(table, content)
+        or digest != _table_digest(table, metadata)
     ):
         raise DataError(f"{path} is damaged; run ingest again")
     return table
@@ -324,21 +419,15 @@ def _read_batches(file: pq.ParquetFile, path: Path) -> pa.Table:
     return pa.Table.from_batches(batches, file.schema_arrow)
 
 
-def _table_digest(table: pa.Table, content: bytes) -> bytes:
-    """Return a digest over every cell of a corpus table and over its content digest."""
-    digest = hashlib.sha256(content)
+def _table_digest(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
+    """Return a digest over every cell of a corpus table and over its other metadata."""
+    digest = hashlib.sha256(json.dumps(sorted(map(ascii, metadata.items()))).encode())
     for column in table.columns:
-        digest.update(json.dumps(column.to_pylist()).encode())
+        digest.update(np.packbits(column.is_valid().to_numpy()).tobytes())
+        if pa.types.is_string(column.type):
+            offsets, data = string_buffers(_large(column.fill_null("")))
+            digest.update(offsets.tobytes())
+            digest.update(data)
+        else:
+            digest.update(column.fill_null(0).to_numpy().tobytes())
     return digest.hexdigest().encode()
-
-
-def _reason_to_drop(key: str, part: Part) -> str | None:
-    if not key:
-        return "empty"
-    if key == _PAGE_FURNITURE:
-        return "page_furniture"
-    if len(key) > MAX_NAME:
-        return "too_long"
-    if part != "other" and not _NAME.fullmatch(key.lstrip(" '-.,")):
-        return "stray_character"
-    return None

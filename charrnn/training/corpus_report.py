@@ -2,17 +2,23 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import printable
+from charrnn.model.vocabulary import string_buffers
 from charrnn.training.corpus import SourceCounts, sources_of
+from charrnn.training.label_files import Source
 
+Ids = npt.NDArray[np.integer]
+
+_MOST_SHARED = 32  # labels of a name that is counted for pairs of labels: more say little
 _USUAL = frozenset(" '-.,")  # between the letters of names
 
 
@@ -84,79 +90,150 @@ class CorpusReport:
         return ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items()) or "none"
 
 
-def corpus_report(table: pa.Table) -> CorpusReport:
-    """Return the counts of a corpus table (``corpus.SCHEMA``)."""
-    is_name = pc.is_valid(table["language"])
-    others, named = table.filter(pc.invert(is_name)), table.filter(is_name)
-    columns = ("name", "name_normalised", "language", "part", "dropped")
-    names, keys, labels, parts, dropped = (named[column].to_pylist() for column in columns)
-    usable = [
-        (key, label, part)
-        for key, label, part, reason in zip(keys, labels, parts, dropped, strict=True)
-        if reason is None
-    ]
-    unique = set(usable)
-    of_name = Counter((key, part) for key, _, part in unique)
-    ambiguous: dict[tuple[str, str], set[str]] = {n: set() for n, c in of_name.items() if c > 1}
-    for key, label, part in unique:
-        if of_name[key, part] > 1:
-            ambiguous[key, part].add(label)
-    per_label = _per_label(zip(names, labels, strict=True), unique)
-    shares = np.array(list(Counter(labels).values())) / len(names)
-    reasons = Counter(reason for reason in table["dropped"].to_pylist() if reason)
-    words = others["name_normalised"].filter(pc.is_null(others["dropped"]))
-    return CorpusReport(
-        rows=len(names),
-        labels=len(set(labels)),
-        unique_pairs=len(unique),
-        duplicate_rows=len(usable) - len(unique),
-        ambiguous_names=len(ambiguous),
-        ambiguous_rows=sum((key, part) in ambiguous for key, _, part in usable),
-        dropped=dict(sorted(reasons.items())),
-        non_ascii_rows=sum(not name.isascii() for name in names),
-        unusual_characters={
-            c: n for c, n in Counter("".join(keys)).most_common() if _is_unusual(c)
-        },
-        longest=max(map(len, names)),
-        largest_label_share=float(shares.max()),
-        label_entropy_nats=float(-(shares * np.log(shares)).sum()),
-        outliers=pc.count_distinct(words).as_py(),
-        outlier_rows=len(others),
-        overlaps=_overlaps(ambiguous.values(), per_label),
-        per_label=per_label,
-        sources=sources_of(table),
-    )
+class CorpusCounts:
+    """The counts of a corpus, added up part by part; all rows of a name are in one part."""
 
+    def __init__(self) -> None:
+        self._totals = Counter[str]()
+        self._dropped = Counter[str]()
+        self._characters = Counter[str]()
+        self._longest = 0
+        self._scripts: dict[str, Counter[str]] = {}  # rows by script, by label
+        self._parts = Counter[tuple[str, str]]()  # unique names by label and part
+        self._pairs = Counter[tuple[str, str]]()  # names by pair of labels
+        self._sources: dict[Source, dict[str, Counter[str]]] = {}
 
-def _per_label(
-    rows: Iterable[tuple[str, str]], unique: set[tuple[str, str, str]]
-) -> dict[str, LabelRows]:
-    scripts: dict[str, Counter[str]] = {}
-    for name, label in rows:
-        scripts.setdefault(label, Counter())[script_of(name)] += 1
-    parts = Counter((label, part) for _, label, part in unique)
-    return {
-        label: LabelRows(
-            rows=scripts[label].total(),
-            unique=parts[label, "surname"] + parts[label, "given"],
-            surnames=parts[label, "surname"],
-            given_names=parts[label, "given"],
-            scripts=dict(scripts[label].most_common()),
+    def add(self, table: pa.Table) -> None:
+        """Add a part (``corpus.SCHEMA``)."""
+        is_name = pc.is_valid(table["language"])
+        others, named = table.filter(pc.invert(is_name)), table.filter(is_name)
+        reasons = table["dropped"].drop_null().value_counts().to_pylist()
+        self._dropped.update({one["values"]: one["counts"] for one in reasons})
+        words = others["name_normalised"].filter(pc.is_null(others["dropped"]))
+        self._totals.update(
+            rows=len(named), outliers=pc.count_distinct(words).as_py(), outlier_rows=len(others)
         )
-        for label in sorted(scripts)
-    }
+        for counted in sources_of(table):
+            by_label = self._sources.setdefault(counted.source, {})
+            for label, parts in counted.rows.items():
+                by_label.setdefault(label, Counter()).update(parts)
+        if not len(named):
+            return
+        labels = named["language"].combine_chunks().dictionary_encode()
+        of_label, ids = labels.dictionary.to_pylist(), labels.indices.to_numpy()
+        self._add_characters(named)
+        self._add_scripts(named["name"], ids, of_label)
+        usable = pc.is_null(named["dropped"]).to_numpy()
+        self._add_names(named, usable, ids.astype(np.int64), of_label)
+
+    def _add_characters(self, named: pa.Table) -> None:
+        self._longest = max(self._longest, pc.max(pc.utf8_length(named["name"])).as_py())
+        for chunk in named["name_normalised"].chunks:
+            text = string_buffers(chunk.cast(pa.large_string()))[1]
+            if text.isascii():
+                counts = np.bincount(np.frombuffer(text, np.uint8), minlength=128)
+                self._characters.update({chr(c): int(counts[c]) for c in np.flatnonzero(counts)})
+            else:
+                self._characters.update(text.decode())
+
+    def _add_scripts(self, names: pa.ChunkedArray, ids: Ids, labels: Sequence[str]) -> None:
+        """Count the rows of each label by script."""
+        distinct = names.combine_chunks().dictionary_encode()
+        texts = distinct.dictionary
+        is_ascii = pc.string_is_ascii(texts).to_numpy(zero_copy_only=False)
+        has_letter = pc.match_substring_regex(texts, "[A-Za-z]").to_numpy(zero_copy_only=False)
+        found = ["Other", "Latin"]
+        script = has_letter.astype(np.int64)
+        for row, text in zip(
+            np.flatnonzero(~is_ascii).tolist(), texts.filter(pa.array(~is_ascii)).to_pylist(),
+            strict=True,
+        ):  # fmt: skip
+            if (own := script_of(text)) not in found:
+                found.append(own)
+            script[row] = found.index(own)
+        codes = distinct.indices.to_numpy()
+        self._totals["non_ascii_rows"] += int((~is_ascii)[codes].sum())
+        both, counts = np.unique(ids * np.int64(len(found)) + script[codes], return_counts=True)
+        for pair, count in zip(both.tolist(), counts.tolist(), strict=True):
+            label = labels[pair // len(found)]
+            self._scripts.setdefault(label, Counter())[found[pair % len(found)]] += count
+
+    def _add_names(
+        self, named: pa.Table, usable: npt.NDArray[np.bool_], ids: Ids, labels: Sequence[str]
+    ) -> None:
+        """Count unique names, by label and part, and the labels that share them."""
+        given = pc.equal(named["part"], "given").to_numpy()
+        keys = named["name_normalised"].combine_chunks().dictionary_encode().indices.to_numpy()
+        names = (keys.astype(np.int64) * 2 + given)[usable]
+        unique = np.unique(names * len(labels) + ids[usable])
+        name, label = np.divmod(unique, len(labels))
+        for of_part, text in ((name % 2 == 0, "surname"), (name % 2 == 1, "given")):
+            for i, count in enumerate(np.bincount(label[of_part], minlength=len(labels)).tolist()):
+                self._parts[labels[i], text] += count
+        count_of = np.bincount(name)  # labels by name
+        self._totals.update(
+            unique_pairs=len(unique),
+            duplicate_rows=len(names) - len(unique),
+            ambiguous_names=int((count_of > 1).sum()),
+            ambiguous_rows=int((count_of > 1)[names].sum()),
+        )
+        for count in range(2, min(_MOST_SHARED, int(count_of.max(initial=0))) + 1):
+            sets = label[count_of[name] == count].reshape(-1, count)
+            for one, other in combinations(range(count), 2):
+                pairs = np.sort(sets[:, [one, other]]) @ [len(labels), 1]
+                for pair, shared in zip(*np.unique(pairs, return_counts=True), strict=True):
+                    i, j = divmod(int(pair), len(labels))
+                    self._pairs[tuple(sorted((labels[i], labels[j])))] += int(shared)  # type: ignore[index]
+
+    def report(self) -> CorpusReport:
+        """Return the counts of all parts."""
+        rows = {label: scripts.total() for label, scripts in self._scripts.items()}
+        shares = np.array(list(rows.values())) / max(1, self._totals["rows"])
+        per_label = self._per_label()
+        fields = ("rows", "unique_pairs", "duplicate_rows", "ambiguous_names", "ambiguous_rows",
+                  "non_ascii_rows", "outliers", "outlier_rows")  # fmt: skip
+        return CorpusReport(
+            **{field: self._totals[field] for field in fields},
+            labels=len(rows),
+            dropped=dict(sorted(self._dropped.items())),
+            unusual_characters={c: n for c, n in self._characters.most_common() if _is_unusual(c)},
+            longest=self._longest,
+            largest_label_share=float(shares.max(initial=0)),
+            label_entropy_nats=float(-(shares * np.log(shares)).sum()),
+            overlaps=self._overlaps(per_label),
+            per_label=per_label,
+            sources=[
+                SourceCounts(source, {label: dict(parts) for label, parts in by_label.items()})
+                for source, by_label in self._sources.items()
+            ],
+        )
+
+    def _per_label(self) -> dict[str, LabelRows]:
+        return {
+            label: LabelRows(
+                rows=scripts.total(),
+                unique=self._parts[label, "surname"] + self._parts[label, "given"],
+                surnames=self._parts[label, "surname"],
+                given_names=self._parts[label, "given"],
+                scripts=dict(scripts.most_common()),
+            )
+            for label, scripts in sorted(self._scripts.items())
+        }
+
+    def _overlaps(self, per_label: Mapping[str, LabelRows], most: int = 12) -> list[Overlap]:
+        """Return the pairs of labels that share most of the smaller one's names."""
+        found = [
+            Overlap(one, other, n, n / min(per_label[one].unique, per_label[other].unique))
+            for (one, other), n in self._pairs.items()
+        ]
+        return sorted(found, key=lambda o: (-o.share, o.one, o.other))[:most]
 
 
-def _overlaps(
-    label_sets: Iterable[set[str]], per_label: Mapping[str, LabelRows], most: int = 12
-) -> list[Overlap]:
-    """Return the pairs of labels that share most of the smaller one's names."""
-    pairs = Counter(pair for labels in label_sets for pair in combinations(sorted(labels), 2))
-    found = [
-        Overlap(one, other, n, n / min(per_label[one].unique, per_label[other].unique))
-        for (one, other), n in pairs.items()
-    ]
-    return sorted(found, key=lambda o: (-o.share, o.one, o.other))[:most]
+def corpus_report(table: pa.Table) -> CorpusReport:
+    """Return the counts of a corpus that is one table (``corpus.SCHEMA``)."""
+    counts = CorpusCounts()
+    counts.add(table)
+    return counts.report()
 
 
 def script_of(text: str) -> str:

@@ -29,9 +29,10 @@ from charrnn.model.normalise import Normalisation, normalise
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
-from charrnn.training.corpus import FOLDS, Corpus
+from charrnn.training.corpus import Corpus
 from charrnn.training.fit import FitResult, fit
 from charrnn.training.metrics import evaluate
+from charrnn.training.name_keys import FOLDS
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
 from charrnn.training.spellings import joined_names, other_spellings

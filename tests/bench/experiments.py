@@ -36,9 +36,10 @@ from charrnn.model.normalise import normalise
 from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.training.baselines import ngram_probabilities
 from charrnn.training.batches import SoftLabels
-from charrnn.training.corpus import Corpus, fold_of, load_corpus
+from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.fit import fit
 from charrnn.training.metrics import evaluate
+from charrnn.training.name_keys import fold_of
 from charrnn.training.presets import PRESETS, Preset
 from charrnn.training.splits import Examples, Split, honest_split
 from charrnn.training.synthetic import synthetic_names

@@ -25,8 +25,9 @@ from charrnn.model.calibration import Floats, calibration_noise
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.network import to_stored
 from charrnn.training.baselines import baselines
-from charrnn.training.corpus import FOLDS, load_corpus
+from charrnn.training.corpus import load_corpus
 from charrnn.training.metrics import evaluate
+from charrnn.training.name_keys import FOLDS
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import PRESETS, with_overrides
 from charrnn.training.protocol import Protocol, ProtocolResult, rotation, run_protocol, split_of

@@ -78,7 +78,7 @@ LISTED = {
     "columns.py:name_column_of": "an option",
     "columns.py:check_unique": "the name of a column of a Parquet file",
     "csv_staging.py:stage_parquet": "counts",
-    "corpus.py:_check_label_keys": "labels, which are names of files",
+    "corpus.py:check_label_keys": "labels, which are names of files",
     "label_files.py:_files_below": "names of files",
     "label_files.py:_text_of": "an encoding",
     "label_files.py:find_label_files": "labels, which are names of files",

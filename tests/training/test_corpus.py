@@ -24,16 +24,17 @@ from charrnn.errors import DataError, InputMissingError, OutputError, StorageErr
 from charrnn.model.normalise import normalise
 from charrnn.training import archive
 from charrnn.training.corpus import (
-    FOLDS,
     SCHEMA,
     Corpus,
     build_table,
-    fold_of,
     load_corpus,
+    with_metadata,
+    write_parts,
     write_table,
 )
 from charrnn.training.corpus_report import corpus_report, report_markdown
 from charrnn.training.label_files import (
+    TUTORIAL,
     TUTORIAL_DIGEST,
     LabelFile,
     check_digest,
@@ -41,6 +42,7 @@ from charrnn.training.label_files import (
     find_label_files,
     read_label_files,
 )
+from charrnn.training.name_keys import FOLDS, fold_of
 from charrnn.training.splits import honest_split, seed_split
 
 HOSTILE_ARCHIVES = "hostile archives: refused whole, no file written, caps hold"
@@ -509,8 +511,9 @@ def test_writing_the_same_table_again_writes_nothing(language_folder: Path, tmp_
     before = (path.stat().st_ino, path.stat().st_mtime_ns)
     assert not write_table(table, path)
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
-    assert write_table(table.slice(1), path)
-    assert pq.read_table(path).num_rows == 1799
+    fewer = build_table(read_label_files(language_folder)[1:])
+    assert write_table(fewer, path)
+    assert pq.read_table(path).num_rows == fewer.num_rows < table.num_rows
 
 
 def test_an_unreadable_table_is_replaced(language_folder: Path, tmp_path: Path) -> None:
@@ -533,7 +536,7 @@ def test_a_failing_write_leaves_the_old_table(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="no space left"):
-        write_table(table.slice(1), path)
+        write_table(build_table(read_label_files(language_folder)[1:]), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -788,7 +791,7 @@ def test_a_crafted_training_table_is_refused(
     corpus_path: Path, tmp_path: Path, proof: Proof
 ) -> None:
     path = tmp_path / "names.parquet"
-    with pytest.raises(DataError, match="not a file"):
+    with pytest.raises(DataError, match="no corpus"):
         load_corpus(tmp_path)
     os.mkfifo(path)
     with pytest.raises(DataError, match="not a file"):
@@ -807,3 +810,25 @@ def test_a_crafted_training_table_is_refused(
     with pytest.raises(DataError, match="labels must be 2 to 1000, got 1"):
         load_corpus(path)
     proof("P10", "crafted training tables: refused", 6)
+
+
+def test_a_corpus_of_several_parts_is_read_as_one(language_folder: Path, tmp_path: Path) -> None:
+    files = read_label_files(language_folder)
+    whole, target = build_table(files), tmp_path / "names.parquet"
+    write_table(whole, target)
+    expected = load_corpus(target)
+    halves = [whole.slice(0, 700), whole.slice(700)]
+    parts = [with_metadata(t, "0" * 64, [TUTORIAL], (i, 2)) for i, t in enumerate(halves)]
+    for written in (True, False):  # over a file, then over the same parts
+        (tmp_path / "staging").mkdir(exist_ok=True)
+        assert write_parts(parts, target, tmp_path / "staging") == written
+    corpus = load_corpus(target)
+    for field in ("names", "normalised", "outliers", "labels"):
+        assert getattr(corpus, field) == getattr(expected, field)
+    for field in ("label_ids", "folds", "weights", "outlier_folds"):
+        assert np.array_equal(getattr(corpus, field), getattr(expected, field))
+    (target / "part-00001.parquet").unlink()
+    with pytest.raises(DataError, match="not a whole corpus"):
+        load_corpus(target)
+    assert write_table(whole, target)
+    assert load_corpus(target).digest == expected.digest

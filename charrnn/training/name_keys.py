@@ -1,0 +1,75 @@
+"""What all spellings of a name have in common, its fold, and why a text is no name."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from charrnn.model.normalise import LATIN, normalise, normalise_array, transliterate
+
+FOLDS = 10
+MAX_NAME = 256  # characters after normalising; scoring refuses longer names, too
+REASONS = ("empty", "page_furniture", "too_long", "stray_character")
+_PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file
+# A name is letters with spaces and ' - . , between them; other characters mark it as junk.
+_NAME = r"^[\pL '.,-]*\pL[\pL '.,-]*$"
+
+
+def name_key(name: str) -> str:
+    """Return what all spellings of a name have in common: the name normalised by ``LATIN``,
+    transliterated first where it is in another script.
+
+    >>> name_key("Иванов"), name_key("Dvořák"), name_key("O’Neill")
+    ('ivanov', 'dvorak', "o'neill")
+    """
+    normalised = normalise(name, LATIN)
+    return normalised if normalised.isascii() else normalise(transliterate(name), LATIN)
+
+
+def name_keys(names: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Return ``name_key`` of each of N names without nulls, large_string ``(N,)``."""
+    keys = normalise_array(names, LATIN)
+    foreign = pc.invert(pc.string_is_ascii(keys))
+    others = names.filter(foreign).dictionary_encode()
+    texts = [normalise(transliterate(name), LATIN) for name in others.dictionary.to_pylist()]
+    return pc.replace_with_mask(
+        keys, foreign, pa.array(texts, pa.large_string()).take(others.indices)
+    )
+
+
+def key_hashes(keys: pa.LargeStringArray) -> npt.NDArray[np.uint64]:
+    """Return the BLAKE2b hash of each of N keys, uint64 ``(N,)``; modulo ``FOLDS`` it is the fold
+    that a name and all its spellings belong to."""
+    texts = keys.cast(pa.large_binary()).to_pylist()
+    digests = b"".join([hashlib.blake2b(text, digest_size=8).digest() for text in texts])
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def fold_of(key: str) -> int:
+    """Return the fold, 0 to 9, that a name with this key belongs to."""
+    return int(key_hashes(pa.array([key], pa.large_string()))[0] % FOLDS)
+
+
+def drop_reasons(
+    keys: pa.LargeStringArray, no_names: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int8]:
+    """Return why each of N keys is left out, index in ``REASONS``, int8 ``(N,)``; -1 for no reason.
+
+    Args:
+        no_names: bool ``(N,)``, words that are no names, which may have any character.
+    """
+    stray = ~_array(pc.match_substring_regex(keys, _NAME))
+    cases = [
+        _array(pc.equal(keys, "")),
+        _array(pc.equal(keys, _PAGE_FURNITURE)),
+        _array(pc.greater(pc.utf8_length(keys), MAX_NAME)),
+        stray if no_names is None else stray & ~no_names,
+    ]
+    return np.select(cases, range(len(cases)), -1).astype(np.int8)
+
+
+def _array(values: pa.Array) -> npt.NDArray[np.bool_]:
+    array: npt.NDArray[np.bool_] = values.to_numpy(zero_copy_only=False)
+    return array
