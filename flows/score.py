@@ -39,11 +39,13 @@ def score(request: ScoreRequest) -> str:
 def show_run(published: "Published") -> None:
     """Attach a run's summary, label shares, drift and a link to its report to the flow run."""
     from charrnn.recipes.published import label_shares
+    from charrnn.reports.page import label_words
     from charrnn.reports.run import drift_markdown
 
     manifest = published.manifest
     note("score-summary", published.markdown(), "Rows, model and place")
-    note_table("label-shares", label_shares(manifest), "Languages given, by rows")
+    labels = label_words(manifest.options.scoring.label_name)["label_heading"]
+    note_table("label-shares", label_shares(manifest), f"{labels} given, by rows")
     note_link("run-report", published.folder / "report.html", "The run's report, on the worker")
     if published.drift and published.delivery.on_drift != "ignore":
         note("drift", drift_markdown(manifest), "What changed beyond its limit")

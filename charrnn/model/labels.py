@@ -5,9 +5,17 @@ A label becomes a cell, a part of a set (``Greek|Italian``), a column name, and 
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import Meta
 
 MIN_LABELS, MAX_LABELS = 2, 1000  # of a model; more are a mistake in the data rather than labels
 MAX_LABEL_LENGTH = 100  # characters
+LANGUAGE = "language"  # what labels are where nothing else was said, and always in old versions
+# What the labels of a model are, such as country: the name of their column.
+LabelName = Annotated[
+    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z")
+]
 _MOST_LISTED = 20  # labels in a message
 SEPARATOR = "|"  # between the labels of a set
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories of characters without a glyph
@@ -30,6 +38,23 @@ def label_problem(label: str) -> str:
     if any(unicodedata.category(c) in _INVISIBLE for c in label):
         return "has a character that is not visible, such as a line break"
     return ""
+
+
+def plural(label_name: str) -> str:
+    """Return what several labels are called.
+
+    >>> plural("language"), plural("COUNTRY"), plural("class"), plural("国")
+    ('languages', 'COUNTRIES', 'classes', '国')
+    """
+    lower = label_name.lower()
+    if not "a" <= lower[-1:] <= "z" or (lower.endswith("s") and not lower.endswith("ss")):
+        return label_name
+    stem, end = label_name, "s"
+    if lower.endswith("y") and lower[-2:-1] not in "aeiou":
+        stem, end = label_name[:-1], "ies"
+    elif lower.endswith(("ss", "x", "z", "ch", "sh")):
+        end = "es"
+    return stem + (end.upper() if label_name.isupper() else end)
 
 
 def first_labels(labels: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ import numpy.typing as npt
 from charrnn.errors import ConfigError, InputMissingError, did_you_mean
 from charrnn.files import open_file
 from charrnn.model.calibration import Floats, LabelIds, wilson_interval
-from charrnn.model.labels import first_labels
+from charrnn.model.labels import LANGUAGE, first_labels
 
 MODES = ("train", "uniform", "estimate")
 MIN_ROWS = 100  # names: fewer give intervals too wide to be of use
@@ -79,11 +79,11 @@ class PriorEstimate:
 
 
 def parse_prior(
-    text: str, labels: Sequence[str]
+    text: str, labels: Sequence[str], label_name: str = LANGUAGE
 ) -> Literal["train", "uniform", "estimate"] | tuple[float, ...]:
     """Return ``text`` when it is a mode, else the L shares in the CSV file at the path ``text``.
 
-    The file has the columns ``language`` and ``share`` (the header is required, other columns are
+    The file has the columns ``label_name`` and ``share`` (the header is required, other columns are
     ignored). Labels that are not in it get share 0; shares are normalised to sum to 1.
 
     Raises:
@@ -99,7 +99,7 @@ def parse_prior(
     except (OSError, ValueError) as error:
         raise InputMissingError(
             f"prior must be {', '.join(MODES)} or a readable CSV file with the columns "
-            f"language,share, got {text[:200]!r}{did_you_mean(text[:200], MODES)}",
+            f"{label_name},share, got {text[:200]!r}{did_you_mean(text[:200], MODES)}",
             option="prior",
         ) from error
     if len(content) > _MAX_FILE_BYTES:
@@ -108,14 +108,14 @@ def parse_prior(
         rows = csv.DictReader(
             io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True, skipinitialspace=True
         )
-        missing = {"language", "share"} - set(rows.fieldnames or ())
+        missing = {label_name, "share"} - set(rows.fieldnames or ())
         if missing:
             raise ConfigError(
                 f"{path} lacks the column {' and '.join(sorted(missing))}; "
-                "its first line must be language,share",
+                f"its first line must be {label_name},share",
                 option="prior",
             )
-        cells = [(rows.line_num, row["language"], row["share"]) for row in rows]
+        cells = [(rows.line_num, row[label_name], row["share"]) for row in rows]
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a UTF-8 CSV file", option="prior") from None
     except csv.Error as error:
@@ -126,13 +126,13 @@ def parse_prior(
 def _shares_of(
     path: Path, cells: list[tuple[int, str | None, str | None]], labels: Sequence[str]
 ) -> tuple[float, ...]:
-    """Return normalised shares in the order of ``labels``; ``cells`` are ``(line, language,
+    """Return normalised shares in the order of ``labels``; ``cells`` are ``(line, label,
     share)``. Raises ConfigError with all problems, by line; cells are not quoted, since the file
     may be another than was meant."""
     share_of: dict[str, float] = {}
     lines: dict[str, list[int]] = {"unknown": [], "twice": [], "share": []}
-    for line, language, share in cells:
-        label = (language or "").strip()
+    for line, cell, share in cells:
+        label = (cell or "").strip()
         try:
             value = float(share or "")
         except ValueError:
@@ -156,7 +156,7 @@ def _shares_of(
     largest = max(share_of.values(), default=0.0)
     if largest == 0:
         raise ConfigError(
-            f"{path} has no share above 0; at least one language needs one", option="prior"
+            f"{path} has no share above 0; at least one label needs one", option="prior"
         )
     shares = np.array([share_of.get(label, 0.0) for label in labels]) / largest
     return tuple((shares / shares.sum()).tolist())

@@ -48,7 +48,7 @@ from charrnn.files import (
 )
 from charrnn.model.calibration import Floats, softmax
 from charrnn.model.facts import ModelFacts
-from charrnn.model.labels import check_labels
+from charrnn.model.labels import LANGUAGE, LabelName, check_labels
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.model.novelty import NoveltyScale
 from charrnn.model.vocabulary import GIVEN, Vocabulary
@@ -116,6 +116,7 @@ class ModelDescription:
     """What ``model.json`` says of a version, besides its format.
 
     Attributes:
+        label_name: what the labels are, such as country: the name of their column.
         labels: L label names, in the order of the logits.
         temperature: divides the logits before the softmax; training fits 0.05 to 20.
         priors: L label shares of the training examples, summing to 1.
@@ -125,6 +126,7 @@ class ModelDescription:
 
     config: ModelConfig
     vocabulary: Vocabulary
+    label_name: LabelName = LANGUAGE
     labels: tuple[str, ...]
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     priors: tuple[Annotated[float, Meta(ge=0, le=1)], ...]

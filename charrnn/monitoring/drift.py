@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.model.facts import Profile
+from charrnn.model.labels import LANGUAGE, plural
 from charrnn.scoring.options import REASONS
 
 _FEWEST = 5  # expected names per bin; bins with fewer are merged
@@ -27,7 +28,7 @@ _RARE = 3.2905  # standard deviations: two-sided tail probability of 0.001
 
 # Limits (moderate, large): PSI of distributions, absolute differences of rates.
 LIMITS = {
-    "languages": (0.1, 0.25),
+    "labels": (0.1, 0.25),
     "confidence": (0.1, 0.25),
     "length": (0.1, 0.25),
     "mean confidence": (0.02, 0.05),
@@ -113,7 +114,9 @@ class Measure:
         return {**asdict(self), "level": self.level}
 
 
-def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list[Measure]:
+def compare(
+    now: Profile, before: Profile, *, answers: bool, gaps: bool, label_name: str = LANGUAGE
+) -> list[Measure]:
     """Compare two profiles; a measure that either lacks is left out, and so are length and
     confidence where names have other parts (see ``_other_parts``).
 
@@ -121,6 +124,7 @@ def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list
         answers: also compare what depends on the model and its text rules: labels, confidences,
             unknown characters, unreadable names.
         gaps: also compare missing names and duplicates.
+        label_name: what the labels are: the measure of their shares is called its plural.
     """
     profiles = (now, before)
     answered = (now.answered_distinct, before.answered_distinct)
@@ -132,7 +136,7 @@ def compare(now: Profile, before: Profile, *, answers: bool, gaps: bool) -> list
         confidence = [(p.confidence_sum, p.answered) for p in profiles]
         characters = [(p.unknown, p.characters) for p in profiles]
         measures = [
-            _distribution("languages", by_label[0], by_label[1], answered),
+            _distribution(plural(label_name), by_label[0], by_label[1], answered, "labels"),
             _distribution("confidence", now.confidences, before.confidences, answered),
             _rate("mean confidence", confidence, answered),
             *measures,
@@ -158,13 +162,14 @@ def _other_parts(now: Profile, before: Profile) -> bool:
 
 
 def _distribution(
-    name: str, now: Sequence[int], before: Sequence[int], names: tuple[int, int]
+    name: str, now: Sequence[int], before: Sequence[int], names: tuple[int, int], kind: str = ""
 ) -> Measure | None:
-    """Compare two histograms of so many distinct names; None where one is empty."""
+    """Compare two histograms of so many distinct names; None where one is empty. ``kind`` finds the
+    limits, by default the name."""
     if not (all(names) and any(now) and any(before)):
         return None
-    psi = population_stability(now, before, *names)
-    return Measure(name, "psi", psi.value, None, None, psi.chance, psi.chance_high, *LIMITS[name])
+    psi, limits = population_stability(now, before, *names), LIMITS[kind or name]
+    return Measure(name, "psi", psi.value, None, None, psi.chance, psi.chance_high, *limits)
 
 
 def _rate(
@@ -250,6 +255,7 @@ def drift(
     same_rules: bool,
     same_cut: bool,
     standing: Sequence[str] = (),
+    label_name: str = LANGUAGE,
 ) -> Drift:
     """Compare a run with the model's validation names and with the previous run.
 
@@ -261,16 +267,17 @@ def drift(
         same_cut: whether its partitions had about as many rows; without, duplicates, which are
             counted within partitions, are not compared.
         standing: measures in which that run already differed from the model.
+        label_name: see ``compare``.
     """
     name, before = reference
-    measures = compare(now, before, answers=True, gaps=False)
+    measures = compare(now, before, answers=True, gaps=False, label_name=label_name)
     model = ProfileComparison(
         name, before.class_shares, tuple(measures), tuple(_skipped(now, before)), tuple(standing)
     )
     if previous is None:
         return Drift(model)
     name, before = previous
-    measures = compare(now, before, answers=same_rules, gaps=True)
+    measures = compare(now, before, answers=same_rules, gaps=True, label_name=label_name)
     skipped = _skipped(now, before)
     if not same_rules:
         skipped.append("answers: that run had another model or text options")

@@ -43,6 +43,7 @@ class PublishedComparison:
         """Return the lines about a comparison of two models on one table."""
         manifest = self.manifest
         compared, of = manifest.compared, max(1, manifest.compared)
+        label_name = manifest.options.scoring.label_name
         flips = ", ".join(f"{a} → {b} {n:,}" for a, b, n in manifest.flips[:5])
         moved = sorted(manifest.class_rows, key=lambda row: -abs(row[2] - row[1]))[:5]
         shares = ", ".join(f"{label} {a / of:.1%} → {b / of:.1%}" for label, a, b in moved)
@@ -53,7 +54,8 @@ class PublishedComparison:
             *([again] if self.reused else []),
             *self.remarks,
             f"compared    {compared:,} of {manifest.rows:,} rows, {manifest.answered_by_both:,} "
-            f"with a language from both {manifest.champion.name} and {manifest.challenger.name}",
+            f"with a {label_name} from both {manifest.champion.name} and "
+            f"{manifest.challenger.name}",
             f"agreement   {agreement}",
             f"flips       {manifest.changed:,} rows" + (f": {flips}" if flips else ""),
             f"shares      {shares or 'none'}",
@@ -75,7 +77,7 @@ def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
         models = load_pair(request)
         source, remote = runner.step("fetch", fetch_input, request.source, folder)
         more = {"sample": request.sample, "flips": request.flips}
-        key = run_key(source, _ref(models), comparison_options(request), more)
+        key = run_key(source, _ref(models), comparison_options(request, models), more)
         run = None if request.force else finished_run(folder, key.fingerprint)
         reused = run is not None
         if run is None:
@@ -133,7 +135,7 @@ def load_pair(request: CompareRequest) -> ModelPair:
     return ModelPair(champion, challenger)
 
 
-def comparison_options(request: CompareRequest) -> RunOptions:
+def comparison_options(request: CompareRequest, models: ModelPair) -> RunOptions:
     """Return what decides the bytes of the comparison."""
     scoring = ScoreOptions(
         name_column=request.name_column,
@@ -141,6 +143,7 @@ def comparison_options(request: CompareRequest) -> RunOptions:
         surname_column=request.surname_column,
         name_order=request.name_order,
         top_k=1,
+        label_as=models.label_name,
         transliterate=request.transliterate,
     )
     return RunOptions(scoring, request.csv, request.compute.partition_rows)

@@ -9,6 +9,7 @@ import numpy as np
 from charrnn.errors import ConfigError, DataError
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.families import families_of
+from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import resolve
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
@@ -24,12 +25,13 @@ _MOST_FLIPS = 15  # pairs of labels listed
 
 @dataclass(frozen=True)
 class MeasuredPart:
-    """Metrics of a version on some names; ``families`` are those of the language families, and
-    ``expected_accuracy`` comes from the confidences alone. ``name`` is a fold or a table."""
+    """Metrics of a version on some names; ``families`` are those of the language families, None for
+    labels that are no languages, and ``expected_accuracy`` comes from the confidences alone.
+    ``name`` is a fold or a table."""
 
     name: str
     metrics: Metrics
-    families: Metrics
+    families: Metrics | None
     expected_accuracy: float
 
     def lines(self) -> list[str]:
@@ -43,11 +45,14 @@ class MeasuredPart:
             f"accuracy 95 % interval {m.accuracy_low:.4f} to {m.accuracy_high:.4f}; expected from "
             f"the confidences alone {self.expected_accuracy:.4f}",
             f"accuracy on the most confident names: {selective}",
-            f"macro recall {m.balanced_accuracy:.4f}; of the language families "
-            f"{self.families.balanced_accuracy:.4f}",
+            f"macro recall {m.balanced_accuracy:.4f}" + self._family_recall(),
             *label_lines("label", replace(m, labels=tuple(present))),
             "",
         ]
+
+    def _family_recall(self) -> str:
+        recall = self.families and self.families.balanced_accuracy
+        return "" if recall is None else f"; of the language families {recall:.4f}"
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,14 @@ class Evaluation:
     parts: list[MeasuredPart]
     other_data: Path | None
     left_out: int = 0
+    label_name: str = LANGUAGE
 
     def lines(self) -> list[str]:
         """Return the metrics of a version on each part."""
         version, data = self.version, self.other_data
         note = [f"note: {version} was trained on other data than {data}"] if data else []
         if self.left_out:
-            note.append(f"left out {self.left_out:,} rows without a name or a language")
+            note.append(f"left out {self.left_out:,} rows without a name or a {self.label_name}")
         return [*note, *(line for part in self.parts for line in part.lines())]
 
 
@@ -120,10 +126,12 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
         probabilities, refused = probabilities_of(version, examples)
         ids, family_ids = examples.label_ids, members[examples.label_ids].argmax(axis=1)
         metrics = evaluate(probabilities, ids, version.labels, refused)
-        of_families = evaluate(probabilities @ members, family_ids, families, refused)
+        of_families = None
+        if version.label_name == LANGUAGE:
+            of_families = evaluate(probabilities @ members, family_ids, families, refused)
         expected = expected_accuracy(probabilities)
         measured.append(MeasuredPart(name, metrics, of_families, expected))
-    return Evaluation(version.name, measured, other_data, left_out)
+    return Evaluation(version.name, measured, other_data, left_out, version.label_name)
 
 
 def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.errors import DriftError, printable
+from charrnn.model.labels import plural
 from charrnn.reports.page import markdown_text
 from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
 from charrnn.scoring.options import DeliveryOptions
@@ -69,7 +70,7 @@ class Published:
             f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
             f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
             *_rejected_line(manifest.rejected),
-            f"languages   {labels or 'none'}",
+            f"{plural(manifest.options.scoring.label_name):11} {labels or 'none'}",
             f"confidence  {_number(manifest.mean_confidence)} on average",
             *_prior_line(manifest.prior),
             f"model       {manifest.model.name} ({manifest.model.digest[:12]})",
@@ -141,7 +142,8 @@ def label_shares(manifest: RunManifest) -> list[dict[str, Any]]:
     if rest:
         counts[f"under {_FEWEST} rows each"] = rest
     rows = max(1, manifest.rows)
-    return [{"language": k, "rows": n, "share": f"{n / rows:.1%}"} for k, n in counts.items()]
+    label_name = manifest.options.scoring.label_name
+    return [{label_name: k, "rows": n, "share": f"{n / rows:.1%}"} for k, n in counts.items()]
 
 
 def first_rows(run: Path, rows: int) -> list[str]:
@@ -150,11 +152,12 @@ def first_rows(run: Path, rows: int) -> list[str]:
     import polars as pl
 
     manifest = read_run(run)
-    prefix = manifest.options.scoring.prefix
+    options = manifest.options.scoring
+    prefix, label_name = options.prefix, options.label_name
     parts = [run / part.name for part in manifest.parts]
     frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
-    first = frame.columns[: min(3, frame.columns.index(f"{prefix}language"))]
-    added = [prefix + name for name in ("language", "confidence", "status", "reason")]
+    first = frame.columns[: min(3, frame.columns.index(prefix + label_name))]
+    added = [prefix + name for name in (label_name, "confidence", "status", "reason")]
     with pl.Config(tbl_rows=rows, tbl_hide_dataframe_shape=True, float_precision=3,
                    tbl_hide_column_data_types=True, fmt_str_lengths=24):  # fmt: skip
         text = pl.col(pl.String).map_elements(printable, pl.String)

@@ -111,7 +111,7 @@ class CompareRequest(Request):
     sample: Annotated[int, Ge(0)] = 0
     """Compare about this many rows, evenly spread over the table; 0 compares all."""
     flips: bool = False
-    """Also write the rows that change: their number (from 0), both languages and both confidences;
+    """Also write the rows that change: their number (from 0), both labels and both confidences;
     no names."""
     csv: CsvFormat = field(default_factory=CsvFormat)
     """How CSV files are written."""
@@ -268,7 +268,7 @@ class ExplainRequest(Request):
     part: Literal["surname", "given"] = "surname"
     """Whether it is a surname or a given name."""
     top_k: Annotated[int, Ge(1)] = 3
-    """How many languages to give, most probable first; at least two."""
+    """How many labels to give, most probable first; at least two."""
     figure: Path | None = None
     """Also draw it into this file, an SVG."""
 

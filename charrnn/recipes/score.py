@@ -50,7 +50,7 @@ from charrnn.runs.publish import (
 )
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
-from charrnn.scoring.scorer import Scorer, check_parts
+from charrnn.scoring.scorer import Scorer, fitted_options
 
 if TYPE_CHECKING:  # imported where a run needs it
     from charrnn.integrations.object_storage import RemoteFile
@@ -112,10 +112,10 @@ def run_options(
     request: ScoreRequest | InboxRequest, version: ModelVersion, name_key: bytes
 ) -> RunOptions:
     """Return what decides the bytes of the run, with a prior from a file read."""
-    scoring = request.scoring
-    check_parts(scoring, version)
+    scoring = fitted_options(request.scoring, version)
     if isinstance(scoring.prior, str):
-        scoring = replace(scoring, prior=parse_prior(scoring.prior, version.labels))
+        prior = parse_prior(scoring.prior, version.labels, version.label_name)
+        scoring = replace(scoring, prior=prior)
     names = request.privacy.names
     return RunOptions(
         scoring=scoring,

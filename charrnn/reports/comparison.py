@@ -4,11 +4,11 @@ from typing import Any
 
 from charrnn.reports.figures import draw_class_shares
 from charrnn.reports.formats import interval, percent, signed
-from charrnn.reports.page import Figure, Table, html_page, markdown_page
+from charrnn.reports.page import Figure, Table, html_page, label_words, markdown_page
 from charrnn.reports.run import provenance
 from charrnn.runs.manifest import ComparisonManifest
 
-_MOST_PAIRS = 40  # pairs of languages listed; more than that are single rows
+_MOST_PAIRS = 40  # pairs of labels listed; more than that are single rows
 
 
 def comparison_report(manifest: ComparisonManifest) -> bytes:
@@ -35,12 +35,13 @@ def _context(manifest: ComparisonManifest) -> dict[str, Any]:
         "flipped": sum(n for _, _, n in flips),
         "shares": _shares(manifest, compared),
         "confidence": _confidence(manifest),
+        **label_words(manifest.options.scoring.label_name),
         **provenance(manifest, champion=manifest.champion, challenger=manifest.challenger),
     }
 
 
 def _shares(manifest: ComparisonManifest, compared: int) -> Figure | None:
-    """Return both models' share of every language; None where no row was compared."""
+    """Return both models' share of every label; None where no row was compared."""
     shares = [(label, a / compared, b / compared) for label, a, b in manifest.class_rows]
     if not shares:
         return None
@@ -52,7 +53,7 @@ def _shares(manifest: ComparisonManifest, compared: int) -> Figure | None:
         "shares",
         (7.0, 0.9 + 0.26 * len(shares)),
         lambda figure: draw_class_shares(figure, shares),
-        Table(("language", "champion", "challenger", "difference"), rows),
+        Table((manifest.options.scoring.label_name, "champion", "challenger", "difference"), rows),
     )
 
 

@@ -1,7 +1,7 @@
 """The history of the scoring runs of one or more destinations, with a chart per quantity."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from charrnn.errors import InputMissingError
 from charrnn.monitoring.drift import LIMITS, ProfileComparison
 from charrnn.reports.figures import draw_history
 from charrnn.reports.formats import percent, utc_minute
-from charrnn.reports.page import Figure, Link, Table, html_page, markdown_page
+from charrnn.reports.page import Figure, Link, Table, html_page, label_words, markdown_page
 from charrnn.runs.manifest import RunManifest, newest_first
 
 _MOST_LINES = 6  # lines in a chart; there are six distinguishable colours
@@ -80,7 +80,15 @@ def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -
         }
         for i, history in enumerate(histories)
     ]
-    return {"histories": shown, "with_figures": with_figures, "limits": LIMITS["languages"]}
+    words = label_words(_label_name(run for history in histories for run in history.runs))
+    limits = LIMITS["labels"]
+    return {"histories": shown, "with_figures": with_figures, "limits": limits, **words}
+
+
+def _label_name(runs: Iterable[tuple[str, RunManifest]]) -> str:
+    """Return what the labels of all runs are, "label" where they differ."""
+    names = {manifest.options.scoring.label_name for _, manifest in runs}
+    return names.pop() if len(names) == 1 else "label"
 
 
 def _runs(history: History) -> Table:
@@ -101,8 +109,8 @@ def _runs(history: History) -> Table:
                 _drift_words(manifest),
             )
         )
-    head = ("run (UTC)", "rows", "scored", "largest language", "expected accuracy", "model",
-            "drift")  # fmt: skip
+    largest_label = f"largest {_label_name(history.runs)}"
+    head = ("run (UTC)", "rows", "scored", largest_label, "expected accuracy", "model", "drift")
     return Table(head, rows)
 
 
@@ -124,16 +132,16 @@ def _figures(history: History, key: str) -> list[tuple[str, Figure]]:
     models = [manifest.model.digest for manifest in manifests]
     breaks = [i for i in range(1, len(models)) if models[i] != models[i - 1]]
     confidence: Series = {"expected accuracy": [m.mean_confidence for m in manifests]}
-    limits = LIMITS["languages"]
+    limits, label_name = LIMITS["labels"], _label_name(history.runs)
     drifts = [manifest.drift for manifest in manifests]
     model_psi, model_large = _indices([d.model if d else None for d in drifts])
     previous_psi, previous_large = _indices([d.previous if d else None for d in drifts])
     charts: list[tuple[str, str, Series, dict[str, Any]]] = [
         ("rows", "Rows", {"rows": [m.rows for m in manifests]}, {"shares": False}),
-        ("classes", "Share of the rows with each language",
+        ("classes", f"Share of the rows with each {label_name}",
          _shares(manifests, [m.labels for m in manifests]), {}),
         ("confidence", "Expected accuracy", confidence, {"zero": False}),
-        ("unscored", "Share of the rows without a language, by reason",
+        ("unscored", f"Share of the rows without a {label_name}, by reason",
          _shares(manifests, [m.reasons for m in manifests]), {}),
         ("model", "Drift against the model's validation names (PSI)", model_psi,
          {"shares": False, "limits": limits, "marked": model_large}),

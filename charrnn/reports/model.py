@@ -18,10 +18,11 @@ from charrnn.model.facts import (
     SetCoverage,
 )
 from charrnn.model.families import families_of
+from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion
 from charrnn.reports.figures import NUMBERED_LABELS, draw_confusion, draw_curve, draw_reliability
 from charrnn.reports.formats import interval, percent, setting, signed
-from charrnn.reports.page import Figure, Table, html_page, markdown_page
+from charrnn.reports.page import Figure, Table, html_page, label_words, markdown_page
 from charrnn.training.metrics import largest_cells
 
 _DRAWN_LABELS = 40  # rows of the confusion matrix; more cannot be read
@@ -46,6 +47,7 @@ def _context(version: ModelVersion) -> dict[str, Any]:
     """Return what ``model.jinja`` shows."""
     facts, report_data = version.facts, version.facts.report_data
     test, confusion = facts.metrics.honest.test, np.array(report_data.confusion)  # (L, L)
+    of_languages = version.label_name == LANGUAGE
     return {
         "version": version,
         "test": test,
@@ -57,7 +59,9 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "seed_accuracies": np.array([m.accuracy for m in facts.metrics.seed]),
         "paired": _paired(facts.paired),
         "labels": _labels(version, confusion),
-        "families": _families(version.labels, confusion),
+        "families": _families(version.labels, confusion) if of_languages else None,
+        "inferred": "origin" if of_languages else f"the {version.label_name}",
+        **label_words(version.label_name),
         "confusion": _confusion(confusion, version.labels),
         "numbered": len(version.labels) <= NUMBERED_LABELS,
         "errors": _errors(confusion, version.labels),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from charrnn.model.labels import LANGUAGE, plural
 from charrnn.reports.figures import svg
 from charrnn.reports.formats import is_number, percent, shown, signed
 
@@ -26,10 +27,25 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure as Canvas
 
+_RESPONSIBLE_USE = "Use aggregates; never decide about a single person by it."
 RESPONSIBLE_USE = (
     "A label is the language of the lists of names it was learned from, not a person's origin, "
-    "nationality or ethnicity. Use aggregates; never decide about a single person by it."
+    f"nationality or ethnicity. {_RESPONSIBLE_USE}"
 )
+
+
+def label_words(label_name: str) -> dict[str, str]:
+    """Return what templates need to speak of the labels: their name, its plural, also as a
+    heading, and the sentences about responsible use."""
+    several = plural(label_name)
+    of_names = f"A label is the {label_name} of names like it in the training data"
+    others = f"{of_names}, not a fact about a person. {_RESPONSIBLE_USE}"
+    return {
+        "label_name": label_name,
+        "label_plural": several,
+        "label_heading": several[:1].upper() + several[1:],
+        "responsible_use": RESPONSIBLE_USE if label_name == LANGUAGE else others,
+    }
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from typing import Any
 
 from charrnn.monitoring.drift import LIMITS, Measure, ProfileComparison
 from charrnn.reports.formats import percent, setting, signed, utc_minute
-from charrnn.reports.page import Table, html_page, markdown_page
+from charrnn.reports.page import Table, html_page, label_words, markdown_page
 from charrnn.runs.manifest import Manifest, ModelRef, RunManifest
 
 _MOST_INPUTS = 50  # files listed; a run can have thousands
-_MOST_SHARES = 10  # languages listed in the section on drift
+_MOST_SHARES = 10  # labels listed in the section on drift
 
 
 def run_report(manifest: RunManifest) -> bytes:
-    """Return the report of a scoring run as a self-contained HTML page: rows in and out, languages,
+    """Return the report of a scoring run as a self-contained HTML page: rows in and out, labels,
     drift, and how the run was made."""
     rows = max(1, manifest.rows)
 
@@ -26,7 +26,7 @@ def run_report(manifest: RunManifest) -> bytes:
         manifest=manifest,
         statuses=counted("status", manifest.statuses),
         reasons=counted("reason", manifest.reasons),
-        languages=counted("language", manifest.labels),
+        labels=counted(manifest.options.scoring.label_name, manifest.labels),
         **_drift(manifest),
         **provenance(manifest, model=manifest.model),
     )
@@ -71,10 +71,10 @@ def drift_markdown(manifest: RunManifest) -> str:
 
 def _drift(manifest: RunManifest) -> dict[str, Any]:
     """Return what ``drift.jinja`` shows: the measures against each reference, and the shares of
-    the languages."""
-    drift = manifest.drift
+    the labels; and the words for these."""
+    drift, words = manifest.drift, label_words(manifest.options.scoring.label_name)
     if drift is None:
-        return {"comparisons": ()}
+        return {"comparisons": (), **words}
     comparisons = [("the model's validation names", drift.model)]
     references = {"model": drift.model.class_shares}
     if drift.previous is not None:
@@ -91,8 +91,9 @@ def _drift(manifest: RunManifest) -> dict[str, Any]:
             for reference, compared in comparisons
         ],
         "has_previous": drift.previous is not None,
-        "shares": _class_shares(manifest.profile.class_shares, references),
-        "limits": LIMITS["languages"],
+        "shares": _class_shares(manifest.profile.class_shares, references, words["label_name"]),
+        "limits": LIMITS["labels"],
+        **words,
     }
 
 
@@ -116,9 +117,9 @@ def _measure_row(measure: Measure, compared: ProfileComparison) -> tuple[str, ..
 
 
 def _class_shares(
-    current: Mapping[str, float], references: Mapping[str, Mapping[str, float]]
+    current: Mapping[str, float], references: Mapping[str, Mapping[str, float]], label_name: str
 ) -> Table:
-    """Return the languages whose share differs most from a reference, largest difference first."""
+    """Return the labels whose share differs most from a reference, largest difference first."""
     labels = {*current, *(label for shares in references.values() for label in shares)}
 
     def change(label: str) -> float:
@@ -130,4 +131,4 @@ def _class_shares(
         (label, *(percent(shares.get(label, 0)) for shares in (current, *references.values())))
         for label in largest
     ]
-    return Table(("language", "this run", *references), rows)
+    return Table((label_name, "this run", *references), rows)

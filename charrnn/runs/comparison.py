@@ -38,7 +38,6 @@ from charrnn.tables.columns import as_large_string
 from charrnn.tables.row_groups import Partition, read_groups
 
 CHANGES = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.01, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)  # bin edges
-NO_LANGUAGE = "(no language)"
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,25 @@ class ModelPair:
     challenger: Scorer
 
     @property
+    def label_name(self) -> str:
+        """What the labels of both models are, "label" where these differ."""
+        names = {self.champion.version.label_name, self.challenger.version.label_name}
+        return names.pop() if len(names) == 1 else "label"
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of either model, sorted, then ``NO_LANGUAGE``."""
-        return (*sorted({*self.champion.version.labels, *self.challenger.version.labels}),
-                NO_LANGUAGE)  # fmt: skip
+        """Labels of either model, sorted, then ``no_label``."""
+        labels = {*self.champion.version.labels, *self.challenger.version.labels}
+        return (*sorted(labels), no_label(self.label_name))
+
+
+def no_label(label_name: str) -> str:
+    """Return what stands for rows without a label.
+
+    >>> no_label("language")
+    '(no language)'
+    """
+    return f"(no {label_name})"
 
 
 @dataclass(frozen=True)
@@ -60,10 +74,10 @@ class Comparison:
     """What two models say about the rows of a partition, or of all of them.
 
     Attributes:
-        labels: of either model, sorted, then ``NO_LANGUAGE``: K of them.
+        labels: of either model, sorted, then ``no_label``: K of them.
         pairs: rows by the champion's label and the challenger's, int64 ``(K, K)``.
         distinct: distinct names, counted within each partition.
-        confidence: summed over the rows with a language from both: the champion's, the
+        confidence: summed over the rows with a label from both: the champion's, the
             challenger's, float64 ``(2,)``.
         changes: of those rows, how many gain or lose how much confidence; bins of ``CHANGES``.
     """
@@ -81,17 +95,17 @@ class Comparison:
 
     @property
     def both(self) -> int:
-        """Rows to which both models give a language."""
+        """Rows to which both models give a label."""
         return int(self.pairs[:-1, :-1].sum())
 
     @property
     def agreed(self) -> int:
-        """Rows to which both give the same language."""
+        """Rows to which both give the same label."""
         return int(np.trace(self.pairs[:-1, :-1]))
 
     @property
     def changed(self) -> int:
-        """Rows whose language changes, appears or disappears."""
+        """Rows whose label changes, appears or disappears."""
         return self.rows - int(np.trace(self.pairs))
 
     def __add__(self, other: Comparison) -> Comparison:

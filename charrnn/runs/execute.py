@@ -54,7 +54,7 @@ def score_partition(
     if finished is not None:
         return finished
     table = read_groups(partition.groups, schema=plan.source.schema)
-    labels = scorer.version.labels
+    labels, label_column = scorer.version.labels, options.prefix + options.label_name
     try:
         predictions, codes = scorer.answers(names_in(table, options), options)
     except StorageError as error:  # of a device without memory
@@ -70,7 +70,7 @@ def score_partition(
         table = pa.Table.from_arrays(table.columns, schema=without_notes(table.schema))
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
-    scored = table[options.prefix + "language"].is_valid()
+    scored = table[label_column].is_valid()
     confidence = pc.sum(pc.if_else(scored, table[options.prefix + "confidence"], 0.0)).as_py()
     receipt = PartReceipt(
         index=partition.index,
@@ -80,7 +80,7 @@ def score_partition(
         sha256=sha256,
         statuses=count_values(table[options.prefix + "status"]),
         reasons=count_values(table[options.prefix + "reason"]),
-        labels=count_values(table[options.prefix + "language"]),
+        labels=count_values(table[label_column]),
         confidence_sum=float(confidence or 0.0),
         profile=profile_of_rows(predictions, codes, labels),
     )

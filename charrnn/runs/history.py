@@ -15,10 +15,14 @@ def drift_of(
     run before it in ``destination`` (see ``monitoring.drift``), and a sentence for each folder on
     the way that cannot be compared with."""
     reference = (model.name, model.facts.profile)
+    label_name = manifest.options.scoring.label_name
     passed_over = list[str]()
     previous = run_before(manifest, destination, passed_over)
     if previous is None:
-        alone = drift(manifest.profile, reference, None, same_rules=False, same_cut=False)
+        profile = manifest.profile
+        alone = drift(
+            profile, reference, None, same_rules=False, same_cut=False, label_name=label_name
+        )
         return alone, passed_over
     name, before = previous
     same_rules = _text_rules(before) == _text_rules(manifest)
@@ -29,6 +33,7 @@ def drift_of(
         same_rules=same_rules,
         same_cut=2 / 3 < _rows_per_part(manifest) / _rows_per_part(before) < 3 / 2,
         standing=before.drift.model.large if before.drift and same_rules else (),
+        label_name=label_name,
     )
     return compared, passed_over
 

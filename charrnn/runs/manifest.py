@@ -19,6 +19,7 @@ from msgspec import Meta
 from charrnn.errors import CharrnnError, DataError, InputMissingError, StorageError
 from charrnn.files import is_transient, open_file
 from charrnn.model.facts import Count, Digest, Profile, Rate
+from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
 from charrnn.runs.folders import named_runs, parse_run_name
@@ -119,7 +120,10 @@ class RunOptions:
     def to_json(self) -> dict[str, Any]:
         """Return the options side by side, as plain JSON values."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scoring"}
-        return _plain({**asdict(self.scoring), **own, "csv": self.csv.to_json()})
+        scoring = asdict(self.scoring)
+        if self.scoring.label_name == LANGUAGE:  # as runs before there were other labels
+            del scoring["label_as"]
+        return _plain({**scoring, **own, "csv": self.csv.to_json()})
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> RunOptions:
@@ -203,7 +207,7 @@ class ComparisonManifest(RunFacts):
     Attributes:
         sample: rows to compare, about; 0 means all.
         compared: rows compared; rows: of the whole input.
-        agreement: share of the rows with a language from both that have the same; None without
+        agreement: share of the rows with a label from both that have the same; None without
             such rows.
         mean_confidence: the champion's and the challenger's on these rows.
         flips: (champion's label, challenger's label, rows), most rows first.

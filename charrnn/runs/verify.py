@@ -86,7 +86,8 @@ def _recount(run: Path, manifest: RunManifest) -> dict[str, Any]:
     # Hashes of two columns tell a missing part from an empty one, which scoring does not.
     keeps_names = policy == "keep" or (policy == "hash" and len(options.name_fields) == 1)
     corrected = "_uncorrected" if options.prior != "train" else ""
-    columns = ("status", "reason", "language", f"language{corrected}")
+    label = options.label_name
+    columns = ("status", "reason", label, f"{label}{corrected}")
     counts = {name: Counter[str]() for name in columns}
     confidences = np.zeros(CONFIDENCE_BINS, np.int64)
     rows = distinct = 0

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval
 
 from charrnn.errors import ConfigError, PathOrUri, check_fields
+from charrnn.model.labels import LANGUAGE, plural
 from charrnn.tables.csv_format import DOCSTRINGS
 
 NamePolicy = Literal["keep", "hash", "omit"]
@@ -52,21 +53,24 @@ class ScoreOptions:
     """Order of a given name and a surname in one column: auto, given-surname, surname-given, comma
     (Surname, Given), or surname (there are only surnames)."""
     top_k: Annotated[int, Ge(1)] = 3
-    """How many languages to give per name, most probable first."""
+    """How many labels to give per name, most probable first."""
     probabilities: bool = False
-    """Add one probability column per language."""
+    """Add one probability column per label."""
     prefix: str = ""
     """Put before the name of every column that scoring adds."""
+    label_as: str = ""
+    """Name of the label's column, such as country; by default that of the label column that the
+    model was trained on, or language."""
     min_confidence: Annotated[float, Interval(ge=0, le=1)] = 0.0
-    """Give no language below this confidence (status abstained)."""
+    """Give no label below this confidence (status abstained)."""
     max_unfamiliarity: Annotated[float, Interval(ge=0, le=1)] | None = None
-    """Give no language above this unfamiliarity (status abstained); 1 answers all. By default 0.96
+    """Give no label above this unfamiliarity (status abstained); 1 answers all. By default 0.96
     for a model that knows words that are no names, as pretrained does, else 1."""
     prior: PathOrUri | tuple[float, ...] = "train"
-    """Label shares of the table: train, uniform, estimate, or a CSV file with the columns language
-    and share. (From Python also the shares themselves, one per label.)"""
+    """Label shares of the table: train, uniform, estimate, or a CSV file with the label's
+    column, such as language, and share. (From Python also the shares themselves, one per label.)"""
     coverage_target: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Add prediction sets that hold the true language for this share of names, such as 0.9."""
+    """Add prediction sets that hold the true label for this share of names, such as 0.9."""
     families: bool = False
     """Add the language family, such as Slavic or Scandinavian, and its confidence."""
     details: bool = False
@@ -81,6 +85,10 @@ class ScoreOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.label_as.isprintable() or self.label_as != self.label_as.strip():
+            raise ConfigError(
+                "label_as must be visible text, without white space at its ends", option="label_as"
+            )
         parts = [f for f in ("given_column", "surname_column") if getattr(self, f)]
         if not parts:
             return
@@ -108,29 +116,44 @@ class ScoreOptions:
         return {f: c for f, c in fields.items() if c} or {"name_column": self.name_column}
 
     @property
+    def label_name(self) -> str:
+        """The name of the label's column, without the prefix."""
+        return self.label_as or LANGUAGE
+
+    @property
     def names_parts(self) -> bool:
         """Whether a column says which parts of a name were scored."""
         return self.details or "name_column" not in self.name_fields
 
     def columns(self, labels: Sequence[str]) -> list[str]:
-        """Return the names of the columns that scoring adds, in order."""
-        names: list[str] = []
+        """Return the names of the columns that scoring adds, in order.
+
+        Raises:
+            ConfigError: the label's column has the name of another one.
+        """
+        label, names = self.label_name, list[str]()
         for rank in range(1, min(self.top_k, len(labels)) + 1):
             suffix = "" if rank == 1 else f"_{rank}"
-            names += [f"language{suffix}", f"confidence{suffix}"]
+            names += [f"{label}{suffix}", f"confidence{suffix}"]
         if self.families:
             names += ["family", "family_confidence"]
         if self.prior != "train":
-            names += ["language_uncorrected", "confidence_uncorrected"]
+            names += [f"{label}_uncorrected", "confidence_uncorrected"]
         if self.coverage_target:
-            names += ["languages_set", "set_size"]
+            names += [f"{plural(label)}_set", "set_size"]
         if self.details:
             names += ["ambiguous", "unfamiliarity"]
         if self.names_parts:
             names.append("name_parts")
         names += ["status", "reason"]
         if self.probabilities:
-            names += [f"probability_{label}" for label in labels]
+            names += [f"probability_{value}" for value in labels]
+        if len({*names}) < len(names):
+            raise ConfigError(
+                f"the label's column would be called {label!r}, as another column that scoring "
+                "adds; give it another name",
+                option="label_as",
+            )
         return [self.prefix + name for name in names]
 
 

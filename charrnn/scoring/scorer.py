@@ -26,6 +26,7 @@ from charrnn.model.calibration import conformal_threshold
 from charrnn.model.engine import Engine
 from charrnn.model.families import families_of
 from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
+from charrnn.model.labels import LANGUAGE, plural
 from charrnn.model.novelty import name_hashes, surprise
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
@@ -127,7 +128,7 @@ class Scorer:
 
         Returns:
             A Polars DataFrame (of a pandas Series or Index a pandas DataFrame, with its index) of
-            N rows: the names, then the columns that ``ScoreOptions.columns`` lists. Languages,
+            N rows: the names, then the columns that ``ScoreOptions.columns`` lists. Labels,
             statuses and reasons are categorical, confidences and probabilities Float32.
         """
         fields = ScoreOptions(**options).name_fields
@@ -157,7 +158,7 @@ class Scorer:
             DataError: a column of names is missing or not text, or the table already has one of the
                 added columns.
         """
-        score_options = ScoreOptions(**options)
+        score_options = fitted_options(ScoreOptions(**options), self.version)
         if isinstance(table, pl.LazyFrame):
             no_rows = self.score_table(table.collect_schema().to_frame(), **options)
             return table.map_batches(
@@ -186,7 +187,7 @@ class Scorer:
             ConfigError: the prior is ``estimate``, which needs the whole table: use
                 ``score_table``.
         """
-        score_options = ScoreOptions(**options)
+        score_options = fitted_options(ScoreOptions(**options), self.version)
         if score_options.prior == "estimate":
             raise ConfigError(
                 "prior 'estimate' needs the whole table; use score_table", option="prior"
@@ -219,10 +220,11 @@ class Scorer:
 
         Raises:
             DataError: ``names`` is not an array of text.
-            ConfigError: the prior does not fit the model's labels.
+            ConfigError: the prior does not fit the model's labels; see ``fitted_options``.
         """
-        predictions, codes = self.answers(names, options)
-        return prediction_columns(predictions, codes, self.version.labels, options)
+        fitted = fitted_options(options, self.version)
+        predictions, codes = self.answers(names, fitted)
+        return prediction_columns(predictions, codes, self.version.labels, fitted)
 
     def explain(
         self, name: str, top_k: int = 3, *, part: Literal["surname", "given"] = "surname"
@@ -524,6 +526,23 @@ class Scorer:
         target = options.coverage_target
         threshold = conformal_threshold(probabilities, label_ids, target, importance)
         return torch.tensor(threshold, dtype=torch.float32, device=self.device)
+
+
+def fitted_options(options: ScoreOptions, version: ModelVersion) -> ScoreOptions:
+    """Return the options with the label's column named as the version has it, unless they name it.
+
+    Raises:
+        ConfigError: they do not fit the version: see ``check_parts``; or they ask for families of
+            labels that are no languages.
+    """
+    check_parts(options, version)
+    if options.families and version.label_name != LANGUAGE:
+        raise ConfigError(
+            f"families are those of languages, and the labels of model {version.name} are "
+            f"{plural(version.label_name)}; leave them out",
+            option="families",
+        )
+    return replace(options, label_as=options.label_as or version.label_name)
 
 
 def check_parts(options: ScoreOptions, version: ModelVersion) -> None:

@@ -30,7 +30,7 @@ from charrnn.files import (
     withdraw_folder,
     writing_parquet,
 )
-from charrnn.model.labels import check_labels, label_key
+from charrnn.model.labels import LANGUAGE, check_labels, label_key
 from charrnn.model.vocabulary import GIVEN, string_buffers
 from charrnn.training.label_files import LabelFile, Source, content_digest, lines_of
 from charrnn.training.name_keys import FOLDS, REASONS, drop_reasons, key_hashes, name_keys
@@ -57,6 +57,7 @@ _DIGEST_KEY = b"charrnn.content_sha256"
 _TABLE_KEY = b"charrnn.table_digest"  # metadata: SHA-256 of the cells
 _SOURCES_KEY = b"charrnn.sources"  # metadata: the sources with their counts, as JSON
 _PART_KEY = b"charrnn.part"  # metadata: which part of how many
+_LABEL_NAME_KEY = b"charrnn.label_name"  # metadata: what the labels are; without it, languages
 _BETWEEN_NAMES = re.compile("[ ,.&-]+")
 
 
@@ -82,6 +83,7 @@ class Corpus:
         weights: how often each row counts, float32 ``(N,)``; 1 for a line of a list.
         sources: name of each name's source, dictionary of strings ``(N,)``.
         labels: sorted.
+        label_name: what the labels are, such as country.
         digest: ``content_digest`` of the lists.
         outliers: words that are no names, large_string ``(M,)``.
         outlier_folds: their folds, int8 ``(M,)``; -1 where one is left out.
@@ -97,6 +99,7 @@ class Corpus:
     digest: str
     outliers: pa.LargeStringArray
     outlier_folds: npt.NDArray[np.int8]
+    label_name: str = LANGUAGE
 
     @property
     def given(self) -> npt.NDArray[np.bool_]:
@@ -163,19 +166,26 @@ def _repeated(values: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
 
 
 def with_metadata(
-    table: pa.Table, content: str, sources: Sequence[Source], part: tuple[int, int] = (0, 1)
+    table: pa.Table,
+    content: str,
+    sources: Sequence[Source],
+    part: tuple[int, int] = (0, 1),
+    label_name: str = LANGUAGE,
 ) -> pa.Table:
     """Return a table of ``SCHEMA`` with what is needed to prove it when it is read.
 
     Args:
         content: SHA-256 of what the corpus was made from.
         part: which part of how many the table is.
+        label_name: what the labels are, such as country.
     """
     metadata = {
         _DIGEST_KEY: content.encode(),
         _PART_KEY: b"%d/%d" % part,
         _SOURCES_KEY: _counts_as_json(sources, table),
     }
+    if label_name != LANGUAGE:
+        metadata[_LABEL_NAME_KEY] = label_name.encode()
     digest = _table_digest(table, metadata)
     return table.replace_schema_metadata({**metadata, _TABLE_KEY: digest})
 
@@ -333,6 +343,7 @@ def _corpus_of(table: pa.Table) -> Corpus:
         digest=table.schema.metadata[_DIGEST_KEY].decode(),
         outliers=_large(others["name"]),
         outlier_folds=_folds(others),
+        label_name=table.schema.metadata.get(_LABEL_NAME_KEY, LANGUAGE.encode()).decode(),
     )
 
 
@@ -352,6 +363,7 @@ def _joined(parts: Sequence[Corpus]) -> Corpus:
         digest=parts[0].digest,
         outliers=pa.concat_arrays([part.outliers for part in parts]),
         outlier_folds=np.concatenate([part.outlier_folds for part in parts]),
+        label_name=parts[0].label_name,
     )
 
 

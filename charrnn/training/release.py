@@ -97,6 +97,7 @@ def make_version(
         config=network.config,
         vocabulary=vocabulary,
         weights=dict(network.state_dict()),
+        label_name=corpus.label_name,
         labels=labels,
         temperature=honest.temperature,
         priors=tuple(priors.tolist()),

@@ -22,11 +22,12 @@ from charrnn.errors import BusyError, ConfigError, DataError
 from charrnn.files import hold
 from charrnn.model.network import CharRNN
 from charrnn.model.version import ModelVersion, save_version
-from charrnn.runs.comparison import CHANGES, NO_LANGUAGE
+from charrnn.runs.comparison import CHANGES, no_label
 from charrnn.runs.verify import verify_run
 from charrnn.tables.row_groups import RowGroup
 from charrnn.training.presets import PRESETS
 
+NO_LANGUAGE = no_label("language")
 NAMES = ["Katoro", "burgmann", None, "", "Катя", "Katoro", "  ", "é" * 300, "12345", "-",
          "Aroevnko", "O’Kashi", "Hofstein", "Mitashi", "Nkoaro", "Acht"]  # fmt: skip
 
