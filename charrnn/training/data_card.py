@@ -29,8 +29,9 @@ def data_card(report: CorpusReport, digest: str, label_name: str = LANGUAGE) -> 
         "",
         f"{report.unique_pairs:,} names of {report.labels} {plural(label_name)} (surnames and "
         "given names apart, a name once under each of its labels), and "
-        f"{report.outliers:,} words that are no names, in {report.rows + report.outlier_rows:,} rows. A row has its source, its part "
-        "(surname, given, other) and its fold; all spellings of a name, with and without accents, "
+        f"{report.outliers:,} words that are no names, in "
+        f"{report.rows + report.outlier_rows:,} rows. A row has its source, its part (surname, "
+        "given, other) and its fold; all spellings of a name, with and without accents, "
         "in its own script and transliterated, are in one fold.",
         "",
         f"Content digest `{digest}`.",
