@@ -9,6 +9,7 @@ script than Latin is there twice: as it is and transliterated, in a file of its 
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata
@@ -48,7 +49,7 @@ FAKER_LOCALES = {
     "Hungarian": "hu_HU",
     "Icelandic": "is_IS",
     "Indonesian": "id_ID",
-    "Irish": "en_IE ga_IE",
+    "Irish": "ga_IE",
     "Italian": "it_IT",
     "Japanese": "ja_JP",
     "Korean": "ko_KR",
@@ -99,6 +100,8 @@ _MOST_WORDS = 400  # of a kind and locale, evenly spaced over the lists
 _COMPANIES = 300  # names of companies that a locale's provider invents
 _COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "address", "lorem")]
 
+_IDEOGRAPH = re.compile("[\u3400-\u9fff]")
+
 # Label → locales of mimesis/datasets
 MIMESIS_LOCALES = {
     "Arabic": "ar ar-ae ar-dz ar-eg ar-jo ar-kw ar-ma ar-om ar-qa ar-sa ar-sy ar-tn ar-ye",
@@ -140,15 +143,14 @@ NOTES = {
         "Polish surnames are a list of 3,690 for both sexes, none of which ends in -ski or -cki, "
         "and 200 of men, half of which do. Women's forms of Polish, Lithuanian and Bulgarian "
         "surnames are made by their endings.",
-        "Irish holds the English names of Ireland (en_IE) beside the Irish ones; most given names "
-        "of Akan are English; Serbian has no list at all.",
+        "Most given names of Akan are English; Serbian has no list at all.",
         "Icelandic surnames are made as the package makes them: of every given name of a man, "
         "with -son and with -dóttir.",
         "Transliterations are made character by character, not as passports have them: those from "
-        "Arabic and Hebrew lack the vowels that are not written, Indian ones look unusual, and "
-        "Japanese characters are read as Mandarin.",
-        "Left out: en_US, en, en_KE and en_NG (several languages under one locale), de_LU (the "
-        "same), fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
+        "Arabic and Hebrew lack the vowels that are not written, and Indian ones look unusual. "
+        "Ideographs are read as Mandarin, so those of Japanese names are not transliterated.",
+        "Left out: en_US, en, en_IE, en_KE, en_NG and de_LU (several languages under one locale), "
+        "fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
         "only), and gu_IN, ha_NG, ig_NG (20 surnames or fewer).",
         f"Words that are no names: texts, companies, job titles, cities and countries of all "
         f"locales, up to {_MOST_WORDS} of a kind and locale, and {_COMPANIES} companies a locale "
@@ -178,12 +180,19 @@ def read_package(name: str) -> list[LabelFile]:
         before = seen.setdefault((label, part), {""})
         new = [n for n in dict.fromkeys(" ".join(n.split()) for n in found) if n not in before]
         before.update(new)
-        latin = [transliterate(n) for n in new if not normalise(n, LATIN).isascii()]
+        latin = [transliterate(n) for n in new if _has_transliteration(n, label)]
         for title, lines in ((file_name, new), (f"{file_name}, transliterated", latin)):
             if lines:
                 content = "".join(f"{line}\n" for line in lines).encode()
                 files.append(LabelFile(label, title, content, part, source))
     return files
+
+
+def _has_transliteration(name: str, label: str | None) -> bool:
+    """Return whether ``transliterate`` writes a name in Latin letters as its bearers may: a name in
+    another script, but for ideographs of other labels than Chinese, which it reads as Mandarin."""
+    mandarin = label in (None, "Chinese")
+    return not normalise(name, LATIN).isascii() and (mandarin or not _IDEOGRAPH.search(name))
 
 
 def _installed(name: str) -> Source:

@@ -155,6 +155,13 @@ def test_a_locales_own_lists_are_read_once_per_name_and_not_those_it_inherits() 
     assert not [name for names in lines.values() for name in names if name == "Inherited"]
 
 
+def test_ideographs_of_other_labels_than_chinese_are_not_transliterated() -> None:
+    has = name_packages._has_transliteration
+    assert [has(n, "Chinese") for n in ("王", "Ka")] == [True, False]
+    assert [has(n, "Japanese") for n in ("カト", "加藤", "加 Kato")] == [True, False, False]
+    assert has("王府", None)
+
+
 @pytest.mark.usefixtures("faker")
 def test_names_in_other_scripts_are_there_as_they_are_and_transliterated() -> None:
     files = [file for file in read_package("faker") if file.label == "Beta"]
@@ -266,7 +273,7 @@ def test_sources_have_their_version_licence_and_counts_in_table_report_and_card(
         assert "| Beta | 5 | 3 | 2 | 1 | Latin 3, Cyrillic 2 |" in page
         assert "Kato" not in page
     assert "Fewer than 100 surnames: Alpha (5), Beta (2)" in card
-    assert "faker: Irish holds" in card
+    assert "faker: Hindi holds" in card
     assert "nothing" not in card
 
 
