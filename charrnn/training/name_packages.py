@@ -1,8 +1,9 @@
-"""Lists of names, and of words that are no names, from the installed packages Faker and mimesis.
+"""Lists of names, and of words that are no names, from the installed packages Faker and mimesis,
+and words from wordfreq.
 
-Both are made to invent data for tests; their lists are of real, common names, by locale. A table
-here says which locale speaks which language. Lists are read from the installed package, never
-copied into this one, and only of the version that the table was made for.
+Faker and mimesis are made to invent data for tests; their lists are of real, common names, by
+locale. A table here says which locale speaks which language. Lists are read from the installed
+package, never copied into this one, and only of the version that the table was made for.
 
 Names of a locale are the union of its lists (male, female, romanised, kana …). A name in another
 script than Latin is there twice: as it is and transliterated, in a file of its own.
@@ -22,7 +23,8 @@ from charrnn.errors import ConfigError, missing_package
 from charrnn.model.normalise import LATIN, normalise, transliterate
 from charrnn.training.label_files import LabelFile, Part, Source
 
-VERSIONS = {"faker": "40.63.0", "mimesis": "22.2.0"}  # as pinned by the extra ``corpus``
+# As pinned by the extra ``corpus``
+VERSIONS = {"faker": "40.63.0", "mimesis": "22.2.0", "wordfreq": "3.1.1"}
 
 # Label → locales of faker.providers.person. For those left out see ``NOTES``.
 FAKER_LOCALES = {
@@ -100,6 +102,7 @@ _MOST_WORDS = 400  # of a kind and locale, evenly spaced over the lists
 _COMPANIES = 300  # names of companies that a locale's provider invents
 _COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "address", "lorem")]
 
+_COMMON_WORDS = 1500  # of a language
 _IDEOGRAPH = re.compile("[\u3400-\u9fff]")
 
 # Label → locales of mimesis/datasets
@@ -161,18 +164,26 @@ NOTES = {
         "them; German (de-ch) is what is found in Switzerland, French and Italian names included.",
         f"Words that are no names: up to {_MOST_WORDS} words of texts a locale, and companies.",
     ),
+    "wordfreq": (
+        f"The {_COMMON_WORDS:,} most frequent words of each of the package's languages, of three "
+        "letters or more; those on a list of names are left out, but names on no list are there.",
+    ),
 }
 
 
 def read_package(name: str) -> list[LabelFile]:
-    """Return the lists of an installed package, ``faker`` or ``mimesis``: those of names by label,
+    """Return the lists of an installed package, a key of ``VERSIONS``: those of names by label,
     then those of words that are no names. No list of a label and part repeats a name.
 
     Raises:
         ConfigError: the package is not installed, or in another version.
     """
     source = _installed(name)
-    readers = {"faker": (_faker_names, _faker_words), "mimesis": (_mimesis_names, _mimesis_words)}
+    readers = {
+        "faker": (_faker_names, _faker_words),
+        "mimesis": (_mimesis_names, _mimesis_words),
+        "wordfreq": (_common_words,),
+    }
     lists = chain.from_iterable(read() for read in readers[name])
     seen: dict[tuple[str | None, Part], set[str]] = {}
     files = list[LabelFile]()
@@ -312,6 +323,14 @@ def _mimesis_words() -> _Lists:
             yield None, "other", f"text/{locale}", _spaced(words)
             company = _mimesis(locale, "finance").get("company", {})
             yield None, "other", f"company/{locale}", company.get("name", ())
+
+
+def _common_words() -> _Lists:
+    wordfreq: Any = import_module("wordfreq")
+    for language in sorted(wordfreq.available_languages()):
+        words = wordfreq.top_n_list(language, 3 * _COMMON_WORDS)
+        words = [w for w in words if w.isalpha() and (len(w) > 2 or not w.isascii())]
+        yield None, "other", f"words/{language}", words[:_COMMON_WORDS]
 
 
 def _mimesis(locale: str, kind: str) -> dict[str, Any]:
