@@ -166,7 +166,8 @@ NOTES = {
     ),
     "wordfreq": (
         f"The {_COMMON_WORDS:,} most frequent words of each of the package's languages, of three "
-        "letters or more; those on a list of names are left out, but names on no list are there.",
+        "letters or more; those on a list of names are left out, but names on no list are there. "
+        "Its data are under CC BY-SA 4.0.",
     ),
 }
 
