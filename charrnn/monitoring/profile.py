@@ -111,15 +111,19 @@ def confidence_histogram(confidence: npt.NDArray[Any], rows: Counts | None = Non
 
 
 def validation_profile(
-    labels: Sequence[str], probabilities: npt.NDArray[np.float64], lengths: Counts, unknown: Counts
+    labels: Sequence[str],
+    probabilities: npt.NDArray[np.float64],
+    lengths: Counts,
+    unknown: Counts,
+    reason: npt.NDArray[Any] | None = None,
 ) -> Profile:
     """Return the profile of M validation names: calibrated probabilities ``(M, L)``, characters and
-    unknown characters ``(M,)``."""
+    unknown characters ``(M,)``, and why they have no answer (None: all have one)."""
     return profile_of_names(
         labels=labels,
         label_ids=probabilities.argmax(axis=1),
         confidence=probabilities.max(axis=1),
-        reason=np.zeros(len(probabilities), np.int64),
+        reason=np.zeros(len(probabilities), np.int64) if reason is None else reason,
         lengths=lengths,
         unknown=unknown,
     )

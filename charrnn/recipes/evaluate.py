@@ -15,7 +15,7 @@ from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
 from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.labelled import load_labelled
-from charrnn.training.metrics import evaluate, expected_accuracy
+from charrnn.training.metrics import evaluate, expected_accuracy, with_refusals
 from charrnn.training.paired import Flips, flips, paired_bootstrap
 from charrnn.training.release import probabilities_of
 from charrnn.training.splits import Examples, honest_split
@@ -129,7 +129,7 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
         of_families = None
         if version.label_name == LANGUAGE:
             of_families = evaluate(probabilities @ members, family_ids, families, refused)
-        expected = expected_accuracy(probabilities)
+        expected = expected_accuracy(probabilities, refused)
         measured.append(MeasuredPart(name, metrics, of_families, expected))
     return Evaluation(version.name, measured, other_data, left_out, version.label_name)
 
@@ -153,14 +153,16 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
         examples = _relabelled(corpus, honest_split(corpus).test, one.labels)
     (before, unread), (after, unread_after) = (probabilities_of(v, examples) for v in (one, other))
     label_ids = examples.label_ids
+    old, new = with_refusals(before, unread), with_refusals(after, unread_after)
+    labels = (*one.labels, "no label")
     return ComparedVersions(
         versions=(one.name, other.name),
         metrics=(
             evaluate(before, label_ids, one.labels, unread),
             evaluate(after, label_ids, other.labels, unread_after),
         ),
-        difference=paired_bootstrap(after, before, label_ids),
-        flips=flips(before.argmax(axis=1), after.argmax(axis=1), label_ids, one.labels),
+        difference=paired_bootstrap(new, old, label_ids),
+        flips=flips(old.argmax(axis=1), new.argmax(axis=1), label_ids, labels),
     )
 
 

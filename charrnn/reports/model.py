@@ -10,6 +10,7 @@ import numpy.typing as npt
 from charrnn.model.calibration import wilson_interval
 from charrnn.model.facts import (
     MIN_TEST_NAMES,
+    Metrics,
     ModelFacts,
     OutsideMetrics,
     PairedDifference,
@@ -59,14 +60,14 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "seed_accuracies": np.array([m.accuracy for m in facts.metrics.seed]),
         "paired": _paired(facts.paired),
         "labels": _labels(version, confusion),
-        "families": _families(version.labels, confusion) if of_languages else None,
+        "families": _families(test, confusion) if of_languages else None,
         "inferred": "origin" if of_languages else f"the {version.label_name}",
         **label_words(version.label_name),
         "confusion": _confusion(confusion, version.labels),
         "numbered": len(version.labels) <= NUMBERED_LABELS,
         "errors": _errors(confusion, version.labels),
         "reliability": _reliabilities(facts),
-        "curve": _curve(report_data.risk_coverage, test.count),
+        "curve": _curve(report_data.risk_coverage, test.answered),
         "sets": _sets(report_data.sets),
         "low_sets": _low_sets(report_data.sets),
         "outside": facts.outside,
@@ -145,12 +146,12 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
     return Table(head, rows)
 
 
-def _families(labels: Sequence[str], confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _families(test: Metrics, confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Return the number of language families, and the mean recall of those that occur: the share of
     names whose predicted label, by ``confusion`` ``(L, L)``, is of the family."""
-    families, members = families_of(labels)  # (F,), (L, F)
+    families, members = families_of([m.label for m in test.labels])  # (F,), (L, F)
     counts = members.T @ confusion @ members  # (F, F)
-    true = confusion.sum(axis=1) @ members  # (F,)
+    true = np.array([m.count for m in test.labels]) @ members  # (F,)
     recall = np.diag(counts)[true > 0] / true[true > 0]
     return {"count": len(families), "recall": float(recall.mean())}
 
@@ -308,7 +309,7 @@ def _unfamiliarity(version: ModelVersion) -> Table:
     """Return how many names each threshold of unfamiliarity flags."""
     quantiles = version.calibration.novelty.quantiles
     grid = np.linspace(0, 1, len(quantiles))
-    count = version.facts.metrics.honest.test.count
+    count = version.facts.metrics.honest.test.answered
     rows = [
         (
             threshold,

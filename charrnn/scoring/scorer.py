@@ -605,13 +605,12 @@ def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat(values, dim=1), torch.cat(label_ids, dim=1)
 
 
-def unscorable(encoded: Encoded, names: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
-    """Return which of N encoded names scoring gives no label under its default options, bool
-    ``(N,)``."""
+def unscorable(encoded: Encoded, names: pa.LargeStringArray) -> npt.NDArray[np.uint8]:
+    """Return why scoring gives each of N encoded names no label under its default options, index in
+    ``REASONS``, uint8 ``(N,)``; 0 where it gives one."""
     options = ScoreOptions()
     too_long = pc.utf8_length(names).to_numpy() > options.max_length
-    refused: npt.NDArray[np.bool_] = _reasons(encoded, too_long, options) != 0
-    return refused
+    return _reasons(encoded, too_long, options)
 
 
 def _reasons(

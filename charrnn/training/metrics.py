@@ -53,7 +53,7 @@ def evaluate(
     N, L = probabilities.shape
     answered = np.ones(N, np.bool_) if refused is None else ~refused
     true = np.bincount(label_ids, minlength=L)  # (L,)
-    rows = answered if answered.any() else ~answered  # of the figures of confidence
+    rows = rows_of_confidence(~answered)
     p, ids = probabilities[rows], label_ids[rows]
     confusion = confusion_matrix(p.argmax(axis=1), ids, L) * int(answered.any())
     correct = np.diag(confusion)
@@ -80,6 +80,20 @@ def evaluate(
         labels=per_label,
         refused=int((~answered).sum()),
     )
+
+
+def rows_of_confidence(refused: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which of N names the figures of confidence are of, ``(N,)``: those that scoring gives
+    a label, or all where it gives none to any."""
+    return refused if refused.all() else ~refused
+
+
+def with_refusals(probabilities: Floats, refused: npt.NDArray[np.bool_]) -> Floats:
+    """Return probabilities ``(N, L)`` with a column more for "no label", which is the most probable
+    one of the refused names, ``(N, L + 1)``; as they are where no name is refused."""
+    if not refused.any():
+        return probabilities
+    return np.column_stack((np.where(refused[:, None], 0, probabilities), refused))
 
 
 def _label_metrics(
@@ -163,10 +177,11 @@ def risk_coverage(probabilities: Floats, label_ids: LabelIds, points: int = 100)
     )
 
 
-def expected_accuracy(probabilities: Floats) -> float:
+def expected_accuracy(probabilities: Floats, refused: npt.NDArray[np.bool_] | None = None) -> float:
     """Return the accuracy to expect on a table without truth: its mean confidence. On another mix
     of labels, or other kinds of names, it is as wrong as the calibration is there."""
-    return float(probabilities.max(axis=1).mean())
+    confidence = probabilities.max(axis=1)
+    return float((confidence if refused is None else np.where(refused, 0, confidence)).mean())
 
 
 def prediction_sets(probabilities: Floats, threshold: float) -> Sets:

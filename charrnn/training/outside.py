@@ -27,7 +27,7 @@ from charrnn.model.novelty import surprise
 from charrnn.model.version import ModelVersion
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.corpus import Corpus
-from charrnn.training.metrics import reliability
+from charrnn.training.metrics import reliability, rows_of_confidence
 from charrnn.training.splits import Examples
 
 PAIRS = 400  # full names drawn for each label
@@ -135,13 +135,18 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
     plain = [normalise(name, LATIN) for name in names[False]]
     surnames, given_names, pair_ids = pairs_of(test, seed=1)
     full = softmax(pair_logits(version, surnames, given_names) * version.pair_exponent)
+
+    def measured(names: list[str], label_ids: LabelIds) -> BalancedMetrics | None:
+        refused = _unscorable(version, names)
+        return balanced_metrics(_probabilities(version, names), label_ids, version, refused)
+
     return OutsideMetrics(
         digest=outside.digest,
         calibration=len(outside.calibration.names),
-        surnames=balanced_metrics(_probabilities(version, names[False]), ids[False], version),
-        plain=balanced_metrics(_probabilities(version, plain), ids[False], version),
-        given=balanced_metrics(_probabilities(version, names[True]), ids[True], version),
-        full=balanced_metrics(full, pair_ids, version),
+        surnames=measured(names[False], ids[False]),
+        plain=measured(plain, ids[False]),
+        given=measured(names[True], ids[True]),
+        full=balanced_metrics(full, pair_ids, version, np.zeros(len(pair_ids), bool)),
         outliers=len(test.outliers),
         outliers_answered=int((~_refused(version, test.outliers.to_pylist())).sum())
         / max(1, len(test.outliers)),
@@ -152,24 +157,31 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
 
 
 def balanced_metrics(
-    probabilities: Floats, label_ids: LabelIds, version: ModelVersion
+    probabilities: Floats,
+    label_ids: LabelIds,
+    version: ModelVersion,
+    refused: npt.NDArray[np.bool_],
 ) -> BalancedMetrics | None:
     """Return figures in which every label that occurs counts alike, for calibrated probabilities
-    ``(N, L)`` and label ids ``(N,)``; None where N is 0."""
+    ``(N, L)`` and label ids ``(N,)``; None where N is 0. ``refused`` names, bool ``(N,)``, are such
+    that scoring cannot read: not right, and left out of the figures of confidence."""
     if not len(label_ids):
         return None
     weights = balanced_weights(label_ids)
-    correct = probabilities.argmax(axis=1) == label_ids
+    correct = (probabilities.argmax(axis=1) == label_ids) & ~refused
+    macro_recall = float(np.average(correct, weights=weights))
+    rows = rows_of_confidence(refused)
+    p, ids, weights = probabilities[rows], label_ids[rows], weights[rows]
     return BalancedMetrics(
         count=len(label_ids),
-        macro_recall=float(np.average(correct, weights=weights)),
-        ece=expected_calibration_error(probabilities, label_ids, weights=weights),
-        mean_confidence=float(np.average(probabilities.max(axis=1), weights=weights)),
+        macro_recall=macro_recall,
+        ece=expected_calibration_error(p, ids, weights=weights),
+        mean_confidence=float(np.average(p.max(axis=1), weights=weights)),
         recall={
             version.labels[i]: float(correct[label_ids == i].mean())
             for i in np.unique(label_ids).tolist()
         },
-        reliability=reliability(probabilities, label_ids, weights=weights),
+        reliability=reliability(p, ids, weights=weights),
     )
 
 
@@ -179,12 +191,16 @@ def _probabilities(version: ModelVersion, names: list[str]) -> Floats:
 
 def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
     """Return which of N texts scoring gives no label by default, ``(N,)``."""
-    texts = pa.array(names, pa.large_string())
     scores = surprise(torch.from_numpy(_logits(version, names)), len(version.labels)).numpy()
     unfamiliar = version.calibration.novelty.novelty(scores) > version.max_unfamiliarity
-    refused: npt.NDArray[np.bool_] = (
-        unscorable(version.vocabulary.encode(texts), texts) | unfamiliar
-    )
+    refused: npt.NDArray[np.bool_] = _unscorable(version, names) | unfamiliar
+    return refused
+
+
+def _unscorable(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
+    """Return which of N texts scoring cannot read, ``(N,)``."""
+    texts = pa.array(names, pa.large_string())
+    refused: npt.NDArray[np.bool_] = unscorable(version.vocabulary.encode(texts), texts) != 0
     return refused
 
 

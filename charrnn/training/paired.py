@@ -46,13 +46,15 @@ def paired_bootstrap(
     drawn instead of rows, which is faster and has the same distribution.
 
     Args:
-        probabilities_a: ``(N, L)``; only the largest of a row matters.
-        probabilities_b: ``(N, L)``, of the same names.
+        probabilities_a: ``(N, L)``; only the largest of a row matters. More columns than labels are
+            never true (see ``with_refusals``).
+        probabilities_b: the same of the same names.
         label_ids: true labels, int64 ``(N,)``, N at least 1.
         resamples: R, how many draws.
         seed: of the draws.
     """
-    N, L = probabilities_a.shape
+    N = len(label_ids)
+    L = max(probabilities_a.shape[1], probabilities_b.shape[1])
     triples = np.stack((label_ids, probabilities_a.argmax(axis=1), probabilities_b.argmax(axis=1)))
     cells, count = np.unique(triples, axis=1, return_counts=True)  # (3, K)
     draws = np.random.default_rng(seed).multinomial(count.sum(), count / N, resamples)

@@ -31,7 +31,7 @@ from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus
 from charrnn.training.fit import FitResult, fit
-from charrnn.training.metrics import evaluate
+from charrnn.training.metrics import evaluate, rows_of_confidence
 from charrnn.training.name_keys import FOLDS
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
@@ -201,14 +201,15 @@ def _measure(
     logits = np.zeros((0, fitted.network.config.outputs), np.float32)
     if len(split.validation.names):
         logits = _logits(fitted.network, vocabulary, split.validation.names)
-        temperature = fit_temperature(logits[:, :L], split.validation.label_ids)
+        refused = _refused(vocabulary, split.validation)
+        rows = rows_of_confidence(refused)
+        temperature = fit_temperature(logits[rows, :L], split.validation.label_ids[rows])
         if outside:
             surnames, label_ids = outside.surnames
             outside_logits = _logits(fitted.network, vocabulary, surnames)[:, :L]
             weights = balanced_weights(label_ids, LEAST)
             temperature = fit_temperature(outside_logits, label_ids, weights)
         probabilities = softmax(logits[:, :L], temperature)
-        refused = _refused(vocabulary, split.validation)
         validation = evaluate(probabilities, split.validation.label_ids, labels, refused)
     test_logits = _logits(fitted.network, vocabulary, split.test.names)
     test = softmax(test_logits[:, :L], temperature)
@@ -265,4 +266,6 @@ def _logits(
 
 def _refused(vocabulary: Vocabulary, examples: Examples) -> npt.NDArray[np.bool_]:
     """Return which of N examples scoring would give no label, ``(N,)``."""
-    return unscorable(vocabulary.encode(examples.names), examples.names)
+    reason = unscorable(vocabulary.encode(examples.names), examples.names)
+    refused: npt.NDArray[np.bool_] = reason != 0
+    return refused

@@ -17,6 +17,7 @@ from charrnn.model.facts import (
     ModelFacts,
     ProtocolMetrics,
     Provenance,
+    ReportData,
 )
 from charrnn.model.labels import MIN_LABELS
 from charrnn.model.network import CharRNN
@@ -27,7 +28,12 @@ from charrnn.monitoring.profile import validation_profile
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus
-from charrnn.training.metrics import evaluate, report_data
+from charrnn.training.metrics import (
+    evaluate,
+    report_data,
+    rows_of_confidence,
+    with_refusals,
+)
 from charrnn.training.outside import (
     LEAST,
     Outside,
@@ -60,10 +66,12 @@ def make_version(
     labels, L = corpus.labels, len(corpus.labels)
     priors = np.bincount(split.train.label_ids, minlength=L) / len(split.train.label_ids)
     held_out = vocabulary.encode(split.validation.names)
+    reason = unscorable(held_out, split.validation.names)
+    refused = unscorable(vocabulary.encode(split.test.names), split.test.names) != 0
     validation = softmax(honest.validation_logits[:, :L], honest.temperature)
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
-    calibration = _calibration(vocabulary, network, split, honest, outside, assumed)
-    held_out_p = softmax(calibration.logits, honest.temperature)
+    rows = rows_of_confidence(reason != 0)
+    calibration = _calibration(vocabulary, network, split, honest, rows, outside, assumed)
     assert honest.validation is not None
     facts = ModelFacts(
         preset=preset.name,
@@ -79,18 +87,14 @@ def make_version(
         },
         paired={
             name: paired_bootstrap(
-                honest.test_probabilities, baseline.probabilities, honest.test_labels
+                with_refusals(honest.test_probabilities, refused),
+                baseline.probabilities,
+                honest.test_labels,
             )
             for name, baseline in baselines.get("honest", {}).items()
         },
-        report_data=report_data(
-            (honest.test_probabilities, honest.test_labels),
-            (held_out_p, calibration.label_ids),
-            labels,
-            unfamiliarity=calibration.novelty.novelty(_surprise(honest.test_logits, L)),
-            ambiguous=len(calibration.ambiguous),
-        ),
-        profile=validation_profile(labels, validation, held_out.lengths, held_out.unknown),
+        report_data=_report_data(labels, honest, rows_of_confidence(refused), calibration),
+        profile=validation_profile(labels, validation, held_out.lengths, held_out.unknown, reason),
         provenance=provenance,
     )
     version = ModelVersion(
@@ -110,30 +114,50 @@ def make_version(
     return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
 
 
+def _report_data(
+    labels: Sequence[str],
+    honest: ProtocolResult,
+    rows: npt.NDArray[np.bool_],
+    calibration: Calibration,
+) -> ReportData:
+    """Return what the report draws about the test names ``rows``, bool ``(N,)``."""
+    surprises = _surprise(honest.test_logits[rows], len(labels))
+    return report_data(
+        (honest.test_probabilities[rows], honest.test_labels[rows]),
+        (softmax(calibration.logits, honest.temperature), calibration.label_ids),
+        labels,
+        unfamiliarity=calibration.novelty.novelty(surprises),
+        ambiguous=len(calibration.ambiguous),
+    )
+
+
 def _calibration(
     vocabulary: Vocabulary,
     network: CharRNN,
     split: Split,
     honest: ProtocolResult,
+    rows: npt.NDArray[np.bool_],
     outside: Outside | None,
     assumed: Floats,
 ) -> Calibration:
-    """Return the validation logits, the scale of novelty and the hashes of ambiguous names;
-    ``assumed`` are the label shares that the probabilities assume, ``(L,)``."""
+    """Return the logits of the validation names ``rows``, bool ``(M,)``, the scale of novelty and
+    the hashes of ambiguous names; ``assumed`` are the label shares that the probabilities assume,
+    ``(L,)``."""
     labels_of: dict[int, set[int]] = {}
     train, L = vocabulary.encode(split.train.names), network.config.label_count
     for key, label in zip(name_hashes(train).tolist(), split.train.label_ids.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
     ambiguous = sorted(key for key, labels in labels_of.items() if len(labels) > 1)
-    scale = NoveltyScale.of(_surprise(honest.validation_logits, L))
+    held_out, held_out_ids = honest.validation_logits[rows], honest.validation_labels[rows]
+    scale = NoveltyScale.of(_surprise(held_out, L))
     if outside:
         surnames, label_ids = outside.calibration.surnames
         logits = logits_of(network, vocabulary.encode(surnames))
         scale = NoveltyScale.of(_surprise(logits, L), balanced_weights(label_ids, LEAST))
-    rows = _representative(honest.validation_labels, assumed)
+    kept = _representative(held_out_ids, assumed)
     return Calibration(
-        logits=honest.validation_logits[rows, :L],
-        label_ids=honest.validation_labels[rows],
+        logits=held_out[kept, :L],
+        label_ids=held_out_ids[kept],
         novelty=scale,
         ambiguous=np.array(ambiguous, np.int64),
     )
@@ -208,7 +232,7 @@ def probabilities_of(
     """Return the calibrated probabilities of N examples, float64 ``(N, L)``, and which of them
     scoring gives no label, bool ``(N,)``."""
     encoded = version.vocabulary.encode(examples.names)
-    refused = unscorable(encoded, examples.names)
+    refused = unscorable(encoded, examples.names) != 0
     logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
     return softmax(logits, version.temperature), refused
 

@@ -9,7 +9,15 @@ from sklearn import metrics as sk
 
 from charrnn.model.calibration import wilson_interval
 from charrnn.training.baselines import majority_probabilities, ngram_probabilities
-from charrnn.training.metrics import COVERAGES, confusion_matrix, evaluate, selective_accuracy
+from charrnn.training.metrics import (
+    COVERAGES,
+    confusion_matrix,
+    evaluate,
+    expected_accuracy,
+    rows_of_confidence,
+    selective_accuracy,
+    with_refusals,
+)
 
 LABELS = ["Alpha", "Beta", "Delta", "Gamma", "Omega"]
 
@@ -122,6 +130,27 @@ def test_confusion_matrix_agrees_with_scikit_learn() -> None:
     predicted, labels = rng.integers(0, 6, 200), rng.integers(0, 6, 200)
     expected = sk.confusion_matrix(labels, predicted, labels=range(6))
     assert (confusion_matrix(predicted, labels, 6) == expected).all()
+
+
+def test_refused_names_have_no_label_and_no_confidence() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
+    refused = np.array([True, False, False, False])
+    found = evaluate(probabilities, np.array([0, 0, 1, 0]), ["a", "b"], refused)
+    assert (found.count, found.refused, found.answered) == (4, 1, 3)
+    assert (found.accuracy, found.labels[0].recall, found.top3) == (0.5, 1 / 3, 0.75)
+    assert found.brier == pytest.approx((2 * 0.2**2 + 2 * 0.3**2 + 2 * 0.6**2) / 3)
+    assert expected_accuracy(probabilities, refused) == pytest.approx(2.1 / 4)
+    answers = with_refusals(probabilities, refused).argmax(axis=1)
+    assert answers.tolist() == [2, 0, 1, 1]
+    assert with_refusals(probabilities, refused & False) is probabilities
+    assert rows_of_confidence(refused).tolist() == [False, True, True, True]
+    assert rows_of_confidence(refused | True).tolist() == [True] * 4
+
+
+def test_labels_of_few_names_are_too_small_to_judge() -> None:
+    label_ids = np.array([0] * 19 + [1] * 20)
+    found = evaluate(np.eye(3)[label_ids], label_ids, ["a", "b", "c"])
+    assert found.too_small == ["a", "c"]
 
 
 def test_majority_baseline_gives_everybody_the_label_shares() -> None:

@@ -1,6 +1,7 @@
 """Split, fit, calibrate, measure; and what of it goes into a version."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 from model_facts import facts_of
+from recording import Proof
 from safetensors.torch import save
 
 from charrnn.errors import DataError, ModelError
@@ -20,9 +22,10 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, ModelFacts, Provenance
 from charrnn.model.normalise import normalise
 from charrnn.model.version import FORMAT_VERSION, ModelVersion, load_version, save_version
+from charrnn.reports.model import model_markdown
 from charrnn.training.baselines import Baseline, baselines
 from charrnn.training.corpus import Corpus, build_table, load_corpus, write_table
-from charrnn.training.label_files import LabelFile
+from charrnn.training.label_files import LabelFile, read_label_files
 from charrnn.training.metrics import evaluate
 from charrnn.training.presets import PRESETS, Preset, with_overrides
 from charrnn.training.protocol import ProtocolResult, identity_of, rotation, run_protocol, split_of
@@ -288,6 +291,34 @@ def test_calibration_is_saved_with_a_version_and_verified(
     write_sums(folder)
     with pytest.raises(ModelError, match="not a model version"):
         load_version(folder)
+
+
+def test_names_that_scoring_refuses_are_right_in_no_figure(
+    language_folder: Path, tmp_path: Path, proof: Proof
+) -> None:
+    """A model that has learned "unknown characters are Alpha" is not praised for it."""
+    folder = tmp_path / "in"
+    shutil.copytree(language_folder, folder)
+    foreign = [a + b + c for a in "бвгд" for b in "аеио" for c in "клмн"]
+    with (folder / "Alpha.txt").open("a") as file:
+        file.write("\n".join(foreign) + "\n")
+    write_table(build_table(read_label_files(folder)), tmp_path / "n.parquet")
+    corpus = load_corpus(tmp_path / "n.parquet")
+    result = run_protocol(corpus, SMALL, "honest")
+    compared = {"honest": {"as it is": Baseline(result.test, result.test_probabilities)}}
+    version = make_version(corpus, SMALL, result, [], compared, PROVENANCE)
+    test, facts = result.test, version.facts
+    assert test.refused > 0
+    assert sum(map(sum, facts.report_data.confusion)) == test.answered
+    assert sum(facts.report_data.reliability.count) == test.answered
+    assert facts.paired["as it is"].accuracy[0] < 0  # of the same answers, the refused ones counted
+    assert result.validation is not None
+    assert facts.profile.unscored == {"unknown_script": result.validation.refused}
+    assert len(version.calibration.label_ids) == result.validation.answered
+    assert f"Scoring gives {test.refused} of the test names no label" in model_markdown(
+        version
+    ).decode().replace("\n", " ")
+    proof("P1", "metrics of a model that scoring does not let answer: not right", test.refused)
 
 
 def test_a_version_does_not_share_memory_with_later_training(version: ModelVersion) -> None:
