@@ -118,3 +118,10 @@ def test_arguments_of_the_benches_are_read(monkeypatch: pytest.MonkeyPatch) -> N
     name, seeds = outside.models_of("pretrained-tiny")
     assert (name, len(seeds)) == ("pretrained-tiny", 1)
     assert outside.models_of("three=pretrained-tiny,pretrained-tiny")[0] == "three"
+
+
+def test_thirty_rows_are_answered_by_both_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = bench(monkeypatch, "rows")
+    lines = rows.page("pretrained-tutorial", "pretrained-tiny").splitlines()
+    table = [line for line in lines if line.startswith("| ")][1:]
+    assert len(table) == len({line.split(" | ")[1] for line in table}) == 30
