@@ -87,9 +87,9 @@ def readable_table(table: Any) -> Any:
     if isinstance(table, pl.DataFrame | pa.Table):
         return table
     if is_pandas(table, "DataFrame"):
-        if table.columns.nlevels > 1:
+        if (number := table.columns.nlevels) > 1:
             raise DataError(
-                f"columns of the table have {table.columns.nlevels} levels, expected one; give "
+                f"columns of the table have {number} levels, expected one; give "
                 "them plain names, such as with frame.columns.map('_'.join)"
             )
         return table

@@ -42,6 +42,7 @@ LISTED = {
     "files.py:_held_by": "the holder that a lock names: a process and a machine",
     "files.py:hold": "the holder that a lock names: a process and a machine",
     "files.py": "names of files and folders",
+    "options.py:columns": "an option",
     "delta.py": "columns and types of a Delta table",
     "mlflow.py": "an option and a folder",
     "object_storage.py": "URIs, and the message of a storage library",
