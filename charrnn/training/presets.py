@@ -31,9 +31,9 @@ class TrainConfig:
         beta2: decay of Adam's second moment.
         logit_adjustment: adds this times the log of the training label shares to the logits in the
             loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
-        merge_shared: make one example of a name under several labels. They share its target in
-            proportion to the root of their numbers of names, without the logit adjustment: a name
-            on several lists is frequent in all of these languages, however long the lists are.
+        merge_shared: make one example of a name under several labels. They share its target
+            equally, without the logit adjustment: a name on several lists is frequent in all of
+            these languages, however long the lists are.
         label_smoothing: share of every target that is spread over all labels.
         next_character: weight of the auxiliary next-character loss, computed from every state of
             the forward direction (Dai & Le 2015). It regularises; its head is discarded after
@@ -163,13 +163,13 @@ _DEFAULT = Preset(
     None,
     replace(
         _ONE_CYCLE,
-        epochs=8,
+        epochs=5,
         batch_size=256,
         learning_rate=6e-3,
         logit_adjustment=1.0,
         merge_shared=True,
         next_character=0.3,
-        least_names=12,
+        least_names=16,
     ),
     _WIDE_AND_DEEP | {"none_output": True, "ngram_bits": 8},
 )
