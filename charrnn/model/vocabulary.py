@@ -35,10 +35,12 @@ from charrnn.model.normalise import ACCENTS, LATIN, SEED, Normalisation, normali
 
 PAD = 0
 UNKNOWN = "_"
+IDEOGRAPH = "一"  # a symbol that also stands for the ideographs that are none
 GIVEN = "\ue000"  # put before a given name; a symbol of the models that know given names
 MAX_IDS = 255  # of a vocabulary, without PAD: one byte each
 _MOST_SLOW = 0.5  # of names that are not ASCII: with more, all take the tier of code points
 _POINT_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
+_HAN = "CJK"
 _LEAST_SHARE = 0.01  # of a script's names: with fewer, a label does not use the script
 # Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
 # its neighbours; the space.
@@ -190,11 +192,12 @@ class Vocabulary:
         """Return a vocabulary of the characters of N names, in the order of their code points.
 
         ``'_'`` is a symbol in any case, as is ``GIVEN`` where a name has it. A script that one
-        label uses, or that has more characters than there are ids, such as Chinese, gets one
-        symbol, its most frequent character: the script tells the label, and its letters would take
-        the ids of those that tell labels apart. Of the others, characters in at least ``least``
-        names are symbols while there are ids, first those of the script that most labels use, and
-        of a script the most frequent.
+        label uses gets one symbol, its most frequent character: the script tells the label, and its
+        letters would take the ids of those that tell labels apart. Of the others, characters in at
+        least ``least`` names are symbols while there are ids, first those of the script that most
+        labels use, and of a script the most frequent. Ideographs are more than there are ids:
+        ``IDEOGRAPH`` is the symbol of all, and the ids that are left go to those whose frequency
+        differs most from label to label.
 
         Args:
             label_ids: int ``(N,)``.
@@ -233,11 +236,13 @@ class Vocabulary:
 
     @cached_property
     def _script_ids(self) -> dict[str, int]:
-        """The ids of symbols that are the only one of their script, by script."""
+        """The ids of symbols that stand for any character of their script, by script: the only one
+        of a script, and ``IDEOGRAPH``."""
         counts = Counter(map(_script, self.symbols))
-        return {
-            _script(c): i for c, i in self._ids.items() if counts[_script(c)] == 1 and _script(c)
-        }
+        alone = {_script(c): i for c, i in self._ids.items() if counts[_script(c)] == 1}
+        if IDEOGRAPH in self._ids:
+            alone[_script(IDEOGRAPH)] = self._ids[IDEOGRAPH]
+        return {script: i for script, i in alone.items() if script}
 
     def _ids_of(self, character: str) -> list[int]:
         """Return the ids of one normalised character: usually one, its own. Where the rules keep
@@ -439,7 +444,6 @@ def _distinguishing(
         counts.update(characters)
         for script in set(map(_script, characters)):
             labels.setdefault(script, Counter())[int(label_id)] += 1
-    sizes = Counter(map(_script, counts))
     uses = {  # number of labels; a few names do not make a script one of a label's
         script: sum(n >= _LEAST_SHARE * by_label.total() for n in by_label.values())
         for script, by_label in labels.items()
@@ -450,13 +454,34 @@ def _distinguishing(
     represented = set[str]()  # scripts with one symbol
     for c in frequent:
         script = _script(c)
-        if not script or (uses[script] > 1 and sizes[script] <= free):
+        if not script or (uses[script] > 1 and script != _HAN):
             others.append(c)
         elif script not in represented:
             represented.add(script)
-            first.add(c)
+            first.add(c if uses[script] == 1 else IDEOGRAPH)
     others = [c for c in others if c not in first]
+    if IDEOGRAPH in first:
+        others += _telling_ideographs(names, label_ids, [c for c in frequent if _script(c) == _HAN])
     return first.union(others[: free - len(first)])
+
+
+def _telling_ideographs(
+    names: Sequence[str], label_ids: Sequence[int] | npt.NDArray[np.int64], ideographs: list[str]
+) -> list[str]:
+    """Return ideographs, but for ``IDEOGRAPH``, by how much more of a label's names in ideographs
+    have them than of any other label's."""
+    written, having = Counter[int](), {c: Counter[int]() for c in ideographs}
+    for name, label_id in zip(names, label_ids, strict=True):
+        if found := having.keys() & set(name):
+            written[int(label_id)] += 1
+            for c in found:
+                having[c][int(label_id)] += 1
+
+    def lead(c: str) -> float:
+        shares = sorted((n / written[label] for label, n in having[c].items()), reverse=True)
+        return shares[0] - sum(shares[1:2])
+
+    return sorted((c for c in ideographs if c != IDEOGRAPH), key=lambda c: (-lead(c), c))
 
 
 @cache

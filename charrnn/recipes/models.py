@@ -7,6 +7,7 @@ from charrnn.errors import ModelError, without_password
 from charrnn.integrations.mlflow import register_version
 from charrnn.model import version as versions
 from charrnn.model.facts import ModelFacts
+from charrnn.model.labels import plural
 from charrnn.model.version import (
     PRETRAINED,
     ModelVersion,
@@ -135,6 +136,9 @@ def promote(request: PromoteRequest) -> Promotion:
 def _compared(candidate: ModelVersion, champion: ModelVersion, data: Path) -> list[str]:
     """Return what is worse about a candidate than about the champion, on the candidate's test fold;
     read from the training table ``data`` where the champion was measured on another."""
+    if candidate.label_name != champion.label_name:
+        names = [plural(version.label_name) for version in (candidate, champion)]
+        return ["its labels are {}, and the champion's are {}".format(*names)]
     ours, theirs = (version.facts.metrics.honest.test for version in (candidate, champion))
     if candidate.facts.data_digest != champion.facts.data_digest:
         if not data.exists():

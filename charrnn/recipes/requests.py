@@ -32,8 +32,8 @@ TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 CorpusSources = Annotated[
     tuple[str, ...],
     doc(
-        "Where names come from, one or more: tutorial (its archive, downloaded), faker or mimesis "
-        "(lists of the installed package), a folder of LABEL.txt files, or a zip of one."
+        "Where names come from, one or more: tutorial (its archive, downloaded), faker, mimesis or "
+        "wordfreq (lists of the installed package), a folder of LABEL.txt files, or a zip of one."
     ),
 ]
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]

@@ -4,6 +4,7 @@ it."""
 from collections.abc import Iterable
 
 from charrnn.errors import printable
+from charrnn.model.labels import LANGUAGE, plural
 from charrnn.training.corpus_report import CorpusReport, label_table, source_table
 from charrnn.training.name_packages import NOTES
 
@@ -16,19 +17,21 @@ _TUTORIAL_NOTES = (
 )
 
 
-def data_card(report: CorpusReport, digest: str) -> str:
+def data_card(report: CorpusReport, digest: str, label_name: str = LANGUAGE) -> str:
     """Return the data card of a corpus table as a Markdown page.
 
     Args:
         digest: ``content_digest`` of its lists.
+        label_name: what the labels are.
     """
     lines = [
         "# Data card: training names",
         "",
-        f"{report.unique_pairs:,} names of {report.labels} languages (surnames and given names "
-        f"apart, a name once under each of its labels), and {report.outliers:,} words that are no "
-        f"names, in {report.rows + report.outlier_rows:,} rows. A row has its source, its part "
-        "(surname, given, other) and its fold; all spellings of a name, with and without accents, "
+        f"{report.unique_pairs:,} names of {report.labels} {plural(label_name)} (surnames and "
+        "given names apart, a name once under each of its labels), and "
+        f"{report.outliers:,} words that are no names, in "
+        f"{report.rows + report.outlier_rows:,} rows. A row has its source, its part (surname, "
+        "given, other) and its fold; all spellings of a name, with and without accents, "
         "in its own script and transliterated, are in one fold.",
         "",
         f"Content digest `{digest}`.",
@@ -47,7 +50,7 @@ def data_card(report: CorpusReport, digest: str) -> str:
         "",
         "## Intended use",
         "",
-        "To train and to measure models that tell which languages a name may come from. A label "
+        f"To train and to measure models that tell {_question(label_name)}. A label "
         "says on whose lists a name stands, not who bears it: not for decisions about persons, nor "
         "for their nationality, ethnicity or religion.",
         "",
@@ -59,6 +62,12 @@ def data_card(report: CorpusReport, digest: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _question(label_name: str) -> str:
+    if label_name == LANGUAGE:
+        return "which languages a name may come from"
+    return f"which {label_name} a name may have"
 
 
 def _gaps(report: CorpusReport) -> list[str]:

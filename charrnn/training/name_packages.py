@@ -1,14 +1,16 @@
-"""Lists of names, and of words that are no names, from the installed packages Faker and mimesis.
+"""Lists of names, and of words that are no names, from the installed packages Faker and mimesis,
+and words from wordfreq.
 
-Both are made to invent data for tests; their lists are of real, common names, by locale. A table
-here says which locale speaks which language. Lists are read from the installed package, never
-copied into this one, and only of the version that the table was made for.
+Faker and mimesis are made to invent data for tests; their lists are of real, common names, by
+locale. A table here says which locale speaks which language. Lists are read from the installed
+package, never copied into this one, and only of the version that the table was made for.
 
 Names of a locale are the union of its lists (male, female, romanised, kana …). A name in another
 script than Latin is there twice: as it is and transliterated, in a file of its own.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata
@@ -21,7 +23,8 @@ from charrnn.errors import ConfigError, missing_package
 from charrnn.model.normalise import LATIN, normalise, transliterate
 from charrnn.training.label_files import LabelFile, Part, Source
 
-VERSIONS = {"faker": "40.63.0", "mimesis": "22.2.0"}  # as pinned by the extra ``corpus``
+# As pinned by the extra ``corpus``
+VERSIONS = {"faker": "40.63.0", "mimesis": "22.2.0", "wordfreq": "3.1.1"}
 
 # Label → locales of faker.providers.person. For those left out see ``NOTES``.
 FAKER_LOCALES = {
@@ -48,7 +51,7 @@ FAKER_LOCALES = {
     "Hungarian": "hu_HU",
     "Icelandic": "is_IS",
     "Indonesian": "id_ID",
-    "Irish": "en_IE ga_IE",
+    "Irish": "ga_IE",
     "Italian": "it_IT",
     "Japanese": "ja_JP",
     "Korean": "ko_KR",
@@ -99,6 +102,9 @@ _MOST_WORDS = 400  # of a kind and locale, evenly spaced over the lists
 _COMPANIES = 300  # names of companies that a locale's provider invents
 _COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "address", "lorem")]
 
+_COMMON_WORDS = 1500  # of a language
+_IDEOGRAPH = re.compile("[\u3400-\u9fff]")
+
 # Label → locales of mimesis/datasets
 MIMESIS_LOCALES = {
     "Arabic": "ar ar-ae ar-dz ar-eg ar-jo ar-kw ar-ma ar-om ar-qa ar-sa ar-sy ar-tn ar-ye",
@@ -140,15 +146,14 @@ NOTES = {
         "Polish surnames are a list of 3,690 for both sexes, none of which ends in -ski or -cki, "
         "and 200 of men, half of which do. Women's forms of Polish, Lithuanian and Bulgarian "
         "surnames are made by their endings.",
-        "Irish holds the English names of Ireland (en_IE) beside the Irish ones; most given names "
-        "of Akan are English; Serbian has no list at all.",
+        "Most given names of Akan are English; Serbian has no list at all.",
         "Icelandic surnames are made as the package makes them: of every given name of a man, "
         "with -son and with -dóttir.",
         "Transliterations are made character by character, not as passports have them: those from "
-        "Arabic and Hebrew lack the vowels that are not written, Indian ones look unusual, and "
-        "Japanese characters are read as Mandarin.",
-        "Left out: en_US, en, en_KE and en_NG (several languages under one locale), de_LU (the "
-        "same), fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
+        "Arabic and Hebrew lack the vowels that are not written, and Indian ones look unusual. "
+        "Ideographs are read as Mandarin, so those of Japanese names are not transliterated.",
+        "Left out: en_US, en, en_IE, en_KE, en_NG and de_LU (several languages under one locale), "
+        "fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
         "only), and gu_IN, ha_NG, ig_NG (20 surnames or fewer).",
         f"Words that are no names: texts, companies, job titles, cities and countries of all "
         f"locales, up to {_MOST_WORDS} of a kind and locale, and {_COMPANIES} companies a locale "
@@ -159,18 +164,27 @@ NOTES = {
         "them; German (de-ch) is what is found in Switzerland, French and Italian names included.",
         f"Words that are no names: up to {_MOST_WORDS} words of texts a locale, and companies.",
     ),
+    "wordfreq": (
+        f"The {_COMMON_WORDS:,} most frequent words of each of the package's languages, of three "
+        "letters or more; those on a list of names are left out, but names on no list are there. "
+        "Its data are under CC BY-SA 4.0.",
+    ),
 }
 
 
 def read_package(name: str) -> list[LabelFile]:
-    """Return the lists of an installed package, ``faker`` or ``mimesis``: those of names by label,
+    """Return the lists of an installed package, a key of ``VERSIONS``: those of names by label,
     then those of words that are no names. No list of a label and part repeats a name.
 
     Raises:
         ConfigError: the package is not installed, or in another version.
     """
     source = _installed(name)
-    readers = {"faker": (_faker_names, _faker_words), "mimesis": (_mimesis_names, _mimesis_words)}
+    readers = {
+        "faker": (_faker_names, _faker_words),
+        "mimesis": (_mimesis_names, _mimesis_words),
+        "wordfreq": (_common_words,),
+    }
     lists = chain.from_iterable(read() for read in readers[name])
     seen: dict[tuple[str | None, Part], set[str]] = {}
     files = list[LabelFile]()
@@ -178,12 +192,19 @@ def read_package(name: str) -> list[LabelFile]:
         before = seen.setdefault((label, part), {""})
         new = [n for n in dict.fromkeys(" ".join(n.split()) for n in found) if n not in before]
         before.update(new)
-        latin = [transliterate(n) for n in new if not normalise(n, LATIN).isascii()]
+        latin = [transliterate(n) for n in new if _has_transliteration(n, label)]
         for title, lines in ((file_name, new), (f"{file_name}, transliterated", latin)):
             if lines:
                 content = "".join(f"{line}\n" for line in lines).encode()
                 files.append(LabelFile(label, title, content, part, source))
     return files
+
+
+def _has_transliteration(name: str, label: str | None) -> bool:
+    """Return whether ``transliterate`` writes a name in Latin letters as its bearers may: a name in
+    another script, but for ideographs of other labels than Chinese, which it reads as Mandarin."""
+    mandarin = label in (None, "Chinese")
+    return not normalise(name, LATIN).isascii() and (mandarin or not _IDEOGRAPH.search(name))
 
 
 def _installed(name: str) -> Source:
@@ -303,6 +324,14 @@ def _mimesis_words() -> _Lists:
             yield None, "other", f"text/{locale}", _spaced(words)
             company = _mimesis(locale, "finance").get("company", {})
             yield None, "other", f"company/{locale}", company.get("name", ())
+
+
+def _common_words() -> _Lists:
+    wordfreq: Any = import_module("wordfreq")
+    for language in sorted(wordfreq.available_languages()):
+        words = wordfreq.top_n_list(language, 3 * _COMMON_WORDS)
+        words = [w for w in words if w.isalpha() and (len(w) > 2 or not w.isascii())]
+        yield None, "other", f"words/{language}", words[:_COMMON_WORDS]
 
 
 def _mimesis(locale: str, kind: str) -> dict[str, Any]:

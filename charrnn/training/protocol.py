@@ -167,7 +167,8 @@ def run_protocol(
 
 def respelled(examples: Examples, rules: Normalisation) -> Examples:
     """Return the examples and, where ``rules`` keep accents, as further ones their other spellings
-    (``other_spellings``) and full names without a space (``joined_names``)."""
+    (``other_spellings``), those of outliers too, and full names without a space
+    (``joined_names``)."""
     if not rules.composes:
         return examples
     names, label_ids = examples.names.to_pylist(), examples.label_ids.tolist()
@@ -184,7 +185,9 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
             label_ids.append(label_id)
     further_weights = np.ones(len(names) - len(examples.names), np.float32)
     weights = np.concatenate((examples.weights, further_weights))
-    return Examples.of(names, label_ids, weights=weights, outliers=examples.outliers)
+    words = examples.outliers.to_pylist()
+    words += [spelling for word in words for spelling in other_spellings(word, rules)]
+    return Examples.of(names, label_ids, weights=weights, outliers=list(dict.fromkeys(words)))
 
 
 def _measure(

@@ -245,14 +245,23 @@ def test_characters_that_occur_often_enough_become_symbols() -> None:
     assert Vocabulary.of_names([], []).symbols == "_"
 
 
-def test_a_script_of_one_label_or_of_too_many_characters_has_one_symbol() -> None:
+def test_a_script_of_one_label_has_one_symbol() -> None:
     shared = ["Иван", "Вова", "Кирил", "Лили"]
-    names = [*shared, *shared, "สม", "สา", "山田", "王", "王", *"山" * 3]
-    label_ids = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 4, 4, 3, 4, 4]
-    assert Vocabulary.of_names(names, label_ids, least=2).symbols == "_авиклнорส山王"
-    many = [chr(0x4E00 + i) for i in range(300)]
-    symbols = Vocabulary.of_names(names + 2 * many, [*label_ids, *[3, 4] * 300], least=2).symbols
-    assert symbols == "_авиклнорส山"
+    names, label_ids = [*shared, *shared, "สม", "สา", "王"], [*4 * [0], *4 * [1], 2, 2, 3]
+    assert Vocabulary.of_names(names, label_ids, least=2).symbols == "_авиклнорส"
+
+
+def test_ideographs_share_a_symbol_but_for_those_that_tell_labels_apart() -> None:
+    names = ["Li", "山田", "山本", "中田", "王中", "李山", "王明", "李明", *["明石"] * 3]
+    vocabulary = Vocabulary.of_names(names, [0, 1, 1, 1, 2, 2, 2, 2, 1, 1, 1], least=2)
+    assert set(vocabulary.symbols) == set("_一山田明王李石中")
+    assert vocabulary.decode(vocabulary.encode_one("山城")) == "山一"
+    ids, names = 255 - 2 - 3, [chr(0x4E00 + i) for i in range(1, 300)]  # marks; i, _ and 一
+    vocabulary = Vocabulary.of_names(
+        ["i", *names, *names, *names[:9]], [0] * 300 + [1] * 308, least=1
+    )
+    assert vocabulary.size == 255
+    assert set(names[9:ids]) < set(vocabulary.symbols)
 
 
 def test_the_rarest_characters_of_the_less_used_script_give_way_where_ids_run_out() -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from charrnn.cli import console
 from charrnn.errors import ConfigError, DataError
-from charrnn.model.version import ModelVersion, load_version, save_version
+from charrnn.model.version import ModelVersion, load_version, save_version, set_alias
+from charrnn.recipes.models import promote
+from charrnn.recipes.requests import PromoteRequest
 from charrnn.reports.model import model_markdown
 from charrnn.runs.manifest import read_run
 from charrnn.runs.verify import verify_run
@@ -111,6 +113,17 @@ def test_shares_of_a_prior_are_given_under_the_name_of_the_labels(
     Path("prior.csv").write_text("country,share\nAlpha,1\nBeta,3\n")
     console()(["score", "people.csv", "--model", "v0001", "--prior", "prior.csv"])
     assert "prior       given: Beta 75.0%" in capsys.readouterr().out
+
+
+def test_a_model_of_other_labels_does_not_replace_the_champion(
+    countries: Path, tiny_version: ModelVersion
+) -> None:
+    folder = countries / "outputs/models"
+    set_alias(folder, "champion", "v0001")
+    save_version(folder, tiny_version)
+    outcome = promote(PromoteRequest(version="v0002", models=folder))
+    assert "its labels are languages, and the champion's are countries" in outcome.problems
+    assert not outcome.promoted
 
 
 def test_a_comparison_speaks_of_countries(

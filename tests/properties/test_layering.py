@@ -22,7 +22,8 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 OPTIONAL = {"prefect", "sklearn", "matplotlib", "fastapi", "sqlalchemy", "rich",
-            "ray", "deltalake", "mlflow", "s3fs", "jinja2", "faker", "mimesis"}  # fmt: skip
+            "ray", "deltalake", "mlflow", "s3fs", "jinja2",
+            "faker", "mimesis", "wordfreq"}  # fmt: skip
 NO_TORCH = ("tables", "files", "errors")
 
 

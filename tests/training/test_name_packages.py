@@ -83,6 +83,14 @@ class Faker:
 _LABELS = {"Alpha": "xx_XX", "Beta": "yy_YY", "Estonian": "et_EE", "Icelandic": "is_IS",
            "Polish": "pl_PL"}  # fmt: skip
 
+_WORDFREQ = """
+def available_languages():
+    return {"yy": "/large", "xx": "/large"}
+def top_n_list(language, n):
+    words = {"xx": ["ro", "roka", "o'ro", "katá", "7", "ovsk", "mi"], "yy": ["со", "вода", "roka"]}
+    return words[language][:n]
+"""
+
 Install = Callable[..., None]
 
 
@@ -153,6 +161,24 @@ def test_a_locales_own_lists_are_read_once_per_name_and_not_those_it_inherits() 
     assert lines["Alpha", "surname"] == ["Katorá", "Kamiro", "Katoro"]
     assert lines["Alpha", "given"] == ["Rota mi", "Kamiro"]
     assert not [name for names in lines.values() for name in names if name == "Inherited"]
+
+
+def test_words_are_the_most_frequent_ones_of_each_language_that_can_be_taken_for_names(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("wordfreq")
+    (tmp_path / "wordfreq.py").write_text(_WORDFREQ)
+    monkeypatch.setattr(name_packages, "_COMMON_WORDS", 3)
+    assert lines_of(read_package("wordfreq")) == {
+        (None, "other"): ["roka", "katá", "ovsk", "со", "вода", "so", "voda"]
+    }
+
+
+def test_ideographs_of_other_labels_than_chinese_are_not_transliterated() -> None:
+    has = name_packages._has_transliteration
+    assert [has(n, "Chinese") for n in ("王", "Ka")] == [True, False]
+    assert [has(n, "Japanese") for n in ("カト", "加藤", "加 Kato")] == [True, False, False]
+    assert has("王府", None)
 
 
 @pytest.mark.usefixtures("faker")
@@ -266,7 +292,7 @@ def test_sources_have_their_version_licence_and_counts_in_table_report_and_card(
         assert "| Beta | 5 | 3 | 2 | 1 | Latin 3, Cyrillic 2 |" in page
         assert "Kato" not in page
     assert "Fewer than 100 surnames: Alpha (5), Beta (2)" in card
-    assert "faker: Irish holds" in card
+    assert "faker: Hindi holds" in card
     assert "nothing" not in card
 
 
