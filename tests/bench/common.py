@@ -40,7 +40,8 @@ SYLLABLES = pl.Series([
     for rest in ("a", "e", "i", "o", "u", "an", "er", "ov", "in", "os", "ell", "ach", "im")
 ])  # fmt: skip
 
-PLACES = ("corpus", "output", "page", "plan_page")  # options that say where files are
+# Options that say where files are
+PLACES = ("corpus", "outside", "results", "versions", "output", "page", "plan_page")
 Numbers = npt.NDArray[np.int64]
 
 

@@ -6,7 +6,7 @@
 
 Needs the tables of ``charrnn ingest tutorial faker`` and ``charrnn ingest mimesis --target
 data/outside.parquet``. A training leaves out the languages' names and the words of their locales.
-Versions are kept in ``--models``, and not trained again. Names that are also on a list of another
+Versions are kept in ``--versions``, and not trained again. Names that are also on a list of another
 language are not counted. Options of scoring are the default ones.
 """
 
@@ -90,7 +90,7 @@ def line(language: str, scorer: Scorer, names: dict[str, NameSet], refused: floa
 
 def trained(group: tuple[str, ...], arguments: argparse.Namespace) -> tuple[Scorer, Path]:
     """Train without a group of languages, unless that is done; return the model and its table."""
-    folder = arguments.models / "-".join([arguments.preset, str(arguments.seed), *group])
+    folder = arguments.versions / "-".join([arguments.preset, str(arguments.seed), *group])
     data = filtered(arguments.corpus, folder / "names.parquet", without(group))
     if not (folder / "v0001").exists():
         request = TrainRequest(
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("calibration", "test"), default="calibration")
     parser.add_argument("--corpus", type=Path, default=Path("data/names.parquet"))
     parser.add_argument("--outside", type=Path, default=Path("data/outside.parquet"))
-    parser.add_argument("--models", type=Path, default=Path("outputs/left_out"))
+    parser.add_argument("--versions", type=Path, default=Path("outputs/left_out"))
     parser.add_argument("--page", type=Path, help="Markdown page to write the table to")
     arguments = parser.parse_args()
     languages = tuple(arguments.languages)

@@ -15,7 +15,7 @@ from charrnn.scoring.scorer import Scorer
 from charrnn.training.corpus import build_table, load_corpus, write_table
 from charrnn.training.label_files import LabelFile, Source
 
-SYLLABLES = {"Alpha": ["ka", "ro", "mi", "ta"], "Beta": ["stein", "burg", "hof", "acht"],
+SYLLABLES = {"Alpha": ["ká", "ro", "mi", "ta"], "Beta": ["stein", "burg", "hof", "acht"],
              "Gamma": ["ovsk", "iy", "ev", "aro"]}  # fmt: skip
 SYLLABLES["Finnish"] = ["nen", "la", "vir", "ta"]
 
@@ -47,6 +47,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return lists("a", 60, folder / "names.parquet"), lists("b", 150, folder / "outside.parquet")
 
 
+@pytest.mark.slow
 def test_every_label_counts_alike_and_unknown_labels_are_not_right(
     tables: tuple[Path, Path], given_version: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +104,7 @@ def test_left_out_languages_are_trained_once_and_written_to_the_page(
     left_out = bench(monkeypatch, "left_out")
     arguments = ["left_out.py", "--together", "--languages", "Finnish", "--preset", "tutorial"]
     arguments += ["--epochs", "1", "--corpus", tables[0], "--outside", tables[1]]
-    arguments += ["--models", tmp_path / "models", "--page", tmp_path / "page.md"]
+    arguments += ["--versions", tmp_path / "models", "--page", tmp_path / "page.md"]
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     left_out.main()
     page = (tmp_path / "page.md").read_text()
@@ -125,3 +126,42 @@ def test_thirty_rows_are_answered_by_both_models(monkeypatch: pytest.MonkeyPatch
     lines = rows.page("pretrained-tutorial", "pretrained-tiny").splitlines()
     table = [line for line in lines if line.startswith("| ")][1:]
     assert len(table) == len({line.split(" | ")[1] for line in table}) == 30
+
+
+@pytest.mark.slow
+def test_variants_are_fitted_once_and_measured_on_the_same_names(
+    tables: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants = bench(monkeypatch, "variants")
+    monkeypatch.setattr(variants, "filtered", lambda corpus, *_: corpus)  # keeps all rows
+    arguments = ["variants.py", "--preset", "default", "--epochs", "1", "--corpus", tables[0]]
+    arguments += ["--outside", tables[1], "--results", tmp_path / "r", "--page", tmp_path / "p.md"]
+    arguments += ["--only", "as it is", "no accents", "no other spellings", "calibrated"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    variants.main()
+    rows = [line for line in (tmp_path / "p.md").read_text().splitlines() if line[:2] == "| "]
+    cells = [line[2:].split(" | ") for line in rows[1:]]
+    expected = ["as it is", "no accents", "no other spellings", "calibrated on the training lists"]
+    assert [of_row[0] for of_row in cells] == expected
+    assert len({tuple(of_row[3:]) for of_row in cells}) == 4  # they differ
+    monkeypatch.setattr(variants, "fitted", None)  # a call would fail
+    variants.main()
+    assert len((tmp_path / "r").read_text().splitlines()) == 4
+
+
+def test_every_variant_makes_a_preset_of_its_own(
+    tables: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants = bench(monkeypatch, "variants")
+    corpus = load_corpus(tables[0])
+    assert len({variant.name for variant in variants.VARIANTS}) == len(variants.VARIANTS)
+    plain, *others = variants.VARIANTS
+    for variant in others:
+        changed = variant.preset("default", corpus, seed=0) != plain.preset(
+            "default", corpus, seed=0
+        )
+        other_way = variant.rows is not variants.ALL or variant.patched
+        assert changed or other_way or not variant.calibrated_outside
+        for target in variant.patched:
+            module, _, name = target.rpartition(".")
+            assert hasattr(importlib.import_module(module), name)
