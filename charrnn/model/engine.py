@@ -37,7 +37,7 @@ _BLOCK_FLOATS = 2**25  # logits per block, at most: 128 MiB
 _CHUNK_NAMES = 2**14  # names per chunk, at most: fewer share less, more leave the cache
 _CHUNK_FLOATS = 2**21  # names per chunk x hidden size, at most: 8 MiB of addends per level
 _CHUNK_SYMBOLS = 2**18  # symbols per chunk, about: bounds the arrays of the trie
-_CHUNK_SUMS = 2**23  # symbols per chunk x labels, about: 64 MiB of n-gram sums
+_CHUNK_SUMS = 2**23  # symbols per chunk x width of the table, about: 64 MiB of n-gram sums
 _SLICE = 2**10  # rows per call of tanh and matrix product: their buffers stay in the cache
 _PLAIN_NAMES = 2**10  # names per batch of the plain path on a CPU, at most: likewise
 _LONGEST_SHARED = 2**8  # characters: longer names would make the trie's arrays too tall
@@ -159,6 +159,7 @@ class _Recurrence:
         self.h2o = network.h2o.weight.T.contiguous()  # (H, L)
         self.bias = network.h2o.bias.detach()  # (L,)
         self.ngrams = None if network.ngrams is None else network.ngrams.weight.detach()
+        self.n2o = None if network.n2o is None else network.n2o.weight.T.contiguous()  # (R, L)
 
     def logits(
         self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[], None]
@@ -167,7 +168,8 @@ class _Recurrence:
         logits = self.bias.repeat(len(rows), 1)
         order = _sort_order(encoded, rows)
         mean = 2 + int(encoded.lengths[rows].mean())  # symbols in a name
-        symbols = min(_CHUNK_SYMBOLS, _CHUNK_SUMS // logits.shape[1])
+        width = logits.shape[1] if self.ngrams is None else self.ngrams.shape[1]
+        symbols = min(_CHUNK_SYMBOLS, _CHUNK_SUMS // width)
         limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], symbols // mean)
         size = min(max(1, min(limits)), len(rows))
         workspace = _Workspace(self.table, size)
@@ -177,7 +179,8 @@ class _Recurrence:
             trie = _Trie(encoded, rows[chunk])
             chunk_logits = self._walk(trie, workspace)
             if self.ngrams is not None:
-                chunk_logits += _ngram_logits(trie, self.ngrams)
+                sums = _ngram_sums(trie, self.ngrams)
+                chunk_logits += sums if self.n2o is None else torch.mm(sums, self.n2o)
             logits.index_add_(0, torch.from_numpy(chunk[trie.names]), chunk_logits)
         return logits
 
@@ -213,8 +216,8 @@ def _slices(count: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + _SLICE, count)
 
 
-def _ngram_logits(trie: _Trie, weights: Tensor) -> Tensor:
-    """Return the n-grams' logits of B names, ``(B, L)``, in the order of ``trie.names``; as
+def _ngram_sums(trie: _Trie, weights: Tensor) -> Tensor:
+    """Return the n-grams' sums of B names, ``(B, L)``, in the order of ``trie.names``; as
     ``NgramTable.forward`` does, for ``weights`` of ``(buckets, L)``."""
     parents = torch.from_numpy(trie.parents)
     # First each step's own n-grams, (M, L); then sums along the trie, in double precision, since a

@@ -13,17 +13,20 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
     forward_rnn.cell.h2h.weight  (G·H, H)           .bias (G·H,)
     backward_rnn.…       the same again, only when bidirectional
     h2o.weight           (K, pooled size)           .bias (K,); K outputs: L, or L + 1
-    ngrams.weight        (buckets, K)  only with ngram_buckets
+    ngrams.weight        (buckets, K or R)  only with ngram_buckets
+    n2o.weight           (K, R)       only with ngram_rank R
 
 With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
 name's hashed 1- to 4-grams is trained jointly with the recurrence and its logits are added. The
 table has several times as many rows as the training names have n-grams, so that an n-gram not in
-the training names mostly hits a row of zeros. Files hold the nonzero rows only.
+the training names mostly hits a row of zeros. Files hold the nonzero rows only. With
+``ngram_rank`` a row has R weights, whose sum one matrix, ``n2o``, makes logits of: for many labels,
+whose table would be K / R times as large.
 
 Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -61,6 +64,7 @@ class ModelConfig:
         ngram_buckets: rows of the n-gram table, a power of two up to 2^24; 0 for no table.
         ngram_bits: of a number of the n-gram table, as it is stored: 16 (half precision), or 8 (an
             integer, and a power of two for each row).
+        ngram_rank: R, weights of a row of the n-gram table; 0 for one per output.
         dropout: probability of dropping a pooled feature, in training.
         input_dropout: probability of dropping an embedding feature, for all characters of a name.
         ngram_dropout: probability of dropping an n-gram.
@@ -80,6 +84,7 @@ class ModelConfig:
     pooling: Literal["last", "last_mean_max"] = "last"
     ngram_buckets: int = 0
     ngram_bits: Literal[8, 16] = 16
+    ngram_rank: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     input_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     ngram_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
@@ -88,6 +93,11 @@ class ModelConfig:
     def outputs(self) -> int:
         """Number of logits, K: L, or L + 1 with ``none_output``."""
         return self.label_count + self.none_output
+
+    @property
+    def ngram_width(self) -> int:
+        """Number of weights in a row of the n-gram table, R or K."""
+        return self.ngram_rank or self.outputs
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -169,12 +179,11 @@ class RNN(nn.Module):
         """Return h_1 … h_T, ``(B, T, H)``, the last state repeated through the padding; without
         ``every_state`` the last state, ``(B, 1, H)``. ``x`` is x2h(x_t), ``(B, T, G·H)``;
         ``lengths`` is int64 ``(B,)``, None when all are T."""
-        B, T, _ = x.shape
         H = self.cell.hidden_size
-        state = self.cell.start(B, like=x)
+        state = self.cell.start(len(x), like=x)
         hidden = []
-        for t in range(T):
-            following = self.cell(x[:, t], state)
+        for t, x_t in enumerate(x.unbind(1)):  # one gradient for all steps, not one for each
+            following = self.cell(x_t, state)
             if lengths is not None:
                 following = torch.where((t < lengths)[:, None], following, state)
             state = following
@@ -192,10 +201,12 @@ class NgramTable(nn.Module):
     SCALE = 4.0  # about the root of the number of n-grams of a short name: keeps logits near 1
     _MULTIPLIER = 0x1E3779B97F4A7C15  # odd, from the golden ratio (Knuth's multiplicative hashing)
 
-    def __init__(self, buckets: int, outputs: int, dropout: float) -> None:
+    def __init__(self, buckets: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(buckets, outputs))
+        self.weight = nn.Parameter(torch.zeros(buckets, width))
         self.dropout = dropout
+        # In training, may read other weights than the table: those of a batch's rows alone.
+        self.read: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     @classmethod
     def bucket(cls, code: Codes, n: int, buckets: int) -> Codes:
@@ -216,8 +227,8 @@ class NgramTable(nn.Module):
         return buckets
 
     def forward(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return the n-grams' logits, ``(B, K)``, for int64 ids ``(B, T)`` and lengths ``(B,)``
-        (None: all are T)."""
+        """Return the n-grams' sums, ``(B, K)`` or ``(B, R)``, for int64 ids ``(B, T)`` and lengths
+        ``(B,)`` (None: all are T)."""
         rows = torch.cat(self.buckets(ids), dim=1)  # (B, number of n-grams)
         if lengths is None:
             scale = self.weight.new_full(rows.shape, self.SCALE / rows.shape[1] ** 0.5)
@@ -227,7 +238,10 @@ class NgramTable(nn.Module):
             scale = (torch.cat(ends) <= lengths[:, None]).to(self.weight.dtype)
             scale = scale * (self.SCALE / scale.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
         scale = F.dropout(scale, self.dropout, self.training)
-        return F.embedding_bag(rows, self.weight, per_sample_weights=scale, mode="sum")
+        weight: Tensor = self.weight
+        if self.read is not None and self.training:
+            weight, rows = self.read(rows)
+        return F.embedding_bag(rows, weight, per_sample_weights=scale, mode="sum")
 
 
 class CharRNN(nn.Module):
@@ -244,10 +258,12 @@ class CharRNN(nn.Module):
         parts = (1 if config.pooling == "last" else 3) * (2 if config.bidirectional else 1)
         self.h2o = nn.Linear(parts * H, config.outputs)
         self.ngrams = (
-            NgramTable(config.ngram_buckets, config.outputs, config.ngram_dropout)
+            NgramTable(config.ngram_buckets, config.ngram_width, config.ngram_dropout)
             if config.ngram_buckets
             else None
         )
+        has_rank = self.ngrams is not None and config.ngram_rank > 0
+        self.n2o = nn.Linear(config.ngram_rank, config.outputs, bias=False) if has_rank else None
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -269,7 +285,10 @@ class CharRNN(nn.Module):
         lengths = None if lengths is None else lengths.clamp(min=1)
         ids = ids.long()
         hidden, logits = self._recur(ids, lengths, every_state)
-        return hidden, logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
+        if self.ngrams is None:
+            return hidden, logits
+        sums = self.ngrams(ids, lengths)
+        return hidden, logits + (sums if self.n2o is None else self.n2o(sums))
 
     def recurrence_logits(self, ids: Tensor) -> Tensor:
         """Return the logits without those of the n-grams, ``(B, K)``, for names of equal length,
@@ -334,13 +353,13 @@ def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, 
     sparse = {"ngrams.weight", "ngrams.rows", "ngrams.exponents"}
     weights = {name: tensor.float() for name, tensor in stored.items() if name not in sparse}
     if sparse & stored.keys():
-        buckets, outputs = config.ngram_buckets, config.outputs
+        buckets, width = config.ngram_buckets, config.ngram_width
         values = stored.get("ngrams.weight", torch.zeros(0))
         rows = stored.get("ngrams.rows", torch.zeros(0)).long()
         scales = stored.get("ngrams.exponents", torch.zeros(len(rows))).float().exp2()
-        if values.shape != (*rows.shape, outputs) or not ((rows >= 0) & (rows < buckets)).all():
+        if values.shape != (*rows.shape, width) or not ((rows >= 0) & (rows < buckets)).all():
             raise ValueError(f"ngrams.rows are not rows of a table of {buckets}")
-        table = weights["ngrams.weight"] = torch.zeros(buckets, outputs)
+        table = weights["ngrams.weight"] = torch.zeros(buckets, width)
         for first in range(0, len(rows), 2**14):  # in parts: with many labels a copy is large
             part = slice(first, first + 2**14)
             table[rows[part]] = values[part].float() * scales[part, None]

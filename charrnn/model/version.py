@@ -472,7 +472,7 @@ def _check_weights(stored: Mapping[str, Tensor], config: ModelConfig) -> None:
     if "ngrams.weight" in expected and "ngrams.rows" in stored:
         rows = min(stored["ngrams.rows"].numel(), config.ngram_buckets)
         dtype = torch.float16 if config.ngram_bits == 16 else torch.int8
-        expected["ngrams.weight"] = (dtype, torch.Size((rows, config.outputs)))
+        expected["ngrams.weight"] = (dtype, torch.Size((rows, config.ngram_width)))
         if config.ngram_bits == 8:
             expected["ngrams.exponents"] = (torch.int8, torch.Size((rows,)))
         expected["ngrams.rows"] = (torch.int32, torch.Size((rows,)))

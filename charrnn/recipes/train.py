@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from charrnn.files import hold, remove_tree
-from charrnn.model.facts import Provenance
+from charrnn.model.facts import EpochRecord, Provenance
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion, save_version, set_alias
 from charrnn.recipes.metric_lines import label_lines, metrics_row
 from charrnn.recipes.models import Promotion, Registration, promote, register
 from charrnn.recipes.requests import PromoteRequest, RegisterRequest, TrainRequest
-from charrnn.recipes.runner import Runner
+from charrnn.recipes.runner import Advance, Runner
 from charrnn.reports.model import model_markdown, model_report
 from charrnn.scoring.scorer import pick_device
 from charrnn.training.baselines import Baseline, baselines
@@ -87,25 +88,25 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         CharrnnError: an option, the data or the folder of versions is at fault. Checkpoints stay
             for ``resume``.
     """
+    torch.set_num_threads(1)
+    device = str(pick_device(request.device))
+    corpus = load_corpus(request.data)
     preset = with_overrides(
-        PRESETS[request.preset],
+        PRESETS[request.preset].settled(corpus),
         seed=request.seed,
         epochs=request.epochs,
         batch_size=request.batch_size,
         learning_rate=request.learning_rate,
     )
-    torch.set_num_threads(1)
-    device = str(pick_device(request.device))
-    corpus = load_corpus(request.data)
-    preset = preset.settled(corpus)
     check_trainable(corpus, preset.symbols)
     outside = outside_of(load_corpus(request.outside), corpus) if request.outside else None
     shared = (corpus, outside, device, request, runner)
     with hold(request.models / ".lock", runner.holder):
         honest = runner.step("fit", fit_protocol, "honest", preset, *shared)
+        seeds = 0 if preset.train.sparse else request.seeds  # the notebook's tables are small
         seed_runs = [
             runner.step("fit", fit_protocol, "seed", with_overrides(preset, seed=seed), *shared)
-            for seed in range(request.seed, request.seed + request.seeds)
+            for seed in range(request.seed, request.seed + seeds)
         ]
         compared = {}
         if request.baselines:
@@ -137,8 +138,9 @@ def fit_protocol(
     title = f"{protocol} seed {preset.train.seed}"
     with (
         runner.device_slot(device.partition(":")[0]),
-        runner.progress(title, preset.all_epochs, "epochs") as advance,
+        runner.progress(title, 100 * (2 if preset.teacher else 1), "%") as advance,
     ):
+        shown = _Shown(advance, runner.now)
         return run_protocol(
             corpus,
             preset,
@@ -146,9 +148,35 @@ def fit_protocol(
             device=device,
             checkpoints=checkpoints_of(request),
             resume=request.resume,
-            on_epoch=lambda record: advance(1, f"loss {record.loss:.4f}"),
+            on_epoch=shown.epoch,
+            on_names=shown.names,
             outside=outside.calibration if outside else None,
         )
+
+
+class _Shown:
+    """Shows how far the fits of a preset are, in percent of the names to read by each, with the
+    speed and the loss of the last epoch."""
+
+    def __init__(self, advance: Advance, now: Callable[[], datetime]) -> None:
+        self.advance, self.now = advance, now
+        self.percent, self.loss = 0, ""
+        self.started, self.first = now(), 0
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Take note of the loss of an epoch."""
+        self.loss = f"loss {record.loss:.4f}, "
+
+    def names(self, done: int, left: int) -> None:
+        """Show that a fit has read ``done`` names, which a resumed one need not have done now."""
+        percent = 100 * done // (done + left)
+        if percent < self.percent or not self.first:  # the first step of a fit
+            self.started, self.first, self.percent = self.now(), done, percent
+        if percent > self.percent:
+            seconds = (self.now() - self.started).total_seconds()
+            speed = (done - self.first) / max(seconds, 1e-3)
+            self.advance(percent - self.percent, f"{self.loss}{speed:,.0f} names/s")
+            self.percent = percent
 
 
 def measure_baselines(corpus: Corpus, seed: int) -> dict[str, dict[str, Baseline]]:

@@ -75,6 +75,7 @@ def logit_terms(network: CharRNN, ids: Tensor) -> tuple[list[tuple[int, int]], T
     buckets = [row[0] for row in table.buckets(ids[None])]
     places = [(i, n) for n, row in enumerate(buckets, start=1) for i in range(len(row))]
     ngrams = table.weight[torch.cat(buckets)] * (NgramTable.SCALE / len(places) ** 0.5)
+    ngrams = ngrams if network.n2o is None else network.n2o(ngrams)
     return places, torch.cat((ngrams, rest))
 
 

@@ -1,5 +1,7 @@
 """Training examples on the device, and the batches of one epoch."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +13,12 @@ from torch import Tensor
 from charrnn.errors import DataError
 from charrnn.model.network import ModelConfig
 from charrnn.model.novelty import name_hashes
-from charrnn.model.vocabulary import Vocabulary
+from charrnn.model.vocabulary import Encoded, Vocabulary, batches
 from charrnn.training.presets import TrainConfig
 from charrnn.training.splits import Examples
 
+_COUNTED = 2**13  # examples whose n-grams are counted at a time
+_BLOCK = 2**6  # rows that stay together in an epoch of a pass
 _SORTED_BATCHES = 16  # batches sorted by length together: little padding, still a random order
 
 
@@ -26,6 +30,26 @@ class SoftLabels:
     names: list[str]
     probabilities: npt.NDArray[np.float32]
     per_epoch: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples of a step, on the device.
+
+    Attributes:
+        ids: ``(B, T)``, padded.
+        lengths: ``(B,)``; None where all are T.
+        targets: probabilities of the outputs ``(B, K)``, or label ids, int64 ``(B,)``.
+        log_priors: log shares of the outputs ``(B, K)`` or ``(K,)``, for the logit adjustment.
+        weights: how much each example counts, ``(B,)``, with a mean of 1 over all of them; None
+            where all count alike.
+    """
+
+    ids: Tensor
+    lengths: Tensor | None
+    targets: Tensor
+    log_priors: Tensor
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +76,30 @@ class TrainingData:
     labelled: int
     drawn: int
 
+    @property
+    def rounds(self) -> int:
+        """Number of epochs in a pass over the examples."""
+        return 1
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the examples of B row numbers."""
+        on_device = rows.to(self.ids.device)
+        lengths = self.lengths[on_device]
+        ids = self.ids[on_device, : int(lengths.max())]
+        targets, log_priors = self.targets[on_device], self.log_priors_of(on_device)
+        return Batch(ids, lengths, targets, log_priors)
+
+    def ngram_ids(self) -> Iterator[Tensor]:
+        """Yield the ids of the labelled examples, int64 ``(B, T)`` each."""
+        for first in range(0, self.labelled, _COUNTED):
+            yield self.ids[first : min(first + _COUNTED, self.labelled)].long()
+
     def log_priors_of(self, rows: Tensor) -> Tensor:
         """Return ``log_priors`` for each of B rows, ``(B, K)``; 0 for those that need no
         adjustment."""
         return self.log_priors * self.adjusted[rows][:, None]
 
-    def batches(self, train: TrainConfig) -> list[Tensor]:
+    def batches(self, train: TrainConfig, epoch: int) -> list[Tensor]:
         """Return one epoch's batches, each int64 row numbers ``(B,)``.
 
         Draws from torch's global generator.
@@ -75,6 +117,92 @@ class TrainingData:
             by_length = block[torch.argsort(lengths[block], stable=True)]
             batches += torch.split(by_length, train.batch_size)
         return [batches[i] for i in torch.randperm(len(batches)).tolist()]
+
+
+@dataclass(frozen=True)
+class SparseData:
+    """N examples, encoded in the host's memory: about 40 bytes each.
+
+    Attributes:
+        encoded: the names.
+        label_ids: int64 ``(N,)``.
+        weights: float32 ``(N,)``, with a mean of 1; None where all count alike.
+        log_priors: log shares of the outputs, ``(K,)``, on the device.
+        round_size: names of an epoch, at most; 0: all.
+    """
+
+    encoded: Encoded
+    label_ids: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32] | None
+    log_priors: Tensor
+    round_size: int
+
+    @property
+    def rounds(self) -> int:
+        """Number of epochs in a pass over the examples."""
+        return math.ceil(len(self.label_ids) / (self.round_size or len(self.label_ids)))
+
+    def batches(self, train: TrainConfig, epoch: int) -> list[Tensor]:
+        """Return one epoch's batches, each int64 row numbers ``(B,)`` of names of one length.
+
+        A pass is shuffled by blocks of rows, and what an epoch has of it by rows.
+        """
+        N, (one_pass, part) = len(self.label_ids), divmod(epoch - 1, self.rounds)
+        block = min(_BLOCK, N // self.rounds)
+        blocks = np.random.default_rng((train.seed, 0, one_pass)).permutation(math.ceil(N / block))
+        own = np.array_split(blocks, self.rounds)[part]
+        rows = (own[:, None] * block + np.arange(block)).reshape(-1)
+        draw = np.random.default_rng((train.seed, 1, epoch))
+        rows = draw.permutation(rows[rows < N])
+        groups = list(batches(self.encoded.lengths[rows], train.batch_size))
+        return [torch.from_numpy(rows[groups[i]]) for i in draw.permutation(len(groups)).tolist()]
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the examples of B row numbers of names of one length."""
+        chosen, device = rows.numpy(), self.log_priors.device
+        weights = None if self.weights is None else torch.from_numpy(self.weights[chosen])
+        return Batch(
+            ids=torch.from_numpy(self.encoded.padded(chosen)[0]).to(device),
+            lengths=None,
+            targets=torch.from_numpy(self.label_ids[chosen]).to(device),
+            log_priors=self.log_priors,
+            weights=weights if weights is None else weights.to(device),
+        )
+
+    def ngram_ids(self) -> Iterator[Tensor]:
+        """Yield the ids of the examples, int64 ``(B, T)`` each."""
+        device = self.log_priors.device
+        for rows in batches(self.encoded.lengths, _COUNTED):
+            yield torch.from_numpy(self.encoded.padded(rows)[0]).to(device).long()
+
+
+def sparse_data(
+    vocabulary: Vocabulary,
+    examples: Examples,
+    config: ModelConfig,
+    train: TrainConfig,
+    device: torch.device,
+) -> SparseData:
+    """Encode the examples, the outliers among them where the network has an output for these.
+
+    Raises:
+        DataError: there are no examples.
+    """
+    if not len(examples.names):
+        raise DataError("there are no training examples")
+    outliers = _outliers(vocabulary, examples, config)
+    names = pa.concat_arrays([examples.names, pa.array(outliers, pa.large_string())])
+    label_ids = np.append(examples.label_ids, np.full(len(outliers), config.label_count))
+    weights = np.append(examples.weights, np.ones(len(outliers), np.float32))
+    shares = np.bincount(label_ids, weights, config.outputs) / weights.sum()
+    log_priors = torch.from_numpy(np.log(np.maximum(shares, 1e-6)).astype(np.float32))
+    return SparseData(
+        encoded=vocabulary.encode(names),
+        label_ids=label_ids,
+        weights=None if (weights == 1).all() else weights / weights.mean(),
+        log_priors=log_priors.to(device),
+        round_size=train.round_size,
+    )
 
 
 def training_data(
@@ -95,8 +223,7 @@ def training_data(
     """
     if not len(examples.names):
         raise DataError("there are no training examples")
-    outliers = examples.outliers.to_pylist() if config.none_output else []
-    outliers = [text for text in outliers if _has_letters_to_tell(text, vocabulary)]
+    outliers = _outliers(vocabulary, examples, config)
     outputs = np.concatenate((examples.label_ids, np.full(len(outliers), config.label_count)))
     names = examples.names.to_pylist() + outliers
     targets = np.eye(config.outputs, dtype=np.float32)[outputs]
@@ -118,6 +245,12 @@ def training_data(
         labelled=labelled,
         drawn=soft_labels.per_epoch if soft_labels else 0,
     )
+
+
+def _outliers(vocabulary: Vocabulary, examples: Examples, config: ModelConfig) -> list[str]:
+    """Return the outliers to learn from."""
+    outliers = examples.outliers.to_pylist() if config.none_output else []
+    return [text for text in outliers if _has_letters_to_tell(text, vocabulary)]
 
 
 def _has_letters_to_tell(text: str, vocabulary: Vocabulary) -> bool:

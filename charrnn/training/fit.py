@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from charrnn.errors import CharrnnError
 from charrnn.model.calibration import LabelIds, negative_log_likelihood, softmax
@@ -14,12 +16,19 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig, from_stored, to_stored
 from charrnn.model.vocabulary import Encoded, Vocabulary
-from charrnn.training.batches import SoftLabels, TrainingData, training_data
+from charrnn.training.batches import (
+    SoftLabels,
+    SparseData,
+    TrainingData,
+    sparse_data,
+    training_data,
+)
 from charrnn.training.presets import TrainConfig
 from charrnn.training.splits import Examples
 from charrnn.training.state import TrainingState, epoch_seed
 
-_COUNTED = 2**13  # examples whose n-grams are counted at a time
+_MOST_VALIDATED = 20_000  # names of a large table: the accuracy is known to 0.3 points
+_MOST_LOGITS = 2**24  # of them
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ def fit(
     identity: str = "",
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    on_names: Callable[[int, int], None] = lambda done, left: None,
     build: Callable[[ModelConfig], CharRNN] = CharRNN,
 ) -> FitResult:
     """Fit a network to ``examples``. Same arguments, same bits, on one machine and thread count.
@@ -56,6 +66,8 @@ def fit(
         identity: digest of data, recipe and protocol; a checkpoint of another one is refused.
         resume: continue from ``checkpoint`` where it exists.
         on_epoch: called after every epoch, once the checkpoint is written.
+        on_names: called after every step with the number of names that the fit has read, and how
+            many are left, about, where it does not stop early.
         build: makes the network; other than ``CharRNN`` in experiments.
 
     Raises:
@@ -65,20 +77,28 @@ def fit(
     state = TrainingState(config, train, torch.device(device), build)
     if resume and checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, identity)
-    data = training_data(
-        vocabulary,
-        examples,
-        soft_labels,
-        config,
-        torch.device(device),
-        merge_shared=train.merge_shared,
-    )
-    held_out = vocabulary.encode(validation.names) if validation else None
-    for epoch in range(len(state.history) + 1, train.epochs + 1):
-        loss = _one_epoch(state, train, epoch, data)
+    if train.sparse:
+        data: TrainingData | SparseData = sparse_data(
+            vocabulary, examples, config, train, torch.device(device)
+        )
+    else:
+        data = training_data(
+            vocabulary,
+            examples,
+            soft_labels,
+            config,
+            torch.device(device),
+            merge_shared=train.merge_shared,
+        )
+    held_out = _held_out(validation, train, config.outputs) if validation else None
+    encoded = vocabulary.encode(held_out.names) if held_out else None
+    for epoch in range(len(state.history) + 1, train.epochs * data.rounds + 1):
+        if _is_done(state, train):
+            break
+        loss = _one_epoch(state, train, epoch, data, on_names)
         nll, accuracy = None, None
-        if validation is not None and held_out is not None and len(held_out):
-            nll, accuracy = _validate(state.network, held_out, validation.label_ids)
+        if held_out is not None and encoded is not None and len(encoded):
+            nll, accuracy = _validate(state.network, encoded, held_out.label_ids)
         earlier = [r.validation_nll for r in state.history if r.validation_nll is not None]
         record = EpochRecord(epoch, loss, nll, accuracy)
         state.history.append(record)
@@ -92,20 +112,36 @@ def fit(
     return FitResult(network, tuple(state.history), state.best_epoch)
 
 
+def _held_out(validation: Examples, train: TrainConfig, outputs: int) -> Examples:
+    """Return the validation names to measure after every epoch: all, or a sample of a large table's
+    that bounds memory."""
+    most = min(_MOST_VALIDATED, _MOST_LOGITS // outputs)
+    if not train.sparse or len(validation.names) <= most:
+        return validation
+    rows = np.linspace(0, len(validation.names) - 1, most).astype(np.int64)
+    return Examples.of(validation.names.take(pa.array(rows)), validation.label_ids[rows])
+
+
+def _is_done(state: TrainingState, train: TrainConfig) -> bool:
+    """Return whether the validation NLL has not fallen for ``patience`` epochs."""
+    nll = [r.validation_nll for r in state.history if r.validation_nll is not None]
+    return bool(train.patience and nll) and len(nll) - 1 - int(np.argmin(nll)) >= train.patience
+
+
 def without_rare_ngrams(
-    weights: dict[str, Tensor], network: CharRNN, data: TrainingData, least: int
+    weights: dict[str, Tensor], network: CharRNN, data: TrainingData | SparseData, least: int
 ) -> dict[str, Tensor]:
     """Return weights in which n-grams that occur fewer than ``least`` times in the labelled
     examples have none."""
     if network.ngrams is None or least == 1:
         return weights
     counts = torch.zeros(len(network.ngrams.weight), dtype=torch.int64)
-    for first in range(0, data.labelled, _COUNTED):
-        ids = data.ids[first : min(first + _COUNTED, data.labelled)]
-        for buckets in network.ngrams.buckets(ids.long()):
+    for ids in data.ngram_ids():
+        for buckets in network.ngrams.buckets(ids):
             counts += torch.bincount(buckets.flatten().cpu(), minlength=len(counts))
-    rare = (counts < least).to(data.ids.device)
-    return weights | {"ngrams.weight": weights["ngrams.weight"].masked_fill(rare[:, None], 0)}
+    table = weights["ngrams.weight"]
+    rare = (counts < least).to(table.device)
+    return weights | {"ngrams.weight": table.masked_fill(rare[:, None], 0)}
 
 
 def fitted_network(
@@ -122,39 +158,36 @@ def fitted_network(
     return network.eval()
 
 
-def _one_epoch(state: TrainingState, train: TrainConfig, epoch: int, data: TrainingData) -> float:
+def _one_epoch(
+    state: TrainingState,
+    train: TrainConfig,
+    epoch: int,
+    data: TrainingData | SparseData,
+    on_names: Callable[[int, int], None],
+) -> float:
     """Train for one epoch and return the mean label loss in nats. The global generator is left as
     it was."""
-    device = data.ids.device
-    total, seen = 0.0, 0
+    device = data.log_priors.device
+    total, seen = torch.zeros((), dtype=torch.float64, device=device), 0
+    epochs = train.epochs * data.rounds
     state.model.train()
-    with torch.random.fork_rng(devices=[device] if data.ids.is_cuda else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(epoch_seed(train.seed, epoch))
-        batches = data.batches(train)
-        steps = len(batches)
-        for step, batch in enumerate(batches):
-            learning_rate = _learning_rate(train, (epoch - 1) * steps + step, train.epochs * steps)
-            for group in state.optimizer.param_groups:
-                group["lr"] = learning_rate
-            rows = batch.to(device)
-            lengths = data.lengths[rows]
-            ids = data.ids[rows, : int(lengths.max())]
-            targets, log_priors = data.targets[rows], data.log_priors_of(rows)
-            loss, label_loss = state.model.losses(ids, lengths, targets, log_priors)
-            state.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if train.clip_norm:
-                nn.utils.clip_grad_norm_(state.model.parameters(), train.clip_norm)
-            state.optimizer.step()
-            total += label_loss.item() * len(rows)
+        batches = data.batches(train, epoch)
+        count, steps = sum(map(len, batches)), len(batches)
+        for step, rows in enumerate(batches):
+            learning_rate = _learning_rate(train, (epoch - 1) * steps + step, epochs * steps)
+            label_loss = state.step(data.batch(rows), learning_rate)
+            total += label_loss.double() * len(rows)
             seen += len(rows)
-    if not math.isfinite(total):
+            on_names((epoch - 1) * count + seen, (epochs - epoch + 1) * count - seen)
+    if not math.isfinite(loss := float(total)):
         raise CharrnnError(
             f"the training loss is not a finite number in epoch {epoch}; train with a lower "
             "learning rate",
             option="learning_rate",
         )
-    return total / seen
+    return loss / seen
 
 
 def _learning_rate(train: TrainConfig, step: int, steps: int) -> float:

@@ -10,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Interval
 
-from charrnn.errors import check_fields
+from charrnn.errors import ConfigError, check_fields
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
 from charrnn.training.corpus import Corpus
+
+LARGE_ROWS, LARGE_LABELS = 250_000, 250  # of a table, from which on a preset's ``large`` is used
+READ_NAMES = 4_000_000  # by a fit of a large table, about, unless that is less than one pass
+_RANK = 128  # of the n-gram table of many labels
+_VOCABULARY_ROWS = LARGE_ROWS  # rows that decide the vocabulary, at most
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,17 @@ class TrainConfig:
         by_length: put names of like length into one batch, in a random order of batches; the same
             loss for less padding.
         keep_best: end with the epoch of lowest validation NLL instead of the last one.
+        sparse: train as large tables need it: label ids as targets, each name counting by its
+            weight; batches of names of one length; and a step that updates only the rows of the
+            n-gram table that a batch has, by Adagrad. Excludes what needs dense targets.
+        ngram_rate: learning rate of these rows, in parts of ``learning_rate``.
+        round_size: names of an epoch, at most, with ``sparse``; a longer pass has several epochs.
+            After each the network is validated and a checkpoint written. 0: a pass is an epoch.
+        patience: stop after so many epochs without a lower validation NLL; 0: never.
         seed: decides initial weights, order of examples and dropout.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a value is out of range, or an option is one that ``sparse`` excludes.
     """
 
     epochs: Annotated[int, Ge(1)] = 27
@@ -63,10 +75,17 @@ class TrainConfig:
     least_names: Annotated[int, Ge(1)] = 1
     by_length: bool = False
     keep_best: bool = False
+    sparse: bool = False
+    ngram_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 1.0
+    round_size: Annotated[int, Ge(0)] = 0
+    patience: Annotated[int, Ge(0)] = 0
     seed: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        dense = ("merge_shared", "label_smoothing", "next_character")
+        if self.sparse and (excluded := [name for name in dense if getattr(self, name)]):
+            raise ConfigError(f"sparse excludes {', '.join(excluded)}; leave one of them out")
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,8 @@ class Preset:
         teacher: the preset to learn from; None without distillation.
         synthetic: number of synthetic names.
         synthetic_per_epoch: how many of them are drawn anew for every epoch.
+        large: the recipe instead of this one for a table of ``LARGE_ROWS`` usable rows or more than
+            ``LARGE_LABELS`` labels; None where this one is for all.
     """
 
     name: str
@@ -91,11 +112,7 @@ class Preset:
     teacher: Preset | None = None
     synthetic: int = 0
     synthetic_per_epoch: int = 0
-
-    @property
-    def all_epochs(self) -> int:
-        """Epochs of a whole fit, those of the teacher included."""
-        return self.train.epochs + (self.teacher.all_epochs if self.teacher else 0)
+    large: Preset | None = None
 
     @property
     def symbols(self) -> Vocabulary:
@@ -105,9 +122,21 @@ class Preset:
 
     def settled(self, corpus: Corpus) -> Preset:
         """Return the preset with what the training table decides: the vocabulary where the preset
-        has none, and no output for outliers where the table has none."""
-        model = self.model | {"none_output": self.model.get("none_output") and len(corpus.outliers)}
+        has none, no output for outliers where the table has none, and the recipe for large tables,
+        whose passes are as many as read about ``READ_NAMES`` names, 1 to 6."""
         rows = np.flatnonzero(corpus.folds >= 0)
+        if self.large and (len(rows) >= LARGE_ROWS or len(corpus.labels) > LARGE_LABELS):
+            passes = max(1, min(6, round(READ_NAMES / len(rows))))
+            rank = {"ngram_rank": _RANK} if len(corpus.labels) > LARGE_LABELS else {}
+            large = replace(
+                self.large,
+                train=replace(self.large.train, epochs=passes),
+                model=self.large.model | rank,
+            )
+            return large.settled(corpus)
+        model = self.model | {"none_output": self.model.get("none_output") and len(corpus.outliers)}
+        if len(rows) > _VOCABULARY_ROWS:
+            rows = rows[np.linspace(0, len(rows) - 1, _VOCABULARY_ROWS).astype(np.int64)]
         vocabulary = self.vocabulary or Vocabulary.of_names(
             corpus.names.take(pa.array(rows)).to_pylist(), corpus.label_ids[rows].tolist()
         )
@@ -156,6 +185,32 @@ _TUTORIAL = Preset(
     _WIDE_AND_DEEP,
 )
 
+# For tables of hundreds of thousands of names, whose labels are as frequent as in the table. Half
+# the width is three times as fast; nothing needs dropout, and the n-grams have more rows.
+_LARGE = Preset(
+    "default",
+    None,
+    replace(
+        _ONE_CYCLE,
+        batch_size=512,
+        learning_rate=6e-3,
+        weight_decay=0.01,
+        by_length=False,
+        sparse=True,
+        ngram_rate=20.0,
+        round_size=2**20,
+        keep_best=True,
+        patience=2,
+    ),
+    {
+        "hidden_size": 128,
+        "embedding_size": 64,
+        "ngram_buckets": 2**18,
+        "ngram_bits": 8,
+        "none_output": True,
+    },
+)
+
 # For lists from anywhere: all characters that tell labels apart, labels that count alike, and
 # "none of these" where the table has words that are no names.
 _DEFAULT = Preset(
@@ -172,6 +227,7 @@ _DEFAULT = Preset(
         least_names=16,
     ),
     _WIDE_AND_DEEP | {"none_output": True, "ngram_bits": 8},
+    large=_LARGE,
 )
 
 # The seed's network, fastest to score, with soft labels of the default.

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from charrnn.errors import DataError
@@ -25,7 +26,7 @@ from charrnn.model.calibration import Floats, fit_temperature, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
-from charrnn.model.normalise import Normalisation, normalise
+from charrnn.model.normalise import Normalisation, normalise, normalise_array
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
@@ -35,7 +36,7 @@ from charrnn.training.metrics import evaluate, rows_of_confidence
 from charrnn.training.name_keys import FOLDS
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
-from charrnn.training.spellings import joined_names, other_spellings
+from charrnn.training.spellings import has_other_spellings, joined_names, other_spellings
 from charrnn.training.splits import Examples, Split, honest_split, seed_split
 from charrnn.training.synthetic import synthetic_names
 
@@ -111,6 +112,7 @@ def run_protocol(
     checkpoints: Path | None = None,
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    on_names: Callable[[int, int], None] = lambda done, left: None,
     split: Split | None = None,
     teacher: ProtocolResult | None = None,
     outside: Examples | None = None,
@@ -123,6 +125,7 @@ def run_protocol(
         checkpoints: folder with one file per fit; None writes none.
         resume: continue from the files in ``checkpoints``; see ``training.fit``.
         on_epoch: called after every epoch, those of the teacher included.
+        on_names: called after every step; see ``training.fit``.
         split: replaces the protocol's own, for rotation.
         teacher: a fitted teacher, to be used instead of fitting one.
         outside: names of other lists, on whose surnames the temperature is fitted, every label
@@ -144,6 +147,7 @@ def run_protocol(
             checkpoints=checkpoints,
             resume=resume,
             on_epoch=on_epoch,
+            on_names=on_names,
             split=split,
             outside=outside,
         )
@@ -161,6 +165,7 @@ def run_protocol(
         identity=identity,
         resume=resume,
         on_epoch=on_epoch,
+        on_names=on_names,
     )
     return _measure(protocol, fitted, vocabulary, split, corpus.labels, outside)
 
@@ -171,23 +176,36 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     (``joined_names``)."""
     if not rules.composes:
         return examples
-    names, label_ids = examples.names.to_pylist(), examples.label_ids.tolist()
-    seen = {(normalise(name, rules), i) for name, i in zip(names, label_ids, strict=True)}
+    normalised = normalise_array(examples.names, rules)
+    rows = np.flatnonzero(has_other_spellings(normalised, rules))
+    label_ids, weights = examples.label_ids.tolist(), examples.weights.tolist()
     further = [
-        (spelling, label_id)
-        for name, label_id in zip(names, label_ids, strict=True)
+        (spelling, label_ids[i], weights[i])
+        for i, name in zip(rows.tolist(), normalised.take(pa.array(rows)).to_pylist(), strict=True)
         for spelling in other_spellings(name, rules)
     ]
-    for name, label_id in further + joined_names(names, label_ids):
-        if (normalise(name, rules), label_id) not in seen:
-            seen.add((normalise(name, rules), label_id))
-            names.append(name)
-            label_ids.append(label_id)
-    further_weights = np.ones(len(names) - len(examples.names), np.float32)
-    weights = np.concatenate((examples.weights, further_weights))
+    usual = float(np.mean(weights or 1))
+    unspaced = np.flatnonzero(pc.invert(pc.string_is_ascii(examples.names)))
+    names = examples.names.take(pa.array(unspaced)).to_pylist()
+    joined = joined_names(names, examples.label_ids[unspaced].tolist())
+    further += [(*pair, usual) for pair in joined]
     words = examples.outliers.to_pylist()
     words += [spelling for word in words for spelling in other_spellings(word, rules)]
-    return Examples.of(names, label_ids, weights=weights, outliers=list(dict.fromkeys(words)))
+    if not further and not words:
+        return examples
+    seen = set(zip(normalised.to_pylist(), label_ids, strict=True))
+    added = []
+    for text, label_id, weight in further:
+        key = (normalise(text, rules), label_id)
+        if key not in seen:
+            seen.add(key)
+            added.append((text, label_id, weight))
+    return Examples.of(
+        pa.concat_arrays([examples.names, pa.array([a[0] for a in added], pa.large_string())]),
+        np.append(examples.label_ids, np.array([a[1] for a in added], np.int64)),
+        weights=np.append(examples.weights, np.array([a[2] for a in added], np.float32)),
+        outliers=list(dict.fromkeys(words)),
+    )
 
 
 def _measure(

@@ -7,6 +7,11 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from charrnn.model.normalise import ACCENTS, LATIN, Normalisation, normalise
 from charrnn.model.vocabulary import GIVEN
 
@@ -42,6 +47,19 @@ def other_spellings(name: str, rules: Normalisation = ACCENTS) -> list[str]:
         normalise(own.upper(), rules),
     )
     return [text for text in dict.fromkeys(others) if text != own]
+
+
+def has_other_spellings(names: pa.LargeStringArray, rules: Normalisation) -> npt.NDArray[np.bool_]:
+    """Return which of N normalised names may have other spellings, ``(N,)``: those with a character
+    that has, since characters are respelled one by one."""
+    others = names.filter(pc.invert(pc.string_is_ascii(names)))
+    characters = set("".join(others.unique().to_pylist())) - {GIVEN}
+    respelled = sorted(c for c in characters if not c.isascii() and other_spellings(c, rules))
+    if not respelled:
+        return np.zeros(len(names), np.bool_)
+    pattern = f"[{''.join(map(re.escape, respelled))}]"
+    found: npt.NDArray[np.bool_] = np.asarray(pc.match_substring_regex(names, pattern))
+    return found
 
 
 def joined_names(

@@ -19,9 +19,51 @@ from torch.nn import functional as F
 from charrnn.errors import ConfigError, DataError
 from charrnn.files import read_file, write_bytes
 from charrnn.model.facts import EpochRecord
-from charrnn.model.network import CharRNN, ModelConfig
+from charrnn.model.network import CharRNN, ModelConfig, NgramTable
 from charrnn.model.vocabulary import PAD
+from charrnn.training.batches import Batch
 from charrnn.training.presets import TrainConfig
+
+
+class RowUpdates:
+    """Updates only the rows of an n-gram table that a batch has: the time and memory of a step do
+    not grow with the table.
+
+    The rows that a batch has are copied, trained as a table of their own, and put back. Their step
+    size is that of Adagrad with one second moment per row (as for the embeddings of recommender
+    systems, Naumov et al. 2019).
+
+    Attributes:
+        squares: mean squares of each row's gradients, summed over the steps so far, ``(buckets,)``.
+    """
+
+    def __init__(self, table: NgramTable, device: torch.device) -> None:
+        self.table = table
+        self.squares = torch.zeros(len(table.weight), device=device)
+        self._numbers = torch.empty(len(table.weight), dtype=torch.int64, device=device)
+        self._rows = self._numbers[:0]
+        self._part = table.weight.detach()[:0]
+        table.weight.requires_grad_(False)
+        table.read = self._read
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights of the distinct rows among ``rows``, and their numbers there."""
+        present = torch.zeros(len(self._numbers), dtype=torch.bool, device=rows.device)
+        present[rows.view(-1)] = True
+        self._rows = present.nonzero()[:, 0]
+        self._numbers[self._rows] = torch.arange(len(self._rows), device=rows.device)
+        self._part = self.table.weight.detach().index_select(0, self._rows).requires_grad_()
+        return self._part, self._numbers[rows]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Move the rows of the last batch along their gradients."""
+        gradient = self._part.grad
+        assert gradient is not None
+        squares = self.squares[self._rows] + gradient.square().mean(dim=1)
+        self.squares[self._rows] = squares
+        steps = (learning_rate / (squares.sqrt() + 1e-12))[:, None]
+        self.table.weight.index_copy_(0, self._rows, self._part.addcmul_(gradient, steps, value=-1))
 
 
 class TrainingModel(nn.Module):
@@ -35,27 +77,24 @@ class TrainingModel(nn.Module):
         H, V = network.config.hidden_size, network.config.vocabulary_size
         self.h2next = nn.Linear(H, V + 1) if train.next_character else None
 
-    def losses(
-        self, ids: Tensor, lengths: Tensor, targets: Tensor, log_priors: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss to minimise and the label loss in it, each a mean in nats.
-
-        Args:
-            ids: ``(B, T)``, padded; lengths: ``(B,)``.
-            targets: probabilities of the outputs ``(B, K)``.
-            log_priors: log shares of the outputs ``(B, K)``, for the logit adjustment.
-        """
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss to minimise and the label loss in it, each a mean in nats."""
         network, train = self.network, self.train_config
+        ids, lengths = batch.ids, batch.lengths
         states = None
         if self.h2next is None:
             logits = network(ids, lengths)
         else:
             states, logits = network.states_and_logits(ids, lengths)
-        label_loss = F.cross_entropy(
-            logits + train.logit_adjustment * log_priors,
-            targets,
-            label_smoothing=train.label_smoothing,
-        )
+        if train.logit_adjustment or not train.sparse:
+            logits = logits + train.logit_adjustment * batch.log_priors
+        if batch.weights is None:
+            label_loss = F.cross_entropy(
+                logits, batch.targets, label_smoothing=train.label_smoothing
+            )
+        else:
+            of_names = F.cross_entropy(logits, batch.targets, reduction="none")
+            label_loss = (of_names * batch.weights).mean()
         if self.h2next is None or states is None:
             return label_loss, label_loss
         forward = network.dropout(states[:, :-1, : network.config.hidden_size])
@@ -83,7 +122,9 @@ class TrainingState:
             torch.manual_seed(epoch_seed(train.seed, 0))
             self.model = TrainingModel(build(config), train).to(device)
         self.network = self.model.network
-        parameters = list(self.model.parameters())
+        table = self.network.ngrams if train.sparse else None
+        self.row_updates = None if table is None else RowUpdates(table, device)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": train.weight_decay},
             {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},  # biases
@@ -93,6 +134,21 @@ class TrainingState:
         )
         self.history: list[EpochRecord] = []
         self.keep_weights()
+
+    def step(self, batch: Batch, learning_rate: float) -> Tensor:
+        """Take one step of the optimiser; return the mean label loss in nats, on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        loss, label_loss = self.model.losses(batch)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        train = self.model.train_config
+        if train.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
+        self.optimizer.step()
+        if self.row_updates:
+            self.row_updates.step(learning_rate * train.ngram_rate)
+        return label_loss.detach()
 
     def keep_weights(self) -> None:
         """Take the present weights as the best so far."""
@@ -105,8 +161,10 @@ class TrainingState:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = value
+        if self.row_updates:
+            tensors["row_updates.squares"] = self.row_updates.squares
         state = {
             "identity": identity,
             "best_epoch": self.best_epoch,
@@ -140,7 +198,10 @@ class TrainingState:
         self.model.load_state_dict(_under("model.", tensors))
         self.best = _under("best.", tensors)
         for name, parameter in self.model.named_parameters():
-            self.optimizer.state[parameter] = dict(_under(f"optimizer.{name}.", tensors))
+            if parameter.requires_grad:
+                self.optimizer.state[parameter] = dict(_under(f"optimizer.{name}.", tensors))
+        if self.row_updates:
+            self.row_updates.squares.copy_(tensors["row_updates.squares"])
         self.best_epoch = state["best_epoch"]
         self.history = [EpochRecord(**record) for record in state["history"]]
 

@@ -45,6 +45,12 @@ def make_network(vocabulary: Vocabulary, **changes: object) -> CharRNN:
     return network
 
 
+def without_table(network: CharRNN) -> CharRNN:
+    plain = copy.deepcopy(network)
+    plain.ngrams = plain.n2o = None
+    return plain
+
+
 def encode(vocabulary: Vocabulary, names: list[str | None]) -> Encoded:
     return vocabulary.encode(pa.array(names, pa.string()))
 
@@ -149,6 +155,15 @@ def test_few_and_equal_names(vocabulary: Vocabulary, names: list[str | None]) ->
     if names:
         assert_close(found, expected_of(network, encoded))
     assert list(Engine(network).logits(encoded, np.array([], np.int64))) == []
+
+
+def test_a_table_of_a_rank_gives_the_logits_of_its_product() -> None:
+    network = make_network(LATIN_VOCABULARY, ngram_buckets=64, ngram_rank=3)
+    encoded = encode(LATIN_VOCABULARY, NASTY)
+    expected = expected_of(network, encoded)
+    assert network.get_parameter("ngrams.weight").shape == (64, 3)
+    np.testing.assert_allclose(found_by(Engine(network), encoded), expected, rtol=0, atol=1e-5)
+    assert np.abs(expected - expected_of(without_table(network), encoded)).max() > 1e-3
 
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)

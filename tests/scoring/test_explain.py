@@ -28,6 +28,7 @@ SHAPES: dict[str, dict[str, object]] = {
     "two ways, pooled": {"ngram_buckets": 64, "bidirectional": True, "cell": "gru",
                          "pooling": "last_mean_max"},
     "no n-grams": {},
+    "a table of a rank": {"ngram_buckets": 2**12, "ngram_rank": 3},
 }  # fmt: skip
 
 

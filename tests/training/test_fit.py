@@ -19,7 +19,7 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY
-from charrnn.training.batches import SoftLabels
+from charrnn.training.batches import Batch, SoftLabels, sparse_data
 from charrnn.training.fit import (
     FitResult,
     _learning_rate,
@@ -28,7 +28,7 @@ from charrnn.training.fit import (
 )
 from charrnn.training.presets import PRESETS, TrainConfig, with_overrides
 from charrnn.training.splits import Examples
-from charrnn.training.state import TrainingModel
+from charrnn.training.state import TrainingModel, TrainingState
 
 NAMES = [
     "Katoro", "Romita", "Shimika", "Tamiro", "Mikata", "Burgmann", "Hofstein", "Achtburg",
@@ -115,7 +115,16 @@ def test_the_global_generator_does_not_change_the_fit() -> None:
 
 
 @pytest.mark.parametrize("stopped", [1, 3, 4])
-@pytest.mark.parametrize("changes", [{}, {"keep_best": True}, {"next_character": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"keep_best": True},
+        {"next_character": 1.0},
+        {"epochs": 2, "sparse": True, "round_size": 8},  # three epochs a pass
+    ],
+    ids=str,
+)
 def test_a_resumed_fit_ends_with_the_same_bits(
     stopped: int, changes: dict[str, object], tmp_path: Path
 ) -> None:
@@ -127,9 +136,62 @@ def test_a_resumed_fit_ends_with_the_same_bits(
         fit_small(train, on_epoch=stop_after(stopped), **options)
     again: list[int] = []
     found = fit_small(train, resume=True, on_epoch=lambda r: again.append(r.epoch), **options)
-    assert again == list(range(stopped + 1, 6))
+    assert again == list(range(stopped + 1, len(expected.history) + 1))
     assert_same_bits(found, expected)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_sparse_step_changes_only_the_rows_of_the_batch() -> None:
+    state = TrainingState(CONFIG, replace(TRAIN, sparse=True), torch.device("cpu"), CharRNN)
+    data = sparse_data(
+        LATIN_VOCABULARY, EXAMPLES, CONFIG, state.model.train_config, torch.device("cpu")
+    )
+    batch = data.batch(torch.tensor([18]))  # Li
+    state.step(batch, 1e-2)
+    table = state.network.ngrams
+    assert table is not None
+    own = torch.cat(table.buckets(batch.ids.long()), dim=1).unique()
+    changed = table.weight.any(dim=1).nonzero()[:, 0]
+    assert 0 < len(changed) < len(table.weight)
+    assert set(changed.tolist()) <= set(own.tolist())
+
+
+def test_the_epochs_of_a_pass_have_every_name_once_in_batches_of_one_length() -> None:
+    train = replace(TRAIN, sparse=True, round_size=100)
+    names = [name[:n] for name in NAMES for n in range(1, len(name) + 1)] * 2
+    examples = Examples.of(names, [0] * len(names))
+    data = sparse_data(LATIN_VOCABULARY, examples, CONFIG, train, torch.device("cpu"))
+    epochs = [data.batches(train, epoch) for epoch in range(1, data.rounds + 1)]
+    assert data.rounds > 1
+    batches = [rows for epoch in epochs for rows in epoch]
+    assert sorted(torch.cat(batches).tolist()) == list(range(len(names)))
+    assert all(len(np.unique(data.encoded.lengths[rows.numpy()])) == 1 for rows in batches)
+    assert [b.tolist() for b in epochs[0]] == [b.tolist() for b in data.batches(train, 1)]
+
+
+def test_a_name_of_weight_three_counts_like_three_names() -> None:
+    weights = np.array([3, 1, 1, 1] * 5, np.float32)
+    train = replace(TRAIN, sparse=True)
+    model = TrainingState(CONFIG, train, torch.device("cpu"), CharRNN).model.eval()
+
+    def loss_of(examples: Examples) -> float:
+        data = sparse_data(LATIN_VOCABULARY, examples, CONFIG, train, torch.device("cpu"))
+        losses = [
+            model.losses(data.batch(torch.tensor([i])))[1] for i in range(len(data.label_ids))
+        ]
+        return torch.stack(losses).mean().item()
+
+    repeated = np.repeat(np.arange(20), weights.astype(np.int64))
+    expected = Examples.of([NAMES[i] for i in repeated], EXAMPLES.label_ids[repeated])
+    weighted = Examples.of(NAMES, EXAMPLES.label_ids, weights=weights)
+    assert loss_of(weighted) == pytest.approx(loss_of(expected), rel=1e-5)
+
+
+def test_a_fit_stops_when_validation_has_not_improved_for_some_epochs() -> None:
+    wrong = Examples.of(NAMES, (EXAMPLES.label_ids + 1) % 4)  # the more it learns, the worse
+    train = replace(TRAIN, epochs=40, sparse=True, patience=2, keep_best=True, ngram_rate=20.0)
+    found = fit_small(train, validation=wrong)
+    assert found.best_epoch == len(found.history) - 2 < 38
 
 
 def test_resuming_a_finished_fit_returns_it(tmp_path: Path) -> None:
@@ -319,7 +381,8 @@ def test_the_second_task_is_the_mean_loss_of_the_characters_that_follow(
     names = ["Katoro", "Li", "K"]
     ids, lengths = (torch.from_numpy(a) for a in LATIN_VOCABULARY.encode(pa.array(names)).padded())
     targets = torch.tensor([1, 2, 0])
-    objective, labels = model.losses(ids, lengths, targets, torch.zeros(config.label_count))
+    none = torch.zeros(config.label_count)
+    objective, labels = model.losses(Batch(ids, lengths, targets, none))
 
     torch.testing.assert_close(
         labels, torch.nn.functional.cross_entropy(model.network(ids, lengths), targets)
