@@ -1,24 +1,193 @@
-"""Labelled tables: names with their true labels, read and checked as inputs of scoring are."""
+"""Labelled tables: names with their labels, read and checked as inputs of scoring are."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from charrnn.errors import DataError
 from charrnn.model.labels import first_labels
-from charrnn.tables.columns import as_large_string, check_name_column
+from charrnn.tables.columns import as_large_string, is_text, name_column_of, shown_type
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
-from charrnn.tables.row_groups import read_groups
-from charrnn.tables.source import fingerprint, open_source
+from charrnn.tables.row_groups import cut, read_groups
+from charrnn.tables.source import Source, fingerprint, open_source
 from charrnn.training.corpus import MAX_ROWS
 from charrnn.training.splits import Examples
 
-COLUMNS = ("name", "language")
+CHUNK_ROWS = 2**20  # rows read at a time
+SPLITS = {  # values of a split column, in any case → part of the split
+    "train": 1, "training": 1,
+    "validation": 2, "valid": 2, "val": 2, "dev": 2,
+    "test": 3, "testing": 3,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelledColumns:
+    """What columns of a labelled table are called; "" for none."""
+
+    name: str = "name"
+    label: str = "language"
+    weight: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """N consecutive rows of a labelled table.
+
+    Attributes:
+        names, labels: large_string ``(N,)``, may be null.
+        weights: float64 ``(N,)``, finite and at least 0; 0 for null.
+        splits: part of the split, value of ``SPLITS``, int8 ``(N,)``; 0 without a split column.
+    """
+
+    names: pa.LargeStringArray
+    labels: pa.LargeStringArray
+    weights: npt.NDArray[np.float64]
+    splits: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class LabelledTable:
+    """An opened labelled table; ``path`` is what was given, ``columns`` are as the table spells
+    them."""
+
+    path: str
+    source: Source
+    columns: LabelledColumns
+
+    @property
+    def rows_in(self) -> int:
+        """Number of rows, rejected ones included."""
+        return self.source.rows + len(self.source.rejects)
+
+    def chunks(self) -> Iterator[LabelledRows]:
+        """Yield all rows in order, some ``CHUNK_ROWS`` at a time.
+
+        Raises:
+            DataError: a file is damaged, a weight is negative or no number, or a value of the split
+                column is none of ``SPLITS``.
+        """
+        columns = [c for c in vars(self.columns).values() if c]
+        for partition in cut(self.source.tables, CHUNK_ROWS):
+            cells = read_groups(partition.groups, columns)
+            names, labels = (_texts(cells[c]) for c in (self.columns.name, self.columns.label))
+            weights, splits = np.ones(len(names)), np.zeros(len(names), np.int8)
+            if self.columns.weight:
+                weights = self._weights(cells[self.columns.weight])
+            if self.columns.split:
+                splits = self._splits(cells[self.columns.split])
+            yield LabelledRows(names, labels, weights, splits)
+
+    def _weights(self, cells: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+        try:
+            if is_text(cells.type):
+                text = pc.utf8_trim_whitespace(_texts(cells))
+                cells = pc.if_else(pc.equal(text, ""), None, text)
+            weights = cells.cast(pa.float64()).fill_null(0).to_numpy()
+        except pa.ArrowException:
+            raise DataError(
+                f"{self.path}: column {self.columns.weight!r} has values that are no numbers; "
+                "correct them, or name another column",
+                option="weight_column",
+            ) from None
+        wrong = int((~np.isfinite(weights) | (weights < 0)).sum())
+        if wrong:
+            raise DataError(
+                f"{self.path}: column {self.columns.weight!r} has {wrong:,} values that are "
+                "negative or not finite; a weight says how often a row counts",
+                option="weight_column",
+            )
+        return weights  # type: ignore[no-any-return]
+
+    def _splits(self, cells: pa.ChunkedArray) -> npt.NDArray[np.int8]:
+        values = pc.utf8_lower(pc.utf8_trim_whitespace(_texts(cells))).dictionary_encode()
+        codes = [SPLITS.get(value, 0) for value in values.dictionary.to_pylist()]
+        of_value = np.array([*codes, 0], np.int8)
+        splits: npt.NDArray[np.int8] = of_value[values.indices.fill_null(len(codes))]
+        wrong = int((splits == 0).sum())
+        if wrong:
+            raise DataError(
+                f"{self.path}: column {self.columns.split!r} has {wrong:,} values that are none of "
+                "train, validation and test; correct them",
+                option="split_column",
+            )
+        return splits
+
+
+def open_labelled(
+    path: str, columns: LabelledColumns, csv: CsvFormat, staging: Path
+) -> LabelledTable:
+    """Open a labelled table, Parquet or CSV: a file, a folder or a glob.
+
+    Args:
+        staging: a folder for copies of files that cannot be read in small pieces.
+
+    Raises:
+        InputMissingError: there is no file.
+        DataError: the table is one that scoring would refuse, or a column is missing or of another
+            type; no cell is quoted.
+    """
+    files = fingerprint(discover(path))
+    source = open_source(files, staging, partition_rows=CHUNK_ROWS, csv=csv)
+    try:
+        found = LabelledColumns(
+            _column(source.schema, columns.name, "name"),
+            _column(source.schema, columns.label, "label"),
+            _column(source.schema, columns.weight, "weight"),
+            _column(source.schema, columns.split, "split"),
+        )
+    except DataError as error:
+        raise DataError(f"{path}: {error}", option=error.option) from None
+    named = [column for column in vars(found).values() if column]
+    if len(set(named)) < len(named):
+        raise DataError(
+            f"{path}: name, label, weight and split must be columns of their own, got "
+            f"{', '.join(map(repr, named))}",
+            option="label_column",
+        )
+    if not source.rows:
+        raise DataError(f"{path} has no rows")
+    return LabelledTable(path, source, found)
+
+
+def _column(schema: pa.Schema, column: str, what: str) -> str:
+    """Return the name of the column that ``column`` means; refuse one of an unfit type."""
+    if not column:
+        return ""
+    column = name_column_of(schema.names, column, f"{what}_column")
+    kind = schema.field(column).type
+    stored = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_number = pa.types.is_integer(stored) or pa.types.is_floating(stored)
+    fits = {
+        "name": is_text(kind),
+        "label": is_text(kind) or pa.types.is_integer(stored),
+        "weight": is_text(kind) or is_number or pa.types.is_decimal(stored),
+        "split": is_text(kind),
+    }
+    if not fits[what]:
+        expected = {"label": "text or whole numbers", "weight": "numbers"}.get(
+            what, "text"
+        )
+        raise DataError(
+            f"column {column!r} is {shown_type(kind)}, expected {expected}; cast it, or choose "
+            "another column",
+            option=f"{what}_column",
+        )
+    return column
+
+
+def _texts(cells: pa.ChunkedArray) -> pa.LargeStringArray:
+    """Return text, or whole numbers as text, as one array."""
+    texts = as_large_string(cells)
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
 
 
 @dataclass(frozen=True)
@@ -29,49 +198,39 @@ class Labelled:
     left_out: int
 
 
-def load_labelled(path: Path, labels: Sequence[str], csv: CsvFormat | None = None) -> Labelled:
-    """Read a table, Parquet or CSV, with the columns ``name`` and ``language``.
+def load_labelled(
+    path: str | Path,
+    labels: Sequence[str],
+    csv: CsvFormat | None = None,
+    columns: LabelledColumns = LabelledColumns(),
+) -> Labelled:
+    """Read a labelled table to measure a model with ``labels`` on.
 
     Raises:
         InputMissingError: there is no file.
-        DataError: the table is one that scoring would refuse, a column is missing or no text, no
-            row is left, or a label is none of ``labels``; no cell is quoted.
+        DataError: as ``open_labelled``; or no row is left, there are more than ``MAX_ROWS``, or a
+            label is none of ``labels``.
     """
-    names: list[str] = []
-    languages: list[str] = []
-    rows = 0
     with tempfile.TemporaryDirectory() as staging:
-        files = fingerprint(discover(str(path)))
-        form = csv or CsvFormat()
-        source = open_source(files, Path(staging), partition_rows=2**20, csv=form)
-        columns = [_column(path, source.schema, column) for column in COLUMNS]
-        rows = source.rows
+        table = open_labelled(str(path), columns, csv or CsvFormat(), Path(staging))
+        rows = table.source.rows
         if rows > MAX_ROWS:
             raise DataError(f"{path} has {rows:,} rows; at most {MAX_ROWS:,} are evaluated")
-        for table in source.tables:
-            for group in table.groups:
-                cells = read_groups([group], columns)
-                texts = pa.table([as_large_string(cells[column]) for column in columns], COLUMNS)
-                texts = texts.drop_null()  # which string_view cannot
-                names.extend(texts[COLUMNS[0]].to_pylist())
-                languages.extend(texts[COLUMNS[1]].to_pylist())
-    position = {label: i for i, label in enumerate(labels)}
-    unknown = [language for language in languages if language not in position]
-    if unknown:
-        listed = first_labels(labels)
-        raise DataError(
-            f"{path}: {len(unknown):,} of {rows:,} rows have {len(set(unknown))} labels that the "
-            f"model does not know; correct or remove them; it knows: {listed}"
+        texts = pa.concat_tables(
+            pa.table([chunk.names, chunk.labels], ["name", "label"]).drop_null()
+            for chunk in table.chunks()
         )
-    if not names:
-        raise DataError(f"{path} has no row with a name and a language, of {rows:,}")
-    label_ids = np.array([position[language] for language in languages], np.int64)
+    found = texts["label"].combine_chunks().dictionary_encode()
+    position = {label: i for i, label in enumerate(labels)}
+    of_value = [position.get(label, -1) for label in found.dictionary.to_pylist()]
+    label_ids = np.array(of_value, np.int64)[found.indices]
+    if (label_ids < 0).any():
+        raise DataError(
+            f"{path}: {(label_ids < 0).sum():,} of {rows:,} rows have {of_value.count(-1)} labels "
+            "that the model does not know; correct or remove them; it knows: "
+            f"{first_labels(labels)}"
+        )
+    if not len(texts):
+        raise DataError(f"{path} has no row with a name and a label, of {rows:,}")
+    names = texts["name"].combine_chunks()
     return Labelled(Examples.of(names, label_ids), rows - len(names))
-
-
-def _column(path: Path, schema: pa.Schema, column: str) -> str:
-    """Check a column as scoring checks that of the names; its option does not exist here."""
-    try:
-        return check_name_column(schema, column)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None

@@ -65,7 +65,8 @@ def test_parquet_of_any_text_type_is_read(kind: pa.DataType, tmp_path: Path) -> 
     ("columns", "message", "code"),
     [
         ({"name": [1, 2, 3], "language": LANGUAGES}, "'name' is int64, expected text", 65),
-        ({"name": NAMES, "language": [1, 2, 3]}, "'language' is int64, expected text", 65),
+        ({"name": NAMES, "language": [1, 2, 3]}, "2 of 3 rows have 2 labels that", 65),
+        ({"name": NAMES, "language": [1.5, 2, 3]}, "is double, expected text or whole", 65),
         ({"name": NAMES}, "'language' not found", 65),
         ({"surname": NAMES, "language": LANGUAGES}, "'name' not found", 65),
         ({"name": NAMES, "language": ["Canaria", "Alpha", "x"]}, "1 of 3|2 of 3", 65),

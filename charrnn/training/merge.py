@@ -1,0 +1,307 @@
+"""Labelled tables of any size to the parts of a corpus, in bounded memory.
+
+Rows are read a chunk at a time; those of one name and label are added up, normalised, and put into
+scratch files by the hash of their key, so that a name with all its spellings is in one file. Each
+file then becomes one part: rows of one name, label and source are one row, whose weight is their
+sum.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from charrnn.errors import DataError
+from charrnn.files import closing_reader, scratch_file
+from charrnn.model.labels import MAX_LABELS, MIN_LABELS, label_problem
+from charrnn.training.corpus import check_label_keys, table_of
+from charrnn.training.labelled import LabelledRows, LabelledTable
+from charrnn.training.name_keys import FOLDS, REASONS, drop_reasons, key_hashes, name_keys
+from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD
+
+PART_ROWS = 2**20  # rows read for each part; bounds the memory that a part takes
+_MOST_PARTS = 500  # scratch files that are open at once
+_MOST_LISTED = 10  # labels in a message
+_TRAIN, _VALIDATION, _TEST = 1, 2, 3  # of ``labelled.SPLITS``
+_LEAKS = {_VALIDATION: "also_in_validation", _TEST: "also_in_test"}
+_SPILLED = pa.schema(
+    [
+        pa.field("name", pa.large_string()),
+        pa.field("key", pa.large_string()),
+        pa.field("hash", pa.uint64()),
+        pa.field("label", pa.int32()),
+        pa.field("table", pa.int16()),
+        pa.field("split", pa.int8()),
+        pa.field("weight", pa.float64()),
+        pa.field("rows", pa.int64()),
+        pa.field("first", pa.int64()),  # number of the first row, over all tables
+    ]
+)
+
+
+@dataclass
+class RowCounts:
+    """What became of the rows of a labelled table: ``rows`` = ``kept`` + ``merged`` + all that are
+    ``dropped``, by reason."""
+
+    rows: int
+    kept: int = 0
+    merged: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def text(self) -> str:
+        """The counts on one line."""
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.dropped.items()) if n)
+        return (
+            f"{self.rows:,} rows = {self.kept:,} kept + {self.merged:,} merged + "
+            f"{self.dropped.total():,} dropped" + (f" ({reasons})" if reasons else "")
+        )
+
+
+class Merge:
+    """The labelled tables of a corpus, and what is counted about them.
+
+    Args:
+        tables: opened, with the names of their sources.
+        lists: rows of lists of names, of ``corpus.SCHEMA``; None for none.
+        scratch: a folder for scratch files.
+    """
+
+    def __init__(
+        self, tables: Sequence[tuple[str, LabelledTable]], lists: pa.Table | None, scratch: Path
+    ) -> None:
+        self._tables, self._lists, self._scratch = tables, lists, scratch
+        rows = sum(table.source.rows for _, table in tables) + (len(lists) if lists else 0)
+        self.parts = 1 if rows <= 2 * PART_ROWS else min(_MOST_PARTS, -(-rows // PART_ROWS))
+        self.counts = {name: RowCounts(table.rows_in) for name, table in tables}
+        for name, table in tables:
+            self.counts[name].dropped["rejected"] = len(table.source.rejects)
+        self._labels: dict[str, int] = {}
+        self._trained = np.zeros(0, np.int64)  # rows to train on, by label
+
+    def read(self, advance: Callable[[int], None]) -> None:
+        """Read all rows into scratch files, and check the labels.
+
+        Raises:
+            DataError: a row or a label is at fault.
+        """
+        first = 0
+        with ExitStack() as stack:
+            files = [stack.enter_context(scratch_file(self._path(i))) for i in range(self.parts)]
+            writers = [
+                stack.enter_context(closing_reader(pa.ipc.new_stream(file, _SPILLED)))
+                for file in files
+            ]
+            for index, (name, table) in enumerate(self._tables):
+                for rows in table.chunks():
+                    self._spill(self._chunk(index, name, rows, first), writers)
+                    first += len(rows.names)
+                    advance(len(rows.names))
+        self._check_labels()
+
+    def _chunk(self, index: int, source: str, rows: LabelledRows, first: int) -> pl.DataFrame:
+        """Return the rows of a chunk that are kept, those of one name, label and split as one."""
+        names, labels = rows.names.dictionary_encode(), rows.labels.dictionary_encode()
+        keys = name_keys(names.dictionary)
+        reasons = drop_reasons(keys)
+        frame = pl.DataFrame(
+            {
+                "code": names.indices.fill_null(-1).to_numpy(),
+                "label": self._label_ids(labels.dictionary)[labels.indices.fill_null(-1)],
+                "split": rows.splits,
+                "weight": rows.weights,
+                "first": np.arange(first, first + len(rows.names)),
+            }
+        )
+        why = np.append(reasons, np.int8(0))[frame["code"].to_numpy()]  # null is empty
+        dropped = {
+            reason: (why == i) for i, reason in enumerate(REASONS)
+        } | {"no_label": frame["label"].to_numpy() < 0, "no_weight": rows.weights == 0}  # fmt: skip
+        keep = np.ones(len(frame), bool)
+        for reason, found in dropped.items():
+            self.counts[source].dropped[reason] += int((found & keep).sum())
+            keep &= ~found
+        hashes = np.zeros(len(keys), np.uint64)
+        usable = np.flatnonzero(reasons < 0)
+        hashes[usable] = key_hashes(keys.take(pa.array(usable)))
+        merged = (
+            frame.filter(pl.Series(keep))
+            .group_by("code", "label", "split")
+            .agg(
+                pl.col("weight").sum(), pl.len().cast(pl.Int64).alias("rows"), pl.col("first").min()
+            )
+        )
+        code = merged["code"].to_arrow()
+        return merged.select(
+            pl.Series("name", names.dictionary.take(code)),
+            pl.Series("key", keys.take(code)),
+            pl.Series("hash", hashes[code]),
+            "label",
+            pl.lit(index, pl.Int16).alias("table"),
+            "split",
+            "weight",
+            "rows",
+            "first",
+        )
+
+    def _label_ids(self, labels: pa.LargeStringArray) -> npt.NDArray[np.int32]:
+        """Return the ids of labels, -1 for an empty one, and -1 at the end, for null."""
+        ids = []
+        for label in labels.to_pylist():
+            ids.append(self._labels.setdefault(label, len(self._labels)) if label.strip() else -1)
+        if len(self._labels) > MAX_LABELS:
+            raise DataError(
+                f"the label column has more than {MAX_LABELS:,} values; is it the column of the "
+                "labels?",
+                option="label_column",
+            )
+        return np.array([*ids, -1], np.int32)
+
+    def _spill(self, frame: pl.DataFrame, writers: Sequence[pa.RecordBatchStreamWriter]) -> None:
+        part = part_of(frame["hash"].to_numpy(), self.parts)
+        order = np.argsort(part, kind="stable")
+        edges = np.searchsorted(part[order], np.arange(self.parts + 1))
+        ordered = frame[order].to_arrow().cast(_SPILLED)
+        for writer, start, end in zip(writers, edges[:-1], edges[1:], strict=True):
+            if end > start:
+                writer.write_table(ordered.slice(start, end - start))
+
+    def _check_labels(self) -> None:
+        for label in self._labels:
+            if problem := label_problem(label):
+                raise DataError(
+                    f"the label {label!a} {problem}; correct the label column",
+                    option="label_column",
+                )
+        of_lists = self._lists["language"].unique().drop_null().to_pylist() if self._lists else []
+        labels = dict.fromkeys([*of_lists, *self._labels])
+        check_label_keys(labels)
+        if not MIN_LABELS <= len(labels) <= MAX_LABELS:
+            found = f"one label, {next(iter(labels))!a}" if labels else "no label"
+            found = f"{len(labels):,} labels" if len(labels) > 1 else found
+            raise DataError(
+                f"the rows have {found}; a model needs {MIN_LABELS} to {MAX_LABELS:,}",
+                option="label_column",
+            )
+        self._trained = np.zeros(len(self._labels), np.int64)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield the parts, tables of ``corpus.SCHEMA`` without metadata; then the counts are whole.
+
+        Raises:
+            DataError: a label has no name to train on.
+        """
+        for index in range(self.parts):
+            path = self._path(index)
+            with pa.OSFile(str(path)) as file:
+                frame = pl.DataFrame(pa.ipc.open_stream(file).read_all())
+            path.unlink()
+            held = frame.group_by("key").agg(pl.col("split").max().alias("held"))
+            frame = self._without_leaks(frame.join(held, on="key", how="left"))
+            table = self._table(frame)
+            if self._lists is not None:
+                table = pa.concat_tables([self._lists_of(index, held, table), table])
+            yield table
+        names = list(self._labels)
+        lists = set(self._lists["language"].to_pylist()) if self._lists else set()
+        missing = [names[i] for i in np.flatnonzero(self._trained == 0) if names[i] not in lists]
+        if missing:
+            more = ", …" if missing[_MOST_LISTED:] else ""
+            raise DataError(
+                f"{len(missing):,} labels have no name to train on: "
+                f"{', '.join(map(ascii, missing[:_MOST_LISTED]))}{more}; add names of them, or "
+                "leave these labels out",
+                option="split_column" if any(t.columns.split for _, t in self._tables) else "",
+            )
+
+    def _without_leaks(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Drop rows of a name that the split column puts into a part that is held out as well."""
+        leaks = frame.filter((pl.col("split") > 0) & (pl.col("split") < pl.col("held")))
+        for table, held, rows in leaks.group_by("table", "held").agg(pl.col("rows").sum()).rows():
+            self.counts[self._tables[table][0]].dropped[_LEAKS[held]] += rows
+        return frame.filter((pl.col("split") == 0) | (pl.col("split") == pl.col("held")))
+
+    def _table(self, frame: pl.DataFrame) -> pa.Table:
+        """Add up the rows of each name, label and source, in the order of their first ones."""
+        frame = (
+            frame.group_by("name", "label", "table")
+            .agg(
+                pl.col("weight", "rows").sum(),
+                pl.col("first").min(),
+                pl.col("key", "hash", "held").first(),
+            )
+            .sort("first")
+        )
+        for table, kept, rows in frame.group_by("table").agg(pl.len(), pl.col("rows").sum()).rows():
+            counts = self.counts[self._tables[table][0]]
+            counts.kept += kept
+            counts.merged += rows - kept
+        folds = _folds(frame["held"].to_numpy(), frame["hash"].to_numpy())
+        trained = ~np.isin(folds, (TEST_FOLD, VALIDATION_FOLD))
+        ids = frame["label"].to_numpy()
+        self._trained += np.bincount(ids[trained], minlength=len(self._trained))
+        names, starts = self._files()
+        file = np.searchsorted(starts, frame["first"].to_numpy(), side="right") - 1
+        return table_of(
+            {
+                "name": frame["name"].to_arrow(),
+                "name_normalised": frame["key"].to_arrow(),
+                "language": pa.array(list(self._labels)).take(pa.array(ids)),
+                "part": pa.repeat("surname", len(frame)),
+                "source": pa.array([n for n, _ in self._tables]).take(frame["table"].to_arrow()),
+                "source_file": pa.array(names).take(pa.array(file)),
+                "line": frame["first"].to_numpy() - starts[file] + 1,
+                "weight": frame["weight"].to_numpy().astype(np.float32),
+                "fold": folds,
+                "dropped": pa.nulls(len(frame), pa.string()),
+            }
+        )
+
+    def _files(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """Return the name of each file of the tables, and the number of its first row."""
+        names = [file.name for _, table in self._tables for file in table.source.files]
+        rows = [rows for _, table in self._tables for rows in table.source.file_rows]
+        return names, np.cumsum([0, *rows[:-1]])
+
+    def _lists_of(self, index: int, held: pl.DataFrame, table: pa.Table) -> pa.Table:
+        """Return the rows of the lists that belong to a part: where the split column of a table
+        says in which part a name is, that counts, and a word that is a name is no other word."""
+        assert self._lists is not None
+        hashes = key_hashes(self._lists["name_normalised"].cast(pa.large_string()).combine_chunks())
+        mine = part_of(hashes, self.parts) == index
+        lists = self._lists.filter(pa.array(mine)).replace_schema_metadata(None)
+        keys = pl.DataFrame({"key": pl.Series(lists["name_normalised"])})
+        own = keys.join(held, on="key", how="left", maintain_order="left")["held"].fill_null(0)
+        usable = lists["fold"].is_valid()
+        is_name = pc.is_in(lists["name_normalised"], pc.unique(table["name_normalised"]))
+        also = pc.and_(pc.and_(usable, is_name), pc.equal(lists["part"], "other"))
+        folds = pa.array(_folds(own.to_numpy(), hashes[mine]))
+        columns = dict(zip(lists.column_names, lists.columns, strict=True))
+        columns["fold"] = pc.if_else(pc.and_(usable, pc.invert(also)), folds, None)
+        columns["dropped"] = pc.if_else(also, "also_a_name", lists["dropped"])
+        return pa.table([columns[f.name].cast(f.type) for f in lists.schema], schema=lists.schema)
+
+    def _path(self, index: int) -> Path:
+        return self._scratch / f"merge-{index:05d}.arrows"
+
+
+def part_of(hashes: npt.NDArray[np.uint64], parts: int) -> npt.NDArray[np.int64]:
+    """Return the part of a corpus that each of N key hashes belongs to, int64 ``(N,)``; not a
+    function of the fold."""
+    return (hashes // np.uint64(FOLDS) % np.uint64(parts)).astype(np.int64)
+
+
+def _folds(held: npt.NDArray[np.int8], hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
+    """Return the folds of N rows, int8 ``(N,)``: by the split column where ``held`` is not 0, those
+    of training by the hash, too."""
+    cases = [held == _TRAIN, held == _VALIDATION, held == _TEST]
+    training = hashes % np.uint64(FOLDS - 2)
+    return np.select(cases, [training, VALIDATION_FOLD, TEST_FOLD], hashes % FOLDS).astype(np.int8)
