@@ -25,7 +25,7 @@ NO_PATH = {
     "alias", "challenger", "delimiter", "device", "digest", "encoding", "engine", "given_column",
     "max_rejected", "model", "name", "name_column", "name_order", "names", "on_bad_line",
     "on_drift", "one", "other", "prefix", "preset", "promote", "quote", "surname_column", "url",
-    "version", "batch_size",
+    "version", "batch_size", "label_as", "label_column", "split_column", "weight_column",
 }  # fmt: skip
 RECORDS = [record for name, record in vars(requests).items() if name.endswith("Request")]
 MARK = get_args(PathOrUri)[1]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from charrnn.errors import ConfigError
 from charrnn.files import make_private, private_files
+from charrnn.recipes.fetched import check_copied, fetch_input, remove_copies
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
-from charrnn.recipes.score import check_copied, fetch_input, remove_copies, run_facts
+from charrnn.recipes.score import run_facts
 from charrnn.reports.comparison import comparison_markdown, comparison_report
 from charrnn.runs.comparison import Comparison, ModelPair, compare_partitions, comparison_manifest
 from charrnn.runs.manifest import (

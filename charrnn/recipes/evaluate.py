@@ -1,5 +1,6 @@
 """Measure model versions on labelled names."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,12 @@ from charrnn.errors import ConfigError, DataError
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.families import families_of
 from charrnn.model.labels import LANGUAGE
-from charrnn.model.version import resolve
+from charrnn.model.version import ModelVersion, resolve
+from charrnn.recipes.fetched import check_copied, fetch_input
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
 from charrnn.training.corpus import Corpus, load_corpus
-from charrnn.training.labelled import load_labelled
+from charrnn.training.labelled import Labelled, LabelledColumns, load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy, with_refusals
 from charrnn.training.paired import Flips, flips, paired_bootstrap
 from charrnn.training.release import probabilities_of
@@ -108,8 +110,8 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
         ModelError: there is no such version. InputMissingError, DataError: the table is at fault.
     """
     version, other_data, left_out = resolve(request.version, request.models), None, 0
-    if request.on is not None:
-        labelled = load_labelled(request.on, version.labels, request.csv)
+    if request.on:
+        labelled = _labelled(request, version)
         parts, left_out = {str(request.on): labelled.examples}, labelled.left_out
     else:
         corpus = load_corpus(request.data)
@@ -146,8 +148,8 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
             f"{one.name} has {len(one.labels)} labels, {other.name} {len(other.labels)}, and they "
             "differ; evaluate the versions one by one"
         )
-    if request.on is not None:
-        examples = load_labelled(request.on, one.labels, request.csv).examples
+    if request.on:
+        examples = _labelled(request, one).examples
     else:
         corpus = load_corpus(request.data)
         examples = _relabelled(corpus, honest_split(corpus).test, one.labels)
@@ -164,6 +166,16 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
         difference=paired_bootstrap(new, old, label_ids),
         flips=flips(old.argmax(axis=1), new.argmax(axis=1), label_ids, labels),
     )
+
+
+def _labelled(request: EvaluateRequest | CompareVersionsRequest, version: ModelVersion) -> Labelled:
+    """Read the labelled table of a request, for the labels of a version."""
+    columns = LabelledColumns(request.name_column, request.label_column or version.label_name)
+    with tempfile.TemporaryDirectory() as staging:
+        path, remote = fetch_input(request.on, Path(staging))
+        labelled = load_labelled(path, version.labels, request.csv, columns)
+        check_copied(remote)
+    return labelled
 
 
 def _relabelled(corpus: Corpus, examples: Examples, labels: Sequence[str]) -> Examples:

@@ -1,17 +1,34 @@
-"""Turn lists of names into the training table."""
+"""Turn lists of names and labelled tables into the training table."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from charrnn.errors import DataError
-from charrnn.files import hold, json_bytes, write_bytes
-from charrnn.model.labels import MIN_LABELS
+import pyarrow as pa
+
+from charrnn.errors import ConfigError, DataError, is_uri
+from charrnn.files import hold, json_bytes, remove_tree, write_bytes
+from charrnn.model.labels import LANGUAGE, MIN_LABELS
+from charrnn.recipes.fetched import check_copied, fetch_input
 from charrnn.recipes.requests import TUTORIAL_URL, IngestRequest
 from charrnn.recipes.runner import Runner
-from charrnn.training.archive import fetch
-from charrnn.training.corpus import build_table, write_table
-from charrnn.training.corpus_report import CorpusReport, corpus_report, report_markdown
+from charrnn.tables.discovery import MAGIC, NoTableError, discover
+from charrnn.tables.kinds import path_text, table_name
+from charrnn.tables.source import check_unchanged
+from charrnn.training.archive import choose_language_files, fetch
+from charrnn.training.corpus import build_table, with_metadata, write_parts, write_table
+from charrnn.training.corpus_report import (
+    CorpusCounts,
+    CorpusReport,
+    corpus_report,
+    report_markdown,
+)
 from charrnn.training.data_card import data_card
 from charrnn.training.label_files import (
     TUTORIAL,
@@ -20,9 +37,15 @@ from charrnn.training.label_files import (
     Source,
     check_digest,
     content_digest,
+    files_below,
     find_label_files,
 )
+from charrnn.training.labelled import LabelledColumns, LabelledTable, open_labelled
+from charrnn.training.merge import Merge
 from charrnn.training.name_packages import VERSIONS, read_package
+
+if TYPE_CHECKING:  # imported where an input is on object storage
+    from charrnn.integrations.object_storage import RemoteFile
 
 _MOST_LISTED = 10  # files named in a line
 
@@ -58,6 +81,7 @@ class Ingested:
             f"unique      {report.unique_pairs:,} (name, label) pairs; {report.dropped_text} "
             "dropped as junk",
             *[f"words       {report.outliers:,} that are no names"] * bool(report.outliers),
+            *(f"{name:11} {counts.text}" for name, counts in report.tables.items()),
             f"ambiguous   {report.ambiguous_names:,} names under two or more labels",
             f"skew        the largest label has {report.largest_label_share:.1%} of the rows",
             f"table       {self.table}" + ("" if self.written else " (unchanged)"),
@@ -76,18 +100,64 @@ def _listed(title: str, names: list[str], what: str) -> list[str]:
 
 
 def ingest(request: IngestRequest, runner: Runner) -> Ingested:
-    """Turn lists of names into one table with folds, a report of its counts and a data card.
+    """Turn names with labels into one table with folds, a report of its counts and a data card.
 
     Raises:
-        CharrnnError: the download, the lists, their digest or the target is at fault; no table was
-            written.
+        CharrnnError: the download, a source, the digest of the lists, a column or the target is at
+            fault; no table was written.
     """
-    files, left_out = list[LabelFile](), list[str]()
+    files, left_out, tables = list[LabelFile](), list[str](), list[str]()
     for name in dict.fromkeys(request.sources):
+        if is_labelled_table(name):
+            tables.append(name)
+            continue
         read, others = read_source(name, request, runner)
         files, left_out = files + read, left_out + others
-    check_digest(files, request.digest)
+    if files or request.digest:
+        check_digest(files, request.digest)
+    if tables:
+        return runner.step("merge tables", merge, tables, files, left_out, request, runner)
+    check_no_columns(request)
     return runner.step("build table", build, files, left_out, request.target, runner)
+
+
+def is_labelled_table(source: str) -> bool:
+    """Whether a source is a labelled table, not lists of names.
+
+    Raises:
+        DataError: it is a folder with both.
+    """
+    if source == "tutorial" or source in VERSIONS:
+        return False
+    path = Path(source)
+    if not path.is_dir():
+        no_file = is_uri(source) or (MAGIC.search(source) and not path.exists())
+        return bool(no_file or table_name(path.name))
+    try:
+        discover(source)
+    except NoTableError:
+        return False
+    if choose_language_files(files_below(path))[0]:
+        raise DataError(
+            f"{source} holds both lists (.txt) and tables; move one kind into a folder of its own"
+        )
+    return True
+
+
+def check_no_columns(request: IngestRequest) -> None:
+    """Refuse options about columns where no source has columns."""
+    for option, default in (
+        ("name_column", "name"),
+        ("label_column", "language"),
+        ("weight_column", ""),
+        ("split_column", ""),
+    ):
+        if getattr(request, option) != default:
+            raise ConfigError(
+                f"{option} is about labelled tables, and no source is one; the label of a list is "
+                "its file name",
+                option=option,
+            )
 
 
 def read_source(
@@ -134,11 +204,109 @@ def build(
             f"{sources}: {len(usable)} of {len(of_labels)} language files has usable names, a "
             f"model needs {MIN_LABELS}; without any: {', '.join(without_names[:_MOST_LISTED])}"
         )
-    markdown = report_markdown(report, "Training data")
-    card = data_card(report, content_digest(files))
     with hold(target.parent / ".lock", runner.holder):
         written = write_table(table, target)
-        write_bytes(target.with_suffix(".report.json"), json_bytes(asdict(report)))
-        write_bytes(target.with_suffix(".report.md"), markdown.encode())
-        write_bytes(target.with_suffix(".card.md"), card.encode())
+        return _described(target, report, content_digest(files), written, left_out, without_names)
+
+
+def merge(
+    tables: Sequence[str],
+    files: Sequence[LabelFile],
+    left_out: list[str],
+    request: IngestRequest,
+    runner: Runner,
+) -> Ingested:
+    """Write the corpus of labelled tables, and of lists beside them, its report and its card."""
+    target = request.target
+    lists = build_table(files) if files else None
+    sources = list(dict.fromkeys(file.source for file in files))
+    with hold(target.parent / ".lock", runner.holder), _scratch(target) as scratch:
+        opened, remote = _opened(tables, sources, request, scratch)
+        merged, counts = Merge(opened, lists, scratch), CorpusCounts()
+        sources += [Source(name) for name, _ in opened]
+        digest = _digest_of(files, opened)
+        label_name = LANGUAGE if files else opened[0][1].columns.label
+
+        def parts() -> Iterator[pa.Table]:
+            for i, table in enumerate(merged.tables()):
+                part = with_metadata(table, digest, sources, (i, merged.parts), label_name)
+                counts.add(part)
+                yield part
+            for _, table in opened:
+                check_unchanged(table.source.files)
+            check_copied(remote)
+
+        rows = sum(table.source.rows for _, table in opened)
+        with runner.progress("reading", rows, "rows") as advance:
+            merged.read(advance)
+        if merged.parts == 1:
+            [table] = parts()
+            written = write_table(table, target)
+        else:
+            written = write_parts(parts(), target, scratch / "parts")
+        report = counts.report(merged.counts)
+        return _described(target, report, digest, written, left_out, [])
+
+
+def _opened(
+    tables: Sequence[str], lists: Sequence[Source], request: IngestRequest, scratch: Path
+) -> tuple[list[tuple[str, LabelledTable]], tuple[RemoteFile, ...]]:
+    """Open the labelled tables, each with the name of its source, and copy those on object storage;
+    also return the objects copied."""
+    opened: list[tuple[str, LabelledTable]] = []
+    remote: tuple[RemoteFile, ...] = ()
+    columns = LabelledColumns(
+        request.name_column, request.label_column, request.weight_column, request.split_column
+    )
+    for path, name in zip(tables, _source_names(tables, lists), strict=True):
+        folder = scratch / f"{len(opened):03d}"
+        copied, objects = fetch_input(path, folder)
+        remote += objects
+        opened.append((name, open_labelled(copied, columns, request.csv, folder)))
+    return opened, remote
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """Yield a folder beside ``target`` that is removed at the end, and with it what a kill left."""
+    folder = target.parent / f".ingest-{target.name}"
+    remove_tree(folder)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def _source_names(tables: Sequence[str], lists: Sequence[Source]) -> list[str]:
+    """Return a name for each table: its last part, or all of it where two have the same."""
+    short = [path_text(Path(path).name or path) for path in tables]
+    counts = Counter([*short, *(source.name for source in lists)])
+    return [
+        name if counts[name] == 1 else path_text(path)
+        for name, path in zip(short, tables, strict=True)
+    ]
+
+
+def _digest_of(files: Sequence[LabelFile], tables: Sequence[tuple[str, LabelledTable]]) -> str:
+    """Return one SHA-256 over all that a corpus with labelled tables is made from."""
+    content: list[object] = [content_digest(files) if files else ""]
+    for name, table in tables:
+        digests = [(file.name, file.sha256) for file in table.source.files]
+        content.append([name, asdict(table.columns), digests])
+    return sha256(json_bytes(content)).hexdigest()
+
+
+def _described(
+    target: Path,
+    report: CorpusReport,
+    digest: str,
+    written: bool,
+    left_out: list[str],
+    without_names: list[str],
+) -> Ingested:
+    """Write report and data card of a corpus that is written."""
+    markdown = report_markdown(report, "Training data")
+    write_bytes(target.with_suffix(".report.json"), json_bytes(asdict(report)))
+    write_bytes(target.with_suffix(".report.md"), markdown.encode())
+    write_bytes(target.with_suffix(".card.md"), data_card(report, digest).encode())
     return Ingested(target, report, markdown, written, left_out, without_names)

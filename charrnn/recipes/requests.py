@@ -33,13 +33,11 @@ CorpusSources = Annotated[
     tuple[str, ...],
     doc(
         "Where names come from, one or more: tutorial (its archive, downloaded), faker, mimesis or "
-        "wordfreq (lists of the installed package), a folder of LABEL.txt files, or a zip of one."
+        "wordfreq (lists of the installed package), a folder of LABEL.txt files or a zip of one, "
+        "or a labelled table: Parquet or CSV, a file, a folder, a glob or a URI (s3://, gs://)."
     ),
 ]
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
-LabelledTable = Annotated[
-    Path | None, doc("A table, Parquet or CSV, with the columns name and language.")
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,14 +194,26 @@ class PurgeRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class IngestRequest(Request):
-    """Turn lists of names into one table with folds, a report of its counts and a data card.
+    """Turn names with labels into one table with folds, a report of its counts and a data card.
 
-    A language file is UTF-8 text; its name is the label, and every line is a name, and a row.
+    A list is UTF-8 text; its name is the label, and every line is a name, and a row. Rows of a
+    labelled table that have the same name and label become one row, whose weight is their number.
     """
 
     sources: CorpusSources = ("tutorial",)
+    name_column: str = "name"
+    """The column of a labelled table that holds the names."""
+    label_column: str = "language"
+    """The column that holds the labels: text, or whole numbers."""
+    weight_column: str = ""
+    """A column of numbers that say how often a row counts."""
+    split_column: str = ""
+    """A column of train, validation (or val, dev) and test that says what a row is for; without
+    it, folds are a hash of the name."""
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
     target: Path = NAMES
-    """The table to write; an equal table is left as it is."""
+    """The table to write, a folder of parts if it is large; an equal one is left as it is."""
     url: str = TUTORIAL_URL
     """Where the tutorial's archive is downloaded from (https)."""
     digest: str = ""
@@ -212,7 +222,7 @@ class IngestRequest(Request):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settled = tuple(local_path(source, "sources") for source in self.sources)
+        settled = tuple(local_path(source, "sources", uri=True) for source in self.sources)
         object.__setattr__(self, "sources", settled or ("tutorial",))
 
 
@@ -286,7 +296,12 @@ class EvaluateRequest(Request):
 
     version: str
     """A version or an alias."""
-    on: LabelledTable = None
+    on: PathOrUri = ""
+    """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
+    name_column: str = "name"
+    """The column of that table that holds the names."""
+    label_column: str = ""
+    """The column that holds the labels; by default it is called what the version calls them."""
     data: Path = NAMES
     """The training table, whose honest folds are used where ``on`` is not given."""
     models: ModelsFolder = MODELS
@@ -303,7 +318,12 @@ class CompareVersionsRequest(Request):
     """A version or an alias."""
     other: str
     """Another."""
-    on: LabelledTable = None
+    on: PathOrUri = ""
+    """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
+    name_column: str = "name"
+    """The column of that table that holds the names."""
+    label_column: str = ""
+    """The column that holds the labels; by default it is called what the version calls them."""
     data: Path = NAMES
     """The training table, whose honest test fold is used where ``on`` is not given."""
     models: ModelsFolder = MODELS

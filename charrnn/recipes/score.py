@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from charrnn.errors import is_uri
-from charrnn.files import make_private, private_files, remove_tree
+from charrnn.files import make_private, private_files
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
+from charrnn.recipes.fetched import check_copied, fetch_input, remove_copies
 from charrnn.recipes.published import Published
 from charrnn.recipes.requests import PREDICTIONS, InboxRequest, ScoreRequest
 from charrnn.recipes.runner import Runner
@@ -52,7 +52,7 @@ from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer, fitted_options
 
-if TYPE_CHECKING:  # imported where a run needs it
+if TYPE_CHECKING:  # imported where an input is on object storage
     from charrnn.integrations.object_storage import RemoteFile
 
 
@@ -124,31 +124,6 @@ def run_options(
         names=names,
         name_key=key_digest(names, name_key),
     )
-
-
-def fetch_input(source: str, destination: Path) -> tuple[str, tuple[RemoteFile, ...]]:
-    """Copy an input from object storage beside the run; leave a local one where it is."""
-    if not is_uri(source):
-        return source, ()
-    from charrnn.integrations.object_storage import fetch
-
-    copied, remote = fetch(source, destination)
-    return str(copied), remote
-
-
-def check_copied(remote: tuple[RemoteFile, ...]) -> None:
-    """Raise DataError if an object that ``fetch_input`` copied has changed since."""
-    if remote:
-        from charrnn.integrations.object_storage import check_remote_unchanged
-
-        check_remote_unchanged(remote)
-
-
-def remove_copies(source: str, remote: tuple[RemoteFile, ...]) -> None:
-    """Remove what ``fetch_input`` copied."""
-    for folder in (Path(source), *Path(source).parents) if remote else ():
-        if folder.name.startswith(".fetched-"):
-            remove_tree(folder)
 
 
 def prepare(key: RunKey, target: Destination, version: ModelVersion, name_key: bytes) -> RunPlan:

@@ -55,8 +55,7 @@ def read_archive(path: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
         if is_zip:
             raise DataError(f"{path} is not a readable zip archive; download it again") from error
         raise DataError(
-            f"{path} is not a zip archive; {EXPECTED}. A table of names and labels is not read: "
-            "write the names of each label into a file of their own"
+            f"{path} is not a zip archive; {EXPECTED}, or a labelled table (.parquet, .csv)"
         ) from None
 
 

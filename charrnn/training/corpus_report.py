@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -44,6 +44,36 @@ class Overlap:
     share: float
 
 
+@dataclass
+class RowCounts:
+    """What became of the rows of a labelled table: ``rows`` are ``kept``, ``merged`` into another
+    row of their name and label, or ``dropped``, by reason."""
+
+    rows: int
+    kept: int = 0
+    merged: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, rows: int) -> None:
+        """Count rows that are dropped."""
+        if rows:
+            self.dropped[reason] = self.dropped.get(reason, 0) + rows
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row is accounted for."""
+        return self.rows == self.kept + self.merged + sum(self.dropped.values())
+
+    @property
+    def text(self) -> str:
+        """The counts on one line."""
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.dropped.items()))
+        return (
+            f"{self.rows:,} rows = {self.kept:,} kept + {self.merged:,} merged + "
+            f"{sum(self.dropped.values()):,} dropped" + (f" ({reasons})" if reasons else "")
+        )
+
+
 @dataclass(frozen=True)
 class CorpusReport:
     """Counts of a corpus table.
@@ -64,6 +94,7 @@ class CorpusReport:
             rows.
         overlaps: the pairs of labels that share most of the smaller one's names.
         sources: rows by source, label and part, with the source's version and licence.
+        tables: what became of the rows of each labelled table.
     """
 
     rows: int
@@ -83,6 +114,7 @@ class CorpusReport:
     overlaps: list[Overlap]
     per_label: dict[str, LabelRows]
     sources: list[SourceCounts]
+    tables: dict[str, RowCounts]
 
     @property
     def dropped_text(self) -> str:
@@ -185,8 +217,8 @@ class CorpusCounts:
                     i, j = divmod(int(pair), len(labels))
                     self._pairs[tuple(sorted((labels[i], labels[j])))] += int(shared)  # type: ignore[index]
 
-    def report(self) -> CorpusReport:
-        """Return the counts of all parts."""
+    def report(self, tables: Mapping[str, RowCounts]) -> CorpusReport:
+        """Return the counts of all parts; ``tables`` are those of the labelled tables."""
         rows = {label: scripts.total() for label, scripts in self._scripts.items()}
         shares = np.array(list(rows.values())) / max(1, self._totals["rows"])
         per_label = self._per_label()
@@ -206,6 +238,7 @@ class CorpusCounts:
                 SourceCounts(source, {label: dict(parts) for label, parts in by_label.items()})
                 for source, by_label in self._sources.items()
             ],
+            tables=dict(tables),
         )
 
     def _per_label(self) -> dict[str, LabelRows]:
@@ -233,7 +266,7 @@ def corpus_report(table: pa.Table) -> CorpusReport:
     """Return the counts of a corpus that is one table (``corpus.SCHEMA``)."""
     counts = CorpusCounts()
     counts.add(table)
-    return counts.report()
+    return counts.report({})
 
 
 def script_of(text: str) -> str:
@@ -282,6 +315,7 @@ def report_markdown(report: CorpusReport, title: str) -> str:
         "",
         *source_table(report.sources),
         "",
+        *(f"{printable(name)}: {counts.text}.\n" for name, counts in report.tables.items()),
     ]
     return "\n".join(lines)
 

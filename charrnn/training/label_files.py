@@ -127,7 +127,7 @@ def _read_folder(folder: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
     """Return (file name, bytes) of the language files below a folder, linked folders included, and
     the files left out."""
     files, size = [], 0
-    chosen, left_out = choose_language_files(_files_below(folder))
+    chosen, left_out = choose_language_files(files_below(folder))
     for name in chosen:
         path = folder / name
         try:
@@ -142,7 +142,7 @@ def _read_folder(folder: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
     return files, left_out
 
 
-def _files_below(folder: Path) -> Iterator[str]:
+def files_below(folder: Path) -> Iterator[str]:
     """Yield the relative paths of all files below a folder; a folder linked twice is read once."""
     seen = set()
 

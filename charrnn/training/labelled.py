@@ -20,7 +20,7 @@ from charrnn.tables.source import Source, fingerprint, open_source
 from charrnn.training.corpus import MAX_ROWS
 from charrnn.training.splits import Examples
 
-CHUNK_ROWS = 2**20  # rows read at a time
+CHUNK_ROWS = 2**19  # rows read at a time
 SPLITS = {  # values of a split column, in any case → part of the split
     "train": 1, "training": 1,
     "validation": 2, "valid": 2, "val": 2, "dev": 2,
@@ -173,9 +173,7 @@ def _column(schema: pa.Schema, column: str, what: str) -> str:
         "split": is_text(kind),
     }
     if not fits[what]:
-        expected = {"label": "text or whole numbers", "weight": "numbers"}.get(
-            what, "text"
-        )
+        expected = {"label": "text or whole numbers", "weight": "numbers"}.get(what, "text")
         raise DataError(
             f"column {column!r} is {shown_type(kind)}, expected {expected}; cast it, or choose "
             "another column",

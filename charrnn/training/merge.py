@@ -6,10 +6,8 @@ file then becomes one part: rows of one name, label and source are one row, whos
 sum.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import DataError
-from charrnn.files import closing_reader, scratch_file
-from charrnn.model.labels import MAX_LABELS, MIN_LABELS, label_problem
+from charrnn.files import scratch_file
+from charrnn.model.labels import MAX_LABEL_LENGTH, MAX_LABELS, MIN_LABELS, label_problem
 from charrnn.training.corpus import check_label_keys, table_of
+from charrnn.training.corpus_report import RowCounts
 from charrnn.training.labelled import LabelledRows, LabelledTable
 from charrnn.training.name_keys import FOLDS, REASONS, drop_reasons, key_hashes, name_keys
 from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD
 
-PART_ROWS = 2**20  # rows read for each part; bounds the memory that a part takes
+PART_ROWS = 2**19  # rows read for each part; bounds the memory that a part takes
 _MOST_PARTS = 500  # scratch files that are open at once
 _MOST_LISTED = 10  # labels in a message
 _TRAIN, _VALIDATION, _TEST = 1, 2, 3  # of ``labelled.SPLITS``
@@ -46,26 +45,6 @@ _SPILLED = pa.schema(
 )
 
 
-@dataclass
-class RowCounts:
-    """What became of the rows of a labelled table: ``rows`` = ``kept`` + ``merged`` + all that are
-    ``dropped``, by reason."""
-
-    rows: int
-    kept: int = 0
-    merged: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def text(self) -> str:
-        """The counts on one line."""
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.dropped.items()) if n)
-        return (
-            f"{self.rows:,} rows = {self.kept:,} kept + {self.merged:,} merged + "
-            f"{self.dropped.total():,} dropped" + (f" ({reasons})" if reasons else "")
-        )
-
-
 class Merge:
     """The labelled tables of a corpus, and what is counted about them.
 
@@ -83,7 +62,7 @@ class Merge:
         self.parts = 1 if rows <= 2 * PART_ROWS else min(_MOST_PARTS, -(-rows // PART_ROWS))
         self.counts = {name: RowCounts(table.rows_in) for name, table in tables}
         for name, table in tables:
-            self.counts[name].dropped["rejected"] = len(table.source.rejects)
+            self.counts[name].drop("rejected", len(table.source.rejects))
         self._labels: dict[str, int] = {}
         self._trained = np.zeros(0, np.int64)  # rows to train on, by label
 
@@ -96,10 +75,7 @@ class Merge:
         first = 0
         with ExitStack() as stack:
             files = [stack.enter_context(scratch_file(self._path(i))) for i in range(self.parts)]
-            writers = [
-                stack.enter_context(closing_reader(pa.ipc.new_stream(file, _SPILLED)))
-                for file in files
-            ]
+            writers = [stack.enter_context(pa.ipc.new_stream(file, _SPILLED)) for file in files]
             for index, (name, table) in enumerate(self._tables):
                 for rows in table.chunks():
                     self._spill(self._chunk(index, name, rows, first), writers)
@@ -127,7 +103,7 @@ class Merge:
         } | {"no_label": frame["label"].to_numpy() < 0, "no_weight": rows.weights == 0}  # fmt: skip
         keep = np.ones(len(frame), bool)
         for reason, found in dropped.items():
-            self.counts[source].dropped[reason] += int((found & keep).sum())
+            self.counts[source].drop(reason, int((found & keep).sum()))
             keep &= ~found
         hashes = np.zeros(len(keys), np.uint64)
         usable = np.flatnonzero(reasons < 0)
@@ -177,18 +153,18 @@ class Merge:
     def _check_labels(self) -> None:
         for label in self._labels:
             if problem := label_problem(label):
+                shown = f"the label {label!a}" if len(label) <= MAX_LABEL_LENGTH else "a label"
                 raise DataError(
-                    f"the label {label!a} {problem}; correct the label column",
+                    f"{shown} {problem}; correct the label column",
                     option="label_column",
                 )
         of_lists = self._lists["language"].unique().drop_null().to_pylist() if self._lists else []
         labels = dict.fromkeys([*of_lists, *self._labels])
         check_label_keys(labels)
         if not MIN_LABELS <= len(labels) <= MAX_LABELS:
-            found = f"one label, {next(iter(labels))!a}" if labels else "no label"
-            found = f"{len(labels):,} labels" if len(labels) > 1 else found
             raise DataError(
-                f"the rows have {found}; a model needs {MIN_LABELS} to {MAX_LABELS:,}",
+                f"the number of labels is {len(labels):,}; a model needs {MIN_LABELS} to "
+                f"{MAX_LABELS:,}",
                 option="label_column",
             )
         self._trained = np.zeros(len(self._labels), np.int64)
@@ -226,7 +202,7 @@ class Merge:
         """Drop rows of a name that the split column puts into a part that is held out as well."""
         leaks = frame.filter((pl.col("split") > 0) & (pl.col("split") < pl.col("held")))
         for table, held, rows in leaks.group_by("table", "held").agg(pl.col("rows").sum()).rows():
-            self.counts[self._tables[table][0]].dropped[_LEAKS[held]] += rows
+            self.counts[self._tables[table][0]].drop(_LEAKS[held], rows)
         return frame.filter((pl.col("split") == 0) | (pl.col("split") == pl.col("held")))
 
     def _table(self, frame: pl.DataFrame) -> pa.Table:
@@ -302,6 +278,8 @@ def part_of(hashes: npt.NDArray[np.uint64], parts: int) -> npt.NDArray[np.int64]
 def _folds(held: npt.NDArray[np.int8], hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
     """Return the folds of N rows, int8 ``(N,)``: by the split column where ``held`` is not 0, those
     of training by the hash, too."""
-    cases = [held == _TRAIN, held == _VALIDATION, held == _TEST]
-    training = hashes % np.uint64(FOLDS - 2)
-    return np.select(cases, [training, VALIDATION_FOLD, TEST_FOLD], hashes % FOLDS).astype(np.int8)
+    by_hash = (hashes % np.uint64(FOLDS)).astype(np.int8)
+    trained = (hashes % np.uint64(FOLDS - 2)).astype(np.int8)
+    folds = np.select([held == _TRAIN, held == _VALIDATION, held == _TEST],
+                      [trained, np.int8(VALIDATION_FOLD), np.int8(TEST_FOLD)], by_hash)  # fmt: skip
+    return folds.astype(np.int8)

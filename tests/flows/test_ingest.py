@@ -130,7 +130,7 @@ def test_missing_folder_exits_66(command: Command) -> None:
     [
         ({}, "holds no .txt files"),
         ({"Alpha.txt": b"Katoro\n"}, "has 1 language files"),
-        ({"Alpha.csv": b"Katoro\n"}, "holds no .txt files"),
+        ({"Alpha.csv": b"Katoro\n"}, "column 'name' not found"),
         ({"Alpha.txt": CANARY.encode() + b"\nM\xfcller\n", "Beta.txt": b"x\n"}, "Alpha.txt line 2"),
         ({"Alpha.txt": CANARY.encode() + b"\n\0\n", "Beta.txt": b"x\n"}, "Alpha.txt line 2"),
         ({"Alpha.txt": b"12\n", "Beta.txt": b"\n"}, "no usable name"),
