@@ -18,11 +18,15 @@ part of a composed character, and collapse white space.
 """
 
 import re
+import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,7 +47,6 @@ _FOLDS: dict[str, Mapping[int, int | str]] = {
     "punctuation": _PUNCTUATION | _LETTER_FORMS,
     "ascii": _PUNCTUATION | _LETTERS,
 }
-_CONTEXTUAL = "[^ -~]|^ | $|  "  # in a text that is not normalised byte by byte
 _HANGUL = re.compile("[\uac00-\ud7a3]+")  # syllables, which the composed form makes of jamo
 _INVISIBLE = frozenset(("Mn", "Me", "Cf", "Cc"))  # Unicode categories: marks, formats, controls
 
@@ -110,26 +113,71 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
 def normalise_array(
     texts: pa.LargeStringArray, rules: Normalisation = LATIN
 ) -> pa.LargeStringArray:
-    """Return ``normalise`` of each of N texts without nulls, large_string ``(N,)``: one look-up
-    over the bytes of texts in ASCII; of the others each distinct one once.
+    """Return ``normalise`` of each of N texts without nulls, large_string ``(N,)``: by a look-up
+    over the code points; texts whose characters depend on each other one by one.
 
     >>> normalise_array(pa.array(["Novak", " Ślusàrski"], pa.large_string())).to_pylist()
     ['novak', 'slusarski']
     """
-    _, offsets, data = texts.buffers()
-    table = bytes(_normalised_byte(byte, rules) for byte in range(256))
-    mapped = pa.py_buffer((data.to_pybytes() if data else b"").translate(table))
-    fast = pa.LargeStringArray.from_buffers(len(texts), offsets, mapped, offset=texts.offset)
-    slow = pc.match_substring_regex(texts, _CONTEXTUAL)
-    others = texts.filter(slow).dictionary_encode()
+    mapped, slow = map_characters(texts, partial(_independent, rules=rules))
+    slow |= pc.match_substring_regex(mapped, "^ | $|  ").to_numpy(zero_copy_only=False)
+    others = texts.filter(pa.array(slow)).dictionary_encode()
     one_by_one = [normalise(text, rules) for text in others.dictionary.to_pylist()]
     normalised = pa.array(one_by_one, pa.large_string()).take(others.indices)
-    return pc.replace_with_mask(fast, slow, normalised)
+    return pc.replace_with_mask(mapped, pa.array(slow), normalised)
 
 
-def _normalised_byte(byte: int, rules: Normalisation) -> int:
-    """Return the byte that a printable ASCII byte becomes between two letters; others stay."""
-    return ord(normalise(f"a{chr(byte)}a", rules)[1:-1]) if 0x20 <= byte < 0x7F else byte
+@cache
+def _independent(character: str, rules: Normalisation) -> str | None:
+    """Return what a character becomes beside any others; None where it depends on them."""
+    text = normalise(f"a{character}a", rules)[1:-1]
+    depends = (
+        normalise(f"a{character}", rules) != f"a{text}"
+        or normalise(f"{character}a", rules) != f"{text}a"
+        or (text != " " and any(map(str.isspace, text)))
+        or (text == " " and character != " ")
+        or any(unicodedata.combining(c) for c in text)
+        or (rules.composes and _composes_with_one_before(character))
+    )
+    return None if depends and character != " " else text
+
+
+def _composes_with_one_before(character: str) -> bool:
+    """Whether a character is a mark, or a vowel or final of a Hangul syllable, or a form of one."""
+    first = unicodedata.normalize("NFKD", character)[0]
+    return unicodedata.category(first)[0] == "M" or "\u1161" <= first <= "\u11ff"
+
+
+def map_characters(
+    texts: pa.LargeStringArray, mapped: Callable[[str], str | None]
+) -> tuple[pa.LargeStringArray, npt.NDArray[np.bool_]]:
+    """Return each of N texts without nulls with every character replaced by what ``mapped`` returns
+    for it, large_string ``(N,)``; and which of them have one that it returns None for, bool
+    ``(N,)``. ``mapped`` is called once for each distinct character."""
+    lengths = pc.utf8_length(texts).to_numpy()
+    _, buffer, data = texts.buffers()
+    edges = np.frombuffer(buffer, np.int64)[[texts.offset, texts.offset + len(texts)]]
+    text = (data.to_pybytes() if data else b"")[edges[0] : edges[1]].decode()
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    code = np.zeros(sys.maxunicode + 1, np.int32)
+    code[points] = 1
+    distinct = np.flatnonzero(code)
+    code[distinct] = np.arange(len(distinct))
+    codes = code[points]
+    found = [mapped(chr(point)) for point in distinct.tolist()]
+    pieces = [(piece or "").encode() for piece in found]
+    sizes = np.array([len(piece) for piece in pieces], np.int64)
+    of_character = sizes[codes]
+    ends = np.concatenate(([0], np.cumsum(of_character)))
+    starts = np.cumsum(sizes) - sizes
+    at = np.arange(ends[-1]) + np.repeat(starts[codes] - ends[:-1], of_character)
+    content = np.frombuffer(b"".join(pieces), np.uint8)[at]
+    last = np.concatenate(([0], np.cumsum(lengths)))
+    unmapped = np.concatenate(([0], np.cumsum(np.array([p is None for p in found], bool)[codes])))
+    array = pa.LargeStringArray.from_buffers(
+        len(texts), pa.py_buffer(ends[last].tobytes()), pa.py_buffer(content.tobytes())
+    )
+    return array, np.diff(unmapped[last]) > 0
 
 
 def transliterate(text: str) -> str:
@@ -145,3 +193,11 @@ def transliterate(text: str) -> str:
 
     composed = unicodedata.normalize("NFC", text)  # a mark alone has no letters
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", anyascii(composed))
+
+
+def transliterate_array(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Return ``transliterate`` of each of N texts without nulls, large_string ``(N,)``."""
+    from anyascii import anyascii
+
+    letters, _ = map_characters(pc.utf8_normalize(texts, form="NFC"), anyascii)
+    return pc.replace_substring_regex(letters, "([a-z])([A-Z])", r"\1 \2")

@@ -7,7 +7,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from charrnn.model.normalise import LATIN, normalise, normalise_array, transliterate
+from charrnn.model.normalise import (
+    LATIN,
+    normalise,
+    normalise_array,
+    transliterate,
+    transliterate_array,
+)
 
 FOLDS = 10
 MAX_NAME = 256  # characters after normalising; scoring refuses longer names, too
@@ -32,11 +38,8 @@ def name_keys(names: pa.LargeStringArray) -> pa.LargeStringArray:
     """Return ``name_key`` of each of N names without nulls, large_string ``(N,)``."""
     keys = normalise_array(names, LATIN)
     foreign = pc.invert(pc.string_is_ascii(keys))
-    others = names.filter(foreign).dictionary_encode()
-    texts = [normalise(transliterate(name), LATIN) for name in others.dictionary.to_pylist()]
-    return pc.replace_with_mask(
-        keys, foreign, pa.array(texts, pa.large_string()).take(others.indices)
-    )
+    latin = normalise_array(transliterate_array(names.filter(foreign)), LATIN)
+    return pc.replace_with_mask(keys, foreign, latin)
 
 
 def key_hashes(keys: pa.LargeStringArray) -> npt.NDArray[np.uint64]:

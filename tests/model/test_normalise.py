@@ -2,11 +2,21 @@
 
 import unicodedata
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from charrnn.model.normalise import ACCENTS, LATIN, SEED, Normalisation, normalise
+from charrnn.model.normalise import (
+    ACCENTS,
+    LATIN,
+    SEED,
+    Normalisation,
+    normalise,
+    normalise_array,
+    transliterate,
+    transliterate_array,
+)
 
 # Characters that rules stumble over: marks of several classes, joiners, spaces, case, look-alikes.
 AWKWARD = (
@@ -208,3 +218,12 @@ def test_composed_and_decomposed_input_normalise_alike(rules: Normalisation, tex
     decomposed = normalise(unicodedata.normalize("NFD", text), rules)
     assert normalise(unicodedata.normalize("NFC", text), rules) == decomposed
     assert normalise(text, rules) == decomposed
+
+
+@every_rules
+@given(st.lists(texts, max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_an_array_is_normalised_as_its_texts_are(rules: Normalisation, some: list[str]) -> None:
+    array = pa.array(["Σ", *some], pa.large_string()).slice(1)
+    assert normalise_array(array, rules).to_pylist() == [normalise(text, rules) for text in some]
+    assert transliterate_array(array).to_pylist() == [transliterate(text) for text in some]
