@@ -21,8 +21,8 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
     """
     scaled = np.asarray(logits, np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
-    exponentials = np.exp(scaled)
-    probabilities: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities: Floats = np.exp(scaled, out=scaled)  # in place: a row may have 10,000 labels
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
     return probabilities
 
 

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 CONFIDENCE_BINS = 20  # of a profile, of equal width, 0 to 1
 LENGTH_BINS = 13  # of a profile; see ``monitoring.profile.LENGTHS``
+MOST_CONFUSED = 1000  # labels whose confusion matrix is kept: that of more is most of a version
 MIN_TEST_NAMES = 20  # of a label: fewer say little about it
 
 _ROUNDED_ONE = 1 + 1e-6  # a mean of ones may round to more than 1
@@ -188,7 +189,8 @@ class ReportData:
     """What the model report draws about the test names.
 
     Attributes:
-        confusion: names by true label (row) and predicted label (column), ``(L, L)``.
+        confusion: names by true label (row) and predicted label (column), ``(L, L)``; empty for
+            more than ``MOST_CONFUSED`` labels.
         expected_accuracy: mean confidence.
         sets: requested coverage, such as ``"0.9"`` → prediction sets of it.
         unfamiliar: threshold, such as ``"0.99"`` → share of the names above it.
@@ -361,10 +363,8 @@ class ModelFacts:
         measured += [m for named in self.baselines.values() for m in named.values()]
         if any(tuple(m.label for m in metrics.labels) != tuple(labels) for metrics in measured):
             raise ValueError("facts.metrics and facts.baselines must list the model's labels")
-        if {len(labels)} != {
-            len(self.report_data.confusion),
-            *map(len, self.report_data.confusion),
-        }:
+        confusion, L = self.report_data.confusion, len(labels)
+        if {len(confusion), *map(len, confusion)} != {L if L <= MOST_CONFUSED else 0}:
             raise ValueError("facts.report_data.confusion must have a row and a column per label")
         self.profile.check()
         if not self.profile.labels.keys() <= set(labels):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-MIN_LABELS, MAX_LABELS = 2, 1000  # of a model; more are a mistake in the data rather than labels
+MIN_LABELS, MAX_LABELS = 2, 10_000  # of a model; more are a mistake in the data rather than labels
 MAX_LABEL_LENGTH = 100  # characters
 LANGUAGE = "language"  # what labels are where nothing else was said, and always in old versions
 # What the labels of a model are, such as country: the name of their column.

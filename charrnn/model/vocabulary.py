@@ -41,7 +41,7 @@ MAX_IDS = 255  # of a vocabulary, without PAD: one byte each
 _MOST_SLOW = 0.5  # of names that are not ASCII: with more, all take the tier of code points
 _POINT_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
 _HAN = "CJK"
-_LEAST_SHARE = 0.01  # of a script's names: with fewer, a label does not use the script
+_LEAST_SHARE = 0.01  # of a script's names: with fewer, one of up to 100 labels does not use it
 # Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
 # its neighbours; the space.
 _UNSEEN, _CONTEXTUAL, _SPACE_POINT = 255, 254, 253
@@ -444,8 +444,9 @@ def _distinguishing(
         counts.update(characters)
         for script in set(map(_script, characters)):
             labels.setdefault(script, Counter())[int(label_id)] += 1
+    least_share = _LEAST_SHARE * min(1, 100 / max(1, len(set(map(int, label_ids)))))
     uses = {  # number of labels; a few names do not make a script one of a label's
-        script: sum(n >= _LEAST_SHARE * by_label.total() for n in by_label.values())
+        script: sum(n >= least_share * by_label.total() for n in by_label.values())
         for script, by_label in labels.items()
     }
     frequent = [c for c, n in counts.items() if n >= least and c.isprintable()]

@@ -22,7 +22,7 @@ from charrnn.training.baselines import Baseline, baselines
 from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.evidence import check_trainable
 from charrnn.training.outside import Outside, outside_of
-from charrnn.training.presets import PRESETS, Preset, with_overrides
+from charrnn.training.presets import PRESETS, Preset, TrainConfig, with_overrides
 from charrnn.training.protocol import Protocol, ProtocolResult, run_protocol
 from charrnn.training.release import make_version
 
@@ -110,7 +110,7 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         ]
         compared = {}
         if request.baselines:
-            compared = runner.step("baselines", measure_baselines, corpus, request.seed)
+            compared = runner.step("baselines", measure_baselines, corpus, preset.train)
         created = runner.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         provenance = Provenance(created, device, torch.get_num_threads(), library_versions())
         seed_metrics = [run.test for run in seed_runs]
@@ -179,10 +179,10 @@ class _Shown:
             self.percent = percent
 
 
-def measure_baselines(corpus: Corpus, seed: int) -> dict[str, dict[str, Baseline]]:
-    """Return protocol → name → baseline."""
-    protocols: tuple[Protocol, ...] = ("honest", "seed")
-    return {protocol: baselines(corpus, protocol, seed) for protocol in protocols}
+def measure_baselines(corpus: Corpus, train: TrainConfig) -> dict[str, dict[str, Baseline]]:
+    """Return protocol → name → baseline, of the protocols that a preset is fitted under."""
+    protocols: tuple[Protocol, ...] = ("honest",) if train.sparse else ("honest", "seed")
+    return {protocol: baselines(corpus, protocol, train.seed) for protocol in protocols}
 
 
 def publish_version(version: ModelVersion, models: Path) -> ModelVersion:

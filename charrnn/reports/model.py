@@ -10,6 +10,7 @@ import numpy.typing as npt
 from charrnn.model.calibration import wilson_interval
 from charrnn.model.facts import (
     MIN_TEST_NAMES,
+    MOST_CONFUSED,
     Metrics,
     ModelFacts,
     OutsideMetrics,
@@ -47,7 +48,7 @@ def model_markdown(version: ModelVersion) -> bytes:
 def _context(version: ModelVersion) -> dict[str, Any]:
     """Return what ``model.jinja`` shows."""
     facts, report_data = version.facts, version.facts.report_data
-    test, confusion = facts.metrics.honest.test, np.array(report_data.confusion)  # (L, L)
+    test, confusion = facts.metrics.honest.test, np.array(report_data.confusion)  # (L, L) or (0,)
     of_languages = version.label_name == LANGUAGE
     return {
         "version": version,
@@ -60,12 +61,12 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "seed_accuracies": np.array([m.accuracy for m in facts.metrics.seed]),
         "paired": _paired(facts.paired),
         "labels": _labels(version, confusion),
-        "families": _families(test, confusion) if of_languages else None,
+        "families": _families(test, confusion) if of_languages and confusion.size else None,
         "inferred": "origin" if of_languages else f"the {version.label_name}",
         **label_words(version.label_name),
-        "confusion": _confusion(confusion, version.labels),
+        "confusion": _confusion(confusion, version.labels) if confusion.size else None,
         "numbered": len(version.labels) <= NUMBERED_LABELS,
-        "errors": _errors(confusion, version.labels),
+        "errors": _errors(confusion, version.labels) if confusion.size else None,
         "reliability": _reliabilities(facts),
         "curve": _curve(report_data.risk_coverage, test.answered),
         "sets": _sets(report_data.sets),
@@ -126,10 +127,11 @@ def _paired(paired: Mapping[str, PairedDifference]) -> Table:
 
 
 def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
-    """Return the rates of every label, most test names first; None for a rate of nothing."""
+    """Return the rates of every label, most test names first, or of the first ``MOST_CONFUSED``;
+    None for a rate of nothing."""
     share = dict(zip(version.labels, version.priors, strict=True))
     metrics = version.facts.metrics.honest.test.labels
-    predicted = confusion.sum(axis=0)  # (L,)
+    predicted = confusion.sum(axis=0) if confusion.size else [m.precision > 0 for m in metrics]
     by_size = sorted(zip(metrics, predicted, strict=True), key=lambda pair: -pair[0].count)
     rows = [
         (
@@ -139,7 +141,7 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
             m.precision if n else None,
             *((m.recall, interval(m.recall_low, m.recall_high), m.f1) if m.count else (None,) * 3),
         )
-        for m, n in by_size
+        for m, n in by_size[:MOST_CONFUSED]
     ]  # fmt: skip
     head = ("label", "share of training", "test names", "precision", "recall",
             "95 % interval of the recall", "F1")  # fmt: skip

@@ -7,11 +7,13 @@ import numpy as np
 
 from charrnn.model.calibration import Floats, LabelIds
 from charrnn.model.facts import Metrics
-from charrnn.model.normalise import normalise
+from charrnn.model.normalise import normalise_array
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import evaluate
 from charrnn.training.protocol import Protocol, split_of
 from charrnn.training.splits import Split
+
+MOST_PAIRS = 10_000_000  # of training name and label, that logistic regression takes minutes for
 
 
 @dataclass(frozen=True)
@@ -25,20 +27,22 @@ class Baseline:
 def baselines(
     corpus: Corpus, protocol: Protocol, seed: int, split: Split | None = None
 ) -> dict[str, Baseline]:
-    """Return name → baseline, measured on the protocol's split, or on ``split`` instead."""
+    """Return name → baseline, measured on the protocol's split, or on ``split`` instead. With more
+    than ``MOST_PAIRS`` pairs of training name and label it is the majority label alone."""
     split = split or split_of(corpus, protocol, seed)
     count = len(corpus.labels)
     truth = split.test.label_ids
-    train_names = [normalise(name) for name in split.train.names.to_pylist()]
-    test_names = [normalise(name) for name in split.test.names.to_pylist()]
-    ngrams = ngram_probabilities(train_names, split.train.label_ids, test_names, count)
-    majority = majority_probabilities(split.train.label_ids, count, len(truth))
+    measured = {"majority label": majority_probabilities(split.train.label_ids, count, len(truth))}
+    if len(split.train.names) * count <= MOST_PAIRS:
+        train_names, test_names = (
+            normalise_array(part.names).to_pylist() for part in (split.train, split.test)
+        )
+        measured["char 1-5-grams + logistic regression"] = ngram_probabilities(
+            train_names, split.train.label_ids, test_names, count
+        )
     return {
         name: Baseline(evaluate(probabilities, truth, corpus.labels), probabilities)
-        for name, probabilities in (
-            ("majority label", majority),
-            ("char 1-5-grams + logistic regression", ngrams),
-        )
+        for name, probabilities in measured.items()
     }
 
 

@@ -20,6 +20,7 @@ from charrnn.model.calibration import (
     wilson_interval,
 )
 from charrnn.model.facts import (
+    MOST_CONFUSED,
     CalibrationNoise,
     LabelMetrics,
     Metrics,
@@ -54,17 +55,21 @@ def evaluate(
     answered = np.ones(N, np.bool_) if refused is None else ~refused
     true = np.bincount(label_ids, minlength=L)  # (L,)
     rows = rows_of_confidence(~answered)
-    p, ids = probabilities[rows], label_ids[rows]
-    confusion = confusion_matrix(p.argmax(axis=1), ids, L) * int(answered.any())
-    correct = np.diag(confusion)
-    per_label = _label_metrics(confusion, true, labels)
+    p, ids = (probabilities, label_ids) if rows.all() else (probabilities[rows], label_ids[rows])
+    best = p.argmax(axis=1)
+    right = (best == ids) & answered.any()
+    correct = np.bincount(ids[right], minlength=L)  # (L,)
+    predicted = np.bincount(best, minlength=L) * int(answered.any())
+    per_label = _label_metrics(correct, predicted, true, labels)
     recall = np.array([m.recall for m in per_label])
     f1 = np.array([m.f1 for m in per_label])
-    ranked = np.argsort(-p, axis=1, kind="stable")[:, :3]
-    one_hot = np.zeros_like(p)
-    one_hot[np.arange(len(p)), ids] = 1
+    every = np.arange(len(p))
+    own = p[every, ids][:, None]
+    ahead = (p > own) | ((p == own) & (np.arange(L) < ids[:, None]))  # (N, L): ranked before it
+    difference = p.copy()
+    difference[every, ids] -= 1
     low, high = wilson_interval(int(correct.sum()), N)
-    in_top3 = (ranked == ids[:, None]).any(axis=1) & answered.any()
+    in_top3 = (ahead.sum(axis=1) < 3) & answered.any()
     return Metrics(
         count=N,
         accuracy=float(correct.sum() / N),
@@ -75,7 +80,7 @@ def evaluate(
         top3=float(in_top3.sum() / N),
         nll=negative_log_likelihood(p, ids),
         ece=expected_calibration_error(p, ids),
-        brier=float(((p - one_hot) ** 2).sum(axis=1).mean()),
+        brier=float(np.square(difference, out=difference).sum(axis=1).mean()),
         selective={str(c): selective_accuracy(p, ids, c) for c in COVERAGES},
         labels=per_label,
         refused=int((~answered).sum()),
@@ -97,13 +102,13 @@ def with_refusals(probabilities: Floats, refused: npt.NDArray[np.bool_]) -> Floa
 
 
 def _label_metrics(
-    confusion: Counts, of_label: Counts, labels: Sequence[str]
+    correct_of: Counts, predicted_of: Counts, true_of: Counts, labels: Sequence[str]
 ) -> tuple[LabelMetrics, ...]:
-    """Return the metrics of every label from the confusion matrix ``(L, L)`` of the answered names,
-    and the number of all names of each label ``(L,)``."""
+    """Return the metrics of every label from the numbers of names that it was given rightly, that
+    it was given, and of all of its names, ``(L,)`` each."""
     metrics = []
-    for i, label in enumerate(labels):
-        correct, true, predicted = confusion[i, i], of_label[i], confusion[:, i].sum()
+    counts = zip(labels, correct_of, predicted_of, true_of, strict=True)
+    for label, correct, predicted, true in counts:
         low, high = wilson_interval(int(correct), int(true))
         metrics.append(
             LabelMetrics(
@@ -242,7 +247,9 @@ def report_data(
         ambiguous: training names that occur under several labels.
     """
     probabilities, label_ids = test
-    confusion = confusion_matrix(probabilities.argmax(axis=1), label_ids, len(labels))
+    confusion = np.zeros((0, 0), np.int64)
+    if len(labels) <= MOST_CONFUSED:
+        confusion = confusion_matrix(probabilities.argmax(axis=1), label_ids, len(labels))
     thresholds = {str(target): conformal_threshold(*validation, target) for target in SET_TARGETS}
     return ReportData(
         confusion=tuple(map(tuple, confusion.tolist())),

@@ -1,5 +1,6 @@
 """Make a model version of a finished training, and decide whether it may be promoted."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
@@ -47,6 +48,7 @@ from charrnn.training.protocol import ProtocolResult
 from charrnn.training.splits import Examples, Split, honest_split
 
 _MOST_HELD_OUT = 2500  # validation names whose logits a version keeps, about
+_MOST_HELD_OUT_LOGITS = 2**23  # of them: 32 MB, of which only models of over 1,000 labels have more
 MAX_REFUSED = 0.1  # of the test names: a model that refuses more was trained on what it cannot read
 
 
@@ -171,7 +173,9 @@ def _representative(label_ids: LabelIds, shares: Floats) -> npt.NDArray[np.int64
     counts = np.bincount(label_ids, minlength=len(shares))
     rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[label_ids[order]]
     most = np.ceil(_MOST_HELD_OUT * shares)
-    return np.sort(order[rank < most[label_ids[order]]])
+    rows = np.sort(order[rank < most[label_ids[order]]])
+    step = math.ceil(len(rows) * len(shares) / _MOST_HELD_OUT_LOGITS)
+    return rows[::step]
 
 
 def _surprise(logits: npt.NDArray[np.float32], label_count: int) -> npt.NDArray[np.float32]:

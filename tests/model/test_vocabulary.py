@@ -251,6 +251,11 @@ def test_a_script_of_one_label_has_one_symbol() -> None:
     assert Vocabulary.of_names(names, label_ids, least=2).symbols == "_авиклнорส"
 
 
+def test_a_script_of_very_many_labels_has_all_of_its_letters() -> None:
+    names = ["иван", "вова"] * 600
+    assert Vocabulary.of_names(names, [i // 2 for i in range(1200)]).symbols == "_авино"
+
+
 def test_ideographs_share_a_symbol_but_for_those_that_tell_labels_apart() -> None:
     names = ["Li", "山田", "山本", "中田", "王中", "李山", "王明", "李明", *["明石"] * 3]
     vocabulary = Vocabulary.of_names(names, [0, 1, 1, 1, 2, 2, 2, 2, 1, 1, 1], least=2)

@@ -8,12 +8,14 @@ import pytest
 from sklearn import metrics as sk
 
 from charrnn.model.calibration import wilson_interval
+from charrnn.model.facts import MOST_CONFUSED
 from charrnn.training.baselines import majority_probabilities, ngram_probabilities
 from charrnn.training.metrics import (
     COVERAGES,
     confusion_matrix,
     evaluate,
     expected_accuracy,
+    report_data,
     rows_of_confidence,
     selective_accuracy,
     with_refusals,
@@ -164,3 +166,21 @@ def test_ngram_baseline_gives_no_probability_to_a_label_it_never_saw() -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (found[:, [1, 2]] == 0).all()
     assert found.argmax(axis=1).tolist() == [0, 3]
+
+
+def test_top_three_is_by_probability_and_then_by_label() -> None:
+    p = np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [0.4, 0.3, 0.1, 0.1, 0.1]])
+    labels = "ABCDE"
+    assert evaluate(p, np.array([2, 2]), labels).top3 == 1.0
+    assert evaluate(p, np.array([3, 3]), labels).top3 == 0.0
+
+
+def test_the_report_of_many_labels_has_no_confusion_matrix() -> None:
+    L = MOST_CONFUSED + 1
+    p, label_ids = np.full((4, L), 1 / L), np.arange(4)
+    labels = [f"label {i}" for i in range(L)]
+    unfamiliarity = np.zeros(4)
+    data = report_data(
+        (p, label_ids), (p, label_ids), labels, unfamiliarity=unfamiliarity, ambiguous=0
+    )
+    assert data.confusion == ()

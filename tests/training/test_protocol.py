@@ -23,6 +23,7 @@ from charrnn.model.facts import EpochRecord, ModelFacts, Provenance
 from charrnn.model.normalise import normalise
 from charrnn.model.version import FORMAT_VERSION, ModelVersion, load_version, save_version
 from charrnn.reports.model import model_markdown
+from charrnn.training import presets, splits
 from charrnn.training.baselines import Baseline, baselines
 from charrnn.training.corpus import Corpus, build_table, load_corpus, write_table
 from charrnn.training.label_files import LabelFile, read_label_files
@@ -190,14 +191,44 @@ def test_overriding_the_seed_changes_the_seed_only() -> None:
     assert with_overrides(with_overrides(SMALL, seed=6), seed=5) == SMALL
 
 
+def test_large_tables_follow_a_recipe_of_their_own(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not PRESETS["default"].settled(corpus).train.sparse
+    monkeypatch.setattr(presets, "LARGE_LABELS", 1)
+    settled = PRESETS["default"].settled(corpus)
+    assert settled.name == "default"
+    assert settled.train.sparse
+    assert settled.train.epochs == 6
+    monkeypatch.setattr(presets, "READ_NAMES", 0)
+    assert PRESETS["default"].settled(corpus).train.epochs == 1
+    small = replace(settled, model={**settled.model, "hidden_size": 8, "ngram_buckets": 256})
+    result = run_protocol(corpus, with_overrides(small, epochs=2), "honest")
+    version = make_version(corpus, small, result, [], {}, PROVENANCE)
+    saved = save_version(tmp_path, version)
+    assert saved.config.ngram_rank == 128
+    assert all(torch.equal(saved.weights[name], w) for name, w in version.weights.items())
+
+
+def test_of_many_labels_a_spread_of_the_held_out_names_is_measured(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = honest_split(corpus)
+    monkeypatch.setattr(splits, "MOST_PROBABILITIES", 7 * len(corpus.labels))
+    some = honest_split(corpus)
+    assert some.train.names == every.train.names
+    assert len(some.test.names) == len(some.validation.names) == 7
+    assert set(some.test.names.to_pylist()) < set(every.test.names.to_pylist())
+
+
 def test_overridden_epochs_apply_to_the_teacher_and_to_the_identity_of_checkpoints(
     corpus: Corpus,
 ) -> None:
     tiny = with_overrides(PRESETS["tiny"], epochs=2, batch_size=64, seed=3)
     assert tiny.teacher == with_overrides(PRESETS["default"], epochs=2, seed=3)
     longer_teacher = replace(tiny, teacher=with_overrides(PRESETS["default"], epochs=3, seed=3))
-    presets = (preset.settled(corpus) for preset in (tiny, longer_teacher))
-    one, other = (identity_of(corpus, preset, "honest") for preset in presets)
+    both = (preset.settled(corpus) for preset in (tiny, longer_teacher))
+    one, other = (identity_of(corpus, preset, "honest") for preset in both)
     assert one != other
 
 
