@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from charrnn.api import train
     from charrnn.scoring.scorer import Scorer
 
-__all__ = ["Scorer", "__version__"]
+__all__ = ["Scorer", "__version__", "train"]
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from charrnn.scoring.scorer import Scorer
 
         return Scorer
+    if name == "train":
+        from charrnn.api import train
+
+        return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

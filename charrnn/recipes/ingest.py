@@ -18,6 +18,7 @@ from charrnn.model.labels import LANGUAGE, MIN_LABELS
 from charrnn.recipes.fetched import check_copied, fetch_input
 from charrnn.recipes.requests import TUTORIAL_URL, IngestRequest
 from charrnn.recipes.runner import Runner
+from charrnn.scoring.options import check_label_column
 from charrnn.tables.discovery import MAGIC, NoTableError, discover
 from charrnn.tables.kinds import path_text, table_name
 from charrnn.tables.source import check_unchanged
@@ -226,6 +227,7 @@ def merge(
         sources += [Source(name) for name, _ in opened]
         digest = _digest_of(files, opened)
         label_name = LANGUAGE if files else opened[0][1].columns.label
+        check_label_column(label_name)
 
         def parts() -> Iterator[pa.Table]:
             for i, table in enumerate(merged.tables()):
@@ -245,7 +247,7 @@ def merge(
         else:
             written = write_parts(parts(), target, scratch / "parts")
         report = counts.report(merged.counts)
-        return _described(target, report, digest, written, left_out, [])
+        return _described(target, report, digest, written, left_out, [], label_name)
 
 
 def _opened(
@@ -303,10 +305,12 @@ def _described(
     written: bool,
     left_out: list[str],
     without_names: list[str],
+    label_name: str = LANGUAGE,
 ) -> Ingested:
     """Write report and data card of a corpus that is written."""
     markdown = report_markdown(report, "Training data")
     write_bytes(target.with_suffix(".report.json"), json_bytes(asdict(report)))
     write_bytes(target.with_suffix(".report.md"), markdown.encode())
-    write_bytes(target.with_suffix(".card.md"), data_card(report, digest).encode())
+    card = data_card(report, digest, label_name)
+    write_bytes(target.with_suffix(".card.md"), card.encode())
     return Ingested(target, report, markdown, written, left_out, without_names)

@@ -110,9 +110,38 @@ def headers_of(table: Any) -> list[str]:
 def cells_of(table: Any, column: str) -> pa.Array | pa.ChunkedArray:
     """Return the text of a column of a ``readable_table``, one of ``headers_of``, as
     ``names_array`` does."""
+    return names_array(_column(table, column), _cells_text(column))
+
+
+def values_of(table: Any, column: str) -> pa.Array | pa.ChunkedArray:
+    """Return a column of a ``readable_table``, one of ``headers_of``: whole numbers, decimals and
+    floats as they are, NaN as null; other values as ``cells_of``."""
+    cells = _column(table, column)
+    if isinstance(cells, pl.Series):
+        if cells.dtype.is_numeric():
+            return cells.fill_nan(None).to_arrow() if cells.dtype.is_float() else cells.to_arrow()
+    elif is_pandas(cells, "Series"):
+        types = sys.modules["pandas"].api.types
+        if types.is_numeric_dtype(cells) and not types.is_bool_dtype(cells):
+            return pa.array(cells, from_pandas=True)
+    elif _is_number(cells.type):
+        return cells
+    return names_array(cells, _cells_text(column))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
+
+
+def _column(table: Any, column: str) -> Any:
     by_place = is_pandas(table, "DataFrame")
-    cells = table.iloc[:, headers_of(table).index(column)] if by_place else table[column]
-    return names_array(cells, f"cells of column {column!r}")
+    return table.iloc[:, headers_of(table).index(column)] if by_place else table[column]
+
+
+def _cells_text(column: str) -> str:
+    return f"cells of column {column!r}"
 
 
 def with_columns(table: Any, added: Mapping[str, pa.Array]) -> Any:

@@ -157,6 +157,21 @@ class ScoreOptions:
         return [self.prefix + name for name in names]
 
 
+def check_label_column(column: str) -> None:
+    """Raise ConfigError unless a label's column of this name can stand among the others."""
+    try:
+        options = ScoreOptions(
+            label_as=column, prior="uniform", coverage_target=0.5, families=True, details=True
+        )
+        options.columns(("", ""))
+    except ConfigError:
+        raise ConfigError(
+            f"label_column is {column!r}, which is also the name of a column that scoring adds, or "
+            "no visible text; rename it",
+            option="label_column",
+        ) from None
+
+
 @dataclass(frozen=True)
 class ComputeOptions:
     """Where and how a run is computed. Only ``partition_rows``, the size of the parts, changes the

@@ -1,0 +1,116 @@
+"""The functions of the library that need a clock: what ``cli`` is for a terminal, for Python."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from charrnn.errors import CharrnnError, ConfigError
+from charrnn.recipes import ingest as ingest_recipe
+from charrnn.recipes import train as train_recipe
+from charrnn.recipes.requests import IngestRequest, TrainRequest
+from charrnn.recipes.runner import Runner
+from charrnn.scoring.inputs import cells_of, headers_of, readable_table, values_of
+from charrnn.tables.columns import name_column_of
+
+if TYPE_CHECKING:
+    from charrnn.model.version import ModelVersion
+
+_OF_NUMBERS = ("label_column", "weight_column")  # they may be
+_NOT_HERE = ("data", "promote", "mlflow")  # of a training that only returns a model
+
+
+def train(
+    table: Any,
+    *,
+    label_column: str,
+    name_column: str = "name",
+    weight_column: str = "",
+    split_column: str = "",
+    models: Path | str | None = None,
+    runner: Runner | None = None,
+    **options: Any,
+) -> ModelVersion:
+    """Train on a labelled table, as ``charrnn ingest`` and ``charrnn train`` do, and return the
+    model::
+
+        version = charrnn.train(people, name_column="surname", label_column="country")
+        Scorer(version).score(["Nguyễn"])  # columns name, country, confidence, …
+
+    Nothing is promoted; the table is copied to a private temporary folder while this runs.
+
+    Args:
+        table: a DataFrame of pandas or Polars, a LazyFrame, an Arrow table, or what exports Arrow.
+        label_column: what is learned: text or whole numbers, 2 labels or more. The column that
+            scoring adds gets its name.
+        name_column: text; rows without a name or a label are left out.
+        weight_column: how often each row counts; "": once.
+        split_column: train, validation or test of each row; "": by a hash of the name.
+        models: a folder of versions, in which the new one is published as the candidate; by default
+            it is kept in memory only.
+        runner: see ``recipes.runner``; by default nothing is shown.
+        options: other fields of ``TrainRequest``, such as ``preset="tiny"``, ``epochs=3``,
+            ``seed=1`` and ``device="cuda"``. The seed protocol is left out (``seeds=0``).
+
+    Raises:
+        DataError: the table is at fault. ConfigError: an option is.
+    """
+    for option in _NOT_HERE:
+        if option in options:
+            raise ConfigError(f"{option} is no option of charrnn.train; the command has it")
+    columns: dict[str, Any] = {
+        "name_column": name_column,
+        "label_column": label_column,
+        "weight_column": weight_column,
+        "split_column": split_column,
+    }
+    runner = runner or Runner(now=lambda: datetime.now(UTC), holder=f"process {os.getpid()}")
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        copy, data = Path(folder, "frame.parquet"), Path(folder, "names.parquet")
+        kept = Path(folder) if models is None else Path(models)
+        request = TrainRequest(data=data, models=kept, **{"seeds": 0, **options})
+        write_labelled(table, copy, **columns)
+        try:
+            sources = IngestRequest(sources=(str(copy),), target=data, **columns)
+            ingest_recipe.ingest(sources, runner)
+            version = train_recipe.train(request, runner).version
+        except CharrnnError as error:
+            message = str(error).replace(str(copy), "table").replace(str(data), "table")
+            raise type(error)(message, option=error.option) from None
+        finally:
+            torch.set_num_threads(threads)
+    return version if models is not None else replace(version, name="", digest="")
+
+
+def write_labelled(table: Any, path: Path, **columns: str) -> None:
+    """Write the columns of a labelled table that are named into a Parquet file.
+
+    Args:
+        table: see ``train``; a lazy frame is written while its query runs.
+        columns: option → column, "" for none.
+
+    Raises:
+        DataError: it is no table, or a column is missing, or of another type.
+    """
+    named = {option: column for option, column in columns.items() if column}
+    if isinstance(table, pl.LazyFrame):
+        headers = table.collect_schema().names()
+        found = {name_column_of(headers, column, option) for option, column in named.items()}
+        table.select(sorted(found)).sink_parquet(path)
+        return
+    whole = readable_table(table)
+    headers, cells = headers_of(whole), {}
+    for option, column in named.items():
+        own = name_column_of(headers, column, option)
+        cells[own] = values_of(whole, own) if option in _OF_NUMBERS else cells_of(whole, own)
+    pq.write_table(pa.table(cells), path)
