@@ -1,15 +1,16 @@
 """What it takes to ingest labelled rows: CPU seconds and peak memory of the whole command.
 
-Rows are made up (``labelled_names``, 100 labels), so most names are different ones; a second table
-repeats names as customers do. Bars, for 10 million rows: Parquet 60 CPU seconds and 1 GB, CSV 90.
+Rows are made up (``labelled_names``, 100 labels, nearly all names different). Bars, for 10 million
+rows: Parquet 60 CPU seconds, CSV 90, both 1 GB.
 
-    python tests/bench/ingest.py --rows 10_000_000 --page docs/plans/ingest.md
+    python tests/bench/ingest.py --page docs/performance.md
 """
 
 import argparse
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import common
@@ -20,10 +21,10 @@ import pyarrow.parquet as pq
 from labelled_names import PART, LabelledNames
 
 LABELS = 100
-BARS = {"parquet": (60, 1.0), "csv": (90, 1.0)}  # CPU seconds, GB
+BARS = {"parquet": 60, "csv": 90}  # CPU seconds, for 10 million rows
 
 
-def write(path: Path, rows: int, kind: str, repeats: bool) -> None:
+def write(path: Path, rows: int, kind: str) -> None:
     """Write a labelled table, a part at a time."""
     names = LabelledNames(LABELS)
     labels = np.array(names.label_names)
@@ -31,48 +32,49 @@ def write(path: Path, rows: int, kind: str, repeats: bool) -> None:
     writer = pq.ParquetWriter if kind == "parquet" else pacsv.CSVWriter
     with writer(path, schema) as file:
         for first in range(0, rows, PART):
-            count = min(PART, rows - first)
-            texts, ids = names.rows(first % (PART * 8) if repeats else first, count)
+            texts, ids = names.rows(first, min(PART, rows - first))
             file.write_table(pa.table([texts, pa.array(labels[ids])], schema=schema))
 
 
 def measure(source: Path, target: Path) -> tuple[float, float, float]:
     """Ingest a table in a process of its own; return CPU seconds, seconds and peak GB."""
-    started = common.time.perf_counter()
+    started = time.perf_counter()
     arguments = [sys.executable, "-m", "charrnn.cli", "ingest", str(source), "--name-column",
                  "surname", "--label-column", "label", "--target", str(target)]  # fmt: skip
     process = os.posix_spawn(sys.executable, arguments, dict(os.environ))
     _, status, usage = os.wait4(process, 0)
     if status:
         raise SystemExit(f"ingest of {source} failed")
-    seconds = common.time.perf_counter() - started
+    seconds = time.perf_counter() - started
     return usage.ru_utime + usage.ru_stime, seconds, usage.ru_maxrss / 2**20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--page", type=Path, help="where the figures are written as Markdown")
+    parser.add_argument("--page", type=Path, help="a Markdown page that gets the figures")
     arguments = parser.parse_args()
     lines = [
-        f"# Ingest of {arguments.rows:,} labelled rows",
+        "## Ingest of labelled rows",
         "",
-        "| table | CPU s | s | peak GB |",
+        f"{arguments.rows:,} rows, {LABELS} labels, nearly all names different, by "
+        f"`{common.command('ingest.py', parser, arguments)}`.",
+        "",
+        "| table | CPU s (bar) | s | peak GB (bar) |",
         "|---|---:|---:|---:|",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        for kind in BARS:
-            for repeats in (False, True):
-                source = Path(folder) / f"people.{kind}"
-                write(source, arguments.rows, kind, repeats)
-                cpu, seconds, memory = measure(source, Path(folder) / "names.parquet")
-                title = f"{kind}, {'2,097,152 rows again and again' if repeats else 'no repeats'}"
-                lines.append(f"| {title} | {cpu:.1f} | {seconds:.1f} | {memory:.2f} |")
-                print(lines[-1], flush=True)
-                source.unlink()
-    lines += ["", *common.machine_lines()] if hasattr(common, "machine_lines") else []
+        for kind, bar in BARS.items():
+            source = Path(folder) / f"people.{kind}"
+            write(source, arguments.rows, kind)
+            cpu, seconds, memory = measure(source, Path(folder) / f"{kind}.parquet")
+            lines.append(f"| {kind} | {cpu:.1f} ({bar}) | {seconds:.1f} | {memory:.2f} (1) |")
+            print(lines[-1], flush=True)
+            source.unlink()
+    lines += ["", common.circumstances("pyarrow", "polars")]
+    print("\n".join(lines))
     if arguments.page:
-        arguments.page.write_text("\n".join(lines) + "\n")
+        common.write_section(arguments.page, "ingest", lines)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ from charrnn.integrations.object_storage import (
 )
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.recipes.compare import compare
-from charrnn.recipes.requests import CompareRequest, VerifyRequest
+from charrnn.recipes.evaluate import evaluate_version
+from charrnn.recipes.ingest import ingest
+from charrnn.recipes.requests import CompareRequest, EvaluateRequest, IngestRequest, VerifyRequest
 from charrnn.recipes.runs import verify
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.options import ComputeOptions
@@ -365,3 +367,34 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ConfigError, match=r"pip install 'charrnn-names\[gcs\]'"):
         fetch("gs://bucket/people.parquet", Path("out"))
+
+
+def test_labelled_tables_on_object_storage_are_ingested_and_evaluated_on(
+    memory: str, tiny_version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = tiny_version.labels[:2]
+    rows = [{"surname": f"Kato{a}{b}", "group": labels[b == "o"]} for a in "kmrst" for b in "aeiou"]
+    pq.write_table(pa.Table.from_pylist(rows), "in.parquet")
+    for name in ("one", "other"):
+        put(Path("in.parquet"), f"{memory}/in/{name}.parquet")
+    request = IngestRequest(sources=(f"{memory}/in/one.parquet", f"{memory}/in/other.parquet"),
+                            name_column="surname", label_column="group")  # fmt: skip
+
+    def changed(files: Any) -> None:
+        raise DataError(f"{len(files)} changed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "check_remote_unchanged", changed)
+        with pytest.raises(DataError, match="2 changed"):
+            ingest(request, console_runner())
+    assert not Path("data").exists()
+    found = ingest(request, console_runner())
+    assert {name: counts.kept for name, counts in found.report.tables.items()} == {
+        "one.parquet": 25, "other.parquet": 25,
+    }  # fmt: skip
+    save_version(Path("models"), tiny_version)
+    measured = evaluate_version(EvaluateRequest(
+        version="v0001", models=Path("models"), on=f"{memory}/in/*.parquet",
+        name_column="surname", label_column="group",
+    ))  # fmt: skip
+    assert measured.parts[0].metrics.count == 50
