@@ -223,7 +223,7 @@ def _check_same_columns(first: TableFile, table: TableFile, path: Path, other: P
         detail = "times of day are UTC in one of them"
     if detail:
         raise DataError(
-            f"{path} and {other} have different columns: {detail}; score them one by one"
+            f"{path} and {other} have different columns: {detail}; give them one by one"
         )
 
 

@@ -1,7 +1,7 @@
 """The data card of a corpus table: what it is, where it comes from, what it lacks; no name is in
 it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from charrnn.errors import printable
 from charrnn.model.labels import LANGUAGE, plural
@@ -9,6 +9,7 @@ from charrnn.training.corpus_report import CorpusReport, label_table, source_tab
 from charrnn.training.name_packages import NOTES
 
 _FEW = 100  # names of a label and part; fewer are hardly learned, and measured on ten
+_MOST_LISTED = 60  # labels in a sentence
 
 _TUTORIAL_NOTES = (
     "Surnames only, romanised and mostly without accents; nearly half of the rows are Russian, and "
@@ -78,9 +79,9 @@ def _gaps(report: CorpusReport) -> list[str]:
     has_given = any(n.given_names for _, n in labels)
     gaps = []
     if few:
-        gaps.append(f"Fewer than {_FEW} surnames: {', '.join(few)}.")
+        gaps.append(f"Fewer than {_FEW} surnames: {_listed(few)}.")
     if none_given and has_given:
-        gaps.append(f"No given names: {', '.join(none_given)}.")
+        gaps.append(f"No given names: {_listed(none_given)}.")
     if report.overlaps:
         pairs = [f"{o.one} and {o.other} {o.names:,} ({o.share:.0%})" for o in report.overlaps]
         gaps.append(
@@ -93,6 +94,11 @@ def _gaps(report: CorpusReport) -> list[str]:
     for name, of_source in notes.items():
         gaps += [f"{name}: {note}" for note in of_source if name in names]
     return gaps
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _MOST_LISTED:,} more" if labels[_MOST_LISTED:] else ""
+    return ", ".join(labels[:_MOST_LISTED]) + more
 
 
 def _bullets(texts: Iterable[str]) -> list[str]:

@@ -163,11 +163,11 @@ REFUSED = {
     "s17_invalid_utf8.parquet": "is damaged between rows 0 and 60; restore it and run this again",
     "s18_column_missing": (
         "/a.parquet and /s18_column_missing/b.parquet have different columns: 'name' is "
-        "string and absent; score them one by one"
+        "string and absent; give them one by one"
     ),
     "s18_other_type": (
         "/a.parquet and /s18_other_type/b.parquet have different columns: 'name' is string "
-        "and large_string; score them one by one"
+        "and large_string; give them one by one"
     ),
     "s20_quote_never_closed.csv": (
         "line 61 has a line break inside a quoted cell; close the quote, or accept such cells"

@@ -1,5 +1,7 @@
 """Labelled tables as sources of a corpus: what is kept, merged and dropped, and what is refused."""
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -127,6 +129,34 @@ def test_a_split_column_decides_and_no_name_is_on_two_sides() -> None:
     assert counts.dropped["also_in_test"] == sum(
         k in tested and part != "test " for k, part in zip(keys, parts, strict=True)
     )
+
+
+def test_a_full_disk_leaves_the_old_corpus_and_no_scratch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pq.write_table(made_up(2000), "people.parquet")
+    pq.write_table(made_up(1000, seed=1), "more.parquet")
+    before = load_corpus(ingested("people.parquet").table).digest
+    monkeypatch.setattr(merge, "PART_ROWS", 400)
+    replace, calls = os.replace, list[str]()
+
+    def full(*arguments: Any, **options: Any) -> None:
+        calls.append(str(arguments[1]))
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(CharrnnError, match="no space left"):
+            ingested("people.parquet", "more.parquet")
+    assert load_corpus(Path("data/names.parquet")).digest == before
+    assert not [path for path in Path("data").iterdir() if path.is_dir()]
+    Path("data/.ingest-names.parquet").mkdir()  # as a kill leaves it
+    Path("data/.ingest-names.parquet/merge-00000.arrows").write_bytes(b"x")
+    found = ingested("people.parquet", "more.parquet")
+    assert load_corpus(found.table).digest != before
+    assert [path for path in Path("data").iterdir() if path.is_dir()] == [found.table]
 
 
 def columns(**changed: list[object]) -> Callable[[], None]:
