@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from charrnn.errors import ConfigError, DataError
+from charrnn.model.calibration import Floats
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.families import families_of
 from charrnn.model.labels import LANGUAGE
@@ -15,6 +17,8 @@ from charrnn.model.version import ModelVersion, resolve
 from charrnn.recipes.fetched import check_copied, fetch_input
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
+from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.scorer import Scorer
 from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.labelled import Labelled, LabelledColumns, load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy, with_refusals
@@ -124,8 +128,9 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
         other_data = request.data if corpus.digest != version.facts.data_digest else None
     measured = []
     families, members = families_of(version.labels)
+    answer = _as_scored if request.on else probabilities_of
     for name, examples in parts.items():
-        probabilities, refused = probabilities_of(version, examples)
+        probabilities, refused = answer(version, examples)
         ids, family_ids = examples.label_ids, members[examples.label_ids].argmax(axis=1)
         metrics = evaluate(probabilities, ids, version.labels, refused)
         of_families = None
@@ -153,7 +158,8 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
     else:
         corpus = load_corpus(request.data)
         examples = _relabelled(corpus, honest_split(corpus).test, one.labels)
-    (before, unread), (after, unread_after) = (probabilities_of(v, examples) for v in (one, other))
+    answer = _as_scored if request.on else probabilities_of
+    (before, unread), (after, unread_after) = (answer(v, examples) for v in (one, other))
     label_ids = examples.label_ids
     old, new = with_refusals(before, unread), with_refusals(after, unread_after)
     labels = (*one.labels, "no label")
@@ -170,12 +176,28 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
 
 def _labelled(request: EvaluateRequest | CompareVersionsRequest, version: ModelVersion) -> Labelled:
     """Read the labelled table of a request, for the labels of a version."""
-    columns = LabelledColumns(request.name_column, request.label_column or version.label_name)
+    fields = ScoreOptions(
+        name_column=request.name_column,
+        given_column=request.given_column,
+        surname_column=request.surname_column,
+    ).name_fields
+    named = {field.removesuffix("_column"): column for field, column in fields.items()}
+    label = request.label_column or version.label_name
+    columns = LabelledColumns(**{"name": "", **named}, label=label)
     with tempfile.TemporaryDirectory() as staging:
         path, remote = fetch_input(request.on, Path(staging))
         labelled = load_labelled(path, version.labels, request.csv, columns)
         check_copied(remote)
     return labelled
+
+
+def _as_scored(version: ModelVersion, examples: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return what ``probabilities_of`` returns, for names that are split into given name and
+    surname as scoring splits them; none is unfamiliar."""
+    options = ScoreOptions(probabilities=True, max_unfamiliarity=1.0)
+    predictions, codes = Scorer(version).answers(examples.names, options)
+    rows = codes.to_numpy()
+    return predictions.probabilities[rows].astype(np.float64), predictions.reason[rows] != 0
 
 
 def _relabelled(corpus: Corpus, examples: Examples, labels: Sequence[str]) -> Examples:

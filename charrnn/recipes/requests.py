@@ -300,6 +300,10 @@ class EvaluateRequest(Request):
     """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
     name_column: str = "name"
     """The column of that table that holds the names."""
+    given_column: str = ""
+    """A column of given names, instead of a column of names."""
+    surname_column: str = ""
+    """A column of surnames, instead of a column of names."""
     label_column: str = ""
     """The column that holds the labels; by default it is called what the version calls them."""
     data: Path = NAMES
@@ -322,6 +326,10 @@ class CompareVersionsRequest(Request):
     """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
     name_column: str = "name"
     """The column of that table that holds the names."""
+    given_column: str = ""
+    """A column of given names, instead of a column of names."""
+    surname_column: str = ""
+    """A column of surnames, instead of a column of names."""
     label_column: str = ""
     """The column that holds the labels; by default it is called what the version calls them."""
     data: Path = NAMES

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from charrnn.errors import DataError
 from charrnn.model.labels import first_labels
+from charrnn.scoring.inputs import one_name
 from charrnn.tables.columns import as_large_string, is_text, name_column_of, shown_type
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
@@ -30,12 +31,15 @@ SPLITS = {  # values of a split column, in any case → part of the split
 
 @dataclass(frozen=True)
 class LabelledColumns:
-    """What columns of a labelled table are called; "" for none."""
+    """What columns of a labelled table are called; "" for none. Names are in one column, ``name``,
+    or in one or both of their parts."""
 
     name: str = "name"
     label: str = "language"
     weight: str = ""
     split: str = ""
+    surname: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ class LabelledTable:
         columns = [c for c in vars(self.columns).values() if c]
         for partition in cut(self.source.tables, CHUNK_ROWS):
             cells = read_groups(partition.groups, columns)
-            names, labels = (_texts(cells[c]) for c in (self.columns.name, self.columns.label))
+            parts = {f: getattr(self.columns, f) for f in ("name", "surname", "given")}
+            name = one_name({f"{f}_column": cells[c] for f, c in parts.items() if c})
+            names, labels = _texts(name), _texts(cells[self.columns.label])
             weights, splits = np.ones(len(names)), np.zeros(len(names), np.int8)
             if self.columns.weight:
                 weights = self._weights(cells[self.columns.weight])
@@ -138,19 +144,15 @@ def open_labelled(
     files = fingerprint(discover(path))
     source = open_source(files, staging, partition_rows=CHUNK_ROWS, csv=csv)
     try:
-        found = LabelledColumns(
-            _column(source.schema, columns.name, "name"),
-            _column(source.schema, columns.label, "label"),
-            _column(source.schema, columns.weight, "weight"),
-            _column(source.schema, columns.split, "split"),
-        )
+        named = {f: _column(source.schema, column, f) for f, column in vars(columns).items()}
+        found = LabelledColumns(**named)
     except DataError as error:
         raise DataError(f"{path}: {error}", option=error.option) from None
-    named = [column for column in vars(found).values() if column]
-    if len(set(named)) < len(named):
+    used = [column for column in named.values() if column]
+    if len(set(used)) < len(used):
         raise DataError(
             f"{path}: name, label, weight and split must be columns of their own, got "
-            f"{', '.join(map(repr, named))}",
+            f"{', '.join(map(repr, used))}",
             option="label_column",
         )
     if not source.rows:
@@ -167,12 +169,10 @@ def _column(schema: pa.Schema, column: str, what: str) -> str:
     stored = kind.value_type if pa.types.is_dictionary(kind) else kind
     is_number = pa.types.is_integer(stored) or pa.types.is_floating(stored)
     fits = {
-        "name": is_text(kind),
         "label": is_text(kind) or pa.types.is_integer(stored),
         "weight": is_text(kind) or is_number or pa.types.is_decimal(stored),
-        "split": is_text(kind),
     }
-    if not fits[what]:
+    if not fits.get(what, is_text(kind)):
         expected = {"label": "text or whole numbers", "weight": "numbers"}.get(what, "text")
         raise DataError(
             f"column {column!r} is {shown_type(kind)}, expected {expected}; cast it, or choose "

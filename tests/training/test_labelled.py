@@ -17,6 +17,7 @@ from charrnn.errors import CharrnnError
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.recipes.evaluate import evaluate_version
 from charrnn.recipes.requests import EvaluateRequest
+from charrnn.scoring.scorer import Scorer
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.training.labelled import load_labelled
 from charrnn.training.metrics import evaluate
@@ -149,3 +150,36 @@ def test_refused_names_count_against_accuracy_and_recall_only() -> None:
     assert [m.recall for m in refused.labels] == [pytest.approx(2 / 3), 1.0]
     everything = evaluate(probabilities, truth, LABELS, np.ones(4, np.bool_))
     assert (everything.accuracy, everything.top3, everything.refused) == (0, 0, 4)
+
+
+def test_names_are_answered_as_scoring_answers_them_in_one_column_or_two(
+    given_version: ModelVersion, tmp_path: Path
+) -> None:
+    version = save_version(tmp_path, given_version)
+    names = {"first": ["Kata", "Mika", None], "last": ["Steinhof", None, "Aroev"]}
+    labels = ["Beta", "Alpha", "Gamma"]
+    pq.write_table(pa.table({**names, "language": labels}), tmp_path / "parts.parquet")
+    whole = ["Kata Steinhof", "Mika", "Aroev"]
+    pq.write_table(pa.table({"name": whole, "language": labels}), tmp_path / "whole.parquet")
+    scorer = Scorer(version)
+    parts = {"given_column": "first", "surname_column": "last"}
+    for file, options, answers in (
+        ("parts", parts, scorer.score_table(pa.table(names), **parts, top_k=1)),
+        ("whole", {}, scorer.score(whole, top_k=1).to_arrow()),
+    ):
+        on = str(tmp_path / f"{file}.parquet")
+        request = EvaluateRequest(version=version.name, on=on, models=tmp_path, **options)
+        found = evaluate_version(request).parts[0]
+        right = np.array(answers["language"].to_pylist()) == labels
+        assert found.metrics.accuracy == pytest.approx(right.mean())
+        confidence = answers["confidence"].to_numpy().mean()
+        assert found.expected_accuracy == pytest.approx(confidence, abs=1e-6)
+
+
+def test_a_table_has_one_column_of_names_or_columns_of_their_parts(models: Path) -> None:
+    request = EvaluateRequest(
+        version="v0001", on="l.csv", models=models, name_column="n", given_column="g"
+    )
+    with pytest.raises(CharrnnError, match="name_column and given_column") as caught:
+        evaluate_version(request)
+    assert caught.value.option == "given_column"
