@@ -222,11 +222,11 @@ def load_labelled(
     position = {label: i for i, label in enumerate(labels)}
     of_value = [position.get(label, -1) for label in found.dictionary.to_pylist()]
     label_ids = np.array(of_value, np.int64)[found.indices]
-    if (label_ids < 0).any():
+    if unknown := int((label_ids < 0).sum()):
         raise DataError(
-            f"{path}: {(label_ids < 0).sum():,} of {rows:,} rows have {of_value.count(-1)} labels "
-            "that the model does not know; correct or remove them; it knows: "
-            f"{first_labels(labels)}"
+            f"{path}: column {table.columns.label!r}: {unknown:,} of {rows:,} rows have "
+            f"{of_value.count(-1)} labels that the model does not know; correct or remove them; it "
+            f"knows: {first_labels(labels)}"
         )
     if not len(texts):
         raise DataError(f"{path} has no row with a name and a label, of {rows:,}")
