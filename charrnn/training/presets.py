@@ -224,7 +224,7 @@ _DEFAULT = Preset(
         logit_adjustment=1.0,
         merge_shared=True,
         next_character=0.3,
-        least_names=16,
+        least_names=24,
     ),
     _WIDE_AND_DEEP | {"none_output": True, "ngram_bits": 8},
     large=_LARGE,

@@ -27,7 +27,7 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
 from charrnn.model.normalise import Normalisation, normalise, normalise_array
-from charrnn.model.vocabulary import Vocabulary
+from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus
@@ -173,7 +173,8 @@ def run_protocol(
 def respelled(examples: Examples, rules: Normalisation) -> Examples:
     """Return the examples and, where ``rules`` keep accents, as further ones their other spellings
     (``other_spellings``), those of outliers too, and full names without a space
-    (``joined_names``)."""
+    (``joined_names``). Where there are given names, outliers of one word are outliers as given
+    names, too."""
     if not rules.composes:
         return examples
     normalised = normalise_array(examples.names, rules)
@@ -191,6 +192,8 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     further += [(*pair, usual) for pair in joined]
     words = examples.outliers.to_pylist()
     words += [spelling for word in words for spelling in other_spellings(word, rules)]
+    if examples.given.any():
+        words += [GIVEN + word for word in words if len(word.split()) == 1]
     if not further and not words:
         return examples
     seen = set(zip(normalised.to_pylist(), label_ids, strict=True))
