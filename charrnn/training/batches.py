@@ -229,7 +229,7 @@ def training_data(
     targets = np.eye(config.outputs, dtype=np.float32)[outputs]
     shares = targets.mean(axis=0)
     if merge_shared:
-        names, targets = _merged(names, targets, vocabulary)
+        names, targets = _merged(names, targets, shares, vocabulary)
     labelled, adjusted = len(names), (targets == 1).any(axis=1)
     if soft_labels:
         names = names + soft_labels.names
@@ -262,14 +262,16 @@ def _has_letters_to_tell(text: str, vocabulary: Vocabulary) -> bool:
 def _merged(
     names: list[str],
     targets: npt.NDArray[np.float32],
+    shares: npt.NDArray[np.float32],
     vocabulary: Vocabulary,
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return one row for all rows of a name, as ``vocabulary`` reads it: its outputs share the
-    target equally."""
+    target in proportion to the root of ``shares``, ``(K,)``."""
     hashes = name_hashes(vocabulary.encode(pa.array(names)))
     _, first, row = np.unique(hashes, return_index=True, return_inverse=True)
     outputs = np.zeros((len(first), targets.shape[1]), np.float32)
     np.maximum.at(outputs, row, targets)
+    weighted = outputs * np.sqrt(shares)
     order = np.argsort(first)
-    merged = outputs[order] / outputs[order].sum(axis=1, keepdims=True)
+    merged = weighted[order] / weighted[order].sum(axis=1, keepdims=True)
     return [names[i] for i in first[order].tolist()], merged

@@ -51,7 +51,7 @@ FAKER_LOCALES = {
     "Hungarian": "hu_HU",
     "Icelandic": "is_IS",
     "Indonesian": "id_ID",
-    "Irish": "ga_IE",
+    "Irish": "en_IE ga_IE",
     "Italian": "it_IT",
     "Japanese": "ja_JP",
     "Korean": "ko_KR",
@@ -146,13 +146,15 @@ NOTES = {
         "Polish surnames are a list of 3,690 for both sexes, none of which ends in -ski or -cki, "
         "and 200 of men, half of which do. Women's forms of Polish, Lithuanian and Bulgarian "
         "surnames are made by their endings.",
-        "Most given names of Akan are English; Serbian has no list at all.",
+        "Irish holds the names of Ireland as they are written in English (en_IE), a quarter of "
+        "them English names, beside the Irish ones; most given names of Akan are English; Serbian "
+        "has no list at all.",
         "Icelandic surnames are made as the package makes them: of every given name of a man, "
         "with -son and with -dóttir.",
         "Transliterations are made character by character, not as passports have them: those from "
         "Arabic and Hebrew lack the vowels that are not written, and Indian ones look unusual. "
         "Ideographs are read as Mandarin, so those of Japanese names are not transliterated.",
-        "Left out: en_US, en, en_IE, en_KE, en_NG and de_LU (several languages under one locale), "
+        "Left out: en_US, en, en_KE, en_NG and de_LU (several languages under one locale), "
         "fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
         "only), and gu_IN, ha_NG, ig_NG (20 surnames or fewer).",
         f"Words that are no names: texts, companies, job titles, cities and countries of all "

@@ -30,10 +30,10 @@ def test_outliers_are_examples_of_the_last_output_if_there_is_one() -> None:
     assert data_of(none_output=False).labelled == 6
 
 
-def test_a_name_under_two_labels_is_one_example_that_they_share_equally() -> None:
+def test_a_name_under_two_labels_is_one_example_shared_by_the_root_of_their_numbers() -> None:
     data = data_of(merge_shared=True)
     assert data.labelled == 7
-    assert data.targets[0].tolist() == [0.5, 0.5, 0]
+    assert data.targets[0].tolist() == pytest.approx([2**0.5 / (1 + 2**0.5), 1 / (1 + 2**0.5), 0])
     assert data.targets[1].tolist() == [1, 0, 0]
     assert data.log_priors.exp().tolist() == pytest.approx([0.5, 0.25, 0.25])  # of all rows
 
