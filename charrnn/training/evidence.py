@@ -1,10 +1,15 @@
 """Whether a corpus is enough to train on: labels, and letters that the vocabulary knows."""
 
 from collections import Counter
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
 
 from charrnn.errors import DataError
 from charrnn.model.labels import MIN_LABELS
-from charrnn.model.normalise import normalise
+from charrnn.model.normalise import normalise_array
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.training.corpus import Corpus
 from charrnn.training.corpus_report import script_of
@@ -18,27 +23,19 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
     """Raise DataError unless two labels or more have usable names, in scripts that ``vocabulary``
     knows: a network would tell other scripts apart by their length alone, and scoring would refuse
     the names. Of a name in several scripts the one in Latin letters counts."""
-    names: dict[str, list[str]] = {label: [] for label in corpus.labels}
-    split = honest_split(corpus)
-    for part in (split.train, split.validation, split.test):
-        for name, label_id in zip(part.names.to_pylist(), part.label_ids.tolist(), strict=True):
-            names[corpus.labels[label_id]].append(name)
-    usable = [label for label, of_label in names.items() if of_label]
+    texts = _texts_by_label(corpus, vocabulary)
+    usable = [label for label, text in texts.items() if text is not None]
     if len(usable) < MIN_LABELS:
         raise DataError(
             f"the training table has usable names of {len(usable)} label, a model needs "
             f"{MIN_LABELS}; ingest more"
         )
     known, letters, scripts = Counter[str](), Counter[str](), Counter[str]()
+    unknown_id, read = vocabulary.unknown_id, cache(vocabulary.encode_one)
     for label in usable:
-        counts = Counter(
-            c
-            for name in names[label]
-            for c in normalise(name, vocabulary.normalisation)
-            if c.isalpha()
-        )
+        counts = Counter({c: n for c, n in Counter(texts[label]).items() if c.isalpha()})
         letters[label] = counts.total()
-        unknown = {c for c in counts if vocabulary.unknown_id in vocabulary.encode_one(c)}
+        unknown = {c for c in counts if unknown_id in read(c)}
         known[label] = sum(n for c, n in counts.items() if c not in unknown)
         scripts.update({script_of(c): counts[c] for c in unknown})
     low = [label for label in usable if known[label] < MIN_COVERAGE * letters[label]]
@@ -50,3 +47,18 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
             f"the training names ({', '.join(shares)}{', …' if low[_MOST_LISTED:] else ''}); "
             f"training needs {MIN_COVERAGE:.0%} of all and of every label; unknown: {found}"
         )
+
+
+def _texts_by_label(corpus: Corpus, vocabulary: Vocabulary) -> dict[str, str | None]:
+    """Return label → its usable names, normalised, one after the other; None where it has none."""
+    split = honest_split(corpus)
+    parts = (split.train, split.validation, split.test)
+    label_ids = np.concatenate([part.label_ids for part in parts])
+    names = pa.concat_arrays([part.names for part in parts])
+    order = np.argsort(label_ids, kind="stable")
+    names = normalise_array(names.take(pa.array(order)), vocabulary.normalisation)
+    edges = np.searchsorted(label_ids[order], np.arange(len(corpus.labels) + 1)).tolist()
+    return {
+        label: "".join(names.slice(start, stop - start).to_pylist()) if start < stop else None
+        for label, (start, stop) in zip(corpus.labels, pairwise(edges), strict=True)
+    }

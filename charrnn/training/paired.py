@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from charrnn.model.calibration import Floats, LabelIds
 from charrnn.model.facts import PairedDifference
-from charrnn.training.metrics import Counts, confusion_matrix, largest_cells
+from charrnn.training.metrics import Counts
+
+_MOST_COUNTS = 2**22  # drawn at once: 32 MB
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,18 @@ def paired_bootstrap(
     L = max(probabilities_a.shape[1], probabilities_b.shape[1])
     triples = np.stack((label_ids, probabilities_a.argmax(axis=1), probabilities_b.argmax(axis=1)))
     cells, count = np.unique(triples, axis=1, return_counts=True)  # (3, K)
-    draws = np.random.default_rng(seed).multinomial(count.sum(), count / N, resamples)
-    weights = np.concatenate((count[None], draws))  # (1 + R, K), the data itself first
-    accuracy_a, f1_a = _accuracy_and_f1(weights, cells[0], cells[1], L)
-    accuracy_b, f1_b = _accuracy_and_f1(weights, cells[0], cells[2], L)
-    return PairedDifference(_interval(accuracy_a - accuracy_b), _interval(f1_a - f1_b))
+    draw = np.random.default_rng(seed)
+    at_once = max(1, _MOST_COUNTS // max(len(count), L))
+    draws = (
+        draw.multinomial(N, count / N, min(at_once, resamples - first))  # (…, K)
+        for first in range(0, resamples, at_once)
+    )
+    differences = [
+        _measures(weights, cells[0], cells[1], L) - _measures(weights, cells[0], cells[2], L)
+        for weights in chain([count[None]], draws)  # the data itself first
+    ]
+    accuracy, f1 = np.concatenate(differences, axis=1)  # (1 + R,) each
+    return PairedDifference(_interval(accuracy), _interval(f1))
 
 
 def flips(before: LabelIds, after: LabelIds, label_ids: LabelIds, labels: Sequence[str]) -> Flips:
@@ -73,30 +83,43 @@ def flips(before: LabelIds, after: LabelIds, label_ids: LabelIds, labels: Sequen
         labels: the L labels.
     """
     changed = before != after
-    pairs = largest_cells(confusion_matrix(after[changed], before[changed], len(labels)))
+    L = len(labels)
+    pairs, counts = np.unique(before[changed] * L + after[changed], return_counts=True)
+    by_size = np.argsort(-counts, kind="stable")
     was_right, is_right = before == label_ids, after == label_ids
     return Flips(
         count=len(before),
         changed=int(changed.sum()),
-        pairs=tuple((labels[i], labels[j], n) for i, j, n in pairs),
+        pairs=tuple(
+            (labels[pair // L], labels[pair % L], n)
+            for pair, n in zip(pairs[by_size].tolist(), counts[by_size].tolist(), strict=True)
+        ),
         fixed=int((~was_right & is_right).sum()),
         broken=int((was_right & ~is_right).sum()),
         both_wrong=int((changed & ~was_right & ~is_right).sum()),
     )
 
 
-def _accuracy_and_f1(
-    weights: Counts, true: LabelIds, predicted: LabelIds, count: int
-) -> tuple[Floats, Floats]:
-    """Return accuracy and macro-F1 of R weightings ``(R, K)`` of K (true, predicted) pairs, both
-    ``(R,)``; F1 is averaged over the labels that occur in the truth, as in ``evaluate``."""
-    of_label = np.eye(count, dtype=np.int64)
-    hits = weights @ (of_label[true] * (true == predicted)[:, None])  # (R, L)
-    trues, predictions = weights @ of_label[true], weights @ of_label[predicted]
+def _measures(weights: Counts, true: LabelIds, predicted: LabelIds, count: int) -> Floats:
+    """Return accuracy and macro-F1 of R weightings ``(R, K)`` of K (true, predicted) pairs,
+    ``(2, R)``; F1 is averaged over the labels that occur in the truth, as in ``evaluate``."""
+    right = true == predicted
+    hits = _sums(weights[:, right], true[right], count)  # (R, L)
+    trues, predictions = _sums(weights, true, count), _sums(weights, predicted, count)
     f1 = 2 * hits / np.maximum(trues + predictions, 1)
     present = trues > 0
     macro_f1 = (f1 * present).sum(axis=1) / present.sum(axis=1)
-    return hits.sum(axis=1) / weights.sum(axis=1), macro_f1
+    return np.stack((hits.sum(axis=1) / weights.sum(axis=1), macro_f1))
+
+
+def _sums(weights: Counts, label_ids: LabelIds, count: int) -> Counts:
+    """Return the sums of the columns of ``weights`` ``(R, K)`` by their label, ``(R, L)``."""
+    order = np.argsort(label_ids, kind="stable")
+    labels, first = np.unique(label_ids[order], return_index=True)
+    sums = np.zeros((len(weights), count), np.int64)
+    if len(labels):
+        sums[:, labels] = np.add.reduceat(weights[:, order], first, axis=1)
+    return sums
 
 
 def _interval(values: Floats) -> tuple[float, float, float]:

@@ -21,9 +21,11 @@ from labelled_names import SCRIPTS, LabelledNames
 from charrnn.model.facts import Provenance
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
-from charrnn.training.corpus import FOLDS, Corpus
+from charrnn.training.baselines import ngram_probabilities
+from charrnn.training.corpus import Corpus
+from charrnn.training.name_keys import FOLDS
 from charrnn.training.presets import PRESETS, with_overrides
-from charrnn.training.protocol import run_protocol
+from charrnn.training.protocol import run_protocol, split_of
 from charrnn.training.release import make_version
 
 
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("--scripts", nargs="+", default=["latin"], choices=SCRIPTS)
     parser.add_argument("--epochs", type=int, help="passes, instead of the preset's")
 
+    parser.add_argument("--peer", action="store_true", help="also fit scikit-learn's regression")
     parser.add_argument("--score", type=int, default=200_000, help="distinct names to score")
     arguments = parser.parse_args()
     print(circumstances("torch"))
@@ -103,6 +106,14 @@ def main() -> None:
         f"test: {test.count:,} names, accuracy {test.accuracy:.4f}, NLL {test.nll:.4f}, "
         f"ECE {test.ece:.4f}"
     )
+    if arguments.peer:
+        split = split_of(corpus, "honest", 0)
+        stage("split")
+        parts = [part.names.to_pylist() for part in (split.train, split.test)]
+        found = ngram_probabilities(parts[0], split.train.label_ids, parts[1], arguments.labels)
+        stage("peer")
+        accuracy = (found.argmax(axis=1) == split.test.label_ids).mean()
+        print(f"char 1-5-grams + logistic regression: accuracy {accuracy:.4f}")
     names, _ = made_up.rows(2**40, 2 * arguments.score)
     distinct = names.unique().slice(0, arguments.score)
     scorer = Scorer(version)
