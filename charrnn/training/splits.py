@@ -48,8 +48,8 @@ class Examples:
         weights: npt.NDArray[np.float32] | None = None,
         outliers: Sequence[str] | pa.Array = (),
     ) -> Self:
-        """Return examples of N names with label ids ``(N,)``; without ``weights``, float32 ``(N,)``,
-        each counts once."""
+        """Return examples of N names with label ids ``(N,)``; without ``weights``, ``(N,)``, each
+        counts once."""
         return cls(
             pa.array(names, pa.large_string()),
             np.asarray(label_ids, np.int64),
