@@ -14,7 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from charrnn.api import train
+    from pathlib import Path
+
+    from charrnn.model.version import ModelVersion
     from charrnn.scoring.scorer import Scorer
 
 __all__ = ["Scorer", "__version__", "train"]
@@ -22,15 +24,59 @@ __all__ = ["Scorer", "__version__", "train"]
 __version__ = "0.1.0"
 
 
+def train(
+    table: Any,
+    *,
+    label_column: str,
+    name_column: str = "name",
+    weight_column: str = "",
+    split_column: str = "",
+    models: Path | str | None = None,
+    **options: Any,
+) -> ModelVersion:
+    """Train on a labelled table, as ``charrnn ingest`` and ``charrnn train`` do, and return the
+    model::
+
+        version = charrnn.train(people, name_column="surname", label_column="country")
+        Scorer(version).score(["Nguyễn"])  # columns name, country, confidence, …
+
+    Nothing is promoted; the table is copied to a private temporary folder while this runs.
+
+    Args:
+        table: a DataFrame of pandas or Polars, a LazyFrame, an Arrow table, or what exports Arrow.
+        label_column: what is learned: text or whole numbers, 2 labels or more. The column that
+            scoring adds gets its name.
+        name_column: text; rows without a name or a label are left out.
+        weight_column: how often each row counts; "": once.
+        split_column: train, validation or test of each row; "": by a hash of the name.
+        models: a folder of versions, in which the new one is published as the candidate; by default
+            it is kept in memory only.
+        options: other fields of ``TrainRequest``, such as ``preset="tiny"``, ``epochs=3``,
+            ``seed=1`` and ``device="cuda"``. The seed protocol is left out (``seeds=0``).
+
+    Raises:
+        DataError: the table is at fault. ConfigError: an option is.
+    """
+    from charrnn.cli import console_runner
+    from charrnn.recipes.frames import train_on_frame
+
+    return train_on_frame(
+        table,
+        label_column=label_column,
+        name_column=name_column,
+        weight_column=weight_column,
+        split_column=split_column,
+        models=models,
+        runner=console_runner(),
+        **options,
+    )
+
+
 def __getattr__(name: str) -> Any:
     if name == "Scorer":
         from charrnn.scoring.scorer import Scorer
 
         return Scorer
-    if name == "train":
-        from charrnn.api import train
-
-        return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ import charrnn
 
 PACKAGE = Path(charrnn.__file__).parent
 # The staircase: a package imports only packages that come after it here.
-STAIRCASE = ("cli", "api", "recipes", "reports", "integrations", "runs", "training", "monitoring",
+STAIRCASE = ("cli", "recipes", "reports", "integrations", "runs", "training", "monitoring",
              "scoring", "model", "tables", "files", "errors")  # fmt: skip
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

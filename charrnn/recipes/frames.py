@@ -1,11 +1,9 @@
-"""The functions of the library that need a clock: what ``cli`` is for a terminal, for Python."""
+"""Train on a data frame: its rows are copied for ``ingest``, and ``train`` makes the model."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +27,7 @@ _OF_NUMBERS = ("label_column", "weight_column")  # they may be
 _NOT_HERE = ("data", "promote", "mlflow")  # of a training that only returns a model
 
 
-def train(
+def train_on_frame(
     table: Any,
     *,
     label_column: str,
@@ -37,33 +35,10 @@ def train(
     weight_column: str = "",
     split_column: str = "",
     models: Path | str | None = None,
-    runner: Runner | None = None,
+    runner: Runner,
     **options: Any,
 ) -> ModelVersion:
-    """Train on a labelled table, as ``charrnn ingest`` and ``charrnn train`` do, and return the
-    model::
-
-        version = charrnn.train(people, name_column="surname", label_column="country")
-        Scorer(version).score(["Nguyễn"])  # columns name, country, confidence, …
-
-    Nothing is promoted; the table is copied to a private temporary folder while this runs.
-
-    Args:
-        table: a DataFrame of pandas or Polars, a LazyFrame, an Arrow table, or what exports Arrow.
-        label_column: what is learned: text or whole numbers, 2 labels or more. The column that
-            scoring adds gets its name.
-        name_column: text; rows without a name or a label are left out.
-        weight_column: how often each row counts; "": once.
-        split_column: train, validation or test of each row; "": by a hash of the name.
-        models: a folder of versions, in which the new one is published as the candidate; by default
-            it is kept in memory only.
-        runner: see ``recipes.runner``; by default nothing is shown.
-        options: other fields of ``TrainRequest``, such as ``preset="tiny"``, ``epochs=3``,
-            ``seed=1`` and ``device="cuda"``. The seed protocol is left out (``seeds=0``).
-
-    Raises:
-        DataError: the table is at fault. ConfigError: an option is.
-    """
+    """Train on a labelled table by the recipes ``ingest`` and ``train``; see ``charrnn.train``."""
     for option in _NOT_HERE:
         if option in options:
             raise ConfigError(f"{option} is no option of charrnn.train; the command has it")
@@ -73,7 +48,6 @@ def train(
         "weight_column": weight_column,
         "split_column": split_column,
     }
-    runner = runner or Runner(now=lambda: datetime.now(UTC), holder=f"process {os.getpid()}")
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         copy, data = Path(folder, "frame.parquet"), Path(folder, "names.parquet")
@@ -96,7 +70,7 @@ def write_labelled(table: Any, path: Path, **columns: str) -> None:
     """Write the columns of a labelled table that are named into a Parquet file.
 
     Args:
-        table: see ``train``; a lazy frame is written while its query runs.
+        table: see ``charrnn.train``; a lazy frame is written while its query runs.
         columns: option → column, "" for none.
 
     Raises:

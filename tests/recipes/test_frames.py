@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import charrnn
-from charrnn.api import write_labelled
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.model.version import list_versions
+from charrnn.recipes.frames import write_labelled
 from charrnn.scoring.scorer import Scorer
 
 SYLLABLES = {"Alpha": "ka ro mi ta shi", "Beta": "stein burg mann hof acht", "Gamma": "ev iy nko"}
