@@ -224,7 +224,7 @@ def merge(
     with hold(target.parent / ".lock", runner.holder), _scratch(target) as scratch:
         opened, remote = _opened(tables, sources, request, scratch)
         merged, counts = Merge(opened, lists, scratch), CorpusCounts()
-        sources += [Source(name) for name, _ in opened]
+        sources += [Source(name, counted=True) for name, _ in opened]
         digest = _digest_of(files, opened)
         label_name = LANGUAGE if files else opened[0][1].columns.label
         check_label_column(label_name)

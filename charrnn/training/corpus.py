@@ -84,6 +84,7 @@ class Corpus:
         sources: name of each name's source, dictionary of strings ``(N,)``.
         labels: sorted.
         label_name: what the labels are, such as country.
+        counted: all sources are labelled tables (see ``Source``).
         digest: ``content_digest`` of the lists.
         outliers: words that are no names, large_string ``(M,)``.
         outlier_folds: their folds, int8 ``(M,)``; -1 where one is left out.
@@ -100,6 +101,7 @@ class Corpus:
     outliers: pa.LargeStringArray
     outlier_folds: npt.NDArray[np.int8]
     label_name: str = LANGUAGE
+    counted: bool = False
 
     @property
     def given(self) -> npt.NDArray[np.bool_]:
@@ -332,6 +334,7 @@ def _corpus_of(table: pa.Table) -> Corpus:
     found = languages.dictionary.to_pylist()
     labels = tuple(sorted(found))
     mark = pc.if_else(pc.equal(table["part"], "given"), GIVEN, "")
+    counted = [one.source.counted for one in sources_of(table)]
     return Corpus(
         names=_large(pc.binary_join_element_wise(mark, table["name"], "")),
         normalised=_large(table["name_normalised"]),
@@ -344,6 +347,7 @@ def _corpus_of(table: pa.Table) -> Corpus:
         outliers=_large(others["name"]),
         outlier_folds=_folds(others),
         label_name=table.schema.metadata.get(_LABEL_NAME_KEY, LANGUAGE.encode()).decode(),
+        counted=bool(counted) and all(counted),
     )
 
 
@@ -364,6 +368,7 @@ def _joined(parts: Sequence[Corpus]) -> Corpus:
         outliers=pa.concat_arrays([part.outliers for part in parts]),
         outlier_folds=np.concatenate([part.outlier_folds for part in parts]),
         label_name=parts[0].label_name,
+        counted=all(part.counted for part in parts),
     )
 
 

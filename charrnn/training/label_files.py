@@ -43,11 +43,14 @@ Part = Literal["surname", "given", "other"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where lists of names come from; version and licence are those of a package."""
+    """Where names come from; version and licence are those of a package. ``counted``: from a
+    labelled table, so that the shares of its labels say how common they are; the length of a list
+    does not."""
 
     name: str = ""
     version: str = ""
     licence: str = ""
+    counted: bool = False
 
 
 TUTORIAL = Source("tutorial")

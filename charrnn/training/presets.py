@@ -101,8 +101,8 @@ class Preset:
         teacher: the preset to learn from; None without distillation.
         synthetic: number of synthetic names.
         synthetic_per_epoch: how many of them are drawn anew for every epoch.
-        large: the recipe instead of this one for a table of ``LARGE_ROWS`` usable rows or more than
-            ``LARGE_LABELS`` labels; None where this one is for all.
+        large: the recipe instead of this one for a labelled table, for ``LARGE_ROWS`` usable rows,
+            or for more than ``LARGE_LABELS`` labels; None where this one is for all.
     """
 
     name: str
@@ -122,15 +122,19 @@ class Preset:
 
     def settled(self, corpus: Corpus) -> Preset:
         """Return the preset with what the training table decides: the vocabulary where the preset
-        has none, no output for outliers where the table has none, and the recipe for large tables,
-        whose passes are as many as read about ``READ_NAMES`` names, 1 to 6."""
+        has none, no output for outliers where the table has none, labels as frequent as in the
+        table where it counts them (``Corpus.counted``), and, for such and for large tables, the
+        recipe ``large``, whose passes read about ``READ_NAMES`` names, 1 to 6 (of small tables, 12:
+        they end when the validation NLL no longer falls)."""
         rows = np.flatnonzero(corpus.folds >= 0)
-        if self.large and (len(rows) >= LARGE_ROWS or len(corpus.labels) > LARGE_LABELS):
-            passes = max(1, min(6, round(READ_NAMES / len(rows))))
+        is_large = len(rows) >= LARGE_ROWS or len(corpus.labels) > LARGE_LABELS
+        if self.large and (is_large or corpus.counted):
+            most, batch_size = (6, self.large.train.batch_size) if is_large else (12, 128)
+            passes = max(1, min(most, round(READ_NAMES / len(rows))))
             rank = {"ngram_rank": _RANK} if len(corpus.labels) > LARGE_LABELS else {}
             large = replace(
                 self.large,
-                train=replace(self.large.train, epochs=passes),
+                train=replace(self.large.train, epochs=passes, batch_size=batch_size),
                 model=self.large.model | rank,
             )
             return large.settled(corpus)
@@ -143,6 +147,9 @@ class Preset:
         return replace(
             self,
             vocabulary=vocabulary,
+            train=replace(self.train, logit_adjustment=0.0, merge_shared=False)
+            if corpus.counted
+            else self.train,
             model={**model, "none_output": bool(model["none_output"])},
             teacher=self.teacher and self.teacher.settled(corpus),
         )

@@ -77,6 +77,7 @@ def test_rows_of_one_name_and_label_become_one_whose_weight_is_their_sum(kind: s
     assert corpus.label_name == "country"
     counts = found.report.tables[source.name]
     assert counts.whole
+    assert corpus.counted
     assert counts.dropped == {"empty": 2, "stray_character": 1, "no_label": 1}
     assert (counts.rows, counts.kept) == (3004, len(expected))
     assert any(line.startswith(f"{source.name:11} 3,004 rows = ") for line in found.lines())

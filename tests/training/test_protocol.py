@@ -210,6 +210,17 @@ def test_large_tables_follow_a_recipe_of_their_own(
     assert all(torch.equal(saved.weights[name], w) for name, w in version.weights.items())
 
 
+def test_labelled_tables_keep_the_shares_of_their_labels(corpus: Corpus) -> None:
+    counted = replace(corpus, counted=True)
+    lists, table = (PRESETS["tiny"].settled(c) for c in (corpus, counted))
+    assert (lists.train.logit_adjustment, table.train.logit_adjustment) == (1, 0)
+    assert lists.train.merge_shared
+    assert not table.train.merge_shared
+    settled = PRESETS["default"].settled(counted)
+    assert settled.train.sparse
+    assert (settled.train.logit_adjustment, settled.train.epochs) == (0, 12)
+
+
 def test_of_many_labels_a_spread_of_the_held_out_names_is_measured(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
