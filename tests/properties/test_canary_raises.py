@@ -43,6 +43,7 @@ LISTED = {
     "files.py:hold": "the holder that a lock names: a process and a machine",
     "files.py": "names of files and folders",
     "options.py:columns": "an option",
+    "presets.py:__post_init__": "fields of a recipe of training",
     "options.py:check_label_column": "an option",
     "delta.py": "columns and types of a Delta table",
     "mlflow.py": "an option and a folder",
