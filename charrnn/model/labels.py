@@ -14,7 +14,10 @@ MAX_LABEL_LENGTH = 100  # characters
 LANGUAGE = "language"  # what labels are where nothing else was said, and always in old versions
 # What the labels of a model are, such as country: the name of their column.
 LabelName = Annotated[
-    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z")
+    str,
+    Meta(
+        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*\Z"
+    ),
 ]
 _MOST_LISTED = 20  # labels in a message
 SEPARATOR = "|"  # between the labels of a set

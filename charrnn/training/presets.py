@@ -84,8 +84,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         dense = ("merge_shared", "label_smoothing", "next_character")
-        if self.sparse and (excluded := [name for name in dense if getattr(self, name)]):
-            raise ConfigError(f"sparse excludes {', '.join(excluded)}; leave one of them out")
+        if self.sparse and any(getattr(self, name) for name in dense):
+            raise ConfigError(
+                "sparse excludes merge_shared, label_smoothing and next_character; leave these out"
+            )
 
 
 @dataclass(frozen=True)
