@@ -82,7 +82,7 @@ class TrainingData:
         return 1
 
     def batch(self, rows: Tensor) -> Batch:
-        """Return the examples of B row numbers."""
+        """Return the examples of the row numbers ``rows``, int64 ``(B,)``."""
         on_device = rows.to(self.ids.device)
         lengths = self.lengths[on_device]
         ids = self.ids[on_device, : int(lengths.max())]
@@ -158,7 +158,7 @@ class SparseData:
         return [torch.from_numpy(rows[groups[i]]) for i in draw.permutation(len(groups)).tolist()]
 
     def batch(self, rows: Tensor) -> Batch:
-        """Return the examples of B row numbers of names of one length."""
+        """Return the examples of the row numbers ``rows``, int64 ``(B,)``, names of one length."""
         chosen, device = rows.numpy(), self.log_priors.device
         weights = None if self.weights is None else torch.from_numpy(self.weights[chosen])
         return Batch(

@@ -41,6 +41,20 @@ class FitResult:
     best_epoch: int
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file that is rewritten after every epoch.
+
+    Attributes:
+        identity: digest of data, recipe and protocol; a checkpoint of another one is refused.
+        resume: continue from the file where it exists.
+    """
+
+    path: Path
+    identity: str = ""
+    resume: bool = False
+
+
 def fit(
     config: ModelConfig,
     train: TrainConfig,
@@ -50,9 +64,7 @@ def fit(
     validation: Examples | None = None,
     soft_labels: SoftLabels | None = None,
     device: torch.device | str = "cpu",
-    checkpoint: Path | None = None,
-    identity: str = "",
-    resume: bool = False,
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     on_names: Callable[[int, int], None] = lambda done, left: None,
     build: Callable[[ModelConfig], CharRNN] = CharRNN,
@@ -62,9 +74,7 @@ def fit(
     Args:
         validation: examples that choose the epoch (``keep_best``) and are reported on.
         soft_labels: further examples, with a teacher's probabilities instead of a label.
-        checkpoint: file that is rewritten after every epoch; None writes none.
-        identity: digest of data, recipe and protocol; a checkpoint of another one is refused.
-        resume: continue from ``checkpoint`` where it exists.
+        checkpoint: None writes none.
         on_epoch: called after every epoch, once the checkpoint is written.
         on_names: called after every step with the number of names that the fit has read, and how
             many are left, about, where it does not stop early.
@@ -75,8 +85,8 @@ def fit(
         ConfigError, DataError: the checkpoint is damaged or of another run.
     """
     state = TrainingState(config, train, torch.device(device), build)
-    if resume and checkpoint is not None and checkpoint.exists():
-        state.load(checkpoint, identity)
+    if checkpoint is not None and checkpoint.resume and checkpoint.path.exists():
+        state.load(checkpoint.path, checkpoint.identity)
     if train.sparse:
         data: TrainingData | SparseData = sparse_data(
             vocabulary, examples, config, train, torch.device(device)
@@ -105,7 +115,7 @@ def fit(
         if not train.keep_best or nll is None or nll < min(earlier, default=math.inf):
             state.keep_weights()
         if checkpoint is not None:
-            state.save(checkpoint, identity)
+            state.save(checkpoint.path, checkpoint.identity)
         on_epoch(record)
     weights = without_rare_ngrams(state.best, state.network, data, train.least_names)
     network = fitted_network(config, weights, build)

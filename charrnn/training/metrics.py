@@ -183,8 +183,9 @@ def risk_coverage(probabilities: Floats, label_ids: LabelIds, points: int = 100)
 
 
 def expected_accuracy(probabilities: Floats, refused: npt.NDArray[np.bool_] | None = None) -> float:
-    """Return the accuracy to expect on a table without truth: its mean confidence. On another mix
-    of labels, or other kinds of names, it is as wrong as the calibration is there."""
+    """Return the accuracy to expect on a table without truth: its mean confidence, of probabilities
+    ``(N, L)``, 0 for refused names. On another mix of labels, or other kinds of names, it is as
+    wrong as the calibration is there."""
     confidence = probabilities.max(axis=1)
     return float((confidence if refused is None else np.where(refused, 0, confidence)).mean())
 

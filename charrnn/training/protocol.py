@@ -31,7 +31,7 @@ from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus
-from charrnn.training.fit import FitResult, fit
+from charrnn.training.fit import Checkpoint, FitResult, fit
 from charrnn.training.metrics import evaluate, rows_of_confidence
 from charrnn.training.name_keys import FOLDS
 from charrnn.training.outside import LEAST, balanced_weights
@@ -161,9 +161,9 @@ def run_protocol(
         validation=split.validation if len(split.validation.names) else None,
         soft_labels=soft_labels,
         device=device,
-        checkpoint=checkpoints / f"{identity[:16]}.safetensors" if checkpoints else None,
-        identity=identity,
-        resume=resume,
+        checkpoint=Checkpoint(checkpoints / f"{identity[:16]}.safetensors", identity, resume)
+        if checkpoints
+        else None,
         on_epoch=on_epoch,
         on_names=on_names,
     )

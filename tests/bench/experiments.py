@@ -37,7 +37,7 @@ from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.training.baselines import ngram_probabilities
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus, load_corpus
-from charrnn.training.fit import fit
+from charrnn.training.fit import Checkpoint, fit
 from charrnn.training.metrics import evaluate
 from charrnn.training.name_keys import fold_of
 from charrnn.training.presets import PRESETS, Preset
@@ -360,7 +360,7 @@ class Experiments:
                 variant.examples(self.corpus, split.train),
                 soft_labels=self._taught(variant, split, seed),
                 build=variant.build,
-                checkpoint=checkpoint if variant.average_last else None,
+                checkpoint=Checkpoint(checkpoint) if variant.average_last else None,
                 on_epoch=keep if variant.average_last else lambda record: None,
             ).network
         if variant.average_last:

@@ -21,6 +21,7 @@ from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY
 from charrnn.training.batches import Batch, SoftLabels, sparse_data
 from charrnn.training.fit import (
+    Checkpoint,
     FitResult,
     _learning_rate,
     fit,
@@ -48,9 +49,15 @@ TRAIN = TrainConfig(
 
 
 def fit_small(
-    train: TrainConfig = TRAIN, examples: Examples = EXAMPLES, **options: object
+    train: TrainConfig = TRAIN,
+    examples: Examples = EXAMPLES,
+    checkpoint: Path | None = None,
+    identity: str = "",
+    resume: bool = False,
+    **options: object,
 ) -> FitResult:
-    return fit(CONFIG, train, LATIN_VOCABULARY, examples, **options)
+    file = checkpoint and Checkpoint(checkpoint, identity, resume)
+    return fit(CONFIG, train, LATIN_VOCABULARY, examples, checkpoint=file, **options)
 
 
 def assert_same_bits(first: FitResult, second: FitResult) -> None:
