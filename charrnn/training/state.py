@@ -78,7 +78,8 @@ class TrainingModel(nn.Module):
         self.h2next = nn.Linear(H, V + 1) if train.next_character else None
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the loss to minimise and the label loss in it, each a mean in nats, ``()``."""
+        """Return the loss to minimise and the label loss in it, each a mean in nats: scalars, of
+        a batch of B names with ids ``(B, T)``."""
         network, train = self.network, self.train_config
         ids, lengths = batch.ids, batch.lengths
         states = None
@@ -136,7 +137,8 @@ class TrainingState:
         self.keep_weights()
 
     def step(self, batch: Batch, learning_rate: float) -> Tensor:
-        """Take one step of the optimiser; return the mean label loss in nats, ``()``, on the device."""
+        """Take one step of the optimiser; return the mean label loss in nats, a
+        scalar on the device, of a batch with ids ``(B, T)``."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss, label_loss = self.model.losses(batch)
