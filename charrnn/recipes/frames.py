@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from charrnn.errors import CharrnnError, ConfigError
+from charrnn.files import writing_parquet
 from charrnn.recipes import ingest as ingest_recipe
 from charrnn.recipes import train as train_recipe
 from charrnn.recipes.requests import IngestRequest, TrainRequest
@@ -87,4 +87,6 @@ def write_labelled(table: Any, path: Path, **columns: str) -> None:
     for option, column in named.items():
         own = name_column_of(headers, column, option)
         cells[own] = values_of(whole, own) if option in _OF_NUMBERS else cells_of(whole, own)
-    pq.write_table(pa.table(cells), path)
+    copied = pa.table(cells)
+    with writing_parquet(path, copied.schema) as writer:
+        writer.write_table(copied)

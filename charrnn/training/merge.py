@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import DataError
-from charrnn.files import scratch_file
+from charrnn.files import remove_file, scratch_file
 from charrnn.model.labels import MAX_LABEL_LENGTH, MAX_LABELS, MIN_LABELS, label_problem
 from charrnn.training.corpus import check_label_keys, table_of
 from charrnn.training.corpus_report import RowCounts
@@ -179,7 +179,7 @@ class Merge:
             path = self._path(index)
             with pa.OSFile(str(path)) as file:
                 frame = pl.DataFrame(pa.ipc.open_stream(file).read_all())
-            path.unlink()
+            remove_file(path)
             held = frame.group_by("key").agg(pl.col("split").max().alias("held"))
             frame = self._without_leaks(frame.join(held, on="key", how="left"))
             table = self._table(frame)

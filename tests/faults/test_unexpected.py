@@ -10,7 +10,7 @@ from recording import Proof
 from scenes import Scene
 
 WORK = {  # where the work is done, and the call that fails
-    "ingest": ("charrnn.training.label_files:lines_of", 1),
+    "ingest": ("charrnn.training.corpus:lines_of", 1),
     "train": ("charrnn.training.fit:_one_epoch", 2),
     "score": ("charrnn.scoring.scorer:Scorer.answers", 1),
 }

@@ -133,13 +133,14 @@ def test_scoring_holds_a_slot_of_its_device(
 
 def test_labels_of_few_rows_are_shown_together() -> None:
     labels = {"Russian": 20, "Greek": 10, "Thai": 9, "Irish": 1}
-    manifest: Any = SimpleNamespace(rows=40, labels=labels)  # all that is read of one
+    options = SimpleNamespace(scoring=SimpleNamespace(label_name="language"))
+    manifest: Any = SimpleNamespace(rows=40, labels=labels, options=options)  # all that is read
     assert label_shares(manifest) == [
         {"language": "Russian", "rows": 20, "share": "50.0%"},
         {"language": "Greek", "rows": 10, "share": "25.0%"},
         {"language": "under 10 rows each", "rows": 10, "share": "25.0%"},
     ]
-    manifest = SimpleNamespace(rows=0, labels={})
+    manifest = SimpleNamespace(rows=0, labels={}, options=options)
     assert label_shares(manifest) == []
 
 

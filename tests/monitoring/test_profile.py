@@ -323,7 +323,7 @@ def test_training_keeps_the_profile_of_its_validation_names(
     assert known.rows == known.answered == len(held_out)
     encoded = version.vocabulary.encode(pa.array(held_out))
     assert known.characters == encoded.lengths.sum()
-    assert not any(held in json.dumps(known.to_json()) for held in held_out.to_pylist())
+    assert not any(held in json.dumps(known.to_json()) for held in held_out)
 
 
 # --- in a run -------------------------------------------------------------------------------------
