@@ -131,13 +131,14 @@ class Preset:
         rows = np.flatnonzero(corpus.folds >= 0)
         is_large = len(rows) >= LARGE_ROWS or len(corpus.labels) > LARGE_LABELS
         if self.large and (is_large or corpus.counted):
-            most, batch_size = (6, self.large.train.batch_size) if is_large else (12, 128)
-            passes = max(1, min(most, round(READ_NAMES / len(rows))))
+            passes = max(1, min(6 if is_large else 12, round(READ_NAMES / len(rows))))
+            changes: dict[str, Any] = {} if is_large else {"batch_size": 128, "ngram_rate": 10.0}
+            dropout = {} if is_large else {"dropout": 0.3, "input_dropout": 0.1}
             rank = {"ngram_rank": _RANK} if len(corpus.labels) > LARGE_LABELS else {}
             large = replace(
                 self.large,
-                train=replace(self.large.train, epochs=passes, batch_size=batch_size),
-                model=self.large.model | rank,
+                train=replace(self.large.train, epochs=passes, **changes),
+                model=self.large.model | rank | dropout,
             )
             return large.settled(corpus)
         model = self.model | {"none_output": self.model.get("none_output") and len(corpus.outliers)}
