@@ -171,11 +171,11 @@ class _Shown:
         """Show that a fit has read ``done`` names, which a resumed one need not have done now."""
         percent = 100 * done // (done + left)
         if percent < self.percent or not self.first:  # the first step of a fit
-            self.started, self.first, self.percent = self.now(), done, percent
+            self.started, self.first, self.percent = self.now(), done, 0
         if percent > self.percent:
             seconds = (self.now() - self.started).total_seconds()
-            speed = (done - self.first) / max(seconds, 1e-3)
-            self.advance(percent - self.percent, f"{self.loss}{speed:,.0f} names/s")
+            speed = f"{(done - self.first) / seconds:,.0f} names/s" if seconds else ""
+            self.advance(percent - self.percent, f"{self.loss}{speed}")
             self.percent = percent
 
 
