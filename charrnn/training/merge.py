@@ -58,6 +58,8 @@ class Merge:
         self, tables: Sequence[tuple[str, LabelledTable]], lists: pa.Table | None, scratch: Path
     ) -> None:
         self._tables, self._lists, self._scratch = tables, lists, scratch
+        keys = lists["name_normalised"].cast(pa.large_string()).combine_chunks() if lists else []
+        self._list_hashes = key_hashes(pa.array(keys, pa.large_string()))
         rows = sum(table.source.rows for _, table in tables) + (len(lists) if lists else 0)
         self.parts = 1 if rows <= 2 * PART_ROWS else min(_MOST_PARTS, -(-rows // PART_ROWS))
         self.counts = {name: RowCounts(table.rows_in) for name, table in tables}
@@ -251,15 +253,14 @@ class Merge:
         """Return the rows of the lists that belong to a part: where the split column of a table
         says in which part a name is, that counts, and a word that is a name is no other word."""
         assert self._lists is not None
-        hashes = key_hashes(self._lists["name_normalised"].cast(pa.large_string()).combine_chunks())
-        mine = part_of(hashes, self.parts) == index
+        mine = part_of(self._list_hashes, self.parts) == index
         lists = self._lists.filter(pa.array(mine)).replace_schema_metadata(None)
         keys = pl.DataFrame({"key": pl.Series(lists["name_normalised"])})
         own = keys.join(held, on="key", how="left", maintain_order="left")["held"].fill_null(0)
         usable = lists["fold"].is_valid()
         is_name = pc.is_in(lists["name_normalised"], pc.unique(table["name_normalised"]))
         also = pc.and_(pc.and_(usable, is_name), pc.equal(lists["part"], "other"))
-        folds = pa.array(_folds(own.to_numpy(), hashes[mine]))
+        folds = pa.array(_folds(own.to_numpy(), self._list_hashes[mine]))
         columns = dict(zip(lists.column_names, lists.columns, strict=True))
         columns["fold"] = pc.if_else(pc.and_(usable, pc.invert(also)), folds, None)
         columns["dropped"] = pc.if_else(also, "also_a_name", lists["dropped"])
