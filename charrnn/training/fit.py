@@ -24,7 +24,7 @@ from charrnn.training.batches import (
     training_data,
 )
 from charrnn.training.presets import TrainConfig
-from charrnn.training.splits import Examples
+from charrnn.training.splits import Examples, evenly_spaced
 from charrnn.training.state import TrainingState, epoch_seed
 
 _MOST_VALIDATED = 20_000  # names of a large table: the accuracy is known to 0.3 points
@@ -128,7 +128,7 @@ def _held_out(validation: Examples, train: TrainConfig, outputs: int) -> Example
     most = min(_MOST_VALIDATED, _MOST_LOGITS // outputs)
     if not train.sparse or len(validation.names) <= most:
         return validation
-    rows = np.linspace(0, len(validation.names) - 1, most).astype(np.int64)
+    rows = evenly_spaced(len(validation.names), most)
     return Examples.of(validation.names.take(pa.array(rows)), validation.label_ids[rows])
 
 

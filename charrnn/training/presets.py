@@ -14,6 +14,7 @@ from charrnn.errors import ConfigError, check_fields
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
 from charrnn.training.corpus import Corpus
+from charrnn.training.splits import evenly_spaced
 
 LARGE_ROWS, LARGE_LABELS = 250_000, 250  # of a table, from which on a preset's ``large`` is used
 READ_NAMES = 4_000_000  # by a fit of a large table, about, unless that is less than one pass
@@ -142,8 +143,7 @@ class Preset:
             )
             return large.settled(corpus)
         model = self.model | {"none_output": self.model.get("none_output") and len(corpus.outliers)}
-        if len(rows) > _VOCABULARY_ROWS:
-            rows = rows[np.linspace(0, len(rows) - 1, _VOCABULARY_ROWS).astype(np.int64)]
+        rows = rows[evenly_spaced(len(rows), _VOCABULARY_ROWS)]
         vocabulary = self.vocabulary or Vocabulary.of_names(
             corpus.names.take(pa.array(rows)).to_pylist(), corpus.label_ids[rows].tolist()
         )

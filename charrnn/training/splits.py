@@ -103,7 +103,8 @@ def honest_split(
     held_out = []
     most = MOST_PROBABILITIES // max(1, len(corpus.labels))
     for fold in (validation_fold, test_fold):
-        of_part = _spread(np.flatnonzero(corpus.folds[rows] == fold), most)
+        of_fold_rows = np.flatnonzero(corpus.folds[rows] == fold)
+        of_part = of_fold_rows[evenly_spaced(len(of_fold_rows), most)]
         held_out.append(_examples(corpus, rows[of_part], weights[of_part], of_fold == fold))
     if spellings:
         rows, weights = _distinct_spellings(corpus)
@@ -112,11 +113,9 @@ def honest_split(
     return Split(_examples(corpus, rows[learned], weights[learned], words), *held_out)
 
 
-def _spread(rows: Rows, most: int) -> Rows:
-    """Return at most ``most`` of N rows, evenly spaced."""
-    if len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+def evenly_spaced(count: int, most: int) -> Rows:
+    """Return at most ``most`` of the numbers 0 to ``count`` - 1, ascending and evenly spaced."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:
