@@ -25,7 +25,7 @@ from charrnn.model.facts import BalancedMetrics, OutsideMetrics
 from charrnn.model.normalise import LATIN, normalise
 from charrnn.model.novelty import surprise
 from charrnn.model.version import ModelVersion
-from charrnn.scoring.scorer import unscorable
+from charrnn.scoring.scorer import unreadable
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import reliability, rows_of_confidence
 from charrnn.training.splits import Examples
@@ -137,7 +137,7 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
     full = softmax(pair_logits(version, surnames, given_names) * version.pair_exponent)
 
     def measured(names: list[str], label_ids: LabelIds) -> BalancedMetrics | None:
-        refused = _unscorable(version, names)
+        refused = unreadable(version.vocabulary, pa.array(names, pa.large_string()))
         return balanced_metrics(_probabilities(version, names), label_ids, version, refused)
 
     return OutsideMetrics(
@@ -193,14 +193,8 @@ def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
     """Return which of N texts scoring gives no label by default, ``(N,)``."""
     scores = surprise(torch.from_numpy(_logits(version, names)), len(version.labels)).numpy()
     unfamiliar = version.calibration.novelty.novelty(scores) > version.max_unfamiliarity
-    refused: npt.NDArray[np.bool_] = _unscorable(version, names) | unfamiliar
-    return refused
-
-
-def _unscorable(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
-    """Return which of N texts scoring cannot read, ``(N,)``."""
-    texts = pa.array(names, pa.large_string())
-    refused: npt.NDArray[np.bool_] = unscorable(version.vocabulary.encode(texts), texts) != 0
+    unread = unreadable(version.vocabulary, pa.array(names, pa.large_string()))
+    refused: npt.NDArray[np.bool_] = unread | unfamiliar
     return refused
 
 

@@ -28,7 +28,7 @@ from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
 from charrnn.model.normalise import Normalisation, normalise, normalise_array
 from charrnn.model.vocabulary import GIVEN, Vocabulary
-from charrnn.scoring.scorer import unscorable
+from charrnn.scoring.scorer import unreadable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus
 from charrnn.training.fit import Checkpoint, FitResult, fit
@@ -225,7 +225,7 @@ def _measure(
     logits = np.zeros((0, fitted.network.config.outputs), np.float32)
     if len(split.validation.names):
         logits = _logits(fitted.network, vocabulary, split.validation.names)
-        refused = _refused(vocabulary, split.validation)
+        refused = unreadable(vocabulary, split.validation.names)
         rows = rows_of_confidence(refused)
         temperature = fit_temperature(logits[rows, :L], split.validation.label_ids[rows])
         if outside:
@@ -237,7 +237,7 @@ def _measure(
         validation = evaluate(probabilities, split.validation.label_ids, labels, refused)
     test_logits = _logits(fitted.network, vocabulary, split.test.names)
     test = softmax(test_logits[:, :L], temperature)
-    refused = _refused(vocabulary, split.test)
+    refused = unreadable(vocabulary, split.test.names)
     return ProtocolResult(
         protocol=protocol,
         fit=fitted,
@@ -286,10 +286,3 @@ def _logits(
 ) -> npt.NDArray[np.float32]:
     """Return the logits of N names, ``(N, K)``."""
     return logits_of(network, vocabulary.encode(pa.array(names, pa.large_string())))
-
-
-def _refused(vocabulary: Vocabulary, examples: Examples) -> npt.NDArray[np.bool_]:
-    """Return which of N examples scoring would give no label, ``(N,)``."""
-    reason = unscorable(vocabulary.encode(examples.names), examples.names)
-    refused: npt.NDArray[np.bool_] = reason != 0
-    return refused

@@ -26,7 +26,7 @@ from charrnn.model.novelty import NoveltyScale, name_hashes, surprise
 from charrnn.model.version import Calibration, ModelVersion, assumed_shares
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.monitoring.profile import validation_profile
-from charrnn.scoring.scorer import unscorable
+from charrnn.scoring.scorer import unreadable, unscorable
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import (
@@ -69,7 +69,7 @@ def make_version(
     priors = np.bincount(split.train.label_ids, minlength=L) / len(split.train.label_ids)
     held_out = vocabulary.encode(split.validation.names)
     reason = unscorable(held_out, split.validation.names)
-    refused = unscorable(vocabulary.encode(split.test.names), split.test.names) != 0
+    refused = unreadable(vocabulary, split.test.names)
     validation = softmax(honest.validation_logits[:, :L], honest.temperature)
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
     rows = rows_of_confidence(reason != 0)
