@@ -4,7 +4,7 @@ A label becomes a cell, a part of a set (``Greek|Italian``), a column name, and 
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -41,6 +41,16 @@ def label_problem(label: str) -> str:
     if any(unicodedata.category(c) in _INVISIBLE for c in label):
         return "has a character that is not visible, such as a line break"
     return ""
+
+
+def shared_label_name(label_names: Iterable[str]) -> str:
+    """Return what the labels of several models or runs are, "label" where these differ.
+
+    >>> shared_label_name(["country", "country"]), shared_label_name(["country", "language"])
+    ('country', 'label')
+    """
+    names = set(label_names)
+    return names.pop() if len(names) == 1 else "label"
 
 
 def plural(label_name: str) -> str:

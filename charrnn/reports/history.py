@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.errors import InputMissingError
+from charrnn.model.labels import shared_label_name
 from charrnn.monitoring.drift import LIMITS, ProfileComparison
 from charrnn.reports.figures import draw_history
 from charrnn.reports.formats import percent, utc_minute
@@ -87,8 +88,7 @@ def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -
 
 def _label_name(runs: Iterable[tuple[str, RunManifest]]) -> str:
     """Return what the labels of all runs are, "label" where they differ."""
-    names = {manifest.options.scoring.label_name for _, manifest in runs}
-    return names.pop() if len(names) == 1 else "label"
+    return shared_label_name(manifest.options.scoring.label_name for _, manifest in runs)
 
 
 def _runs(history: History) -> Table:

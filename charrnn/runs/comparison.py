@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from charrnn.model.labels import shared_label_name
 from charrnn.runs.execute import default_workers, run_partitions
 from charrnn.runs.manifest import (
     SCHEMA_VERSION,
@@ -50,8 +51,8 @@ class ModelPair:
     @property
     def label_name(self) -> str:
         """What the labels of both models are, "label" where these differ."""
-        names = {self.champion.version.label_name, self.challenger.version.label_name}
-        return names.pop() if len(names) == 1 else "label"
+        scorers = (self.champion, self.challenger)
+        return shared_label_name(scorer.version.label_name for scorer in scorers)
 
     @property
     def labels(self) -> tuple[str, ...]:
