@@ -60,16 +60,13 @@ def train(
     from charrnn.cli import console_runner
     from charrnn.recipes.frames import train_on_frame
 
-    return train_on_frame(
-        table,
-        label_column=label_column,
-        name_column=name_column,
-        weight_column=weight_column,
-        split_column=split_column,
-        models=models,
-        runner=console_runner(),
-        **options,
-    )
+    columns = {
+        "name_column": name_column,
+        "label_column": label_column,
+        "weight_column": weight_column,
+        "split_column": split_column,
+    }
+    return train_on_frame(table, columns, models, console_runner(), **options)
 
 
 def __getattr__(name: str) -> Any:

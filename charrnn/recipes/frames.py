@@ -29,25 +29,16 @@ _NOT_HERE = ("data", "promote", "mlflow")  # of a training that only returns a m
 
 def train_on_frame(
     table: Any,
-    *,
-    label_column: str,
-    name_column: str = "name",
-    weight_column: str = "",
-    split_column: str = "",
-    models: Path | str | None = None,
+    columns: dict[str, Any],
+    models: Path | str | None,
     runner: Runner,
     **options: Any,
 ) -> ModelVersion:
-    """Train on a labelled table by the recipes ``ingest`` and ``train``; see ``charrnn.train``."""
+    """Train on a labelled table by the recipes ``ingest`` and ``train``; see ``charrnn.train``.
+    ``columns`` are the fields of ``IngestRequest`` about columns."""
     for option in _NOT_HERE:
         if option in options:
             raise ConfigError(f"{option} is no option of charrnn.train; the command has it")
-    columns: dict[str, Any] = {
-        "name_column": name_column,
-        "label_column": label_column,
-        "weight_column": weight_column,
-        "split_column": split_column,
-    }
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         copy, data = Path(folder, "frame.parquet"), Path(folder, "names.parquet")
