@@ -38,6 +38,13 @@ CorpusSources = Annotated[
     ),
 ]
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
+NamesOfTable = Annotated[str, doc("The column of that table that holds the names.")]
+GivenOfTable = Annotated[str, doc("A column of given names, instead of a column of names.")]
+SurnamesOfTable = Annotated[str, doc("A column of surnames, instead of a column of names.")]
+LabelsOfTable = Annotated[
+    str,
+    doc("The column that holds the labels; by default it is called what the version calls them."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,14 +305,10 @@ class EvaluateRequest(Request):
     """A version or an alias."""
     on: PathOrUri = ""
     """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
-    name_column: str = "name"
-    """The column of that table that holds the names."""
-    given_column: str = ""
-    """A column of given names, instead of a column of names."""
-    surname_column: str = ""
-    """A column of surnames, instead of a column of names."""
-    label_column: str = ""
-    """The column that holds the labels; by default it is called what the version calls them."""
+    name_column: NamesOfTable = "name"
+    given_column: GivenOfTable = ""
+    surname_column: SurnamesOfTable = ""
+    label_column: LabelsOfTable = ""
     data: Path = NAMES
     """The training table, whose honest folds are used where ``on`` is not given."""
     models: ModelsFolder = MODELS
@@ -324,14 +327,10 @@ class CompareVersionsRequest(Request):
     """Another."""
     on: PathOrUri = ""
     """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
-    name_column: str = "name"
-    """The column of that table that holds the names."""
-    given_column: str = ""
-    """A column of given names, instead of a column of names."""
-    surname_column: str = ""
-    """A column of surnames, instead of a column of names."""
-    label_column: str = ""
-    """The column that holds the labels; by default it is called what the version calls them."""
+    name_column: NamesOfTable = "name"
+    given_column: GivenOfTable = ""
+    surname_column: SurnamesOfTable = ""
+    label_column: LabelsOfTable = ""
     data: Path = NAMES
     """The training table, whose honest test fold is used where ``on`` is not given."""
     models: ModelsFolder = MODELS
