@@ -119,7 +119,7 @@ def normalise_array(
     >>> normalise_array(pa.array(["Novak", " Ślusàrski"], pa.large_string())).to_pylist()
     ['novak', 'slusarski']
     """
-    mapped, slow = map_characters(texts, partial(_independent, rules=rules))
+    mapped, slow = map_characters(texts, partial(beside_any, rules=rules))
     slow |= pc.match_substring_regex(mapped, "^ | $|  ").to_numpy(zero_copy_only=False)
     others = texts.filter(pa.array(slow)).dictionary_encode()
     one_by_one = [normalise(text, rules) for text in others.dictionary.to_pylist()]
@@ -128,7 +128,7 @@ def normalise_array(
 
 
 @cache
-def _independent(character: str, rules: Normalisation) -> str | None:
+def beside_any(character: str, rules: Normalisation) -> str | None:
     """Return what a character becomes beside any others; None where it depends on them."""
     text = normalise(f"a{character}a", rules)[1:-1]
     depends = (
@@ -136,16 +136,17 @@ def _independent(character: str, rules: Normalisation) -> str | None:
         or normalise(f"{character}a", rules) != f"{text}a"
         or (text != " " and any(map(str.isspace, text)))
         or (text == " " and character != " ")
-        or any(unicodedata.combining(c) for c in text)
-        or (rules.composes and _composes_with_one_before(character))
+        or any(unicodedata.combining(c) for c in text)  # marks may be reordered
+        or (rules.composes and unicodedata.normalize("NFKD", character)[0] in _composing())
     )
     return None if depends and character != " " else text
 
 
-def _composes_with_one_before(character: str) -> bool:
-    """Whether a character is a mark, or a vowel or final of a Hangul syllable, or a form of one."""
-    first = unicodedata.normalize("NFKD", character)[0]
-    return unicodedata.category(first)[0] == "M" or "\u1161" <= first <= "\u11ff"
+@cache
+def _composing() -> frozenset[str]:
+    """Return the characters that Unicode composes with a character before them, but for jamo."""
+    apart = (unicodedata.normalize("NFD", chr(point)) for point in range(0xC0, 0x20000))
+    return frozenset(c for text in apart for c in text[1:] if not "\u1100" <= c <= "\u11ff")
 
 
 def map_characters(

@@ -31,7 +31,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import ConfigError
-from charrnn.model.normalise import ACCENTS, LATIN, SEED, Normalisation, normalise, transliterate
+from charrnn.model.normalise import (
+    ACCENTS,
+    LATIN,
+    SEED,
+    Normalisation,
+    beside_any,
+    normalise,
+    transliterate,
+)
 
 PAD = 0
 UNKNOWN = "_"
@@ -249,7 +257,7 @@ class Vocabulary:
         accents and it is no symbol: those of the character without its last accent or, when it has
         none, of its ASCII letters."""
         own = self._ids.get(character)
-        if own is not None or not self.normalisation.composes:
+        if own is not None or not self.normalisation.composes or character == " ":
             return [own or self.unknown_id]
         apart = unicodedata.normalize("NFD", character)
         if len(apart) > 1:
@@ -413,16 +421,9 @@ class Vocabulary:
         """Enter the ids of a code point into ``_code_points``, unless they depend on neighbours."""
         counts, table = self._code_points
         c = chr(point)
-        text = normalise(f"a{c}a", self.normalisation)[1:-1]
-        ids = [i for symbol in text for i in self._ids_of(symbol)]
-        independent = (
-            normalise(f"a{c}", self.normalisation) == f"a{text}"
-            and normalise(f"{c}a", self.normalisation) == f"{text}a"
-            and not any(unicodedata.combining(symbol) for symbol in text)  # marks may be reordered
-            and not any(map(str.isspace, text))
-            and len(ids) <= _POINT_IDS
-            and not (self.normalisation.composes and c in _composing())
-        )
+        text = beside_any(c, self.normalisation)
+        ids = [i for symbol in text or "" for i in self._ids_of(symbol)]
+        independent = text is not None and len(ids) <= _POINT_IDS
         if independent or c == " ":
             table[: len(ids), point] = ids
         # The count is written last, since other threads read it first.
@@ -491,13 +492,6 @@ def _script(character: str) -> str:
     characters ``""``."""
     is_letter = character.isalpha() or unicodedata.category(character).startswith("M")
     return unicodedata.name(character, "").split(" ")[0] if is_letter else ""
-
-
-@cache
-def _composing() -> frozenset[str]:
-    """Return the characters that Unicode composes with a character before them, but for jamo."""
-    apart = (unicodedata.normalize("NFD", chr(point)) for point in range(0xC0, 0x20000))
-    return frozenset(c for text in apart for c in text[1:] if not "\u1100" <= c <= "\u11ff")
 
 
 def string_buffers(array: pa.Array) -> tuple[Counts, bytes]:

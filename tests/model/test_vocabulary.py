@@ -428,3 +428,14 @@ def test_batches_are_as_few_as_the_size_allows() -> None:
     assert [rows.tolist() for rows in batches(np.array([2, 1, 2, 2, 1]), 2)] == [
         [1, 4], [0, 2], [3],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ｺﾞﾄｳ", "コﾞ", "Ač č", "A b", "コ ト"], ids=ascii)
+def test_arrays_are_encoded_as_single_names_where_marks_and_spaces_are_no_symbols(
+    name: str,
+) -> None:
+    names = ["ゴトウ", "コトリ", "トウコ", "Ač", "Bč"]
+    vocabulary = Vocabulary.of_names(names, [0, 1, 2, 0, 1], least=1)
+    encoded = vocabulary.encode(pa.array([name, "Ač", "ト"]))
+    own = encoded.flat[encoded.starts[0] : encoded.starts[0] + encoded.lengths[0]]
+    assert own.tolist() == vocabulary.encode_one(name)
