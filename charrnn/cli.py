@@ -29,7 +29,7 @@ from annotated_types import Interval
 from cyclopts import App, CycloptsError, Parameter
 
 import charrnn
-from charrnn.errors import CharrnnError, check_fields, printable, redact
+from charrnn.errors import CharrnnError, OutputError, check_fields, printable, redact
 from charrnn.recipes import requests
 from charrnn.recipes.runner import Advance, Runner
 
@@ -149,7 +149,7 @@ def _help_of(record: type) -> dict[str, str]:
 def _field_docstrings(module: str) -> dict[str, dict[str, str]]:
     """Return class → field → the string below the field, on one line, of all classes of a module.
     (The source is parsed once; ``inspect`` would parse it for every class.)"""
-    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text())
+    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text("utf-8"))
     return {
         node.name: {
             field.target.id: " ".join(str(text.value.value).split())
@@ -347,9 +347,11 @@ def _remedy(error: CharrnnError, app: App, tokens: list[str]) -> str:
     if error.option == "name_key":
         return f" (environment variable {KEY_VARIABLE})"
     called = app.parse_commands(tokens)[1][-1].default_command
-    if called is None or error.option not in inspect.signature(called).parameters:
+    parameters = inspect.signature(called).parameters if called else {}
+    if error.option not in parameters:
         return ""
-    return f" (--{error.option.replace('_', '-')})"
+    negative = "no-" if parameters[error.option].default is True else ""
+    return f" (--{negative}{error.option.replace('_', '-')})"
 
 
 def say(text: str = "") -> None:
@@ -539,6 +541,9 @@ def console() -> App:
 
 def main() -> NoReturn:
     """Run the command ``charrnn``."""
+    if os.name == "nt":
+        complain("the command runs on Linux; use WSL, or score in Python (charrnn.Scorer)")
+        sys.exit(OutputError.exit_code)
     run(console(), sys.argv[1:])
 
 

@@ -273,10 +273,13 @@ def did_you_mean(name: str, existing: Iterable[str]) -> str:
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
 
 
-def missing_package(feature: str, extra: str) -> ConfigError:
-    """Return the error for a feature whose optional dependencies are not installed."""
+def missing_package(feature: str, extra: str, option: str = "") -> ConfigError:
+    """Return the error for a feature whose optional dependencies are not installed; ``option``
+    leaves it out."""
+    without = ", or leave it out" if option else ""
     return ConfigError(
-        f"{feature} needs optional packages; run: pip install 'charrnn-names[{extra}]'"
+        f"{feature} needs optional packages; run: pip install 'charrnn-names[{extra}]'{without}",
+        option=option,
     )
 
 

@@ -12,11 +12,11 @@ through a link or as anything but a regular file; what another user put under on
 left alone, and named. Calls that a signal interrupts (EINTR) are repeated; a close is not, since
 Linux has closed the file then.
 
-Local POSIX file systems only: ``publish_folder`` and ``hold`` rely on rename and flock.
+Local file systems of Linux only: ``publish_folder`` and ``hold`` rely on rename and flock.
+Elsewhere files are read, and writing one is refused.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -55,9 +55,13 @@ _MOST_TEMPORARIES = 100  # writers of one file at the same time, and names that 
 _MOST_LINKS = 40  # on the way to a folder, as in Linux
 _MOST_BYTES = 2**30  # of a file that is read whole: weights, checkpoints, manifests
 _LONGEST_NAME = 240  # bytes; a temporary name is longer by a few, and file systems allow 255
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO is not waited for
-_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_O_PATH, _O_DIRECTORY, _O_NOFOLLOW, _O_NONBLOCK, _O_NOCTTY, _O_BINARY = (
+    getattr(os, f"O_{name}", 0)  # 0 where a system lacks it: files are read there, none written
+    for name in ("PATH", "DIRECTORY", "NOFOLLOW", "NONBLOCK", "NOCTTY", "BINARY")
+)
+_FOLDER = _O_PATH | _O_DIRECTORY | _O_NOFOLLOW
+_FILE = _O_NOFOLLOW | _O_NONBLOCK | _O_NOCTTY | _O_BINARY  # a FIFO is not waited for
+_NEW = os.O_CREAT | os.O_EXCL | _O_NOFOLLOW
 # Folders with these names are made by this program alone, so a link there is somebody else's.
 _OURS = (".staging", ".fetched-", ".purged-", ".training")
 # What operating systems and network storage put into folders by themselves.
@@ -158,8 +162,13 @@ def _open_folder(path: Path, *, create: bool) -> int:
         OutputError: a link or a folder on the way is another user's.
         OSError: there is no such folder, or it cannot be opened or created.
     """
+    if not _O_PATH:
+        raise OutputError(
+            f"cannot write {path}: runs and models are written on Linux only; use WSL or a "
+            "container, or score in Python (charrnn.Scorer)"
+        )
     names, links = list(reversed(path.parts)), 0
-    here = os.open("/" if path.is_absolute() else ".", os.O_PATH | os.O_DIRECTORY)
+    here = os.open("/" if path.is_absolute() else ".", _O_PATH | _O_DIRECTORY)
     try:
         while names:
             name = names.pop()
@@ -193,7 +202,7 @@ def _open_folder(path: Path, *, create: bool) -> int:
 
 def _link_target(name: str, folder: int, path: Path) -> str:
     """Return where a link on the way to ``path`` leads, if it is to be followed."""
-    link = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
+    link = os.open(name, _O_PATH | _O_NOFOLLOW, dir_fd=folder)
     try:
         status = os.fstat(link)
         if not stat.S_ISLNK(status.st_mode):
@@ -247,6 +256,8 @@ def _is_at(descriptor: int, name: str, folder: int) -> bool:
 
 def _lock(descriptor: int) -> bool:
     """Lock an open file, if nobody else has."""
+    import fcntl  # Windows has none
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -256,7 +267,7 @@ def _lock(descriptor: int) -> bool:
 
 def _sync(folder: int) -> None:
     """Fsync a folder, so that the names in it survive a power failure."""
-    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
+    descriptor = os.open(".", os.O_RDONLY | _O_DIRECTORY, dir_fd=folder)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -277,7 +288,7 @@ def open_file(path: Path, *, mine: bool = False, links: bool = False) -> Iterato
     Raises:
         OSError: there is no such file, or it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | (_FILE & ~os.O_NOFOLLOW if links else _FILE))
+    descriptor = os.open(path, os.O_RDONLY | (_FILE & ~_O_NOFOLLOW if links else _FILE))
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -650,7 +661,7 @@ def _remove_tree(name: str, parent: int) -> bool:
     """Remove a folder with its content as far as possible; False if it is no folder.
     (``shutil.rmtree`` closes a folder twice where a signal interrupts the first time.)"""
     try:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        flags = os.O_RDONLY | _O_DIRECTORY | _O_NOFOLLOW
         folder = os.open(name, flags, dir_fd=parent)
     except OSError:
         return False
@@ -919,7 +930,7 @@ def make_private(folder: Path) -> None:
     if not _privacy.blocks:
         return
     with translate_os_errors(folder), _folder(folder.parent) as parent, _folder(folder) as opened:
-        _restrict(folder.name, parent, os.O_DIRECTORY)
+        _restrict(folder.name, parent, _O_DIRECTORY)
         for path in folder.iterdir():
             _restrict(path.name, opened, 0)
 

@@ -117,11 +117,15 @@ def test_challenge_says_what_would_change(command: Command) -> None:
 def test_purge_lists_first_and_removes_when_told(command: Command) -> None:
     command("score", "people.csv", *V1)
     run = LATEST.resolve()
-    code, out, _ = command("purge", "--older-than", "0")
+    assert command("purge", "--older-than", "0", "--yes")[1].splitlines() == [
+        "kept        1 runs, each the newest of its destination (--newest)",
+        "removed     0 runs, 0.0 MB",
+    ]
+    code, out, _ = command("purge", "--older-than", "0", "--newest")
     assert code == 0
     assert "would go    1 runs; --yes removes them" in out
     assert run.is_dir()
-    code, out, _ = command("purge", "--older-than", "0", "--yes")
+    code, out, _ = command("purge", "--older-than", "0", "--yes", "--newest")
     assert code == 0
     assert "removed     1 runs" in out
     assert not run.exists()
@@ -218,6 +222,17 @@ def test_an_option_that_makes_no_sense_exits_64_and_is_named(
     monkeypatch.delenv(cli.KEY_VARIABLE, raising=False)
     code, _, error = command(*arguments)
     assert complaint(code, 64, error).endswith(f" ({option})")
+
+
+def test_training_without_its_extra_says_what_to_install(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charrnn.recipes.train.find_spec", lambda name: None)
+    code, _, error = command("train")
+    assert complaint(code, 64, error) == (
+        "error: the n-gram baseline of a training needs optional packages; run: pip install "
+        "'charrnn-names[train]', or leave it out (--no-baselines)"
+    )
 
 
 def test_a_fault_is_one_line_without_its_message(

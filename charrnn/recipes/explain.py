@@ -56,7 +56,7 @@ def explain(request: ExplainRequest) -> Explained:
             option="figure",
         )
     if request.figure is not None and find_spec("matplotlib") is None:
-        raise missing_package("a figure", "flows")
+        raise missing_package("a figure", "train", "figure")
     scorer = Scorer.load(request.model, models=request.models)
     explanation = scorer.explain(request.name, request.top_k, part=request.part)
     if request.figure is not None:

@@ -187,14 +187,15 @@ class VerifyRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class PurgeRequest(Request):
-    """Remove published runs that are older than some days, and left-overs of unfinished ones."""
+    """Remove published runs that are older than some days, and left-overs of unfinished ones. The
+    newest run of each destination stays."""
 
     folder: Path = PREDICTIONS
     """A destination, or a folder of destinations."""
     older_than: Annotated[float, Interval(ge=0, le=36_525)]
     """Days."""
-    keep_latest: bool = False
-    """Leave the runs that a latest link points to."""
+    newest: bool = False
+    """Remove the newest run of a destination as well, if it is that old."""
     yes: bool = False
     """Remove them; without it they are only listed."""
 

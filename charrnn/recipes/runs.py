@@ -40,22 +40,25 @@ class Purged:
 
     Attributes:
         folders: of the runs that are removed, or would be.
+        newest: old runs that are kept, since each is the newest of its destination.
         left: a sentence for each folder that is named like a run and is left alone.
         freed: bytes; None where nothing was to be removed yet.
         failures: why runs could not be removed, or folders not be read.
     """
 
     folders: list[Path]
+    newest: list[Path]
     left: list[str]
     freed: int | None
     failures: list[CharrnnError]
 
     def lines(self) -> list[str]:
-        """Return a line per run, one per folder that is left, and the sum."""
+        """Return a line per run, one per folder that is left, and the sums."""
         done = f"would go    {len(self.folders)} runs; --yes removes them"
         if self.freed is not None:
             done = f"removed     {len(self.folders)} runs, {self.freed / 1e6:,.1f} MB"
-        return [*map(str, self.folders), *self.left, done]
+        kept = f"kept        {len(self.newest)} runs, each the newest of its destination (--newest)"
+        return [*map(str, self.folders), *self.left, *([kept] if self.newest else ()), done]
 
     def check(self) -> None:
         """Raise the first failure, with the number of the others."""
@@ -67,8 +70,6 @@ class Purged:
 
 def purge(request: PurgeRequest, runner: Runner) -> Purged:
     """List old runs, and remove them if the request says so; see ``Purged.check``."""
-    old = old_runs(
-        request.folder, request.older_than, runner.now(), keep_latest=request.keep_latest
-    )
+    old = old_runs(request.folder, request.older_than, runner.now(), keep_newest=not request.newest)
     folders, freed = remove(old) if request.yes else (old.folders, None)
-    return Purged(folders, old.left, freed, old.failures)
+    return Purged(folders, old.newest, old.left, freed, old.failures)

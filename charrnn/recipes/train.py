@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from charrnn.errors import missing_package
 from charrnn.files import hold, remove_tree
 from charrnn.model.facts import EpochRecord, Provenance
 from charrnn.model.provenance import library_versions
@@ -88,6 +90,8 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         CharrnnError: an option, the data or the folder of versions is at fault. Checkpoints stay
             for ``resume``.
     """
+    if request.baselines and find_spec("sklearn") is None:
+        raise missing_package("the n-gram baseline of a training", "train", "baselines")
     torch.set_num_threads(1)
     device = str(pick_device(request.device))
     corpus = load_corpus(request.data)

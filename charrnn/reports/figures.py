@@ -1,6 +1,6 @@
 """Figures as inline SVG: self-contained, themed by the page's CSS, reproducible byte for byte.
 
-matplotlib (extra ``flows``) is imported when the first figure is drawn.
+matplotlib (extra ``train``) is imported when the first figure is drawn.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ _COVERAGES = (1, 0.9, 0.8, 0.7, 0.5)  # marked points of the accuracy-coverage c
 def model_report(version: ModelVersion) -> bytes:
     """Return the report of a model version as a self-contained HTML page.
 
-    Figures need matplotlib (extra ``flows``); without it, tables replace them.
+    Figures need matplotlib (extra ``train``); without it, tables replace them.
     """
     return html_page("model", **_context(version))
 

@@ -17,7 +17,14 @@ from charrnn.files import (
     translate_os_errors,
     withdraw_folder,
 )
-from charrnn.runs.folders import RUN_FILE, RUN_NAME, destination_of_run, is_folder, latest_link
+from charrnn.runs.folders import (
+    RUN_FILE,
+    RUN_NAME,
+    destination_of_run,
+    is_folder,
+    latest_link,
+    run_at,
+)
 from charrnn.runs.manifest import own_manifest
 
 _FETCHED = re.compile(r"\.fetched-[0-9a-f]{8,64}")
@@ -32,23 +39,25 @@ class OldRuns:
     """What a purge removes: runs, and folders of unfinished ones; sorted.
 
     Attributes:
+        newest: old runs that are kept, since each is the newest of its destination.
         left: a sentence for each folder that is named like one of them and is left alone.
         failures: why folders could not be read, which may hold more of them.
     """
 
     folders: list[Path] = field(default_factory=list)
+    newest: list[Path] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     failures: list[CharrnnError] = field(default_factory=list)
 
 
-def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = False) -> OldRuns:
+def old_runs(root: Path, days: float, now: datetime, *, keep_newest: bool = False) -> OldRuns:
     """Return the runs and comparisons under ``root`` (a destination or a folder of them), and
     staging folders of unfinished ones, that are older than ``days``. What is only named like a run
     is none; links are not followed.
 
     Args:
         now: UTC.
-        keep_latest: leave the run that ``latest`` points to.
+        keep_newest: leave the newest run of each destination, see ``folders.run_at``.
 
     Raises:
         ConfigError: ``days`` is negative. InputMissingError: there is no such folder.
@@ -64,14 +73,33 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_latest: bool = Fals
     old = OldRuns()
     for folder in _folders(root, old):
         try:
-            created = _created(folder, keep_latest=keep_latest)
+            created = _created(folder)
         except (CharrnnError, OSError, ValueError) as error:
             _leave(folder, error, old)
             continue
         if created is not None and created < before:
             old.folders.append(folder)
     old.folders.sort()
+    if keep_newest:
+        _keep_newest(old)
     return old
+
+
+def _keep_newest(old: OldRuns) -> None:
+    """Move the newest run of each destination from ``folders`` to ``newest``; where it cannot be
+    told which it is, leave all runs of the destination."""
+    runs = [folder for folder in old.folders if RUN_NAME.fullmatch(folder.name)]
+    for destination in sorted({destination_of_run(run) for run in runs}):
+        try:
+            newest = run_at(destination)
+        except StorageError as error:
+            old.failures.append(error)
+            left = {run for run in runs if destination_of_run(run) == destination}
+            old.folders = [folder for folder in old.folders if folder not in left]
+            continue
+        if newest in old.folders:
+            old.folders.remove(newest)
+            old.newest.append(newest)
 
 
 def _leave(folder: Path, error: Exception, old: OldRuns) -> None:
@@ -109,18 +137,14 @@ def _is_named(folder: Path) -> bool:
     return bool(run or _LEFT_OVER.fullmatch(folder.name))
 
 
-def _created(folder: Path, *, keep_latest: bool) -> datetime | None:
-    """Return when a run, or the last file of an unfinished one, was made; None for other folders
-    and the run that is kept. Raises CharrnnError, OSError or ValueError where it is not ours."""
+def _created(folder: Path) -> datetime | None:
+    """Return when a run, or the last file of an unfinished one, was made; None for other folders.
+    Raises CharrnnError, OSError or ValueError where it is not ours."""
     if _LEFT_OVER.fullmatch(folder.name):
         if folder not in own_folders(folder.parent, folder.name) or not _holds_a_run(folder):
             raise ValueError
         return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
     if not _is_named(folder):
-        return None
-    if keep_latest and os.path.realpath(
-        latest_link(destination_of_run(folder))
-    ) == os.path.realpath(folder):
         return None
     created = own_manifest(folder).created
     return datetime.strptime(created, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

@@ -58,7 +58,7 @@ def ngram_probabilities(
     """Return probabilities ``(len(names), count)`` of logistic regression (C = 10) on TF-IDF of
     character 1- to 5-grams, a strong and cheap baseline on this data.
 
-    Needs scikit-learn (extra ``flows``); labels absent from training have probability 0.
+    Needs scikit-learn (extra ``train``); labels absent from training have probability 0.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

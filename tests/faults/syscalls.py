@@ -242,7 +242,7 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "train": _TRAIN,
     "resume": ("score", "people", *_SCORE),
     "delta": ("score", "tables", *_SCORE, "--delta", "delta"),
-    "purge": ("purge", "outputs/predictions", "--older-than", "0", "--yes"),
+    "purge": ("purge", "outputs/predictions", "--older-than", "0", "--yes", "--newest"),
     "promote": ("promote", "v0002", "--force"),
 }
 

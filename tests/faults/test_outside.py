@@ -365,7 +365,7 @@ def test_what_is_only_named_like_a_run_stops_nothing_and_is_named(
     shared.plant(CRAFTED, other=other)
     planted = state_of(shared.folder / RUNS / "runs").keys()
     for command in ((*SCORE, "--force"), ("monitor",), ("score", "verify", RUNS),
-                    ("score", "purge", "--older-than", "0", "--yes")):  # fmt: skip
+                    ("score", "purge", "--older-than", "0", "--yes", "--newest")):  # fmt: skip
         done = server.run(shared.folder, *command, kill_after=SECONDS)
         assert done["code"] == 0, done["err"]
         words = {"purge": "left alone: ", "verify": "is whole: "}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pytest
 from charrnn.errors import ConfigError, DataError
 from charrnn.model.version import ModelVersion
 from charrnn.scoring.scorer import Scorer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +85,33 @@ def test_scoring_does_not_import_what_torch_compiles_with() -> None:
         "assert 'torch' in sys.modules and 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+_ELSEWHERE = """
+import os, pathlib, sys
+sys.modules["fcntl"] = None
+for flag in ("PATH", "DIRECTORY", "NOFOLLOW", "NONBLOCK", "NOCTTY", "CLOEXEC"):
+    delattr(os, f"O_{flag}")
+del os.geteuid, os.sched_getaffinity
+from charrnn import Scorer, cli
+from charrnn.errors import OutputError
+from charrnn.recipes.requests import ScoreRequest
+from charrnn.recipes.score import score
+assert Scorer.load("pretrained-tiny").score(["Katoro"])["status"].to_list() == ["scored"]
+pathlib.Path("people.csv").write_text("name\\nKatoro\\n")
+try:
+    score(ScoreRequest(source="people.csv"), cli.console_runner())
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_where_there_is_no_flock_the_library_scores_and_a_run_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE], capture_output=True, text=True, check=True,
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == (
+        "cannot write outputs/predictions/people: runs and models are written on Linux only; use "
+        "WSL or a container, or score in Python (charrnn.Scorer)\n"
+    )

@@ -24,6 +24,7 @@ from charrnn.runs.publish import finished_run
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 DESTINATION = Path("outputs/predictions/people")
+PURGE = ("purge", "--older-than", "0", "--newest")
 WHAT = "runs that cannot be read for a failing disk: an error, or a line"
 
 
@@ -170,7 +171,7 @@ def test_a_purge_that_fails_tells_what_it_did(
     others.write_text("name\nKatoro\n")
     other = run_score(others)
     with failing(f"{run.name}/manifest.json"):
-        code, out, error = charrnn("purge", "--older-than", "0", *(["--yes"] if yes else []))
+        code, out, error = charrnn(*PURGE, *(["--yes"] if yes else []))
     assert code == 74
     assert error == f"error: {run}/manifest.json cannot be read: Input/output error\n"
     assert out.splitlines()[0] == str(other)
@@ -187,7 +188,7 @@ def test_a_purge_of_a_destination_in_use_tells_what_it_removed_elsewhere(
     others.write_text("name\nKatoro\n")
     other, second = run_score(others), run_score(others, top_k=2)
     with hold(DESTINATION / ".lock", "somebody"):
-        code, out, error = charrnn("purge", "--older-than", "0", "--yes")
+        code, out, error = charrnn(*PURGE, "--yes")
     assert code == 75
     assert "somebody" in error
     assert out.splitlines()[:2] == sorted([str(other), str(second)])

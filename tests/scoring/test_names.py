@@ -183,8 +183,9 @@ def test_purge_of_everything_takes_the_latest_link_too(runs: list[Path]) -> None
     assert sorted(p.name for p in runs[0].parents[1].rglob("*")) == [".lock", "runs"]
 
 
-def test_purge_can_keep_what_latest_points_to(runs: list[Path]) -> None:
-    assert old_runs(Path("outputs"), 0, LATER, keep_latest=True).folders == runs[:2]
+def test_purge_can_keep_the_newest_run_of_a_destination(runs: list[Path]) -> None:
+    old = old_runs(Path("outputs"), 0, LATER, keep_newest=True)
+    assert (old.folders, old.newest) == (runs[:2], runs[2:])
 
 
 def test_purge_takes_left_overs_of_unfinished_runs(runs: list[Path]) -> None:
