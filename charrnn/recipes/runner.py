@@ -54,6 +54,7 @@ class Runner:
         tracked: whether Prefect records the run.
         step: runs a named step.
         progress: shows progress.
+        log: takes a line about what was done, such as the loss of an epoch.
         device_slot: held while a device (``cpu``, ``cuda``) computes.
     """
 
@@ -63,4 +64,5 @@ class Runner:
     tracked: bool = False
     step: Step = run_step
     progress: Progress = no_progress
+    log: Callable[[str], None] = lambda line: None
     device_slot: Callable[[str], AbstractContextManager[None]] = lambda device: nullcontext()

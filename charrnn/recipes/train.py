@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -105,11 +104,16 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
     check_trainable(corpus, preset.symbols)
     outside = outside_of(load_corpus(request.outside), corpus) if request.outside else None
     shared = (corpus, outside, device, request, runner)
+
+    def fit(protocol: Protocol, preset: Preset) -> ProtocolResult:
+        title = f"fit {title_of(protocol, preset)}"
+        return runner.step(title, fit_protocol, protocol, preset, *shared)
+
     with hold(request.models / ".lock", runner.holder):
-        honest = runner.step("fit", fit_protocol, "honest", preset, *shared)
+        honest = fit("honest", preset)
         seeds = 0 if preset.train.sparse else request.seeds  # the notebook's tables are small
         seed_runs = [
-            runner.step("fit", fit_protocol, "seed", with_overrides(preset, seed=seed), *shared)
+            fit("seed", with_overrides(preset, seed=seed))
             for seed in range(request.seed, request.seed + seeds)
         ]
         compared = {}
@@ -129,6 +133,11 @@ def checkpoints_of(request: TrainRequest) -> Path:
     return request.models / ".training"
 
 
+def title_of(protocol: Protocol, preset: Preset) -> str:
+    """Return what a fit is called where its progress is shown."""
+    return f"{protocol} protocol, seed {preset.train.seed}"
+
+
 def fit_protocol(
     protocol: Protocol,
     preset: Preset,
@@ -139,12 +148,12 @@ def fit_protocol(
     runner: Runner,
 ) -> ProtocolResult:
     """Fit one network, keeping a checkpoint per epoch, and measure it."""
-    title = f"{protocol} seed {preset.train.seed}"
+    title = title_of(protocol, preset)
     with (
         runner.device_slot(device.partition(":")[0]),
         runner.progress(title, 100 * (2 if preset.teacher else 1), "%") as advance,
     ):
-        shown = _Shown(advance, runner.now)
+        shown = _Shown(title, advance, runner)
         return run_protocol(
             corpus,
             preset,
@@ -160,22 +169,33 @@ def fit_protocol(
 
 class _Shown:
     """Shows how far the fits of a preset are, in percent of the names to read by each, with the
-    speed and the loss of the last epoch."""
+    speed and the loss of the last epoch, and logs every epoch."""
 
-    def __init__(self, advance: Advance, now: Callable[[], datetime]) -> None:
-        self.advance, self.now = advance, now
+    def __init__(self, title: str, advance: Advance, runner: Runner) -> None:
+        self.title, self.advance, self.now, self.log = title, advance, runner.now, runner.log
         self.percent, self.loss = 0, ""
-        self.started, self.first = now(), 0
+        self.started, self.first = self.now(), 0
+        self.epoch_started, self.last_epoch = self.started, 0
 
     def epoch(self, record: EpochRecord) -> None:
-        """Take note of the loss of an epoch."""
+        """Log an epoch: its figures, its time, and which ones an earlier try had done."""
         self.loss = f"loss {record.loss:.4f}, "
+        now, epoch = self.now(), record.epoch
+        text = f"{self.title}, epoch {epoch}: {self.loss}"
+        if record.validation_accuracy is not None:
+            text += f"validation accuracy {record.validation_accuracy:.4f}, "
+        text += f"{(now - self.epoch_started).total_seconds():.1f} s"
+        if epoch not in (1, self.last_epoch + 1):
+            text += f"; epochs 1 to {epoch - 1} are of an earlier try"
+        self.log(text)
+        self.epoch_started, self.last_epoch = now, epoch
 
     def names(self, done: int, left: int) -> None:
         """Show that a fit has read ``done`` names, which a resumed one need not have done now."""
         percent = 100 * done // (done + left)
         if percent < self.percent or not self.first:  # the first step of a fit
             self.started, self.first, self.percent = self.now(), done, 0
+            self.epoch_started = self.started
         if percent > self.percent:
             seconds = (self.now() - self.started).total_seconds()
             speed = f"{(done - self.first) / seconds:,.0f} names/s" if seconds else ""

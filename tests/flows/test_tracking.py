@@ -66,7 +66,8 @@ def test_progress_of_a_server_that_is_away_stops_nothing(
 
 
 @pytest.mark.parametrize(
-    ("description", "key"), [("scoring", "scoring"), ("honest seed 0", "honest-seed-0")]
+    ("description", "key"),
+    [("scoring", "scoring"), ("honest protocol, seed 0", "honest-protocol-seed-0")],
 )
 def test_progress_has_a_key_that_prefect_takes(
     monkeypatch: pytest.MonkeyPatch, description: str, key: str
@@ -261,7 +262,7 @@ def test_ingest_train_and_score_are_completed_flow_runs(
     assert (published / "report.html").as_uri().replace("/latest/", "/") in shown["run-report"]
     trained = server.artifacts(runs["train default"]["id"])
     assert "# Model report: v0001" in trained["model-card"]
-    assert trained["honest-seed-0"] == 100
+    assert trained["honest-protocol-seed-0"] == 100
     assert set(server.artifacts(runs["ingest"]["id"])) == {"data-report"}
 
 

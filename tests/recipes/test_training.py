@@ -1,5 +1,6 @@
 """The recipes about training and versions, called as a library: no Prefect, no terminal."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -88,7 +89,7 @@ def test_training_takes_the_time_from_its_runner(
     models, (good, bad), steps = trained
     assert list_versions(models) == [good.version.name, bad.version.name] == ["v0001", "v0002"]
     assert good.version.facts.provenance.created == "2026-01-02T12:00:00Z"
-    assert steps == ["fit", "publish version"] * 2
+    assert steps == ["fit honest protocol, seed 0", "publish version"] * 2
     assert aliases(models) == {"champion": "v0001", "candidate": "v0002"}
 
 
@@ -97,8 +98,12 @@ def test_a_seed_run_is_a_fit_of_its_own_and_baselines_are_a_step(
 ) -> None:
     steps: list[str] = []
     request = TrainRequest(preset="seed", data=corpus_path, models=tmp_path, epochs=1, seeds=2)
-    result = train(request, recording_runner(steps))
-    assert steps == ["fit", "fit", "fit", "baselines", "publish version"]
+    logged = list[str]()
+    result = train(request, replace(recording_runner(steps), log=logged.append))
+    fits = [f"fit {p} protocol, seed {s}" for p, s in (("honest", 0), ("seed", 0), ("seed", 1))]
+    assert steps == [*fits, "baselines", "publish version"]
+    assert [line.partition(", epoch 1: loss ")[0] for line in logged] == [f[4:] for f in fits]
+    assert all(re.fullmatch(r"[^:]+: loss \d\.\d{4}, .*\d\.\d s", line) for line in logged)
     assert len(result.seed_losses) == len(result.version.facts.metrics.seed) == 2
     assert set(result.version.facts.baselines) == {"honest", "seed"}
 
