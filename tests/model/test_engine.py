@@ -282,6 +282,18 @@ def test_the_presets_take_the_trie() -> None:
         assert Engine(network)._recurrence is not None, preset.name
 
 
+@pytest.mark.parametrize("by_sigmoid", [False, True])
+def test_either_form_of_tanh_gives_the_networks_logits(
+    by_sigmoid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "sigmoid_is_faster", lambda: by_sigmoid)
+    network = make_network(LATIN_VOCABULARY, ngram_buckets=64, hidden_size=64)
+    with torch.no_grad():
+        network.forward_rnn.cell.h2h.weight.mul_(2)  # so that rounding errors grow along a name
+    encoded = encode(LATIN_VOCABULARY, NASTY)
+    assert_close(found_by(Engine(network), encoded), expected_of(network, encoded))
+
+
 def test_the_network_is_left_as_it_was() -> None:
     network = make_network(LATIN_VOCABULARY, ngram_buckets=64)
     before = copy.deepcopy(network.state_dict())

@@ -15,6 +15,7 @@ from model_facts import facts_of
 from recording import Proof
 
 from charrnn.errors import ConfigError, DataError, ModelError
+from charrnn.model import engine
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.scoring.options import ScoreOptions
@@ -219,6 +220,17 @@ def test_batch_size_does_not_change_a_result(tiny_version: ModelVersion) -> None
     whole = Scorer(tiny_version, batch_size=1024).score(names)
     for batch_size in (1, 7, 100):
         assert_same(Scorer(tiny_version, batch_size=batch_size).score(names), whole)
+
+
+@pytest.mark.parametrize("model", ["pretrained", "pretrained-tiny"])
+def test_the_form_of_tanh_changes_no_label_and_no_confidence(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = []
+    for by_sigmoid in (False, True):
+        monkeypatch.setattr(engine, "sigmoid_is_faster", lambda chosen=by_sigmoid: chosen)
+        frames.append(Scorer.load(model).score(random_names(4, 1000)))
+    assert_same(*frames)
 
 
 def test_row_order_does_not_change_a_result(scorer: Scorer) -> None:
