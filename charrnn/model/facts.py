@@ -329,6 +329,46 @@ class OutsideMetrics:
 
 
 @dataclass(frozen=True)
+class TextChoice:
+    """Whether text rules keep what they could drop: the accuracy of naive Bayes on n-grams on
+    ``names`` validation names, with it and without."""
+
+    kept: bool
+    accuracy_with: Rate
+    accuracy_without: Rate
+    names: Count
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """How the vocabulary was chosen of the names (``training.text_rules``).
+
+    Attributes:
+        symbols: number of characters in the vocabulary.
+        coverage: share of the characters of the names that it knows.
+        accents, case: whether they are kept; None where the names have none that could be dropped.
+    """
+
+    symbols: Count
+    coverage: Rate
+    accents: TextChoice | None
+    case: TextChoice | None
+
+    @property
+    def text(self) -> str:
+        """What was chosen, and by which figures, as one line."""
+        parts = [f"{self.symbols} symbols cover {self.coverage:.2%} of the characters"]
+        for what, choice in (("accents", self.accents), ("case", self.case)):
+            if choice:
+                parts.append(
+                    f"{what} {'kept' if choice.kept else 'dropped'} (n-grams alone: accuracy "
+                    f"{choice.accuracy_with:.4f} with, {choice.accuracy_without:.4f} without, "
+                    f"{choice.names} validation names)"
+                )
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """All that a version records about itself.
 
@@ -341,6 +381,7 @@ class ModelFacts:
         paired: baseline → this model minus the baseline on the honest test names.
         profile: of the validation names; later runs are compared with it.
         outside: None where the version was trained without outside names.
+        text_rules: None where the preset has a vocabulary or text rules of its own.
     """
 
     preset: Text
@@ -356,6 +397,7 @@ class ModelFacts:
     profile: Profile
     provenance: Provenance
     outside: OutsideMetrics | None = None
+    text_rules: TextRules | None = None
 
     def check(self, labels: Sequence[str]) -> None:
         """Raise ValueError unless the facts are those of a model with ``labels``."""

@@ -42,12 +42,10 @@ _LETTER_FORMS |= str.maketrans("ςヷヸヹヺ", "σわゐゑを")
 _LETTERS = str.maketrans("øłđðħıĸŋŧəƒɓɗƙƴ", "olddhikntafbdky") | str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th"}
 )
-_FOLDS: dict[str, Mapping[int, int | str]] = {
-    "none": {},
-    "punctuation": _PUNCTUATION | _LETTER_FORMS,
-    "ascii": _PUNCTUATION | _LETTERS,
-}
 _HANGUL = re.compile("[\uac00-\ud7a3]+")  # syllables, which the composed form makes of jamo
+# Marks that write vowels: Indic scripts, Thai, Lao, Tibetan, Myanmar; Khmer.
+_VOWEL_SIGN = re.compile("[\u0900-\u109f\u1780-\u17ff]")
+_ACCENTED = ("LATIN", "GREEK")  # scripts whose accents writers leave out; of Cyrillic only ё
 _INVISIBLE = frozenset(("Mn", "Me", "Cf", "Cc"))  # Unicode categories: marks, formats, controls
 
 
@@ -61,12 +59,16 @@ class Normalisation:
         lowercase: whether letters are lower-cased.
         fold: characters that Unicode does not decompose: "none" are mapped; "punctuation":
             apostrophes and hyphens to ASCII, and forms of one letter to one (final sigma,
-            katakana); "ascii": punctuation, and Latin letters such as ``ł`` and ``ß``, to ASCII.
+            katakana); "plain": these, and Latin and Greek letters without their accents, and ``ё``
+            to ``е``; "ascii": punctuation, and Latin letters such as ``ł`` and ``ß``, to ASCII.
+        vowel_signs: whether to keep the combining marks of Indic and South-East Asian scripts,
+            where they write vowels; all others that Unicode does not compose are dropped.
     """
 
     form: Literal["NFD", "NFKD", "NFKC"] = "NFKD"
     lowercase: bool = True
-    fold: Literal["none", "punctuation", "ascii"] = "ascii"
+    fold: Literal["none", "punctuation", "plain", "ascii"] = "ascii"
+    vowel_signs: bool = False
 
     @property
     def composes(self) -> bool:
@@ -90,7 +92,7 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
     >>> normalise("S\u0301LUSA\u0300RSKI", ACCENTS)
     'ślusàrski'
     """
-    fold = _FOLDS[rules.fold]
+    fold = _fold(rules.fold)
     source = unicodedata.normalize("NFC", text) if rules.composes else text
     # Fold first: the compatibility form would turn ´ into a space and a mark.
     formed = unicodedata.normalize("NFD" if rules.form == "NFD" else "NFKD", source.translate(fold))
@@ -101,13 +103,33 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
     visible = "".join(
         " " if c.isspace() else c
         for c in formed
-        if c.isspace() or unicodedata.category(c) not in _INVISIBLE
+        if c.isspace()
+        or unicodedata.category(c) not in _INVISIBLE
+        or (rules.vowel_signs and _VOWEL_SIGN.match(c))
     )
     # Again: letters that were capital or composed until now, and marks that a joiner kept apart.
     visible = unicodedata.normalize(rules.form, visible.translate(fold))
     if rules.composes:
         visible = _HANGUL.sub(lambda match: unicodedata.normalize("NFD", match[0]), visible)
     return " ".join(visible.split())
+
+
+@cache
+def _fold(name: str) -> Mapping[int, int | str]:
+    """Return what the characters become that a ``Normalisation.fold`` maps, by code point."""
+    if name == "ascii":
+        return _PUNCTUATION | _LETTERS
+    forms = _PUNCTUATION | _LETTER_FORMS if name != "none" else {}
+    if name != "plain":
+        return forms
+    capitals = {c.upper(): c.translate(_LETTERS).upper() for c in map(chr, _LETTERS) if c != "ß"}
+    letters = _LETTERS | str.maketrans(capitals)
+    plain: dict[int, int | str] = {}
+    for c in map(chr, (*range(0xC0, 0x400), *range(0x1E00, 0x2000), *map(ord, "Ёё"))):
+        if c in "Ёё" or unicodedata.name(c, "").split(" ")[0] in _ACCENTED:
+            apart = unicodedata.normalize("NFKD", c)
+            plain[ord(c)] = "".join(x for x in apart if x.isalpha()).translate(letters) or c
+    return plain | forms
 
 
 def normalise_array(

@@ -307,6 +307,7 @@ def _read_description(path: Path, content: bytes) -> ModelDescription:
     described = msgspec.convert(document, ModelDescription)
     if unknown := document["config"].keys() - asdict(described.config).keys():
         raise ConfigError(f"config has the unknown fields {', '.join(sorted(unknown))}")
+    document["vocabulary"]["normalisation"].setdefault("vowel_signs", False)  # not in earlier ones
     if document["vocabulary"] != asdict(described.vocabulary):
         raise ConfigError("vocabulary has missing or unknown fields")
     return described

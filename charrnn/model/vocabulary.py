@@ -196,6 +196,7 @@ class Vocabulary:
         *,
         boundaries: bool = True,
         least: int = 3,
+        coverage: float = 0.0,
     ) -> Self:
         """Return a vocabulary of the characters of N names, in the order of their code points.
 
@@ -209,13 +210,16 @@ class Vocabulary:
 
         Args:
             label_ids: int ``(N,)``.
+            coverage: share of the characters, each counted once for a name, that must be symbols
+                while there are ids, however few names have them.
 
         >>> names = ["Dvořák", "Novák", "Wójcik", "Wójcicki", "山田", "山本"]
         >>> Vocabulary.of_names(names, [0, 0, 1, 1, 2, 2], least=2).symbols
         '_cijkovwáó山'
         """
         free = MAX_IDS - 2 * boundaries
-        symbols = _distinguishing(names, label_ids, normalisation, least, free)
+        normalised = [normalise(name, normalisation) for name in names]
+        symbols = _distinguishing(normalised, label_ids, least, coverage, free)
         return cls("".join(sorted(symbols)), normalisation, boundaries)
 
     @property
@@ -433,15 +437,15 @@ class Vocabulary:
 def _distinguishing(
     names: Sequence[str],
     label_ids: Sequence[int] | npt.NDArray[np.int64],
-    normalisation: Normalisation,
     least: int,
+    coverage: float,
     free: int,
 ) -> set[str]:
-    """Return at most ``free`` symbols for ``names``; see ``Vocabulary.of_names``."""
+    """Return at most ``free`` symbols for normalised names; see ``Vocabulary.of_names``."""
     counts: Counter[str] = Counter()  # names by character
     labels: dict[str, Counter[int]] = {}  # names by label, by script
     for name, label_id in zip(names, label_ids, strict=True):
-        characters = set(normalise(name, normalisation))
+        characters = set(name)
         counts.update(characters)
         for script in set(map(_script, characters)):
             labels.setdefault(script, Counter())[int(label_id)] += 1
@@ -450,6 +454,9 @@ def _distinguishing(
         script: sum(n >= least_share * by_label.total() for n in by_label.values())
         for script, by_label in labels.items()
     }
+    falling = sorted(counts.values(), reverse=True)
+    last = np.searchsorted(np.cumsum(falling), coverage * counts.total())
+    least = min([least, *falling[last : last + 1]])
     frequent = [c for c, n in counts.items() if n >= least and c.isprintable()]
     frequent.sort(key=lambda c: (-uses[_script(c)], -counts[c], c))
     first, others = {UNKNOWN, GIVEN} & {UNKNOWN, *counts}, list[str]()

@@ -45,6 +45,7 @@ class Trained:
         lines = [
             f"version     {version.name}, preset {facts.preset}, "
             f"temperature {version.temperature:.3f}",
+            *([f"characters  {facts.text_rules.text}"] if facts.text_rules else []),
             "",
             f"{'honest protocol':38}  accuracy  macro-F1   top-3     NLL     ECE",
             metrics_row(f"{version.name} on test ({honest.test.count} names)", honest.test),
@@ -95,7 +96,7 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
     device = str(pick_device(request.device))
     corpus = load_corpus(request.data)
     preset = with_overrides(
-        PRESETS[request.preset].settled(corpus),
+        PRESETS[request.preset].settled(corpus, request.script),
         seed=request.seed,
         epochs=request.epochs,
         batch_size=request.batch_size,

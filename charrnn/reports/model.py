@@ -275,6 +275,7 @@ def _data(version: ModelVersion) -> Table:
         ("labels", len(version.labels)),
         ("largest label", f"{label}, {percent(share)} of the training names"),
         ("training names with several labels", len(version.calibration.ambiguous)),
+        *([("characters", facts.text_rules.text)] if facts.text_rules else []),
         ("data digest", facts.data_digest),
     ]
     return Table(("", "value"), rows)

@@ -11,15 +11,16 @@ import pyarrow as pa
 from annotated_types import Ge, Interval
 
 from charrnn.errors import ConfigError, check_fields
+from charrnn.model.facts import TextRules
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
 from charrnn.training.corpus import Corpus
 from charrnn.training.splits import evenly_spaced
+from charrnn.training.text_rules import VOCABULARY_ROWS, auto_vocabulary
 
 LARGE_ROWS, LARGE_LABELS = 250_000, 250  # of a table, from which on a preset's ``large`` is used
 READ_NAMES = 4_000_000  # by a fit of a large table, about, unless that is less than one pass
 _RANK = 128  # of the n-gram table of many labels
-_VOCABULARY_ROWS = LARGE_ROWS  # rows that decide the vocabulary, at most
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Preset:
         teacher: the preset to learn from; None without distillation.
         synthetic: number of synthetic names.
         synthetic_per_epoch: how many of them are drawn anew for every epoch.
+        text_rules: how the vocabulary of a settled preset was chosen, where that was measured.
         large: the recipe instead of this one for a labelled table, for ``LARGE_ROWS`` usable rows,
             or for more than ``LARGE_LABELS`` labels; None where this one is for all.
     """
@@ -115,6 +117,7 @@ class Preset:
     teacher: Preset | None = None
     synthetic: int = 0
     synthetic_per_epoch: int = 0
+    text_rules: TextRules | None = None
     large: Preset | None = None
 
     @property
@@ -123,38 +126,53 @@ class Preset:
         assert self.vocabulary is not None, "the preset is not settled"
         return self.vocabulary
 
-    def settled(self, corpus: Corpus) -> Preset:
-        """Return the preset with what the training table decides: the vocabulary where the preset
-        has none, no output for outliers where the table has none, labels as frequent as in the
-        table where it counts them (``Corpus.counted``), and, for such and for large tables, the
-        recipe ``large``, whose passes read about ``READ_NAMES`` names, 1 to 6 (of small tables, 12:
-        they end when the validation NLL no longer falls)."""
+    def settled(self, corpus: Corpus, script: Literal["auto", "preset"] | None = None) -> Preset:
+        """Return the preset with what the training table decides: the vocabulary, no output for
+        outliers where the table has none, labels as frequent as in the table where it counts them
+        (``Corpus.counted``), and, for such and for large tables, the recipe ``large``, whose passes
+        read about ``READ_NAMES`` names, 1 to 6 (of small tables, 12: they end when the validation
+        NLL no longer falls).
+
+        Args:
+            script: vocabulary and text rules by ``auto_vocabulary``, or the preset's own, by
+                ``Vocabulary.of_names`` where it has none. None: auto where the table counts labels
+                and the preset has none.
+        """
         rows = np.flatnonzero(corpus.folds >= 0)
+        if (script or ("auto" if corpus.counted and not self.vocabulary else "")) == "auto":
+            vocabulary, text_rules = auto_vocabulary(corpus)
+        else:
+            sample = rows[evenly_spaced(len(rows), VOCABULARY_ROWS)]
+            text_rules, vocabulary = (
+                None,
+                self.vocabulary
+                or Vocabulary.of_names(
+                    corpus.names.take(pa.array(sample)).to_pylist(),
+                    corpus.label_ids[sample].tolist(),
+                ),
+            )
+        teacher = self.teacher and replace(self.teacher, vocabulary=vocabulary)
+        own = replace(self, vocabulary=vocabulary, text_rules=text_rules, teacher=teacher)
         is_large = len(rows) >= LARGE_ROWS or len(corpus.labels) > LARGE_LABELS
-        if self.large and (is_large or corpus.counted):
+        if own.large and (is_large or corpus.counted):
             passes = max(1, min(6 if is_large else 12, round(READ_NAMES / len(rows))))
             changes: dict[str, Any] = {} if is_large else {"batch_size": 128, "ngram_rate": 10.0}
             dropout = {} if is_large else {"dropout": 0.3, "input_dropout": 0.1}
             rank = {"ngram_rank": _RANK} if len(corpus.labels) > LARGE_LABELS else {}
-            large = replace(
-                self.large,
-                train=replace(self.large.train, epochs=passes, **changes),
-                model=self.large.model | rank | dropout,
+            own = replace(
+                own.large,
+                vocabulary=vocabulary,
+                text_rules=text_rules,
+                train=replace(own.large.train, epochs=passes, **changes),
+                model=own.large.model | rank | dropout,
             )
-            return large.settled(corpus)
-        model = self.model | {"none_output": self.model.get("none_output") and len(corpus.outliers)}
-        rows = rows[evenly_spaced(len(rows), _VOCABULARY_ROWS)]
-        vocabulary = self.vocabulary or Vocabulary.of_names(
-            corpus.names.take(pa.array(rows)).to_pylist(), corpus.label_ids[rows].tolist()
-        )
+        none_output = bool(own.model.get("none_output") and len(corpus.outliers))
+        train = replace(own.train, logit_adjustment=0.0, merge_shared=False)
         return replace(
-            self,
-            vocabulary=vocabulary,
-            train=replace(self.train, logit_adjustment=0.0, merge_shared=False)
-            if corpus.counted
-            else self.train,
-            model={**model, "none_output": bool(model["none_output"])},
-            teacher=self.teacher and self.teacher.settled(corpus),
+            own,
+            train=train if corpus.counted else own.train,
+            model=own.model | {"none_output": none_output},
+            teacher=own.teacher and own.teacher.settled(corpus, "preset"),
         )
 
     def model_config(self, label_count: int) -> ModelConfig:

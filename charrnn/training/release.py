@@ -98,6 +98,7 @@ def make_version(
         report_data=_report_data(labels, honest, rows_of_confidence(refused), calibration),
         profile=validation_profile(labels, validation, held_out.lengths, held_out.unknown, reason),
         provenance=provenance,
+        text_rules=preset.text_rules,
     )
     version = ModelVersion(
         config=network.config,

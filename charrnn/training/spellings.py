@@ -3,16 +3,15 @@ tables hold ``Dvorak`` and ``MUELLER`` as well as ``Dvořák`` and ``Müller``."
 
 import random
 import re
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from charrnn.model.normalise import ACCENTS, LATIN, Normalisation, normalise
+from charrnn.model.normalise import ACCENTS, Normalisation, normalise
 from charrnn.model.vocabulary import GIVEN
 
 JOINED = 400  # full names of a label: about as many as its surnames
@@ -22,36 +21,36 @@ _UNSPACED = re.compile("[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3]+")
 # Letters that are written as two where there are no accents: as in machine-readable passports (ICAO
 # Doc 9303), and đ as in Djokovic. All other letters lose their accent only.
 _TRANSCRIBED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "đ": "dj"})
-_ACCENTED = ("LATIN", "GREEK")  # scripts whose accents writers leave out
 _CEDILLA = str.maketrans("șț", "şţ")  # as older character sets write Romanian
 
 
 def other_spellings(name: str, rules: Normalisation = ACCENTS) -> list[str]:
     """Return up to four other spellings of ``name``, normalised, distinct and in a fixed order;
-    none where ``rules`` drop accents.
+    none where ``rules`` drop accents, but for the name in capitals where they keep these.
 
-    They are the name without accents (``LATIN``'s rules for Latin letters; Greek tonos, Cyrillic
-    ``ё``), transcribed (``ü`` → ``ue``), with cedillas for commas, and from its capitals, where
-    ``ı`` becomes ``i``. A mark before the name (``GIVEN``) stays.
+    They are the name without accents (``Normalisation.fold`` "plain"), transcribed (``ü`` →
+    ``ue``), with cedillas for commas, and from its capitals, where ``ı`` becomes ``i``. A mark
+    before the name (``GIVEN``) stays.
 
     >>> other_spellings("Müller"), other_spellings("Dvořák"), other_spellings("Novak")
     (['muller', 'mueller'], ['dvorak'], [])
     """
     if not rules.composes:
         return []
-    own = normalise(name, rules)
-    others = (
-        "".join(map(_plain, own)),
-        "".join(map(_plain, own.translate(_TRANSCRIBED))),
-        own.translate(_CEDILLA),
-        normalise(own.upper(), rules),
-    )
+    own, plain = normalise(name, rules), replace(rules, fold="plain")
+    others = [normalise(own.upper(), rules)]
+    if rules.fold == "punctuation":
+        transcribed = own.translate(_TRANSCRIBED)
+        others = [normalise(own, plain), normalise(transcribed, plain), own.translate(_CEDILLA),
+                  *others]  # fmt: skip
     return [text for text in dict.fromkeys(others) if text != own]
 
 
 def has_other_spellings(names: pa.LargeStringArray, rules: Normalisation) -> npt.NDArray[np.bool_]:
     """Return which of N normalised names may have other spellings, ``(N,)``: those with a character
-    that has, since characters are respelled one by one."""
+    that has, since characters are respelled one by one; all where ``rules`` keep capitals."""
+    if not rules.lowercase:
+        return np.ones(len(names), np.bool_)
     others = names.filter(pc.invert(pc.string_is_ascii(names)))
     characters = set("".join(others.unique().to_pylist())) - {GIVEN}
     respelled = sorted(c for c in characters if not c.isascii() and other_spellings(c, rules))
@@ -80,13 +79,3 @@ def joined_names(
         if surnames and given_names
         for _ in range(JOINED)
     ]
-
-
-@cache
-def _plain(character: str) -> str:
-    """Return a normalised character as it is written without accents, which marks of other scripts
-    are not: ``か`` is not a spelling of ``が``."""
-    if character.isascii():
-        return character
-    script = unicodedata.name(character, "").split(" ")[0]
-    return normalise(character, LATIN) if script in _ACCENTED or character == "ё" else character

@@ -1,5 +1,6 @@
 """Text rules: a table of cases, and what must hold for any text at all."""
 
+import re
 import unicodedata
 
 import pyarrow as pa
@@ -18,16 +19,17 @@ from charrnn.model.normalise import (
     transliterate_array,
 )
 
+OWN = Normalisation("NFKC", lowercase=False, fold="plain", vowel_signs=True)
 # Characters that rules stumble over: marks of several classes, joiners, spaces, case, look-alikes.
 AWKWARD = (
     "aA zß\u0130ıſẞŁøΣςéǅﬁ½Ａ\u3000\u00a0\u2028\u200b\u200d\ufeff\u00ad\0\t\n\x1c\x7f\x85´`’‐—"
 )
 AWKWARD += (
-    "\u0301\u0308\u0323\u20dd\u302e\u302f\u1b44\u093e\ud55c\u1100\u1161\u11a8\U0001f600\u1ffd"
+    "กุ้कि्\u0301\u0308\u0323\u20dd\u302e\u302f\u1b44\u093e\ud55c\u1100\u1161\u11a8\U0001f600\u1ffd"
 )
 texts = st.text(st.sampled_from(AWKWARD) | st.characters(codec="utf-8"), max_size=30)
 every_rules = pytest.mark.parametrize(
-    "rules", [LATIN, SEED, ACCENTS], ids=["LATIN", "SEED", "ACCENTS"]
+    "rules", [LATIN, SEED, ACCENTS, OWN], ids=["LATIN", "SEED", "ACCENTS", "OWN"]
 )
 
 
@@ -146,6 +148,8 @@ def test_ten_thousand_characters_keep_their_length(rules: Normalisation) -> None
 def test_rules_can_be_mixed() -> None:
     assert normalise("ŁÓß", Normalisation("NFD", lowercase=True, fold="none")) == "łoß"
     assert normalise("łóß", Normalisation("NFD", lowercase=False, fold="ascii")) == "loss"
+    assert normalise("ŁÓß Ёж Ώρα", OWN) == "LOss Еж Ωρα"
+    assert normalise("สมชา\u0e22 गु\u200bप्ता é\u0323", OWN) == "สมชาย गुप्ता e"
 
 
 @every_rules
@@ -173,6 +177,8 @@ def test_normalising_twice_changes_nothing(rules: Normalisation, text: str) -> N
 def test_no_stray_space_and_no_invisible_character_is_left(rules: Normalisation, text: str) -> None:
     result = normalise(text, rules)
     assert result == " ".join(result.split())
+    if rules.vowel_signs:
+        result = re.sub("[\u0900-\u109f\u1780-\u17ff]", "", result)
     assert not {unicodedata.category(c) for c in result} & {"Mn", "Me", "Cc", "Cf"}
 
 
@@ -210,7 +216,7 @@ def test_rules_without_accents_give_every_character_what_they_always_gave(
     assert [t for t in texts if normalise(t, rules) != without_accents(t, rules)] == []
 
 
-@pytest.mark.parametrize("rules", [SEED, ACCENTS], ids=["SEED", "ACCENTS"])
+@pytest.mark.parametrize("rules", [SEED, ACCENTS, OWN], ids=["SEED", "ACCENTS", "OWN"])
 @example(text="a\u1ffdb")
 @given(text=texts)
 @settings(deadline=None, database=None, derandomize=True, max_examples=200)

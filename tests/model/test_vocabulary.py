@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charrnn.errors import ConfigError
-from charrnn.model.normalise import ACCENTS, LATIN, SEED, normalise
+from charrnn.model.normalise import ACCENTS, LATIN, SEED, Normalisation, normalise
 from charrnn.model.vocabulary import (
     GIVEN,
     LATIN_VOCABULARY,
@@ -32,6 +32,9 @@ VOCABULARIES = {
     "accents": Vocabulary(
         f" '-_abosyzßéêřσかきе{GIVEN}\u1112\u1161\u11ab", ACCENTS, boundaries=True
     ),
+    "vowel signs": Vocabulary(
+        "_aAékকাোิุ้์", Normalisation("NFKC", lowercase=False, fold="plain", vowel_signs=True)
+    ),
 }
 every_vocabulary = pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
 named_vocabularies = pytest.mark.parametrize(
@@ -39,7 +42,7 @@ named_vocabularies = pytest.mark.parametrize(
 )
 characters = st.sampled_from(
     "abzAZ  '-.,;_`0\t\n\x1c\x1f\x7f\0éßŁ’\u00a0\u200b\u0301я名"
-    f"\u1ffd{GIVEN}ễŘΣς한\u1112\u1161\u11abガか\u3099ё\u0327\u0338=\u09c7\u09be"
+    f"\u1ffd{GIVEN}ễŘΣς한\u1112\u1161\u11abガか\u3099ё\u0327\u0338=\u09c7\u09beกิุ้ÉЁ"
 ) | st.characters(codec="utf-8")
 name_lists = st.lists(st.none() | st.text(characters, max_size=12), max_size=12)
 
@@ -399,7 +402,7 @@ def test_json_gives_the_same_vocabulary_back(vocabulary: Vocabulary) -> None:
 def test_json_of_the_seed_vocabulary_is_stable() -> None:
     assert asdict(SEED_VOCABULARY) == {
         "symbols": SEED_VOCABULARY.symbols,
-        "normalisation": {"form": "NFD", "lowercase": False, "fold": "none"},
+        "normalisation": {"form": "NFD", "lowercase": False, "fold": "none", "vowel_signs": False},
         "boundaries": False,
     }
 

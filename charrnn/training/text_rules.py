@@ -1,0 +1,113 @@
+"""Characters and text rules of a labelled table: what its names are read by (``--script auto``).
+
+The symbols are those that cover 99.9 % of the characters, at most 255 with the marks of begin and
+end. Accents and case are kept where they inform. That is measured: naive Bayes on the hashed
+n-grams of training names, with and without, answers the validation fold, and the plainer rules stay
+unless the richer ones are better by more than one standard error of the paired difference (the
+one-standard-error rule, Breiman et al. 1984).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from charrnn.model.facts import TextChoice, TextRules
+from charrnn.model.network import NgramTable
+from charrnn.model.normalise import Normalisation
+from charrnn.model.vocabulary import Vocabulary, batches
+from charrnn.training.corpus import Corpus
+from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, evenly_spaced
+
+COVERAGE = 0.999  # of the characters, by symbols, while there are ids
+VOCABULARY_ROWS = 250_000  # that decide the vocabulary, at most
+_LEARNED, _ANSWERED = 50_000, 10_000  # names that decide the text rules, at most
+_LABELS = 256  # the most frequent ones, whose names these are
+_BUCKETS = 2**16
+_BATCH = 2**12
+_SMOOTHING = 0.1  # added to every count of n-grams
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """N names with label ids, int64 ``(N,)``."""
+
+    names: list[str]
+    label_ids: Ids
+
+    @classmethod
+    def of(cls, corpus: Corpus, rows: Ids, most: int) -> Self:
+        chosen = rows[evenly_spaced(len(rows), most)]
+        names = corpus.names.take(pa.array(chosen)).to_pylist()
+        return cls(names, corpus.label_ids[chosen].astype(np.int64))
+
+
+def auto_vocabulary(corpus: Corpus) -> tuple[Vocabulary, TextRules]:
+    """Return the vocabulary of a corpus, and why it is that."""
+    labels = np.argsort(-np.bincount(corpus.label_ids), kind="stable")[:_LABELS]
+    folds = np.where(np.isin(corpus.label_ids, labels), corpus.folds, -1)
+    learned = np.flatnonzero((folds >= 0) & ~np.isin(folds, (TEST_FOLD, VALIDATION_FOLD)))
+    train = _Sample.of(corpus, learned, _LEARNED)
+    answered = np.flatnonzero(folds == VALIDATION_FOLD)
+    validation = _Sample.of(corpus, answered, _ANSWERED)
+    accents = _chosen(_rules(), _rules(accents=False), train, validation)
+    keeps_accents = accents is None or accents.kept
+    lower = _rules(accents=keeps_accents)
+    case = _chosen(_rules(accents=keeps_accents, case=True), lower, train, validation)
+    rules = _rules(accents=keeps_accents, case=case is not None and case.kept)
+    sample = _Sample.of(corpus, np.flatnonzero(corpus.folds >= 0), VOCABULARY_ROWS)
+    vocabulary = _vocabulary(sample, rules)
+    encoded = vocabulary.encode(pa.array(sample.names, pa.large_string()))
+    covered = 1 - encoded.unknown.sum() / max(1, encoded.lengths.sum())
+    return vocabulary, TextRules(len(vocabulary.symbols), float(covered), accents, case)
+
+
+def _rules(*, accents: bool = True, case: bool = False) -> Normalisation:
+    return Normalisation(
+        "NFKC", lowercase=not case, fold="punctuation" if accents else "plain", vowel_signs=True
+    )
+
+
+def _vocabulary(sample: _Sample, rules: Normalisation) -> Vocabulary:
+    return Vocabulary.of_names(sample.names, sample.label_ids, rules, coverage=COVERAGE)
+
+
+def _chosen(
+    rich: Normalisation, plain: Normalisation, train: _Sample, validation: _Sample
+) -> TextChoice | None:
+    """Return which of two rules reads the validation names better, and by how much; None where
+    they read all names alike."""
+    with_rich, with_plain = _vocabulary(train, rich), _vocabulary(train, plain)
+    if with_rich.symbols == with_plain.symbols or not validation.names:
+        return None
+    right = [_is_right(v, train, validation) for v in (with_rich, with_plain)]
+    gained = right[0].astype(np.int64) - right[1]
+    kept = gained.sum() > np.sqrt(np.abs(gained).sum())  # by more than a standard error
+    return TextChoice(bool(kept), float(right[0].mean()), float(right[1].mean()), len(gained))
+
+
+@torch.inference_mode()
+def _is_right(vocabulary: Vocabulary, train: _Sample, validation: _Sample) -> npt.NDArray[np.bool_]:
+    """Return which of the M validation names naive Bayes answers right, bool ``(M,)``."""
+    present, label_ids = np.unique(train.label_ids, return_inverse=True)
+    table = NgramTable(_BUCKETS, len(present), dropout=0)
+    counts = torch.full(table.weight.shape, _SMOOTHING).view(-1)
+    encoded = vocabulary.encode(pa.array(train.names, pa.large_string()))
+    for rows in batches(np.maximum(encoded.lengths, 1), _BATCH):
+        buckets = torch.cat(table.buckets(torch.from_numpy(encoded.padded(rows)[0]).long()), dim=1)
+        cells = buckets * len(present) + torch.from_numpy(label_ids[rows])[:, None]
+        counts.index_add_(0, cells.view(-1), torch.ones(cells.numel()))
+    by_bucket = counts.view_as(table.weight)
+    table.weight.copy_((by_bucket / by_bucket.sum(dim=0)).log())
+    prior = torch.from_numpy(np.log(np.bincount(label_ids)).astype(np.float32))
+    encoded = vocabulary.encode(pa.array(validation.names, pa.large_string()))
+    right = np.zeros(len(encoded), np.bool_)
+    for rows in batches(np.maximum(encoded.lengths, 1), _BATCH):
+        logits = table(torch.from_numpy(encoded.padded(rows)[0]).long(), None) + prior
+        right[rows] = present[logits.argmax(dim=1).numpy()] == validation.label_ids[rows]
+    return right
