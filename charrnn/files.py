@@ -349,7 +349,7 @@ def _check_replaceable(path: Path, folder: int) -> None:
     only a folder is in the way."""
     status = _status(path.name, folder)
     replaced: tuple[int, ...] = (stat.S_IFREG, stat.S_IFLNK)
-    if path.parent.name.startswith(_OURS):
+    if any(folder.name.startswith(_OURS) for folder in path.parents):
         replaced += (stat.S_IFIFO, stat.S_IFSOCK)
     if status and stat.S_IFMT(status.st_mode) not in replaced:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
@@ -591,10 +591,12 @@ def remove_file(path: Path) -> None:
         _retried(os.unlink, path.name, dir_fd=folder)
 
 
-def clear_folder(folder: Path, keep: Collection[str], removable: re.Pattern[str]) -> None:
-    """Leave only the files ``keep`` in a folder of ours, and what the system puts there: files
-    whose name matches ``removable`` are removed, all else is moved beside the folder."""
-    with translate_os_errors(folder), _folder(folder.parent) as above, _folder(folder) as opened:
+def clear_folder(
+    folder: Path, keep: Collection[str], removable: re.Pattern[str], aside: Path
+) -> None:
+    """Leave only the entries ``keep`` in a folder of ours, and what the system puts there: files
+    whose name matches ``removable`` are removed, all else is moved to the folder ``aside``."""
+    with translate_os_errors(folder), _folder(aside) as other, _folder(folder) as opened:
         for name in sorted({path.name for path in folder.iterdir()} - set(keep)):
             status = _status(name, opened)
             if status is None or is_system_file(name):
@@ -602,8 +604,8 @@ def clear_folder(folder: Path, keep: Collection[str], removable: re.Pattern[str]
             if removable.fullmatch(name) and not stat.S_ISDIR(status.st_mode):
                 _retried(os.unlink, name, dir_fd=opened)
                 continue
-            aside = f"_found-{secrets.token_hex(4)}-{name}"
-            _retried(os.rename, name, aside, src_dir_fd=opened, dst_dir_fd=above)
+            moved = f"_found-{secrets.token_hex(4)}-{name}"
+            _retried(os.rename, name, moved, src_dir_fd=opened, dst_dir_fd=other)
 
 
 def own_folders(parent: Path, prefix: str) -> list[Path]:
@@ -812,7 +814,7 @@ def sha256_of_each(paths: Sequence[Path], *, links: bool = True) -> list[str]:
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
     """Write ``SHA256SUMS`` of the files ``names`` in ``folder``, by default of all; return name →
     digest."""
-    present = (p.name for p in folder.iterdir() if p.name != SUMS and not is_system_file(p.name))
+    present = (n for n in entries_of(folder) if n != SUMS and not is_system_file(Path(n).name))
     listed = sorted(present if names is None else names)
     digests = sha256_of_each([folder / name for name in listed], links=False)
     sums = dict(zip(listed, digests, strict=True))
@@ -820,14 +822,27 @@ def write_sums(folder: Path, names: Iterable[str] | None = None) -> dict[str, st
     return sums
 
 
+def entries_of(folder: Path) -> set[str]:
+    """Return the paths of what is in a folder and in the folders in it, below it: of files, of
+    links, and of folders that are empty or hold nothing of ours."""
+    entries = set[Path]()
+    for path in folder.iterdir():
+        inside = list[Path]()
+        if path.is_dir() and not path.is_symlink() and not is_system_file(path.name):
+            with suppress(OSError):
+                inside = list(path.iterdir())
+        entries.update(inside or [path])
+    return {path.relative_to(folder).as_posix() for path in entries}
+
+
 def check_sums(
     folder: Path,
     error: type[CharrnnError] = ModelError,
     digest_of: Callable[[Path], str] | None = None,
 ) -> str:
-    """Verify every file of ``folder`` against its ``SHA256SUMS``; return the SHA-256 of that file,
-    which identifies the content of the whole folder. What operating systems put into folders by
-    themselves (see ``is_system_file``) is passed over unless it is listed.
+    """Verify every file of ``folder``, and of folders in it, against its ``SHA256SUMS``; return the
+    SHA-256 of that file, which identifies the content of the whole folder. What operating systems
+    put into folders by themselves (see ``is_system_file``) is passed over unless it is listed.
 
     Raises:
         ``error``: files are missing, unlisted or changed; the message lists all of them.
@@ -839,10 +854,10 @@ def check_sums(
         raise error(f"{folder} has no readable {SUMS}; it is incomplete") from None
     *lines, end = sums.decode(errors="replace").split("\n")
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if end or len(listed) < len(lines) or any(not name or "/" in name for name in listed):
+    if end or len(listed) < len(lines) or not all(listed):
         raise error(f"{folder / SUMS} is damaged")
-    present = {p.name for p in folder.iterdir() if p.name != SUMS}
-    present -= {name for name in present - listed.keys() if is_system_file(name)}
+    present = entries_of(folder) - {SUMS}
+    present -= {name for name in present - listed.keys() if is_system_file(Path(name).name)}
     problems = [f"{n} is missing" for n in sorted(listed.keys() - present)]
     problems += [f"{n} is not listed" for n in sorted(present - listed.keys())]
     for name in sorted(listed.keys() & present):
@@ -857,8 +872,8 @@ def check_sums(
 
 
 def system_files(folder: Path) -> list[str]:
-    """Return what operating systems put into a folder by themselves, sorted."""
-    return sorted(path.name for path in folder.iterdir() if is_system_file(path.name))
+    """Return what operating systems put into a folder by themselves, sorted; see ``entries_of``."""
+    return sorted(name for name in entries_of(folder) if is_system_file(Path(name).name))
 
 
 def read_verified(folder: Path) -> tuple[str, dict[str, bytes]]:
@@ -867,8 +882,8 @@ def read_verified(folder: Path) -> tuple[str, dict[str, bytes]]:
     contents: dict[str, bytes] = {}
 
     def digest_of(path: Path) -> str:
-        contents[path.name] = read_file(path)
-        return hashlib.sha256(contents[path.name]).hexdigest()
+        content = contents[path.relative_to(folder).as_posix()] = read_file(path)
+        return hashlib.sha256(content).hexdigest()
 
     return check_sums(folder, ModelError, digest_of), contents
 
@@ -925,14 +940,17 @@ def private_files(private: bool) -> Iterator[None]:
 
 
 def make_private(folder: Path) -> None:
-    """Take the rights of group and others from a folder of this user and the files in it, if this
-    is in a block of ``private_files``; an earlier run may have written them without."""
+    """Take the rights of group and others from a folder of this user and the files in it and in
+    the folders in it, if this is in a block of ``private_files``; an earlier run may have written
+    them without."""
     if not _privacy.blocks:
         return
-    with translate_os_errors(folder), _folder(folder.parent) as parent, _folder(folder) as opened:
-        _restrict(folder.name, parent, _O_DIRECTORY)
-        for path in folder.iterdir():
-            _restrict(path.name, opened, 0)
+    inner = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    for path in (folder, *inner):
+        with translate_os_errors(path), _folder(path.parent) as parent, _folder(path) as opened:
+            _restrict(path.name, parent, _O_DIRECTORY)
+            for entry in path.iterdir():
+                _restrict(entry.name, opened, 0)
 
 
 def _restrict(name: str, folder: int, flags: int) -> None:

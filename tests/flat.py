@@ -41,6 +41,11 @@ verify_request = command_from(VerifyRequest, lambda asked: asked)
 purge_request = command_from(PurgeRequest, lambda asked: asked)
 
 
+def files_of(run: Path) -> list[Path]:
+    """Return the files of a run, those of its rows too."""
+    return sorted(path for path in run.rglob("*") if path.is_file())
+
+
 def read_manifest(run: Path | str) -> dict[str, Any]:
     """Return the manifest of a run as it lies on the disk."""
     document: dict[str, Any] = json.loads((Path(run) / "manifest.json").read_bytes())

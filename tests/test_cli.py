@@ -99,7 +99,7 @@ def test_monitor_draws_a_page(command: Command) -> None:
     command("score", "people.csv", *V1)
     code, out, error = command("monitor")
     assert code == 0, error
-    assert "people               1 runs, the last 2" in out
+    assert "people               1 runs, the last run=2" in out
     assert "page                 outputs/predictions/monitor.html" in out
     assert Path("outputs/predictions/monitor.html").read_bytes().startswith(b"<!doctype html>")
 
@@ -137,7 +137,7 @@ def test_inbox_scores_what_is_new(command: Command) -> None:
     options = ("inbox", "--settle-seconds", "0", "--delimiter", ";", "--workers", "1")
     code, out, error = command(*options)
     assert (code, error) == (0, "")
-    assert "a.csv                     scored: outputs/predictions/a/runs/2" in out
+    assert "a.csv                     scored: outputs/predictions/a/runs/run=2" in out
     assert CANARY not in out
     code, out, _ = command(*options)
     assert (code, out) == (0, "a.csv                     already scored\n")
@@ -166,7 +166,7 @@ def test_challenge_and_inbox_read_tables_as_score_does(command: Command) -> None
         code, _, error = command(*arguments, *reading)
         assert code == 0, error
     for run in ("direct/latest", "outputs/predictions/people/latest"):
-        assert pl.read_parquet(f"{run}/part-*.parquet")["name"].to_list() == ["Kat|oro", "Hofé"]
+        assert pl.read_parquet(f"{run}/rows")["name"].to_list() == ["Kat|oro", "Hofé"]
     assert read_comparison(Path("outputs/comparisons/people/latest")).rows == 2
 
 
@@ -255,7 +255,7 @@ def test_the_key_of_names_is_read_by_the_command_alone(
         score(request, Runner(now=cli.console_runner().now, holder="a test"))
     assert refused.value.option == "name_key"
     assert command("score", "people.csv", *V1, "--names", "hash")[0] == 0
-    frame = pl.read_parquet(LATEST / "part-*.parquet")
+    frame = pl.read_parquet(LATEST / "rows")
     assert all(name is None or len(name) == 32 for name in frame["name"])
 
 
@@ -304,7 +304,7 @@ def test_a_stopped_command_ends_at_the_next_pass_of_its_model(
     assert was_told.wait(20), "the second pass did not come"  # its thread may end last
     assert told == [True], "nobody told the model to stop"
     assert passes.count(side) == 2, "it went on after the pass in which it was stopped"
-    assert not list(Path("outputs").glob("*/people/2*"))
+    assert not list(Path("outputs").glob("*/people/runs/run=2*"))
 
 
 # --- help ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from charrnn.errors import BusyError, CharrnnError, DataError, missing_package, storage_error
+from charrnn.runs.folders import run_name
 from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import part_schema, read_part_batches
 from charrnn.tables.columns import differences, is_text
@@ -59,7 +60,7 @@ def append_run(run: Path, uri: str) -> bool:
                 mode="error" if table is None else "append",
                 commit_properties=deltalake.CommitProperties(
                     app_transactions=[deltalake.Transaction(application, version=1)],
-                    custom_metadata={"run": run.name, "model": manifest.model.name},
+                    custom_metadata={"run": run_name(run), "model": manifest.model.name},
                     max_commit_retries=0,  # the transaction must be searched before a retry
                 ),
             )
@@ -120,7 +121,7 @@ class _Rows:
             self._fail(f"{self.run} has {rows:,} rows, its manifest {self.manifest.rows:,}")
 
     def _converted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        run = pa.repeat(pa.scalar(self.run.name), batch.num_rows)
+        run = pa.repeat(pa.scalar(run_name(self.run)), batch.num_rows)
         columns = [c.cast(f.type) for c, f in zip(batch.columns, self.schema, strict=False)]
         return pa.RecordBatch.from_arrays([*columns, run], schema=self.schema)
 

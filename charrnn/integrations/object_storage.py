@@ -3,10 +3,11 @@
 Object storage has neither rename nor locks, which publishing needs. So an input is first copied to
 the run's destination, and a run is first published locally, then uploaded as
 
-    s3://bucket/people/runs/20261124T020000Z-1f3a9c4e-5d0c77aa/SHA256SUMS       first: marks a run
-                                                              /part-00000.parquet …, report.html
-                                                              /manifest.json    last: complete
-    s3://bucket/people/latest.json                        {"run": "20261124T020000Z-1f3a9c4e-…"}
+    s3://bucket/people/runs/run=20261124T020000Z-1f3a9c4e-5d0c77aa/
+                                SHA256SUMS                          first: marks a run
+                                rows/part-00000.parquet …, report.html
+                                manifest.json                       last: complete
+    s3://bucket/people/latest.json            {"run": "run=20261124T020000Z-1f3a9c4e-…"}
 
 **Readers must ignore a prefix without manifest.json.** The last eight digits of its name are from
 the digest of ``SHA256SUMS``: equal prefixes have equal content, so an upload can be repeated.
@@ -38,6 +39,7 @@ from charrnn.errors import (
 from charrnn.files import (
     SUMS,
     check_sums,
+    entries_of,
     is_system_file,
     json_bytes,
     own_folders,
@@ -135,8 +137,8 @@ def upload_run(run: Path, uri: str) -> str:
         store, base = _open(uri)
         place = f"{base}/runs/{name}"
         if not store.exists(f"{place}/manifest.json"):
-            names = {p.name for p in run.iterdir() if not is_system_file(p.name)}
-            others = sorted(names - {SUMS, "manifest.json"})
+            names = entries_of(run) - {SUMS, "manifest.json"}
+            others = sorted(name for name in names if not is_system_file(Path(name).name))
             for file in (SUMS, *others):
                 store.put_file(str(run / file), f"{place}/{file}")
                 size, expected = store.info(f"{place}/{file}")["size"], (run / file).stat().st_size

@@ -241,7 +241,7 @@ def _take(plan: RunPlan, folder: Path, receipt: PartReceipt) -> None:
     """Move a part that a worker has finished into the run, and record it."""
     part = part_path(plan.staging, receipt.index)
     with translate_os_errors(part):
-        make_folder(plan.staging)
+        make_folder(part.parent)
         replace_file(part_path(staging_folder(folder, plan.key.fingerprint), receipt.index), part)
     write_receipt(plan.staging, receipt)
 

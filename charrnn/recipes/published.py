@@ -10,6 +10,7 @@ from typing import Any
 from charrnn.errors import DriftError, printable
 from charrnn.model.labels import plural
 from charrnn.reports.page import markdown_text
+from charrnn.runs.folders import ROWS
 from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
 from charrnn.scoring.options import DeliveryOptions
 from charrnn.tables.discovery import Skipped
@@ -76,8 +77,8 @@ class Published:
             f"model       {manifest.model.name} ({manifest.model.digest[:12]})",
             f"time        {manifest.seconds:.1f} s{rate}{earlier if manifest.reused_rows else ''}",
             f"result      {folder}",
-            f"read it     polars.read_parquet('{folder}/part-*.parquet')",
-            f"            duckdb: from '{folder}/part-*.parquet'",
+            f"read it     polars.read_parquet('{folder / ROWS}')",
+            f"            duckdb: from '{folder / ROWS}/*.parquet'",
             *(self._drift_lines() if self.delivery.on_drift == "warn" else ()),
         ]
 

@@ -102,7 +102,7 @@ class Link:
     @property
     def href(self) -> str:
         """The target as a relative URL: a colon in a file name begins no scheme."""
-        return quote(os.fsencode(self.target))
+        return quote(os.fsencode(self.target), safe="/=")
 
 
 def html_page(template: str, **context: Any) -> bytes:

@@ -29,7 +29,7 @@ from charrnn.runs.manifest import (
     PartRecord,
     RunFacts,
 )
-from charrnn.runs.parts import part_path, write_part
+from charrnn.runs.parts import part_name, part_path, write_part
 from charrnn.runs.plan import RunPlan
 from charrnn.scoring.columns import Predictions
 from charrnn.scoring.inputs import names_in
@@ -220,7 +220,7 @@ def _write_flips(flips: pa.Table, plan: RunPlan, partition: Partition) -> PartRe
     path = part_path(plan.staging, partition.index)
     sha256 = write_part(flips, path, plan, partition)
     size = path.stat().st_size
-    return PartRecord(path.name, partition.first_row, flips.num_rows, size, sha256)
+    return PartRecord(part_name(partition.index), partition.first_row, flips.num_rows, size, sha256)
 
 
 def comparison_manifest(

@@ -2,10 +2,12 @@
 
     outputs/predictions/people/.lock                      held while a run is written
                               /.staging-1f3a9c…/          parts of an unfinished run
-                              /runs/20261124T020000Z-1f3a9c4e/   a run
+                              /runs/run=20261124T020000Z-1f3a9c4e/          a run
+                                    rows/part-00000.parquet …               its rows, alone
                               /latest                     link to the newest run
 
-Runs alone are in ``runs``, so ``runs/*/part-*.parquet`` reads each of them once.
+So the rows of a run are a data set of their own, and those of all runs, ``runs/*/rows/*.parquet``,
+a Hive data set that is partitioned by ``run``.
 """
 
 import os
@@ -19,13 +21,15 @@ from typing import NamedTuple
 from charrnn.errors import StorageError
 from charrnn.files import is_system_file, is_transient
 
+ROWS = "rows"  # folder of the parts in a run
 # Files of a finished or unfinished run that this program writes.
 RUN_FILE = re.compile(
     r"(part|input)-[0-9]+\.\w+|report\.(html|md)|rejects\.parquet|manifest\.json|SHA256SUMS|token"
     r"|\..+\.tmp"
 )
 _MOST_NAMED = 5  # of what is passed over, in a line
-RUN_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}(-[1-9][0-9]{0,8})?")
+_RUN = "run="  # before the name of a run, in its folder's name
+RUN_NAME = re.compile(rf"{_RUN}[0-9]{{8}}T[0-9]{{6}}Z-[0-9a-f]{{8}}(-[1-9][0-9]{{0,8}})?")
 
 
 class RunName(NamedTuple):
@@ -38,20 +42,34 @@ class RunName(NamedTuple):
 
 
 def parse_run_name(name: str) -> RunName | None:
-    """Return what the name of a run says, None if it is no run's.
+    """Return what the name of a run's folder says, None if it is no run's.
 
-    >>> parse_run_name("20261124T020000Z-1f3a9c4e-2")
+    >>> parse_run_name("run=20261124T020000Z-1f3a9c4e-2")
     RunName(created='20261124T020000Z', number=2, fingerprint='1f3a9c4e')
-    >>> parse_run_name("20261324T020000Z-1f3a9c4e")
+    >>> parse_run_name("run=20261324T020000Z-1f3a9c4e")
     """
     if not RUN_NAME.fullmatch(name):
         return None
-    created, fingerprint, *number = name.split("-")
+    created, fingerprint, *number = name.removeprefix(_RUN).split("-")
     try:
         datetime.strptime(created, "%Y%m%dT%H%M%SZ")
     except ValueError:  # such as month 13
         return None
     return RunName(created, int(*number) if number else 1, fingerprint)
+
+
+def run_folder_name(created: str, fingerprint: str, number: int = 1) -> str:
+    """Return the name of a run's folder; ``number`` is its place among the runs of that second.
+
+    >>> run_folder_name("20261124T020000Z", "1f3a9c4e5d0c77aa")
+    'run=20261124T020000Z-1f3a9c4e'
+    """
+    return f"{_RUN}{created}-{fingerprint[:8]}" + (f"-{number}" if number > 1 else "")
+
+
+def run_name(run: Path) -> str:
+    """Return the name of a run, the value of the column ``run`` of its rows in a Hive data set."""
+    return run.name.removeprefix(_RUN)
 
 
 def runs_folder(destination: Path) -> Path:

@@ -5,6 +5,7 @@ from typing import Any
 
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift, drift
+from charrnn.runs.folders import run_name
 from charrnn.runs.manifest import RunManifest, newest_first
 
 
@@ -48,7 +49,7 @@ def run_before(
         if other.created > manifest.created:
             continue
         if other.options.scoring.name_fields == columns and other.inputs != manifest.inputs:
-            return run.name, other
+            return run_name(run), other
     return None
 
 

@@ -22,7 +22,7 @@ from charrnn.model.facts import Count, Digest, Profile, Rate
 from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
-from charrnn.runs.folders import named_runs, parse_run_name
+from charrnn.runs.folders import ROWS, named_runs, parse_run_name
 from charrnn.scoring.options import NamePolicy, ScoreOptions
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import Skipped
@@ -30,7 +30,7 @@ from charrnn.tables.discovery import Skipped
 SCHEMA_VERSION = 1  # of the output columns and of the manifest
 _MOST_BYTES = 2**26  # of a manifest, in which a part takes about 200
 _MOST_OPTION_BYTES = 2**20
-_PART_NAME = re.compile(r"part-[0-9]{5,9}\.parquet")
+_PART_NAME = re.compile(rf"{ROWS}/part-[0-9]{{5,9}}\.parquet")
 Created = Annotated[str, Meta(pattern=r"^[0-9]{8}T[0-9]{6}Z\Z")]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 
@@ -61,7 +61,7 @@ class InputRecord:
 
 @dataclass(frozen=True)
 class PartRecord:
-    """A part of a run: file name, the input rows that it holds, bytes and SHA-256."""
+    """A part of a run: path below its folder, the input rows that it holds, bytes and SHA-256."""
 
     name: str
     first_row: Count

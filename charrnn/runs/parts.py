@@ -25,6 +25,7 @@ from charrnn.files import (
     writing_to,
 )
 from charrnn.model.facts import Count, Digest, Profile
+from charrnn.runs.folders import ROWS
 from charrnn.runs.manifest import PartRecord
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.parquet_types import writer_options
@@ -119,8 +120,8 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 
 
 def part_name(index: int) -> str:
-    """Return the file name of a part."""
-    return f"part-{index:05d}.parquet"
+    """Return the path of a part below the folder of its run."""
+    return f"{ROWS}/part-{index:05d}.parquet"
 
 
 def part_path(folder: Path, index: int) -> Path:

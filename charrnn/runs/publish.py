@@ -32,10 +32,12 @@ from charrnn.files import (
 )
 from charrnn.monitoring.profile import total
 from charrnn.runs.folders import (
+    ROWS,
     RUN_FILE,
     destination_of_run,
     latest_link,
     named_runs,
+    run_folder_name,
     runs_folder,
 )
 from charrnn.runs.manifest import (
@@ -173,14 +175,16 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
         )
     check_unchanged(plan.source.files)
     # Receipts and staged inputs go last, so that a kill until here costs no finished part.
-    clear_folder(staging, {*ours, SUMS}, RUN_FILE)
-    name = f"{manifest.created}-{plan.key.fingerprint[:8]}"
+    aside = plan.destination
+    if parts:
+        clear_folder(staging / ROWS, {Path(name).name for name in parts}, RUN_FILE, aside)
+    clear_folder(staging, {*(Path(name).parts[0] for name in ours), SUMS}, RUN_FILE, aside)
     runs = runs_folder(plan.destination)
     make_folder(runs)
     same_second = [n for n in named_runs(plan.destination) if n.created == manifest.created]
     number = 1 + max((name.number for name in same_second), default=0)
     while True:
-        run = runs / (f"{name}-{number}" if number > 1 else name)
+        run = runs / run_folder_name(manifest.created, plan.key.fingerprint, number)
         try:
             publish_folder(staging, run)
             return run

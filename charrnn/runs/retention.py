@@ -18,6 +18,7 @@ from charrnn.files import (
     withdraw_folder,
 )
 from charrnn.runs.folders import (
+    ROWS,
     RUN_FILE,
     RUN_NAME,
     destination_of_run,
@@ -151,14 +152,18 @@ def _created(folder: Path) -> datetime | None:
 
 
 def _holds_a_run(folder: Path) -> bool:
-    """Whether nothing but what a run writes, and operating systems, is in a left-over. The names of
-    fetched files are those of the input."""
+    """Whether nothing but what a run writes, and operating systems, is in a left-over, or in the
+    folder of its rows. The names of fetched files are those of the input."""
     if _FETCHED.fullmatch(folder.name):
         return True
     return all(
         RUN_FILE.fullmatch(path.name)
         or is_system_file(path.name)
-        or (_LEFT_OVER.fullmatch(path.name) and is_folder(path) and _holds_a_run(path))
+        or (
+            (path.name == ROWS or _LEFT_OVER.fullmatch(path.name))
+            and is_folder(path)
+            and _holds_a_run(path)
+        )
         for path in folder.iterdir()
     )
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import DataError
-from charrnn.files import check_sums, sha256_of
+from charrnn.files import check_sums, is_system_file, sha256_of
 from charrnn.model.facts import CONFIDENCE_BINS
 from charrnn.monitoring.profile import confidence_histogram
+from charrnn.runs.folders import ROWS
 from charrnn.runs.manifest import Manifest, PartRecord, RunManifest, read_manifest
 from charrnn.runs.parts import count_values, read_part
 from charrnn.scoring.inputs import names_in
@@ -30,7 +31,8 @@ def verify_run(run: Path) -> Manifest:
     manifest = read_manifest(run)
     check_sums(run, DataError)
     listed = {part.name for part in manifest.parts}
-    if others := sorted(path.name for path in run.glob("part-*") if path.name not in listed):
+    names = (path.relative_to(run).as_posix() for path in (run / ROWS).glob("*"))
+    if others := sorted(name for name in names if name not in listed and not is_system_file(name)):
         raise DataError(f"{run}: {_first(others)} is no part that the manifest lists")
     if not isinstance(manifest, RunManifest):
         rows = sum(_read_checked(run / part.name, part).num_rows for part in manifest.parts)

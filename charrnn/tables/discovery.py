@@ -24,7 +24,7 @@ MAGIC = re.compile(r"[*?\[]")  # what makes a path a glob
 _MOST_NAMED = 20  # skipped files that are named in a manifest
 _MOST_SHOWN = 5  # and in a line
 _MOST_LETTERS = 60  # of a name in that line
-_RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-.+)?")
+_RUN_NAME = re.compile(r"run=\d{8}T\d{6}Z-[0-9a-f]{8}(-.+)?")
 _SPECIAL = {
     stat.S_IFIFO: "FIFO",
     stat.S_IFSOCK: "socket",
@@ -209,8 +209,7 @@ def _other(name: str) -> tuple[str, str, str]:
 def _is_run(folder: str, files: set[str]) -> bool:
     """Whether a folder is a scoring run: complete, or not yet (of an upload)."""
     named = _RUN_NAME.fullmatch(folder.rpartition("/")[2]) is not None
-    ours = named or not files.isdisjoint(("manifest.json", "part-00000.parquet"))
-    return "SHA256SUMS" in files and ours
+    return "SHA256SUMS" in files and (named or "manifest.json" in files)
 
 
 def _given(path: Path) -> FoundFile:

@@ -273,7 +273,7 @@ def compare(table: pl.DataFrame, published: Path, folder: Path, model: str) -> N
     columns = ["id", "name", "language", "confidence", "status"]
     text = pl.col("language").cast(pl.String)
     one, two = (
-        pl.read_parquet(run_ / "part-*.parquet", columns=columns).with_columns(text).sort("id")
+        pl.read_parquet(run_ / "rows", columns=columns).with_columns(text).sort("id")
         for run_ in (published, other)
     )
     assert one["id"].equals(two["id"])
@@ -282,9 +282,9 @@ def compare(table: pl.DataFrame, published: Path, folder: Path, model: str) -> N
     changed = (one["language"] != two["language"]).sum()
     distance = (one["confidence"] - two["confidence"]).abs().max()
     print(
-        f"shuffled, batches of 333, {len(list(other.glob('part-*')))} parts instead of "
-        f"{len(list(published.glob('part-*')))}: {changed} labels differ, largest difference of "
-        f"confidence {distance:.1e}"
+        f"shuffled, batches of 333, {len(list(other.glob('rows/part-*')))} parts instead of "
+        f"{len(list(published.glob('rows/part-*')))}: {changed} labels differ, "
+        f"largest difference of confidence {distance:.1e}"
     )
 
 

@@ -174,7 +174,7 @@ def measure(point: Point, work: Path, repeat: int) -> Measured:
             for _ in range(repeat)
         ]  # fmt: skip
         run = common.published_in(work / "runs")
-        parts = list(run.glob("part-*.parquet"))
+        parts = list(run.glob("rows/part-*.parquet"))
         return Measured(
             point.dimension,
             point.value,

@@ -243,7 +243,7 @@ def charrnn_answers(folder: Path, split: Split, labels: Sequence[str]) -> tuple[
     """Return the probabilities of the test names in the published run, which of them have no
     label, and the names scored in a second."""
     run = folder / "outputs/predictions/test/latest"
-    frame = pl.read_parquet(run / "part-*.parquet")
+    frame = pl.read_parquet(run / "rows")
     first = frame.columns.index("reason") + 1
     probabilities = frame.select(frame.columns[first : first + len(labels)]).to_numpy()
     seconds = read_manifest(run).seconds

@@ -335,7 +335,10 @@ def run_way(kind: str, model: str, source: str, output: Path, work: Path) -> Non
     if kind == "floor":
         return common.report_cost(lambda: copy_floor(Path(source), output)[0])
     if kind == "copy":
-        parts, target = sorted(output.glob("part-*.parquet")), output.parent.parent / "copy.parquet"
+        parts, target = (
+            sorted(output.glob("rows/part-*.parquet")),
+            output.parent.parent / "copy.parquet",
+        )
         return common.report_cost(lambda: pl.read_parquet(parts).write_parquet(target))
     version = resolve(model or DEFAULT, Path("outputs/models"))
     version.network()  # imports more of torch
@@ -517,7 +520,7 @@ class Bench:
 def agreement(run: Path, ours: Path) -> float:
     """Return the share of rows with the same language, of those that charrnn gave one."""
     theirs, mine = (
-        pl.scan_parquet(folder / "part-*.parquet").select(pl.col("language").cast(pl.String))
+        pl.scan_parquet(folder / "rows").select(pl.col("language").cast(pl.String))
         for folder in (run, ours)
     )
     found = theirs.collect()["language"]

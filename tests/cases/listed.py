@@ -101,7 +101,7 @@ def same_interval(done: Done) -> str:
     """DuckDB reads the column as the interval that it was."""
     import duckdb
 
-    part = next(done.runs()[0].glob("part-*.parquet"))
+    part = next(done.runs()[0].glob("rows/part-*.parquet"))
     found = duckdb.sql(f"select typeof(iv) from '{part}'").fetchall()[0][0]
     return "" if found == "INTERVAL" else f"the column is now {found}"
 
@@ -365,7 +365,7 @@ _CRASH = [
         Case(
             f"manifest_{what}_{command[0]}", "B", _BAD_MANIFEST, "exit 70",
             either(succeeds(), refused(65)), commands=((*SCORE, "--top-k", "2"), command),
-            files={"in.csv": PEOPLE}, make=foreign_run("20200101T000000Z-aaaaaaaa", text),
+            files={"in.csv": PEOPLE}, make=foreign_run("run=20200101T000000Z-aaaaaaaa", text),
         )
         for what, text in (("null_version", '{"schema_version": null}'), ("deep", "[" * 200_000))
         for command in (SCORE, ("monitor", "outputs/predictions/in"),
@@ -373,7 +373,7 @@ _CRASH = [
     ),
     Case(
         "purge_odd_run_name", "B", "a folder that is only called like a run", "exit 70",
-        succeeds(), make=foreign_run("99999999T999999Z-aaaaaaaa", "{}"),
+        succeeds(), make=foreign_run("run=99999999T999999Z-aaaaaaaa", "{}"),
         commands=(("purge", "outputs/predictions/in", "--older-than", "1", "--yes"),),
     ),
     *(

@@ -54,7 +54,7 @@ class Done:
     def rows(self) -> pl.DataFrame:
         """Return the rows of the newest run."""
         newest = max(self.runs(), key=lambda run: run.stat().st_mtime_ns)
-        return pl.read_parquet(sorted(newest.glob("part-*.parquet")), hive_partitioning=False)
+        return pl.read_parquet(sorted(newest.glob("rows/part-*.parquet")), hive_partitioning=False)
 
     def outcome(self) -> str:
         """Return what a person sees, on one line: exit code, and rows or complaint."""

@@ -205,7 +205,7 @@ def runs_below(root: Path, *, latest: bool = True) -> State:
         manifest = verify_run(run)
         assert check_sums(run)
         fingerprint_of[run.name] = manifest.fingerprint
-        parts = [digest_of(p) for p in sorted(run.glob("part-*.parquet"))]
+        parts = [digest_of(p) for p in sorted(run.glob("rows/part-*.parquet"))]
         lasting = {**manifest.to_json(), "created": "", "seconds": 0, "reused_rows": 0}
         assert f"run {manifest.fingerprint}" not in state, "one run is there twice"
         state[f"run {manifest.fingerprint}"] = repr((lasting, parts))

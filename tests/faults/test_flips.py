@@ -27,7 +27,7 @@ def unnoticed_flips(
 ) -> list[str]:
     """Flip single bits, at least one tenth of ``flips`` in every file; return the unnoticed."""
     draw, unnoticed = random.Random(folder.name[-8:]), []
-    paths = sorted(folder.iterdir())
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
     sizes = [path.stat().st_size for path in paths]
     each = [paths[i % len(paths)] for i in range(flips // 2)]  # small files, too
     for path in [*each, *draw.choices(paths, sizes, k=flips - flips // 2)]:

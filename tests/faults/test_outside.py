@@ -170,8 +170,8 @@ def test_what_is_planted_in_a_shared_folder_reaches_nothing(
 INSIDE = {
     "a receipt that is a link": "ln -sf {precious}/part-00000.json part-00000.json",
     "a receipt that is a FIFO": "rm -f part-00000.json; mkfifo part-00000.json",
-    "a part that is a link": "ln -sf {precious}/part-00000.parquet part-00000.parquet",
-    "a part that is a FIFO": "rm -f part-00000.parquet; mkfifo part-00000.parquet",
+    "a part that is a link": "ln -sf {precious}/part-00000.parquet rows/part-00000.parquet",
+    "a part that is a FIFO": "cd rows; rm -f part-00000.parquet; mkfifo part-00000.parquet",
     "a manifest that is a link": "ln -s {precious}/letter manifest.json",
     "a manifest on its way, a link": "ln -s {precious}/letter .manifest.json.tmp",
     "sums that are a link": "ln -s {precious}/letter SHA256SUMS",
@@ -200,7 +200,7 @@ def test_what_is_planted_in_a_staging_folder_stops_no_run(
     assert state_of(shared.precious) == before
     (run,) = (shared.folder / RUNS / "runs").iterdir()
     verify_run(run)
-    assert not any(path.is_symlink() for path in run.iterdir())
+    assert not any(path.is_symlink() for path in run.rglob("*"))
     found = {path.name.split("-", 2)[2] for path in (shared.folder / RUNS).glob("_found-*")}
     assert found == ({"folder", "notes.txt"} if "nobody" in planted else set())
     proof("P11", "planted in a staging folder: nothing reached, the run is published", 1)
@@ -343,12 +343,12 @@ def test_a_manifest_that_is_a_fifo_or_a_link_is_passed_over(
 
 CRAFTED = """
 cd {runs}/runs
-mkdir 99999999T999999Z-aaaaaaaa 20261324T020000Z-aaaaaaaa 20261124T020000Z-aaaaaaaa notes
-mkdir 20261124T030000Z-aaaaaaaa 20261124T040000Z-aaaaaaaa
-mkfifo 20261124T020000Z-aaaaaaaa/manifest.json
-echo '{{"schema_version": null}}' > 20261124T030000Z-aaaaaaaa/manifest.json
-head -c 200000 /dev/zero | tr '\\0' '[' > 20261124T040000Z-aaaaaaaa/manifest.json
-ln -s loop loop; ln -s ../.. 20261124T050000Z-aaaaaaaa; touch 20261124T060000Z-aaaaaaaa
+mkdir run=99999999T999999Z-aaaaaaaa run=20261324T020000Z-aaaaaaaa run=20261124T020000Z-aaaaaaaa
+mkdir notes run=20261124T030000Z-aaaaaaaa run=20261124T040000Z-aaaaaaaa
+mkfifo run=20261124T020000Z-aaaaaaaa/manifest.json
+echo '{{"schema_version": null}}' > run=20261124T030000Z-aaaaaaaa/manifest.json
+head -c 200000 /dev/zero | tr '\\0' '[' > run=20261124T040000Z-aaaaaaaa/manifest.json
+ln -s loop loop; ln -s ../.. run=20261124T050000Z-aaaaaaaa; touch run=20261124T060000Z-aaaaaaaa
 ln -s {precious} ../.staging-0123456789abcdef; mkdir ../.staging-1123456789abcdef
 touch ../.staging-1123456789abcdef/letter; mkdir ../.purged-notes
 """
@@ -372,9 +372,9 @@ def test_what_is_only_named_like_a_run_stops_nothing_and_is_named(
         word = next((words[name] for name in words if name in command), "passed over: ")
         assert word in done["out"]
         if "verify" not in command:
-            assert "runs/20261124T050000Z-aaaaaaaa is " in done["out"]
-    for name, code in (("20261124T020000Z-aaaaaaaa", 65), ("20261124T030000Z-aaaaaaaa", 65),
-                       ("20261124T040000Z-aaaaaaaa", 65), ("notes", 66), ("loop", 65)):  # fmt: skip
+            assert "runs/run=20261124T050000Z-aaaaaaaa is " in done["out"]
+    damaged = (f"run=20261124T0{hour}0000Z-aaaaaaaa" for hour in (2, 3, 4))
+    for name, code in (*((name, 65) for name in damaged), ("notes", 66), ("loop", 65)):
         done = server.run(
             shared.folder, "score", "verify", f"{RUNS}/runs/{name}", kill_after=SECONDS
         )

@@ -87,9 +87,9 @@ def test_going_on_scores_what_has_no_receipt(
     done = scored_parts(server.run(folder, *SCORE, plan={}))
     expected = {"part-00007.parquet": 13, "part-00007.json": 13, "manifest.json": 0}[what]
     assert len(done) == expected
-    runs = [next((f / "scored").glob("runs/2*")) for f in (folder, folder / "clean")]
+    runs = [next((f / "scored").glob("runs/run=2*")) for f in (folder, folder / "clean")]
     for part in range(PARTS):
-        one, other = ((run / f"part-{part:05d}.parquet").read_bytes() for run in runs)
+        one, other = ((run / f"rows/part-{part:05d}.parquet").read_bytes() for run in runs)
         assert one == other
     proof("P4", "parts after a kill: only those without a receipt are scored again", PARTS)
 
@@ -142,7 +142,7 @@ def rounds_of_eight(server: Server, folder: Path, rounds: int) -> list[str]:
     at = operations.index("write scored/.lock") + 1
     problems = []
     for _ in range(rounds):
-        before = {run.name for run in (folder / "scored").glob("runs/2*")}
+        before = {run.name for run in (folder / "scored").glob("runs/run=2*")}
         command = {"cwd": str(folder), "argv": argv, "plan": {"at": at, "do": "linger"}}
         eight = server.together([command] * 8)
         winners = [one for one in eight if one["code"] == 0]
@@ -155,7 +155,7 @@ def rounds_of_eight(server: Server, folder: Path, rounds: int) -> list[str]:
             for one in losers
             if f"process {winners[0]['pid']} on" not in complaint(75, 75, one["err"])
         ]
-        new = {run.name for run in (folder / "scored").glob("runs/2*")} - before
+        new = {run.name for run in (folder / "scored").glob("runs/run=2*")} - before
         if len(new) != 1 or verify_run(folder / "scored/latest").rows != 10 * PARTS:
             problems.append(f"{len(new)} new runs")
     return problems

@@ -139,7 +139,7 @@ class Site:
 
     def published(self, name: str) -> list[Path]:
         folder = self.folder / "outputs/predictions" / name
-        return sorted(p for p in folder.glob("runs/2*") if (p / "manifest.json").exists())
+        return sorted(p for p in folder.glob("runs/run=2*") if (p / "manifest.json").exists())
 
     def held_parts(self, name: str, index: int) -> dict[str, int]:
         """Wait until a run has finished the part ``index``; return the inodes of its parts."""
@@ -150,7 +150,7 @@ class Site:
 
 
 def inodes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_ino for path in folder.glob("part-*.parquet")}
+    return {path.name: path.stat().st_ino for path in folder.glob("rows/part-*.parquet")}
 
 
 def documented_commands() -> list[str]:

@@ -146,7 +146,7 @@ def test_runs_whose_manifest_cannot_be_read_are_passed_over(
     del manifest["profile"]
     (old / "manifest.json").write_bytes(json_bytes(manifest))
     write_sums(old)
-    (old.parent / "20260101T000000Z-00000000").mkdir()  # not a run: passed over
+    (old.parent / "run=20260101T000000Z-00000000").mkdir()  # not a run: passed over
     text, found = elements(Path(monitor()).read_bytes())
     assert "2 runs" in text
     assert len([1 for tag, _ in found if tag == "a"]) == 2

@@ -23,7 +23,7 @@ def test_pipeline_goes_from_language_files_to_scored_names(
             names="p.parquet", sources=[str(language_folder)], preset="seed", epochs=7, device="cpu"
         )
     )
-    frame = pl.read_parquet(published / "part-*.parquet")
+    frame = pl.read_parquet(published / "rows")
     assert frame["id"].to_list() == [1, 2, 3]
     assert frame["status"].cast(pl.String).to_list() == ["scored", "unscored", "scored"]
     assert set(frame["language"].cast(pl.String).drop_nulls()) <= {"Alpha", "Beta", "Gamma"}

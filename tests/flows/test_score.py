@@ -126,7 +126,7 @@ def test_multiline_cells_are_accepted_where_they_are_asked_for(
     code, _, error = command(people, *V1)
     assert "accept such cells" in complaint(code, 65, error)
     assert command(people, *V1, "--multiline")[0] == 0
-    frame = pl.read_parquet("outputs/predictions/people/latest/part-*.parquet")
+    frame = pl.read_parquet("outputs/predictions/people/latest/rows")
     assert frame["name"].to_list() == [f"{CANARY}\nB", "Burghof"]
 
 
@@ -136,7 +136,7 @@ def test_folder_and_glob_are_inputs(command: Command, source: str) -> None:
     for number in range(3):
         Path(f"in/{number}.csv").write_text(f"id,name\n{number},Katoro\n")
     assert command(source, *V1)[0] == 0
-    frame = pl.read_parquet("outputs/predictions/in/latest/part-*.parquet")
+    frame = pl.read_parquet("outputs/predictions/in/latest/rows")
     assert frame["id"].to_list() == ["0", "1", "2"]
 
 
@@ -351,7 +351,7 @@ def test_rejected_lines_are_counted_and_listed_without_their_text(
     assert "rejected    3 more (ragged_row 2, invalid_utf8 1), see rejects.parquet" in out
     run = Path("outputs/predictions/p/latest")
     assert verify_run(run).rejected == {"ragged_row": 2, "invalid_utf8": 1}
-    assert pl.read_parquet(run / "part-*.parquet")["id"].to_list() == ["1", "5"]
+    assert pl.read_parquet(run / "rows")["id"].to_list() == ["1", "5"]
     rejects = pl.read_parquet(run / "rejects.parquet")
     assert rejects["line"].to_list() == [3, 4, 5]
     assert rejects["reason"].to_list() == ["ragged_row", "invalid_utf8", "ragged_row"]
@@ -437,7 +437,7 @@ def undisturbed(
     folder = tmp_path_factory.mktemp("undisturbed")
     published = score(str(many_names), model="v0001", models=models,
                       output=str(folder), partition_rows=500, device="cpu")  # fmt: skip
-    return pl.read_parquet(Path(published) / "part-*.parquet")
+    return pl.read_parquet(Path(published) / "rows")
 
 
 def started(source: Path, folder: Path) -> subprocess.Popen[str]:
@@ -486,7 +486,7 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
     assert not word or "run the same command again to go on" in error
     assert [p.name for p in destination.iterdir() if not p.name.startswith(".")] == []
 
-    finished = {p.name[:10]: (p.with_suffix(".parquet")).stat().st_ino
+    finished = {p.name[:10]: (p.parent / f"rows/{p.stem}.parquet").stat().st_ino
                 for p in destination.glob(".staging-*/part-*.json")}  # fmt: skip
     assert 3 <= len(finished) < 24
     options = ("--model", "v0001", "--workers", "2", "--partition-rows", "500")
@@ -494,8 +494,9 @@ def test_stopped_run_is_invisible_and_goes_on_where_it_stopped(
     latest = destination / "latest"
     assert verify_run(latest).rows == 12_000
     for part, inode in finished.items():
-        assert (latest / f"{part}.parquet").stat().st_ino == inode, "finished work was done again"
-    assert pl.read_parquet(latest / "part-*.parquet").equals(undisturbed)
+        again = (latest / f"rows/{part}.parquet").stat().st_ino
+        assert again == inode, "finished work was done again"
+    assert pl.read_parquet(latest / "rows").equals(undisturbed)
     assert not list(destination.glob(".staging-*"))
     proof(
         "P1, P2",

@@ -292,7 +292,7 @@ def test_a_tracked_run_gives_the_same_bytes(
     command = [sys.executable, str(ROOT / "flows/score.py"), *options, "bare"]
     subprocess.run(command, cwd=tmp_path, env=bare, check=True, capture_output=True, timeout=300)
     tracked, untracked = (
-        {path.name: path.read_bytes() for path in (tmp_path / run / "latest").glob("part-*")}
+        {path.name: path.read_bytes() for path in (tmp_path / run / "latest").glob("rows/part-*")}
         for run in ("tracked", "bare")
     )
     assert tracked == untracked

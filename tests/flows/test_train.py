@@ -154,7 +154,7 @@ def test_pipeline_goes_from_language_files_to_predictions(
     assert aliases(MODELS) == {"candidate": "v0001", "champion": "v0001"}
     assert "1,800 under 3 labels" in out
     assert "3: 2 scored" in out
-    frame = pl.read_parquet("outputs/predictions/people/latest/part-*.parquet")
+    frame = pl.read_parquet("outputs/predictions/people/latest/rows")
     assert frame["id"].to_list() == ["1", "2", "3"]
     assert verify_run(Path("outputs/predictions/people/latest")).model.name == "v0001"
 

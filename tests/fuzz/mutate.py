@@ -393,7 +393,7 @@ def manifest(draw: random.Random, folder: Path) -> Trial:
     """A published run whose manifest is another one, with right digests."""
     shutil.copytree(prepared() / "outputs", folder / "outputs", symlinks=True)
     shutil.copy(prepared() / "in.csv", folder / "in.csv")
-    run = next((folder / "outputs/predictions/in/runs").glob("2*"))
+    run = next((folder / "outputs/predictions/in/runs").glob("run=2*"))
     path = run / draw.choice(["manifest.json"] * 6 + ["SHA256SUMS", "report.html"])
     content = path.read_bytes()
     if path.name == "manifest.json":
@@ -421,7 +421,7 @@ def receipts(draw: random.Random, folder: Path) -> Trial:
     path.write_bytes(json_text(draw, json.loads(content)) if is_json else mutated(draw, content))
     if draw.random() < 0.2:
         (
-            staging / draw.choice(["part-00009.json", "x", "part-00001.parquet.tmp", "@eaDir"])
+            staging / draw.choice(["part-00009.json", "x", "rows/part-00001.parquet.tmp", "@eaDir"])
         ).mkdir()
     return Trial(("score", "in.csv", *TINY, "--partition-rows", "20"), 50)
 

@@ -17,6 +17,7 @@ from flat import read_manifest, score
 
 from charrnn.errors import DataError, StorageError
 from charrnn.integrations.delta import RUN_COLUMN, append_run
+from charrnn.runs.folders import run_name
 
 deltalake = pytest.importorskip(
     "deltalake", reason="the extra charrnn-names[delta] is not installed"
@@ -47,7 +48,9 @@ def expected(run: Path) -> pl.DataFrame:
     parts = [run / part["name"] for part in read_manifest(run)["parts"]]
     frame = pl.read_parquet(parts, glob=False)
     texts = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Categorical)]
-    return frame.with_columns(pl.col(texts).cast(pl.String), pl.lit(run.name).alias(RUN_COLUMN))
+    return frame.with_columns(
+        pl.col(texts).cast(pl.String), pl.lit(run_name(run)).alias(RUN_COLUMN)
+    )
 
 
 def test_the_rows_of_a_run_are_read_back_by_polars_and_duckdb(
@@ -74,7 +77,7 @@ def test_a_run_is_appended_once_and_another_run_beside_it(
     assert rows_of(table).equals(expected(first))
     second = run_score(names_table.slice(0, 5), delta=table)
     both = rows_of(table)
-    assert both.filter(pl.col(RUN_COLUMN) == second.name).equals(expected(second))
+    assert both.filter(pl.col(RUN_COLUMN) == run_name(second)).equals(expected(second))
     assert both.height == 17
 
 
@@ -148,7 +151,7 @@ def test_a_writer_that_was_overtaken_looks_again(
         monkeypatch.setattr(deltalake, "write_deltalake", overtaken)
         assert not append_run(run, table)
         monkeypatch.undo()
-        assert pl.read_delta(table).filter(pl.col(RUN_COLUMN) == run.name).height == 12
+        assert pl.read_delta(table).filter(pl.col(RUN_COLUMN) == run_name(run)).height == 12
         if create:
             run = run_score(names_table, top_k=3, min_confidence=0.1)
 
@@ -157,7 +160,7 @@ def test_a_damaged_part_appends_nothing(
     run_score: Run, names_table: pa.Table, tmp_path: Path
 ) -> None:
     table, run = str(tmp_path / "table"), run_score(names_table)
-    part = run / "part-00001.parquet"
+    part = run / "rows/part-00001.parquet"
     names = pq.ParquetFile(part).metadata.row_group(0).column(1)
     content = bytearray(part.read_bytes())
     content[names.data_page_offset + names.total_compressed_size // 2] ^= 1

@@ -23,7 +23,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from charrnn.cli import console_runner
 from charrnn.errors import ConfigError, DataError, InputMissingError, StorageError
-from charrnn.files import write_sums
+from charrnn.files import entries_of, write_sums
 from charrnn.integrations import object_storage as storage
 from charrnn.integrations.object_storage import (
     check_remote_unchanged,
@@ -117,9 +117,9 @@ def test_from_bucket_to_bucket_is_what_it_is_from_folder_to_folder(
         assert verify(VerifyRequest(run=uri)) == [f"{uri} is whole: 12 rows in 3 parts"]
     frame = pl.concat(
         [pl.read_parquet(store(bucket).open(p)) for p in
-         sorted(store(bucket).glob(f"{bucket}/out/runs/{name}/part-*.parquet"))]
+         sorted(store(bucket).glob(f"{bucket}/out/runs/{name}/rows/part-*.parquet"))]
     )  # fmt: skip
-    assert frame.equals(pl.read_parquet(sorted(run.glob("part-*.parquet"))))
+    assert frame.equals(pl.read_parquet(sorted(run.glob("rows/part-*.parquet"))))
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_a_kill_between_uploads_shows_nothing_and_a_rerun_uploads_the_run_once(
     bucket: str, people: Path, run_score: Callable[..., Path]
 ) -> None:
     run = run_score(people, partition_rows=4)
-    files = len(list(run.iterdir()))
+    files = len(entries_of(run))
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -209,9 +209,11 @@ def test_a_prefix_gives_its_tables_in_order_and_passes_over_runs(
     for name in ("in/a/b.csv", "in/a.csv", "in/.hidden.csv", "in/_temporary/c.csv", "in/x.txt"):
         put(Path("b.csv"), f"{memory}/{name}")
     upload_run(run, f"{memory}/in")
-    opened, base = storage._open(f"{memory}/in/torn")  # a run whose upload was killed
+    opened, base = storage._open(
+        f"{memory}/in/run=20261124T020000Z-1f3a9c4e-00000000"
+    )  # a run whose upload was killed
     opened.pipe_file(f"{base}/SHA256SUMS", b"")
-    opened.put_file(str(people), f"{base}/part-00000.parquet")
+    opened.put_file(str(people), f"{base}/rows/part-00000.parquet")
     copied, found = fetch(f"{memory}/in", Path("out"))
     assert [file.uri for file in found] == [f"{memory}/in/a.csv", f"{memory}/in/a/b.csv"]
     held = [str(p.relative_to(copied)) for p in copied.rglob("*.*") if p.stat().st_size]
@@ -280,9 +282,9 @@ def test_verify_finds_what_changed_on_the_store(
     run_score(people, output=f"{memory}/out")
     (name,) = whole_runs(f"{memory}/out")
     opened, base = storage._open(f"{memory}/out/runs/{name}")
-    content = bytearray(opened.cat_file(f"{base}/part-00000.parquet"))
+    content = bytearray(opened.cat_file(f"{base}/rows/part-00000.parquet"))
     content[len(content) // 2] ^= 1
-    opened.pipe_file(f"{base}/part-00000.parquet", bytes(content))
+    opened.pipe_file(f"{base}/rows/part-00000.parquet", bytes(content))
     with pytest.raises(DataError, match=r"part-00000.parquet has changed"):
         verify(VerifyRequest(run=f"{memory}/out/runs/{name}"))
 
@@ -327,7 +329,7 @@ def test_a_table_on_object_storage_is_compared_and_looked_at_again(
         patched.setattr(storage, "check_remote_unchanged", changed)
         with pytest.raises(DataError, match="changed"):
             compare(request, console_runner())
-    assert not list(destination.glob("runs/2*"))
+    assert not list(destination.glob("runs/run=2*"))
     published = compare(request, console_runner())
     assert published.manifest.rows == 12
     assert published.folder.parent == destination / "runs"

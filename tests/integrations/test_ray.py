@@ -119,8 +119,10 @@ def test_the_command_gives_the_run_that_the_local_engine_gives(
     local = Path(score(source, output=str(tmp_path / "a"), workers=1, **options))
     ray = Path(score(source, output=str(tmp_path / "b"), engine="ray", **options))
     names = [f"part-{i:05d}.parquet" for i in range(PARTITIONS)]
-    assert sorted(p.name for p in ray.glob("part-*")) == names
-    assert [(ray / n).read_bytes() for n in names] == [(local / n).read_bytes() for n in names]
+    assert sorted(p.name for p in (ray / "rows").iterdir()) == names
+    assert [(ray / "rows" / n).read_bytes() for n in names] == [
+        (local / "rows" / n).read_bytes() for n in names
+    ]
     ours, theirs = (verify_run(run).to_json() for run in (local, ray))
     differing = {key for key in ours if ours[key] != theirs[key]}
     assert differing <= {"created", "seconds", "device"}
@@ -177,9 +179,9 @@ def test_what_a_worker_meets_arrives_as_it_is_and_finished_parts_are_kept(
         score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=1))
     path.write_bytes(whole)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    before = {p.name: p.stat().st_mtime_ns for p in plan.staging.glob("part-*.parquet")}
+    before = {p.name: p.stat().st_mtime_ns for p in plan.staging.glob("rows/part-*.parquet")}
     receipts = score_partitions_on_ray(plan, scorer, OPTIONS, ComputeOptions(workers=1))
-    after = {p.name: p.stat().st_mtime_ns for p in plan.staging.glob("part-*.parquet")}
+    after = {p.name: p.stat().st_mtime_ns for p in plan.staging.glob("rows/part-*.parquet")}
     assert before.items() <= after.items()
     assert (receipts, parts(plan)) == locally(plan, scorer, tmp_path)
 

@@ -35,6 +35,7 @@ from charrnn.monitoring.profile import (
     total,
 )
 from charrnn.reports.run import drift_markdown
+from charrnn.runs.folders import run_name
 from charrnn.runs.manifest import SCHEMA_VERSION, read_run
 from charrnn.runs.verify import verify_run
 from charrnn.scoring.options import REASONS, ScoreOptions
@@ -392,7 +393,7 @@ def test_a_damaged_manifest_stops_no_later_run(
     second = run_score(people("people.parquet", short_names(100, seed=1)))
     (second / "manifest.json").write_bytes(json_bytes({**read_manifest(second), **damage}))
     third = run_score(people("people.parquet", short_names(100, seed=2)))
-    assert against(third) == first.name
+    assert against(third) == run_name(first)
 
 
 def test_a_run_of_a_newer_schema_is_refused(run_score: Callable[..., Path]) -> None:
@@ -426,14 +427,14 @@ def test_a_run_is_compared_with_the_run_before_it(
     third = run_score(people("people.parquet", long_names(400)))
     found = previous(third)
     assert found is not None
-    assert found.against == second.name
+    assert found.against == run_name(second)
     assert "length" in found.large
     printed = capsys.readouterr().out
     assert "drift" in printed
-    assert second.name in printed
+    assert run_name(second) in printed
     report = (third / "report.html").read_text()
     assert "<h2>Drift</h2>" in report
-    assert second.name in report
+    assert run_name(second) in report
     assert "length" in drift_markdown(read_run(third))
 
 
@@ -443,7 +444,7 @@ def test_scoring_the_same_table_again_is_not_compared_with_itself(
     first = run_score(people("people.parquet", short_names(100)))
     second = run_score(people("people.parquet", long_names(100)))
     again = run_score("people.parquet", force=True)
-    assert against(again) == against(second) == first.name
+    assert against(again) == against(second) == run_name(first)
 
 
 def test_another_model_is_compared_by_the_names_only(

@@ -29,7 +29,7 @@ HOLD_NAMES = (
     "data/**/*",
     "*.csv",
     "people/*",
-    "outputs/predictions/**/part-*.parquet",
+    "outputs/predictions/**/rows/part-*.parquet",
 )
 
 

@@ -237,7 +237,7 @@ def test_cells_come_out_as_they_went_in(command: Command) -> None:
                                          for i in range(60)],
     }.items():  # fmt: skip
         command(INPUTS / name, "--model", "v0001", "--workers", "1", "-o", "scored")
-        frame = pl.read_parquet("scored/latest/part-*.parquet")
+        frame = pl.read_parquet("scored/latest/rows")
         assert frame["name"].to_list() == column, name
 
 

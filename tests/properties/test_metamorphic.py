@@ -51,7 +51,7 @@ def scored(command: Command, table: pa.Table, kind: str, **options: int) -> pl.D
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     code, _, error = command(path, "--model=pretrained-tiny", "-o=scored", "--force", *given)
     assert code == 0, error
-    frame = pl.read_parquet("scored/latest/part-*.parquet")
+    frame = pl.read_parquet("scored/latest/rows")
     assert frame["id"].to_list() == table["id"].to_pylist(), "the rows come out in another order"
     return frame.sort(pl.col("id").cast(pl.Int64))
 
@@ -78,7 +78,7 @@ def test_prediction_does_not_depend_on_file_kind_partitions_threads_or_order(
         ("csv", 50, 4, 7), ("parquet", 50, 4, 1), ("csv", 7, 2, 64), ("parquet", 399, 2, 3),
     ]:  # fmt: skip
         found = scored(command, table, kind, partition_rows=rows, workers=workers, batch_size=batch)
-        parts = len(list(Path("scored/latest").glob("part-*")))
+        parts = len(list(Path("scored/latest").glob("rows/part-*")))
         assert parts == -(-ROWS // rows)
         assert_same(found, expected)
     order = list(range(ROWS))

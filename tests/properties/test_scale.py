@@ -33,7 +33,7 @@ def test_parts_from_the_hundred_thousandth_on_are_published(
     far = replace(plan, partitions=(first, replace(last, index=100_000)))
     run = publish_parts(far, scorer, options)
     assert verify_run(run).rows == 2
-    assert (run / "part-100000.parquet").is_file()
+    assert (run / "rows/part-100000.parquet").is_file()
 
 
 def test_a_footer_is_read_once_for_all_partitions_of_its_file(

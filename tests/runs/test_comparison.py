@@ -15,7 +15,7 @@ import pytest
 import torch
 from calibrations import calibration_of
 from commands import Command, complaint
-from flat import challenge, read_manifest, score
+from flat import challenge, files_of, read_manifest, score
 from model_facts import facts_of
 
 from charrnn.errors import BusyError, ConfigError, DataError
@@ -82,7 +82,7 @@ def scored_twice(source: str, models: Path) -> pl.DataFrame:
     for model in ("v0001", "v0002"):
         run = score(source, model=model, models=str(models), name_column="surname", device="cpu",
                     workers=1, output=f"runs/{model}")  # fmt: skip
-        frame = pl.read_parquet(f"{run}/part-*.parquet").select(
+        frame = pl.read_parquet(f"{run}/rows").select(
             pl.col("language").cast(pl.String).alias(f"language_{model}"),
             pl.col("confidence").alias(f"confidence_{model}"),
         )
@@ -137,7 +137,7 @@ def test_flips_are_the_rows_that_change_without_their_names(
         twice = twice.gather_every(4)
     changed = twice.filter(pl.col("language_v0001").ne_missing(pl.col("language_v0002")))
     run = compare(source, sample=sample, flips=True)
-    found = pl.read_parquet(f"{run}/part-*.parquet")
+    found = pl.read_parquet(f"{run}/rows")
     assert found.columns == ["row", "champion", "champion_confidence", "challenger",
                              "challenger_confidence"]  # fmt: skip
     assert found["row"].to_list() == changed["row"].to_list()
@@ -155,15 +155,15 @@ def test_comparison_is_published_whole_and_touches_no_prediction(
     source: str, two: Path, compare: Callable[..., Path]
 ) -> None:
     before = Path(score(source, model="v0001", models=str(two), name_column="surname"))
-    seen = {path: path.read_bytes() for path in before.iterdir()}
+    seen = {path: path.read_bytes() for path in files_of(before)}
     run = compare(source)
     assert run.parent == Path("outputs/comparisons/people/runs")
-    assert sorted(p.name for p in run.iterdir()) == [
+    assert sorted(p.name for p in files_of(run)) == [
         "SHA256SUMS", "manifest.json", "report.html", "report.md",
     ]  # fmt: skip
     assert (run.parents[1] / "latest").resolve() == run.resolve()
     assert not list(run.parents[1].glob(".staging-*"))
-    assert {path: path.read_bytes() for path in before.iterdir()} == seen
+    assert {path: path.read_bytes() for path in files_of(before)} == seen
     assert (before.parents[1] / "latest").resolve() == before.resolve()
     assert verify_run(run).kind == "comparison"
     (run / "report.md").write_text("other")
@@ -218,7 +218,7 @@ def test_rows_that_only_one_model_can_read_are_flips_but_no_disagreement(
     assert [(b, n) for _, b, n in manifest["flips"] if b == NO_LANGUAGE] == [(NO_LANGUAGE, 2)]
     assert manifest["answered_by_both"] == 1
     assert sum(manifest["confidence_changes"]["rows"]) == 1
-    lost = pl.read_parquet(f"{run}/part-*.parquet").filter(pl.col("challenger").is_null())
+    lost = pl.read_parquet(f"{run}/rows").filter(pl.col("challenger").is_null())
     assert lost["row"].to_list() == [0, 1]
     assert lost["challenger_confidence"].null_count() == 2
     assert lost["champion_confidence"].null_count() == 0
@@ -243,7 +243,7 @@ def test_every_partition_is_read_once(
 
 def test_no_name_is_in_a_comparison(source: str, compare: Callable[..., Path]) -> None:
     run = compare(source, flips=True)
-    written = b"".join(path.read_bytes() for path in run.iterdir())
+    written = b"".join(path.read_bytes() for path in files_of(run))
     for name in ("Katoro", "burgmann", "Hofstein"):
         assert name.encode() not in written
     report = (run / "report.html").read_text()

@@ -58,7 +58,7 @@ def rewrite(run: Path, manifest: Any) -> None:
 def test_a_manifest_that_is_none_is_passed_over_with_a_line(
     run: Path, people: Path, run_score: Callable[..., Path], content: bytes
 ) -> None:
-    other = run.with_name("20990101T000000Z-aaaaaaaa")
+    other = run.with_name("run=20990101T000000Z-aaaaaaaa")
     other.mkdir()
     (other / "manifest.json").write_bytes(content)
     with pytest.raises(DataError):
@@ -71,7 +71,7 @@ def test_a_manifest_that_is_none_is_passed_over_with_a_line(
 
 
 def test_a_fifo_as_manifest_is_not_waited_for(run: Path) -> None:
-    other = run.with_name("20990101T000000Z-aaaaaaaa")
+    other = run.with_name("run=20990101T000000Z-aaaaaaaa")
     other.mkdir()
     os.mkfifo(other / "manifest.json")
     with pytest.raises(DataError, match="not a regular file"):
@@ -79,7 +79,9 @@ def test_a_fifo_as_manifest_is_not_waited_for(run: Path) -> None:
     assert [found for found, _ in newest_first(run.parents[1])] == [run]
 
 
-@pytest.mark.parametrize("name", ["../part-00000.parquet", "/etc/passwd", "x/part-00000.parquet"])
+@pytest.mark.parametrize(
+    "name", ["../rows/part-00000.parquet", "/etc/passwd", "part-00000.parquet"]
+)
 def test_parts_outside_a_run_are_not_its_parts(run: Path, name: str) -> None:
     manifest = json.loads((run / "manifest.json").read_bytes())
     manifest["parts"][0]["name"] = name
@@ -89,7 +91,7 @@ def test_parts_outside_a_run_are_not_its_parts(run: Path, name: str) -> None:
 
 
 def test_a_link_in_place_of_a_part_is_not_a_part(run: Path, tmp_path: Path) -> None:
-    part = run / "part-00000.parquet"
+    part = run / "rows/part-00000.parquet"
     part.rename(tmp_path / "elsewhere.parquet")
     part.symlink_to(tmp_path / "elsewhere.parquet")
     with pytest.raises(DataError):
@@ -97,7 +99,12 @@ def test_a_link_in_place_of_a_part_is_not_a_part(run: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["99999999T999999Z-aaaaaaaa", "20261324T020000Z-1f3a9c4e", "00000000T000000Z-00000000"]
+    "name",
+    [
+        "run=99999999T999999Z-aaaaaaaa",
+        "run=20261324T020000Z-1f3a9c4e",
+        "run=00000000T000000Z-00000000",
+    ],
 )
 def test_purge_leaves_and_names_what_is_only_named_like_a_run(run: Path, name: str) -> None:
     other = run.with_name(name)
@@ -116,7 +123,7 @@ def test_purge_follows_no_link(run: Path, tmp_path: Path) -> None:
     (victim / "thesis.txt").write_text("mine")
     destination = run.parents[1]
     (destination / ".staging-0123456789abcdef").symlink_to(victim)
-    run.with_name("20200101T000000Z-aaaaaaaa").symlink_to(victim)
+    run.with_name("run=20200101T000000Z-aaaaaaaa").symlink_to(victim)
     (destination / "loop").symlink_to(destination)
     old = old_runs(Path("outputs"), 0, LATER)
     assert old.folders == [run]
@@ -145,7 +152,7 @@ def test_purge_goes_on_where_one_destination_is_in_use(
 def test_a_run_of_a_clock_that_was_ahead_is_not_the_run_before(run: Path) -> None:
     manifest = read_run(run)
     other = {"name": "a.csv", "size": 1, "sha256": "0" * 64, "rows": 12}
-    name = f"20400101T000000Z-{manifest.fingerprint[:8]}"
+    name = f"run=20400101T000000Z-{manifest.fingerprint[:8]}"
     copy_of(run, name, created="20400101T000000Z", inputs=[other])
     assert run_before(manifest, run.parents[1], []) is None
 
@@ -174,7 +181,7 @@ def test_links_of_the_history_begin_no_scheme(
 
 def test_rows_of_an_earlier_try_do_not_count_in_rows_per_second(run: Path) -> None:
     assert read_run(run).reused_rows == 0
-    assert pq.read_metadata(run / "part-00000.parquet").num_rows == read_run(run).rows
+    assert pq.read_metadata(run / "rows/part-00000.parquet").num_rows == read_run(run).rows
 
 
 def test_purge_leaves_a_left_over_that_holds_what_no_run_writes(run: Path, proof: Proof) -> None:
@@ -188,7 +195,7 @@ def test_purge_leaves_a_left_over_that_holds_what_no_run_writes(run: Path, proof
     assert [path.name for path in old.folders] == [".staging-1123456789abcdef", run.name]
     assert purge(old)[0] == old.folders
     left = sorted(path.name for path in destination.glob(".*-*"))
-    assert left == [f".purged-{run.name}", ".purged-notes", ".staging-0123456789abcdef"]
+    assert left == [".purged-notes", f".purged-{run.name}", ".staging-0123456789abcdef"]
     proof("P11", "left-overs with files of others: purge leaves them", 3)
 
 

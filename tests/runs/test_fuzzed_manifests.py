@@ -38,7 +38,8 @@ ROUNDS = 2000
 VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 1, 2**53, 2**53 + 1, 2**63, 10**400, 0.0, -0.0, 1e308, -1e308, 1e-320, 0.5,
     "", " ", "\0", "\x1b]0;x\x07", "x" * 10_000, "../../../etc/passwd", "/etc/passwd", "..", ".",
-    "part-00000.parquet", "part-00001.parquet", "manifest.json", "javascript:alert(1)", "<b>",
+    "rows/part-00000.parquet", "rows/part-00001.parquet", "manifest.json",
+    "javascript:alert(1)", "<b>",
     "99999999T999999Z", "20261324T020000Z", "\u202e", "ₓ", "¹²³", [], {}, [[]], [None], {"": 0},
     [0] * 20, ["a", "b", 1],
 )  # fmt: skip
@@ -202,8 +203,9 @@ def test_a_manifest_of_a_gigabyte_takes_little_memory(runs: list[Path], proof: P
 
 
 @pytest.mark.parametrize("name", [
-    "../other/part-00000.parquet", "/etc/hostname", "..", "", "manifest.json", "part-0.parquet",
-    "part-00000.parquet\0", "part-00001.parquet", "PART-00000.parquet", "part-00000.parquet/",
+    "../other/rows/part-00000.parquet", "/etc/hostname", "..", "", "manifest.json",
+    "rows/part-0.parquet", "rows/part-00000.parquet\0", "rows/part-00001.parquet",
+    "rows/PART-00000.parquet", "rows/part-00000.parquet/", "part-00000.parquet",
 ])  # fmt: skip
 def test_parts_lie_in_their_own_folder_under_their_own_names(
     runs: list[Path], name: str, proof: Proof

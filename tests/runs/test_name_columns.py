@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from commands import Command, complaint
-from flat import challenge, inbox, read_manifest, score
+from flat import challenge, files_of, inbox, read_manifest, score
 
 from charrnn.cli import KEY_VARIABLE
 from charrnn.model.version import ModelVersion, load_version, save_version
@@ -48,7 +48,7 @@ def run(models: Path, working_folder: Path) -> Callable[..., Path]:
 
 
 def rows(folder: Path) -> pl.DataFrame:
-    return pl.read_parquet(f"{folder}/part-*.parquet")
+    return pl.read_parquet(f"{folder}/rows")
 
 
 @pytest.mark.parametrize("source", ["people.parquet", "people.csv"])
@@ -94,7 +94,7 @@ def test_names_of_both_columns_are_hidden(
     kept, folder = rows(run(**COLUMNS)), run(names=policy, **COLUMNS)
     hidden = rows(folder)
     assert verify_run(folder).rows == 40
-    content = b"".join(path.read_bytes() for path in folder.iterdir())
+    content = b"".join(path.read_bytes() for path in files_of(folder))
     assert not [name for name in (b"Mirela", b"Katoro", b"van Burg") if name in content]
     answers = [c for c in kept.columns if c not in ("first", "last")]
     assert hidden.select(answers).equals(kept.select(answers))

@@ -20,17 +20,18 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from commands import CANARY, Command
-from flat import FACTS, TRAIN, key_of, publish_parts, read_manifest, score_request
+from flat import FACTS, TRAIN, files_of, key_of, publish_parts, read_manifest, score_request
 from recording import Proof
 
 from charrnn.cli import console_runner, show
 from charrnn.errors import BusyError, CharrnnError, DataError, InputMissingError, StorageError
-from charrnn.files import hold, write_sums
+from charrnn.files import entries_of, hold, write_sums
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.recipes.published import Published
 from charrnn.recipes.score import score as score_recipe
 from charrnn.runs.execute import score_partition, score_partitions
 from charrnn.runs.export import export
+from charrnn.runs.folders import run_name
 from charrnn.runs.manifest import RunOptions, newest_first, read_run
 from charrnn.runs.parts import read_receipt
 from charrnn.runs.plan import RunPlan, plan_run
@@ -55,7 +56,7 @@ def scorer(models: Path) -> Scorer:
 
 
 def output(run: Path) -> pa.Table:
-    parts = sorted(run.glob("part-*.parquet"))
+    parts = sorted(run.glob("rows/part-*.parquet"))
     tables = [pq.read_table(part, page_checksum_verification=True) for part in parts]
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
 
@@ -94,9 +95,9 @@ def test_run_folder_holds_parts_manifest_report_and_digests(
 ) -> None:
     run = run_score(people, partition_rows=4)
     assert run.parent == Path("outputs/predictions/people/runs")
-    assert sorted(p.name for p in run.iterdir()) == [
-        "SHA256SUMS", "manifest.json", "part-00000.parquet", "part-00001.parquet",
-        "part-00002.parquet", "report.html",
+    assert sorted(entries_of(run)) == [
+        "SHA256SUMS", "manifest.json", "report.html", "rows/part-00000.parquet",
+        "rows/part-00001.parquet", "rows/part-00002.parquet",
     ]  # fmt: skip
     destination = run.parents[1]
     assert visible(destination) == ["latest", "runs"]
@@ -255,7 +256,7 @@ def test_manifest_accounts_for_every_row(people: Path, run_score: Callable[..., 
 def test_manifest_holds_no_name(tmp_path: Path, run_score: Callable[..., Path]) -> None:
     (tmp_path / "people.csv").write_text(f"name,note\n{CANARY},{CANARY}\n")
     run = run_score(tmp_path / "people.csv")
-    for path in run.iterdir():
+    for path in files_of(run):
         if path.suffix != ".parquet":
             assert CANARY not in path.read_text(), path.name
 
@@ -309,10 +310,10 @@ def test_a_pattern_over_the_runs_of_a_destination_reads_each_row_once(
 ) -> None:
     run_score(people)
     run_score(people, force=True)
-    left_over = Path("outputs/predictions/people/.purged-20261124T020000Z-1f3a9c4e")
-    left_over.mkdir()
-    pq.write_table(numbered(3), left_over / "part-00000.parquet")
-    everything = pl.scan_parquet("outputs/predictions/people/runs/*/part-*.parquet")
+    left_over = Path("outputs/predictions/people/.purged-run=20261124T020000Z-1f3a9c4e")
+    (left_over / "rows").mkdir(parents=True)
+    pq.write_table(numbered(3), left_over / "rows/part-00000.parquet")
+    everything = pl.scan_parquet("outputs/predictions/people/runs/*/rows/*.parquet")
     assert everything.collect().height == 2 * 12
 
 
@@ -336,7 +337,7 @@ def test_finished_run_is_not_done_again_and_latest_stays_at_the_newest(
     proof: Proof,
 ) -> None:
     first = run_score(people)
-    before = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in first.iterdir()}
+    before = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in files_of(first)}
     other = run_score(people, top_k=1)
     assert (first.parents[1] / "latest").resolve() == other.resolve()
     capsys.readouterr()
@@ -345,7 +346,7 @@ def test_finished_run_is_not_done_again_and_latest_stays_at_the_newest(
     assert "nothing to do" in printed
     assert f"latest      stays at runs/{other.name}, which is newer than {first.name}" in printed
     proof("P13", "commands repeated after a newer run: latest stays at the newest, and says so", 1)
-    assert {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in first.iterdir()} == before
+    assert {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in files_of(first)} == before
     assert (first.parents[1] / "latest").resolve() == other.resolve()
     assert visible(first.parent) == sorted([first.name, other.name])
     assert not list(first.parents[1].glob(".staging-*"))
@@ -392,7 +393,7 @@ def test_a_run_dated_later_than_now_is_neither_the_newest_nor_the_one_before(
         assert f"{of_later}: dated later than now" in capsys.readouterr().out
         assert (before.parents[1] / "latest").resolve() == run.resolve()
         drift = verify_run(run).drift
-        assert drift.previous.against == before.name
+        assert drift.previous.against == run_name(before)
         before = run
     proof("P13", "clocks ahead or set back: the run is published, compared with one before it", 1)
 
@@ -428,12 +429,12 @@ def test_force_makes_another_run_and_leaves_the_first(
     people: Path, run_score: Callable[..., Path]
 ) -> None:
     first = run_score(people)
-    before = {p.name: p.read_bytes() for p in first.iterdir()}
+    before = {p.name: p.read_bytes() for p in files_of(first)}
     second = run_score(people, force=True)
     third = run_score(people, force=True)
     assert len({first, second, third}) == 3
     assert output(first).equals(output(second))
-    assert {p.name: p.read_bytes() for p in first.iterdir()} == before
+    assert {p.name: p.read_bytes() for p in files_of(first)} == before
     assert (first.parents[1] / "latest").resolve() == third.resolve()
     for run in (first, second, third):
         verify_run(run)
@@ -499,8 +500,8 @@ def test_left_over_staging_of_other_work_is_removed(
     people: Path, run_score: Callable[..., Path]
 ) -> None:
     left_over = Path("outputs/predictions/people/.staging-0123456789abcdef")
-    left_over.mkdir(parents=True)
-    (left_over / "part-00000.parquet").write_bytes(b"x")
+    (left_over / "rows").mkdir(parents=True)
+    (left_over / "rows/part-00000.parquet").write_bytes(b"x")
     run_score(people)
     assert not left_over.exists()
 
@@ -519,7 +520,7 @@ def half_done(people: Path, scorer: Scorer, tmp_path: Path) -> tuple[RunPlan, Sc
 
 
 def inodes(plan: RunPlan) -> list[int]:
-    return [p.stat().st_ino for p in sorted(plan.staging.glob("part-*.parquet"))]
+    return [p.stat().st_ino for p in sorted(plan.staging.glob("rows/part-*.parquet"))]
 
 
 def test_finished_parts_are_reused(half_done: tuple[RunPlan, Scorer]) -> None:
@@ -581,11 +582,11 @@ def flip_page(path: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
-    "part flipped": lambda s: flip(s / "part-00001.parquet"),
-    "part truncated": lambda s: os.truncate(s / "part-00001.parquet", 100),
-    "part missing": lambda s: (s / "part-00001.parquet").unlink(),
-    "part of another": lambda s: (s / "part-00001.parquet").write_bytes(
-        (s / "part-00000.parquet").read_bytes()
+    "part flipped": lambda s: flip(s / "rows/part-00001.parquet"),
+    "part truncated": lambda s: os.truncate(s / "rows/part-00001.parquet", 100),
+    "part missing": lambda s: (s / "rows/part-00001.parquet").unlink(),
+    "part of another": lambda s: (s / "rows/part-00001.parquet").write_bytes(
+        (s / "rows/part-00000.parquet").read_bytes()
     ),
     "receipt missing": lambda s: (s / "part-00001.json").unlink(),
     "receipt empty": lambda s: (s / "part-00001.json").write_text(""),
@@ -600,8 +601,8 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     ),
     "both of another": lambda s: (
         [
-            (s / f"part-00001{x}").write_bytes((s / f"part-00000{x}").read_bytes())
-            for x in (".json", ".parquet")
+            (s / x.format(1)).write_bytes((s / x.format(0)).read_bytes())
+            for x in ("part-0000{}.json", "rows/part-0000{}.parquet")
         ]
         and None
     ),
@@ -618,7 +619,7 @@ def test_damaged_part_is_done_again_and_the_others_are_not(
     DAMAGE[damage](plan.staging)
     assert read_receipt(plan, plan.partitions[1]) is None
     run = publish_parts(plan, scorer, ScoreOptions())
-    after = [p.stat().st_ino for p in sorted(run.glob("part-*.parquet"))]
+    after = [p.stat().st_ino for p in sorted(run.glob("rows/part-*.parquet"))]
     assert (after[0], after[2]) == (before[0], before[2])
     assert output(run).equals(whole)
     assert verify_run(run).rows == 12
@@ -626,11 +627,11 @@ def test_damaged_part_is_done_again_and_the_others_are_not(
 
 def test_left_over_temporary_files_are_not_published(half_done: tuple[RunPlan, Scorer]) -> None:
     plan, scorer = half_done
-    (plan.staging / "part-00001.parquet.999.tmp").write_bytes(b"half a part")
+    (plan.staging / "rows/part-00001.parquet.999.tmp").write_bytes(b"half a part")
     (plan.staging / "input-00000.arrows").write_bytes(b"a staged input")
     run = publish_parts(plan, scorer, ScoreOptions())
-    names = {p.name for p in run.iterdir()}
-    assert names == {f"part-0000{i}.parquet" for i in range(3)} | {"manifest.json", "SHA256SUMS"}
+    names = {f"rows/part-0000{i}.parquet" for i in range(3)}
+    assert entries_of(run) == names | {"manifest.json", "SHA256SUMS"}
 
 
 def test_parts_that_do_not_account_for_every_row_are_not_published(
@@ -722,12 +723,12 @@ def test_every_flipped_bit_of_the_digests_is_found(published: Path) -> None:
 
 
 def test_missing_part_extra_file_and_missing_manifest_are_found(published: Path) -> None:
-    extra = published / "part-00009.parquet"
+    extra = published / "rows/part-00009.parquet"
     extra.write_bytes(b"x")
     with pytest.raises(DataError, match=r"part-00009\.parquet is not listed"):
         verify_run(published)
     extra.unlink()
-    part = published / "part-00001.parquet"
+    part = published / "rows/part-00001.parquet"
     content = part.read_bytes()
     part.unlink()
     with pytest.raises(DataError, match=r"part-00001\.parquet is missing"):
@@ -785,7 +786,9 @@ def test_manifest_that_lacks_something_is_refused_as_damaged(published: Path, ke
 
 def test_a_part_that_the_manifest_does_not_list_is_found(published: Path, proof: Proof) -> None:
     """A pattern over the parts would read it."""
-    (published / "part-00009.parquet").write_bytes((published / "part-00000.parquet").read_bytes())
+    (published / "rows/part-00009.parquet").write_bytes(
+        (published / "rows/part-00000.parquet").read_bytes()
+    )
     write_sums(published)
     with pytest.raises(DataError, match=r"part-00009\.parquet is no part that the manifest lists"):
         verify_run(published)
@@ -802,7 +805,7 @@ def test_verify_of_a_destination_proves_its_newest_run(
     if latest != "kept":
         link.unlink()
     if latest == "dangling":
-        link.symlink_to("runs/20010101T000000Z-00000000")
+        link.symlink_to("runs/run=20010101T000000Z-00000000")
     elif latest == "folder":
         link.mkdir()
     for given in (link.parent, f"{link.parent}/", newest, f"{newest}/"):
@@ -897,7 +900,7 @@ def test_export_that_fails_leaves_the_old_file(published: Path, tmp_path: Path) 
     path = tmp_path / "all.parquet"
     export(published, path)
     whole = path.read_bytes()
-    flip_page(published / "part-00002.parquet")
+    flip_page(published / "rows/part-00002.parquet")
     with pytest.raises(CharrnnError):
         export(published, path)
     assert path.read_bytes() == whole
@@ -905,7 +908,7 @@ def test_export_that_fails_leaves_the_old_file(published: Path, tmp_path: Path) 
 
 
 def test_export_of_a_damaged_run_blames_the_run(published: Path, tmp_path: Path) -> None:
-    flip_page(published / "part-00002.parquet")
+    flip_page(published / "rows/part-00002.parquet")
     with pytest.raises(DataError, match=r"part-00002\.parquet"):
         export(published, tmp_path / "all.parquet")
 
@@ -937,7 +940,7 @@ def test_parts_hold_dictionaries_where_values_repeat_and_statistics_of_the_input
         }
     )
     pq.write_table(table, tmp_path / "people.parquet")
-    footer = pq.ParquetFile(run_score("people.parquet") / "part-00000.parquet").metadata
+    footer = pq.ParquetFile(run_score("people.parquet") / "rows/part-00000.parquet").metadata
     columns = {c.path_in_schema: c for c in map(footer.row_group(0).column, range(12))}
     assert not columns["id"].has_dictionary_page
     assert columns["town"].has_dictionary_page

@@ -61,7 +61,9 @@ NUMBERS = pytest.mark.parametrize("number", [errno.EIO, errno.ENOMEM, errno.EMFI
 
 
 @NUMBERS
-@pytest.mark.parametrize("place", ["manifest.json", "part-00000.parquet", "people/runs", "RUN"])
+@pytest.mark.parametrize(
+    "place", ["manifest.json", "rows/part-00000.parquet", "people/runs", "RUN"]
+)
 def test_a_run_that_may_be_the_same_is_not_scored_again(
     run: Path, people: Path, run_score: Callable[..., Path], number: int, place: str, proof: Proof
 ) -> None:
@@ -151,7 +153,7 @@ def test_an_inbox_tells_what_was_passed_over_among_runs(
 ) -> None:
     Path("inbox").mkdir()
     Path("inbox/a.csv").write_text("name\nKatoro\n")
-    other = Path("outputs/predictions/a/runs/20200101T000000Z-aaaaaaaa")
+    other = Path("outputs/predictions/a/runs/run=20200101T000000Z-aaaaaaaa")
     other.mkdir(parents=True)
     code, out, error = charrnn("inbox", "--folder", "inbox", "--settle-seconds", "0", "--model",
                                "v0001", "--models", models, "--device", "cpu")  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from flat import read_manifest, score
+from flat import files_of, read_manifest, score
 
 from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import BusyError, ConfigError, InputMissingError
@@ -44,7 +44,7 @@ def run_score(
 
 
 def output(run: Path) -> pa.Table:
-    return pq.read_table(sorted(run.glob("part-*.parquet")))
+    return pq.read_table(run / "rows")
 
 
 # --- names in the output ------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def test_omitted_names_are_nowhere_and_all_else_is_as_it_was(
     whole, bare = output(run_score()), output(run := run_score(names="omit"))
     assert bare.equals(whole.drop_columns("name"))
     assert verify_run(run).rows == 12
-    assert not [p for p in run.iterdir() if b"Katoro" in p.read_bytes()]
+    assert not [p for p in files_of(run) if b"Katoro" in p.read_bytes()]
 
 
 def test_hashed_names_are_equal_where_names_are(run_score: Callable[..., Path]) -> None:
@@ -68,7 +68,7 @@ def test_hashed_names_are_equal_where_names_are(run_score: Callable[..., Path]) 
     assert len(set(pairs)) == len({name for name, _ in pairs})
     assert all((name is None) == (digest is None) for name, digest in pairs)
     assert all(digest is None or len(digest) == 32 for _, digest in pairs)
-    assert not [p for p in run.iterdir() if b"Katoro" in p.read_bytes()]
+    assert not [p for p in files_of(run) if b"Katoro" in p.read_bytes()]
     assert KEY not in (run / "manifest.json").read_text()
 
 
@@ -109,7 +109,7 @@ def test_the_key_is_read_once_for_all_partitions_and_shown_nowhere(
     run = run_score(names="hash", partition_rows=1, force=True)
     assert output(run).equals(whole)
     assert KEY not in repr(plans)
-    assert KEY.encode() not in b"".join(p.read_bytes() for p in run.iterdir())
+    assert KEY.encode() not in b"".join(p.read_bytes() for p in files_of(run))
 
 
 @pytest.mark.parametrize("key", ["", "short", "x" * 65])
@@ -134,7 +134,7 @@ def test_private_files_are_their_owners_alone(run_score: Callable[..., Path]) ->
         assert os.umask(0o022) == 0o022, "the umask is as it was"
     finally:
         os.umask(before)
-    assert {stat.S_IMODE(p.stat().st_mode) for p in (*run.iterdir(), Path("out.csv"))} == {0o600}
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (*files_of(run), Path("out.csv"))} == {0o600}
     assert stat.S_IMODE(run.stat().st_mode) == 0o700
 
 
@@ -146,7 +146,7 @@ def aged(run: Path, name: str) -> Path:
     manifest = {**read_manifest(run), "created": name}
     (run / "manifest.json").write_text(json.dumps(manifest))
     write_sums(run)
-    return run.rename(run.with_name(name + run.name[16:]))
+    return run.rename(run.with_name(f"run={name}{run.name[20:]}"))
 
 
 @pytest.fixture

@@ -229,7 +229,7 @@ def test_files_of_an_inbox_have_destinations_of_their_own(tmp_path: Path, proof:
         "名.csv", "氏.csv", "a b.csv", "a_b.csv", "a-b.csv", ".csv", "_.csv", "people.parquet.csv",
         "people~parquet.csv", "people~folder.csv", f"{long}1.csv", f"{long}2.csv", "latest.csv",
         "runs.csv", "input.csv", os.fsdecode(b"b\xff.csv"), os.fsdecode(b"b\xfe.csv"),
-        r"b\xff.csv", "20260101T000000Z-12345678.csv",
+        r"b\xff.csv", "run=20260101T000000Z-12345678.csv",
     )  # fmt: skip
     fill(tmp_path, *files, "people/a.csv", "many.csv/a.csv", "many/a.csv")
     inputs = [tmp_path / name for name in (*files, "people", "many.csv", "many")]
