@@ -1,19 +1,16 @@
 """Explain the answer to one name: a table for the terminal, and a figure on request."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from charrnn.errors import ConfigError, missing_package
+from charrnn.errors import ConfigError
 from charrnn.files import write_bytes
 from charrnn.recipes.requests import ExplainRequest
-from charrnn.reports.figures import draw_explanation, svg, svg_document
+from charrnn.reports.page import html_page
 from charrnn.scoring.explain import Explanation
 from charrnn.scoring.scorer import Scorer
 
 _MOST_NGRAMS = 10  # shown one by one; the others add up in one line
-_WIDTH, _LINE = 4.6, 0.21  # of the figure and of a bar, in inches: legible on a telephone
-_PIXELS = 560  # of the figure, at most
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,6 @@ def explain(request: ExplainRequest) -> Explained:
             "as SVG only",
             option="figure",
         )
-    if request.figure is not None and find_spec("matplotlib") is None:
-        raise missing_package("a figure", "train", "figure")
     scorer = Scorer.load(request.model, models=request.models)
     explanation = scorer.explain(request.name, request.top_k, part=request.part)
     if request.figure is not None:
@@ -66,13 +61,24 @@ def explain(request: ExplainRequest) -> Explained:
 
 def figure_of(explanation: Explanation) -> bytes:
     """Return the figure of an explanation as an SVG file."""
-    terms = _terms(explanation)
-    characters = [(c.symbol, c.fall) for c in explanation.characters]
+    groups = {
+        "What each term adds to the log-odds": _terms(explanation),
+        "Fall of the log-odds without the character": [
+            (c.symbol, c.fall) for c in explanation.characters
+        ],
+    }
+    groups = {heading: rows for heading, rows in groups.items() if rows}
+    values = [value for rows in groups.values() for _, value in rows]
     title = f"Log-odds {_log_odds(explanation)}"
-    size = (_WIDTH, 2.7 + _LINE * len(terms))
-    element = svg("explain", f"{explanation.symbols}: {title}", size,
-                  lambda figure: draw_explanation(figure, title, terms, characters))  # fmt: skip
-    return svg_document(element, _PIXELS)
+    return html_page(
+        "explanation",
+        title=title,
+        label=f"{explanation.symbols}: {title}",
+        groups=groups,
+        low=min(0.0, *values),
+        high=max(1e-6, *values),
+        height=40 + sum(36 + 20 * len(rows) for rows in groups.values()),
+    )
 
 
 def _log_odds(explanation: Explanation) -> str:

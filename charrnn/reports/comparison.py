@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from charrnn.reports.figures import draw_class_shares
 from charrnn.reports.formats import interval, percent, signed
-from charrnn.reports.page import Figure, Table, html_page, label_words, markdown_page
+from charrnn.reports.page import Bars, Table, html_page, label_words, markdown_page
 from charrnn.reports.run import provenance
 from charrnn.runs.manifest import ComparisonManifest
 
 _MOST_PAIRS = 40  # pairs of labels listed; more than that are single rows
+_FIRST = 15  # rows of a table that are open
 
 
 def comparison_report(manifest: ComparisonManifest) -> bytes:
@@ -31,6 +31,8 @@ def _context(manifest: ComparisonManifest) -> dict[str, Any]:
         "flips": Table(
             ("champion", "challenger", "rows", "share of all rows"),
             [(before, after, n, percent(n / compared, 2)) for before, after, n in flips],
+            Bars.of_shares("share of all rows", [n / compared for _, _, n in flips]),
+            first=_FIRST,
         ),
         "flipped": sum(n for _, _, n in flips),
         "shares": _shares(manifest, compared),
@@ -40,21 +42,20 @@ def _context(manifest: ComparisonManifest) -> dict[str, Any]:
     }
 
 
-def _shares(manifest: ComparisonManifest, compared: int) -> Figure | None:
-    """Return both models' share of every label; None where no row was compared."""
+def _shares(manifest: ComparisonManifest, compared: int) -> Table | None:
+    """Return both models' share of every label, those that change most first; None where no row was
+    compared."""
     shares = [(label, a / compared, b / compared) for label, a, b in manifest.class_rows]
     if not shares:
         return None
+    shares.sort(key=lambda row: -abs(row[2] - row[1]))
     rows = [
         (label, percent(a, 2), percent(b, 2), f"{signed(100 * (b - a), 2)} points")
         for label, a, b in shares
     ]
-    return Figure(
-        "shares",
-        (7.0, 0.9 + 0.26 * len(shares)),
-        lambda figure: draw_class_shares(figure, shares),
-        Table((manifest.options.scoring.label_name, "champion", "challenger", "difference"), rows),
-    )
+    _, before, after = zip(*shares, strict=True)
+    head = (manifest.options.scoring.label_name, "champion", "challenger", "difference")
+    return Table(head, rows, Bars.of_shares("challenger", after, {"champion": before}), _FIRST)
 
 
 def _confidence(manifest: ComparisonManifest) -> Table | None:
@@ -62,9 +63,11 @@ def _confidence(manifest: ComparisonManifest) -> Table | None:
     changes, both = manifest.confidence_changes, manifest.answered_by_both
     if not both:
         return None
-    rows = [
-        (interval(low, high, lambda edge: signed(edge, 2)), n, percent(n / both))
+    used = [
+        (interval(low, high, lambda edge: signed(edge, 2)), n)
         for low, high, n in zip(changes.edges, changes.edges[1:], changes.rows, strict=False)
         if n
     ]
-    return Table(("difference", "rows", "share"), rows)
+    rows = [(difference, n, percent(n / both)) for difference, n in used]
+    bars = Bars.of_shares("share of the rows", [n / both for _, n in used])
+    return Table(("difference", "rows", "share"), rows, bars)

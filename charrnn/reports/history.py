@@ -10,7 +10,7 @@ from typing import Any
 from charrnn.errors import InputMissingError
 from charrnn.model.labels import shared_label_name
 from charrnn.monitoring.drift import LIMITS, ProfileComparison
-from charrnn.reports.figures import draw_history
+from charrnn.reports.figures import history_plot
 from charrnn.reports.formats import percent, utc_minute
 from charrnn.reports.page import Figure, Link, Table, html_page, label_words, markdown_page
 from charrnn.runs.manifest import RunManifest, newest_first
@@ -76,14 +76,28 @@ def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -
     shown = [
         {
             "name": Path(folder).name if history.name == "." else history.name,
+            "alarms": _alarms(history),
             "runs": _runs(history),
-            "figures": _figures(history, f"h{i}") if with_figures else (),
+            "figures": _figures(history) if with_figures else (),
         }
-        for i, history in enumerate(histories)
+        for history in histories
     ]
+    shown.sort(key=lambda history: not history["alarms"])  # the alarming first
     words = label_words(_label_name(run for history in histories for run in history.runs))
-    limits = LIMITS["labels"]
-    return {"histories": shown, "with_figures": with_figures, "limits": limits, **words}
+    return {
+        "histories": shown,
+        "alarming": [history for history in shown if history["alarms"]],
+        "runs": sum(len(history.runs) for history in histories),
+        "with_figures": with_figures,
+        "limits": LIMITS["labels"],
+        **words,
+    }
+
+
+def _alarms(history: History) -> list[str]:
+    """Return a sentence per large drift of the newest run."""
+    drift = history.runs[-1][1].drift
+    return drift.alarms() if drift else []
 
 
 def _label_name(runs: Iterable[tuple[str, RunManifest]]) -> str:
@@ -123,7 +137,7 @@ def _drift_words(manifest: RunManifest) -> str:
     return "; ".join(manifest.drift.alarms()) or unchanged
 
 
-def _figures(history: History, key: str) -> list[tuple[str, Figure]]:
+def _figures(history: History) -> list[tuple[str, Figure]]:
     """Return a history's charts with their titles: none where there is a single run."""
     manifests = [manifest for _, manifest in history.runs]
     if len(manifests) < 2:
@@ -136,37 +150,33 @@ def _figures(history: History, key: str) -> list[tuple[str, Figure]]:
     drifts = [manifest.drift for manifest in manifests]
     model_psi, model_large = _indices([d.model if d else None for d in drifts])
     previous_psi, previous_large = _indices([d.previous if d else None for d in drifts])
-    charts: list[tuple[str, str, Series, dict[str, Any]]] = [
-        ("rows", "Rows", {"rows": [m.rows for m in manifests]}, {"shares": False}),
-        ("classes", f"Share of the rows with each {label_name}",
-         _shares(manifests, [m.labels for m in manifests]), {}),
-        ("confidence", "Expected accuracy", confidence, {"zero": False}),
-        ("unscored", f"Share of the rows without a {label_name}, by reason",
-         _shares(manifests, [m.reasons for m in manifests]), {}),
-        ("model", "Drift against the model's validation names (PSI)", model_psi,
-         {"shares": False, "limits": limits, "marked": model_large}),
-        ("previous", "Drift against the previous run (PSI)", previous_psi,
+    charts: list[tuple[str, Series, dict[str, Any]]] = [
+        ("Drift against the previous run (PSI)", previous_psi,
          {"shares": False, "limits": limits, "marked": previous_large}),
+        ("Drift against the model's validation names (PSI)", model_psi,
+         {"shares": False, "limits": limits, "marked": model_large}),
+        (f"Share of the rows with each {label_name}",
+         _shares(manifests, [m.labels for m in manifests]), {}),
+        ("Expected accuracy", confidence, {"zero": False}),
+        (f"Share of the rows without a {label_name}, by reason",
+         _shares(manifests, [m.reasons for m in manifests]), {}),
+        ("Rows", {"rows": [m.rows for m in manifests]}, {"shares": False}),
     ]  # fmt: skip
     return [
-        (title, _figure(f"{key}-{name}", times, lines, {**options, "breaks": breaks}))
-        for name, title, lines, options in charts
+        (title, _figure(times, lines, {**options, "breaks": breaks}))
+        for title, lines, options in charts
         if lines
     ]
 
 
-def _figure(key: str, times: Sequence[str], lines: Series, options: dict[str, Any]) -> Figure:
+def _figure(times: Sequence[str], lines: Series, options: dict[str, Any]) -> Figure:
     """Return a chart of ``lines``, name → a value per run, with its numbers."""
     columns = [
         [None if v is None else percent(v) for v in line] if options.get("shares", True) else line
         for line in lines.values()
     ]
-    return Figure(
-        key,
-        (7.0, 2.3),
-        lambda figure: draw_history(figure, times, lines, **options),
-        Table(("run", *lines), list(zip(times, *columns, strict=True))),
-    )
+    rows = list(zip(times, *columns, strict=True))
+    return Figure([history_plot(times, lines, **options)], Table(("run", *lines), rows))
 
 
 def _shares(manifests: Sequence[RunManifest], counts: Sequence[Mapping[str, int]]) -> Series:

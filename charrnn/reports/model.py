@@ -22,21 +22,27 @@ from charrnn.model.facts import (
 from charrnn.model.families import families_of
 from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion
-from charrnn.reports.figures import NUMBERED_LABELS, draw_confusion, draw_curve, draw_reliability
+from charrnn.reports.figures import curve_plot, reliability_plots
 from charrnn.reports.formats import interval, percent, setting, signed
-from charrnn.reports.page import Figure, Table, html_page, label_words, markdown_page
+from charrnn.reports.page import (
+    Bars,
+    Figure,
+    Matrix,
+    Table,
+    html_page,
+    label_words,
+    markdown_page,
+)
 from charrnn.training.metrics import largest_cells
 
 _DRAWN_LABELS = 40  # rows of the confusion matrix; more cannot be read
 _MOST_ERRORS = 15  # pairs of labels listed
+_FIRST_LABELS = 60  # rows of the table of labels that are open
 _COVERAGES = (1, 0.9, 0.8, 0.7, 0.5)  # marked points of the accuracy-coverage curve
 
 
 def model_report(version: ModelVersion) -> bytes:
-    """Return the report of a model version as a self-contained HTML page.
-
-    Figures need matplotlib (extra ``train``); without it, tables replace them.
-    """
+    """Return the report of a model version as a self-contained HTML page."""
     return html_page("model", **_context(version))
 
 
@@ -65,7 +71,6 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         "inferred": "origin" if of_languages else f"the {version.label_name}",
         **label_words(version.label_name),
         "confusion": _confusion(confusion, version.labels) if confusion.size else None,
-        "numbered": len(version.labels) <= NUMBERED_LABELS,
         "errors": _errors(confusion, version.labels) if confusion.size else None,
         "reliability": _reliabilities(facts),
         "curve": _curve(report_data.risk_coverage, test.answered),
@@ -133,6 +138,7 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
     metrics = version.facts.metrics.honest.test.labels
     predicted = confusion.sum(axis=0) if confusion.size else [m.precision > 0 for m in metrics]
     by_size = sorted(zip(metrics, predicted, strict=True), key=lambda pair: -pair[0].count)
+    by_size = by_size[:MOST_CONFUSED]
     rows = [
         (
             m.label,
@@ -141,11 +147,17 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
             m.precision if n else None,
             *((m.recall, interval(m.recall_low, m.recall_high), m.f1) if m.count else (None,) * 3),
         )
-        for m, n in by_size[:MOST_CONFUSED]
-    ]  # fmt: skip
+        for m, n in by_size
+    ]
     head = ("label", "share of training", "test names", "precision", "recall",
             "95 % interval of the recall", "F1")  # fmt: skip
-    return Table(head, rows)
+    bars = Bars.of_shares(
+        "recall",
+        [m.recall if m.count else None for m, _ in by_size],
+        intervals=[(m.recall_low, m.recall_high) if m.count else None for m, _ in by_size],
+        whole=True,
+    )
+    return Table(head, rows, bars, first=_FIRST_LABELS)
 
 
 def _families(test: Metrics, confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -158,20 +170,12 @@ def _families(test: Metrics, confusion: npt.NDArray[np.int64]) -> dict[str, Any]
     return {"count": len(families), "recall": float(recall.mean())}
 
 
-def _confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
+def _confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Matrix:
     """Return the confusion matrix ``(L, L)``, the largest labels first and at most 40 of them."""
     order = np.argsort(-counts.sum(axis=1), kind="stable")[:_DRAWN_LABELS]
     names, drawn = [labels[i] for i in order], counts[np.ix_(order, order)]
     totals = counts.sum(axis=1)[order]
-    return Figure(
-        "confusion",
-        (7.0, min(6.6, 2.3 + 0.24 * len(names))),
-        lambda figure: draw_confusion(figure, drawn, totals, names),
-        Table(
-            ("true label", *names),
-            [(name, *row) for name, row in zip(names, drawn.tolist(), strict=True)],
-        ),
-    )
+    return Matrix("true label", names, totals.tolist(), drawn.tolist())
 
 
 def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
@@ -182,22 +186,25 @@ def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, A
         for i, j, n in largest_cells(wrong)[:_MOST_ERRORS]
     ]
     head = ("true label", "predicted label", "names", "share of the true label")
-    return {"table": Table(head, rows), "listed": sum(row[2] for row in rows),
-            "total": int(wrong.sum())}  # fmt: skip
+    shares = [n / counts[i].sum() for i, _, n in largest_cells(wrong)[:_MOST_ERRORS]]
+    return {
+        "table": Table(head, rows, Bars.of_shares("share of the true label", shares)),
+        "listed": sum(row[2] for row in rows),
+        "total": int(wrong.sum()),
+    }
 
 
 def _reliabilities(facts: ModelFacts) -> dict[str, Figure | None]:
     """Return the reliability diagrams of the test names and, where there are bins of them, of the
-    surnames of other lists, small enough to stand side by side."""
+    surnames of other lists."""
     outside = facts.outside and facts.outside.surnames and facts.outside.surnames.reliability
-    size = (4.6, 4.2) if outside else (7.0, 4.9)
     return {
-        "inside": _reliability("reliability", facts.report_data.reliability, size),
-        "outside": _reliability("reliability-outside", outside, size) if outside else None,
+        "inside": _reliability(facts.report_data.reliability),
+        "outside": _reliability(outside) if outside else None,
     }
 
 
-def _reliability(key: str, bins: Reliability, size: tuple[float, float]) -> Figure:
+def _reliability(bins: Reliability) -> Figure:
     """Return accuracy and mean confidence by bin of confidence; empty bins are left out."""
     edges = np.linspace(0, 1, len(bins.count) + 1)
     rows = [
@@ -210,9 +217,7 @@ def _reliability(key: str, bins: Reliability, size: tuple[float, float]) -> Figu
         if accuracy is not None
     ]  # fmt: skip
     return Figure(
-        key,
-        size,
-        lambda figure: draw_reliability(figure, bins),
+        reliability_plots(bins),
         Table(("confidence", "names", "mean confidence", "accuracy", "95 % interval"), rows),
     )
 
@@ -223,9 +228,7 @@ def _curve(curve: RiskCoverage, count: int) -> Figure:
     chosen = dict.fromkeys(int(np.abs(coverages - c).argmin()) for c in _COVERAGES)
     points = [(curve.coverage[i], curve.accuracy[i], curve.confidence[i]) for i in chosen]
     return Figure(
-        "abstaining",
-        (7.0, 3.6),
-        lambda figure: draw_curve(figure, curve, points, count),
+        [curve_plot(curve, points, count)],
         Table(
             ("answered", "accuracy", "confidence from"),
             [(percent(coverage, 0), accuracy, lowest) for coverage, accuracy, lowest in points],

@@ -1,8 +1,8 @@
 """Reports as self-contained HTML and as Markdown, from Jinja2 templates.
 
 A page is one template, ``templates/NAME.jinja``. It is rendered twice: as HTML with the layout and
-macros in ``base.html`` and ``macros.html``, with figures as inline SVG, and as Markdown with
-``base.md`` and ``macros.md``, with the numbers of the figures as tables. Values are escaped for
+macros in ``base.html`` and ``macros.html``, with charts as inline SVG, and as Markdown with
+``base.md`` and ``macros.md``, with the numbers of the charts as tables. Values are escaped for
 the format that is rendered; reports hold neither personal names nor addresses.
 """
 
@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from charrnn.model.labels import LANGUAGE, plural
-from charrnn.reports.figures import svg
+from charrnn.reports.figures import Plot, axis
 from charrnn.reports.formats import is_number, percent, shown, signed
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
-    from matplotlib.figure import Figure as Canvas
 
 _RESPONSIBLE_USE = "Use aggregates; never decide about a single person by it."
 RESPONSIBLE_USE = (
@@ -49,8 +47,67 @@ def label_words(label_name: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """A bar for each row of a table, which is drawn in HTML only: its numbers are in the row.
+
+    Attributes:
+        values: length of each bar, 0 to ``most``; None draws none.
+        most: the value at the right end of the scale.
+        end: text at the right end of the scale.
+        name: what the bars are.
+        marks: name → a value of each row to compare its bar with; at most two.
+        intervals: (low, high) of each bar; empty without.
+        alarms: whether each bar stands out; empty if none does.
+    """
+
+    values: Sequence[float | None]
+    most: float
+    end: str
+    name: str = ""
+    marks: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    intervals: Sequence[tuple[float, float] | None] = ()
+    alarms: Sequence[bool] = ()
+
+    @classmethod
+    def of_shares(
+        cls,
+        name: str,
+        shares: Sequence[float | None],
+        marks: Mapping[str, Sequence[float | None]] | None = None,
+        intervals: Sequence[tuple[float, float] | None] = (),
+        *,
+        whole: bool = False,
+    ) -> Bars:
+        """Return bars of shares, 0 to 1, on a scale up to the largest of them, or to ``whole``."""
+        marks = marks or {}
+        reached = [x for values in (shares, *marks.values()) for x in values if x is not None]
+        reached += [pair[1] for pair in intervals if pair]
+        end = axis("", 0, 1 if whole else max([*reached, 0.01])).high
+        most = min(1.0, end)
+        return cls(shares, most, percent(most, 0), name, marks, intervals)
+
+    def drawn(self, row: int) -> dict[str, Any]:
+        """Return what is drawn for a row, in per cent of the scale."""
+        interval = self.intervals[row] if self.intervals else None
+        marks = [(i, values[row]) for i, values in enumerate(self.marks.values())]
+        return {
+            "value": self._at(self.values[row]),
+            "interval": interval and tuple(map(self._at, interval)),
+            "alarm": bool(self.alarms) and self.alarms[row],
+            "marks": [(i, self._at(value)) for i, value in marks if value is not None],
+        }
+
+    def _at(self, value: float | None) -> float | None:
+        return None if value is None else 100 * min(1.0, max(0.0, value / self.most))
+
+
+@dataclass(frozen=True)
 class Table:
     """A table; columns that hold only numbers are aligned right.
+
+    Attributes:
+        bars: drawn behind the first cell of each row.
+        first: in HTML, further rows are hidden until the reader opens them.
 
     Raises:
         ValueError: a row has another number of cells than ``head``.
@@ -58,6 +115,8 @@ class Table:
 
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    bars: Bars | None = None
+    first: int | None = None
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -70,23 +129,61 @@ class Table:
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
         return [bool(cells) and all(map(is_number, cells)) for cells in columns]
 
+    @property
+    def open_rows(self) -> list[tuple[int, Sequence[Any]]]:
+        """(index, row) of the rows that are shown at once."""
+        return list(enumerate(self.rows))[: self.first]
+
+    @property
+    def folded_rows(self) -> list[tuple[int, Sequence[Any]]]:
+        """(index, row) of the others."""
+        return [] if self.first is None else list(enumerate(self.rows))[self.first :]
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and its numbers, which stand in for it in Markdown and without matplotlib.
+    """Charts, one above the other, and their numbers, which stand in for them in Markdown.
 
     Attributes:
-        key: makes the ids of the SVG unique within the page.
-        size: width and height in inches.
-        draw: draws on an empty matplotlib figure.
-        folded: hide the numbers until the reader opens them, where the figure is drawn.
+        folded: in HTML, hide the numbers until the reader opens them.
     """
 
-    key: str
-    size: tuple[float, float]
-    draw: Callable[[Canvas], None]
+    plots: Sequence[Plot]
     numbers: Table
     folded: bool = True
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts by a row's and a column's label, shaded by their share of the row's total.
+
+    Attributes:
+        head: of the column of labels.
+        labels: the L labels.
+        totals: of each row, ``(L,)``; more than its sum where labels are left out.
+        counts: ``(L, L)``.
+    """
+
+    head: str
+    labels: Sequence[str]
+    totals: Sequence[int]
+    counts: Sequence[Sequence[int]]
+
+    @property
+    def rows(self) -> list[tuple[str, int, Sequence[int]]]:
+        """Label, total and counts of each row."""
+        return list(zip(self.labels, self.totals, self.counts, strict=True))
+
+    @property
+    def numbers(self) -> Table:
+        """The matrix as a table."""
+        rows = [(label, *counts) for label, _, counts in self.rows]
+        return Table((self.head, *self.labels), rows)
+
+    @staticmethod
+    def shade(count: int, total: int) -> str:
+        """Return how dark a cell is, 0 to 1: the square root of the share of the row."""
+        return f"{(count / max(total, 1)) ** 0.5:.2f}"
 
 
 @dataclass(frozen=True)
@@ -138,12 +235,12 @@ def environment(suffix: Literal["html", "md"]) -> Environment:
         "base": f"base.{suffix}",
         "macros": f"macros.{suffix}",
         "responsible_use": RESPONSIBLE_USE,
-        "drawing": _drawing,
     }
     templates.tests["link"] = lambda cell: isinstance(cell, Link)
     templates.filters |= {
         "listed": _listed,
         "percent": percent,
+        "place": "{:.4g}%".format,
         "prose": _html_prose if suffix == "html" else _markdown_prose,
         "signed": signed,
     }
@@ -177,13 +274,3 @@ def markdown_text(value: Any) -> Any:
 def _markdown_prose(text: Markup) -> Markup:
     """Return a rendered paragraph on one line."""
     return type(text)(" ".join(text.split()))
-
-
-def _drawing(figure: Figure, caption: Markup) -> Markup | None:
-    """Return a figure as SVG, labelled with its caption; None where matplotlib is not installed."""
-    from markupsafe import Markup
-
-    if find_spec("matplotlib") is None:
-        return None
-    label = " ".join(caption.unescape().split())
-    return Markup(svg(figure.key, label, figure.size, figure.draw))

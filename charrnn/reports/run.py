@@ -4,31 +4,84 @@ from collections.abc import Mapping
 from typing import Any
 
 from charrnn.monitoring.drift import LIMITS, Measure, ProfileComparison
-from charrnn.reports.formats import percent, setting, signed, utc_minute
-from charrnn.reports.page import Table, html_page, label_words, markdown_page
+from charrnn.reports.figures import confidence_plot
+from charrnn.reports.formats import interval, percent, setting, signed, utc_minute
+from charrnn.reports.page import Bars, Figure, Table, html_page, label_words, markdown_page
 from charrnn.runs.manifest import Manifest, ModelRef, RunManifest
 
 _MOST_INPUTS = 50  # files listed; a run can have thousands
 _MOST_SHARES = 10  # labels listed in the section on drift
+_FIRST_LABELS = 15  # labels that are shown at once
+_REASONS = {  # why a row has no label
+    "null_name": "no name",
+    "empty_name": "nothing but spaces",
+    "too_long": "longer than any name",
+    "unknown_script": "letters of a script that the model does not read",
+    "no_letters": "digits and signs only",
+    "low_confidence": "confidence below min_confidence",
+    "unfamiliar": "too unlike the names that the model knows",
+}
 
 
 def run_report(manifest: RunManifest) -> bytes:
-    """Return the report of a scoring run as a self-contained HTML page: rows in and out, labels,
-    drift, and how the run was made."""
-    rows = max(1, manifest.rows)
-
-    def counted(name: str, counts: Mapping[str, int]) -> Table:
-        cells = [(key, n, percent(n / rows, 2)) for key, n in counts.items()]
-        return Table((name, "rows", "share"), cells)
-
+    """Return the report of a scoring run as a self-contained HTML page: what came out, how sure it
+    is, what changed, and how the run was made."""
+    rows, profile = max(1, manifest.rows), manifest.profile
+    reasons = [
+        (reason, n, percent(n / rows, 2), _REASONS.get(reason, "–"))
+        for reason, n in manifest.reasons.items()
+    ]
+    bars = Bars.of_shares("share of all rows", [n / rows for n in manifest.reasons.values()])
     return html_page(
         "run",
         manifest=manifest,
-        statuses=counted("status", manifest.statuses),
-        reasons=counted("reason", manifest.reasons),
-        labels=counted(manifest.options.scoring.label_name, manifest.labels),
+        largest=next(iter(manifest.labels.items()), None),
+        labels=_labels(manifest),
+        confidence=_confidence(manifest) if profile.answered else None,
+        reasons=Table(("reason", "rows", "share", "what it means"), reasons, bars),
         **_drift(manifest),
         **provenance(manifest, model=manifest.model),
+    )
+
+
+def _labels(manifest: RunManifest) -> Table:
+    """Return the rows of each label and its share of the labelled rows, against the shares among
+    the model's validation names and in the previous run where a prior and a minimum confidence do
+    not change them."""
+    labelled, drift = max(1, manifest.statuses["scored"]), manifest.drift
+    shares = {label: n / labelled for label, n in manifest.labels.items()}
+    marks: dict[str, list[float | None]] = {}
+    if drift and manifest.prior.kind == "train" and "low_confidence" not in manifest.reasons:
+        references = {"model's names": drift.model, "previous run": drift.previous}
+        marks = {
+            name: [reference.class_shares.get(label, 0.0) for label in shares]
+            for name, reference in references.items()
+            if reference
+        }
+    before = [[percent(share or 0) for share in mark] for mark in marks.values()]
+    rows = [
+        (label, percent(share), manifest.labels[label], *(mark[i] for mark in before))
+        for i, (label, share) in enumerate(shares.items())
+    ]
+    head = (manifest.options.scoring.label_name, "share", "rows", *marks)
+    bars = Bars.of_shares("this run", list(shares.values()), marks)
+    return Table(head, rows, bars, _FIRST_LABELS)
+
+
+def _confidence(manifest: RunManifest) -> Figure:
+    """Return a histogram of the confidence, before prior and abstention; its mean is the expected
+    accuracy."""
+    profile = manifest.profile
+    counts = profile.confidences
+    rows = [
+        (interval(i / len(counts), (i + 1) / len(counts), lambda x: percent(x, 0)), n,
+         percent(n / profile.answered))
+        for i, n in enumerate(counts)
+        if n
+    ]  # fmt: skip
+    mean = profile.confidence_sum / profile.answered
+    return Figure(
+        [confidence_plot(counts, mean, "Rows")], Table(("confidence", "rows", "share"), rows)
     )
 
 
@@ -80,15 +133,9 @@ def _drift(manifest: RunManifest) -> dict[str, Any]:
     if drift.previous is not None:
         comparisons.append(("the previous run", drift.previous))
         references["previous run"] = drift.previous.class_shares
-    head = ("measure", "level", "reference", "this run", "change", "noise", "limit")
     return {
         "comparisons": [
-            (
-                reference,
-                compared,
-                Table(head, [_measure_row(m, compared) for m in compared.measures]),
-            )
-            for reference, compared in comparisons
+            (reference, compared, _measures(compared)) for reference, compared in comparisons
         ],
         "has_previous": drift.previous is not None,
         "shares": _class_shares(manifest.profile.class_shares, references, words["label_name"]),
@@ -97,22 +144,38 @@ def _drift(manifest: RunManifest) -> dict[str, Any]:
     }
 
 
+def _measures(compared: ProfileComparison) -> Table:
+    """Return the measures against a reference, each with a bar that reaches the mark where it is
+    large."""
+    sizes = [abs(m.value) / m.large for m in compared.measures]
+    bars = Bars(
+        sizes,
+        2.0,
+        "limit × 2",
+        "change",
+        {"limit": [1.0] * len(sizes)},
+        alarms=[m.level == "large" for m in compared.measures],
+    )
+    head = ("measure", "change", "limit", "noise", "reference", "this run", "level")
+    return Table(head, [_measure_row(m, compared) for m in compared.measures], bars)
+
+
 def _measure_row(measure: Measure, compared: ProfileComparison) -> tuple[str, ...]:
     """Return a measure as cells."""
     standing = measure.level == "large" and measure.name in compared.standing
     level = "large, as in the previous run" if standing else measure.level
     change, noise, limit = measure.value, measure.chance_high, measure.large
     if measure.before is None or measure.now is None:
-        cells = (f"PSI {value:.3f}" for value in (change, noise, limit))
-        return (measure.name, level, "–", "–", *cells)
+        cells = (f"PSI {value:.3f}" for value in (change, limit, noise))
+        return (measure.name, *cells, "–", "–", level)
     return (
         measure.name,
-        level,
+        f"{signed(100 * change, 1)} points",
+        f"±{100 * limit:.0f} points",
+        f"±{100 * noise:.1f} points",
         percent(measure.before),
         percent(measure.now),
-        f"{signed(100 * change, 1)} points",
-        f"±{100 * noise:.1f} points",
-        f"±{100 * limit:.0f} points",
+        level,
     )
 
 
@@ -127,8 +190,12 @@ def _class_shares(
         return max(abs(share - shares.get(label, 0)) for shares in references.values())
 
     largest = sorted(labels, key=lambda label: (-change(label), label))[:_MOST_SHARES]
-    rows = [
-        (label, *(percent(shares.get(label, 0)) for shares in (current, *references.values())))
-        for label in largest
-    ]
-    return Table((label_name, "this run", *references), rows)
+    shares = {
+        name: [by_label.get(label, 0.0) for label in largest]
+        for name, by_label in {"this run": current, **references}.items()
+    }
+    columns = [[percent(share) for share in column] for column in shares.values()]
+    bars = Bars.of_shares(
+        "this run", shares["this run"], {name: shares[name] for name in references}
+    )
+    return Table((label_name, *shares), list(zip(largest, *columns, strict=True)), bars)

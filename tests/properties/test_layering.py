@@ -21,7 +21,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.name != "__init__.py"
 )
-OPTIONAL = {"prefect", "sklearn", "matplotlib", "fastapi", "sqlalchemy", "rich",
+OPTIONAL = {"prefect", "sklearn", "fastapi", "sqlalchemy", "rich",
             "ray", "deltalake", "mlflow", "s3fs", "jinja2",
             "faker", "mimesis", "wordfreq"}  # fmt: skip
 NO_TORCH = ("tables", "files", "errors")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +10,23 @@ import pytest
 from flat import score
 from jinja2 import UndefinedError
 from model_facts import facts_of
+from pages import checked, figures
 
 from charrnn.model.facts import HonestMetrics, ModelFacts, PairedDifference, ProtocolMetrics
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
+from charrnn.reports.figures import Axis, Dot, Plot, axis, short
 from charrnn.reports.formats import interval, is_number, percent, shown, signed, utc_minute
 from charrnn.reports.model import model_report
-from charrnn.reports.page import RESPONSIBLE_USE, Figure, Link, Table, environment
+from charrnn.reports.page import (
+    RESPONSIBLE_USE,
+    Bars,
+    Figure,
+    Link,
+    Matrix,
+    Table,
+    environment,
+)
 from charrnn.reports.run import drift_markdown, run_report
 from charrnn.runs.manifest import InputRecord, ModelRef, RunManifest, read_run
 from charrnn.training.corpus import Corpus
@@ -25,50 +34,6 @@ from charrnn.training.metrics import evaluate
 
 CANARY = "Zanzibarova"
 HOSTILE = "<script>alert('x')</script>&\"'"
-VOID = {"meta", "br", "hr", "img", "link", "input", "col"}
-
-
-def checked(content: bytes) -> tuple[str, list[str]]:
-    """Return the text of a page and its tags, after checking that it is whole and self-contained:
-    every tag closed in order, nothing fetched, nothing run."""
-    source = content.decode("utf-8")
-    parser = HTMLParser(convert_charrefs=True)
-    opened: list[str] = []
-    tags: list[str] = []
-    texts: list[str] = []
-
-    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        tags.append(tag)
-        names = [name for name, _ in attributes]
-        assert len(names) == len(set(names)), f"<{tag}> repeats an attribute"
-        assert not {"src", "href", "srcset", "data", "action"} & set(names), f"<{tag}> fetches"
-        assert not any(name.startswith("on") for name in names), f"<{tag}> runs a script"
-        if tag not in VOID:
-            opened.append(tag)
-
-    def start_and_end(tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        start(tag, attributes)
-        if tag not in VOID:
-            end(tag)
-
-    def end(tag: str) -> None:
-        assert opened, f"</{tag}> closes nothing"
-        assert opened.pop() == tag, f"</{tag}> closes something else"
-
-    parser.handle_starttag = start  # type: ignore[method-assign]
-    parser.handle_startendtag = start_and_end  # type: ignore[method-assign]
-    parser.handle_endtag = end  # type: ignore[method-assign]
-    parser.handle_data = texts.append  # type: ignore[method-assign]
-    parser.feed(source)
-    parser.close()
-    assert opened == [], "tags are left open"
-    assert source.lower().startswith("<!doctype html>")
-    assert {"html", "head", "title", "body", "h1", "meta"} <= set(tags)
-    assert not {"script", "iframe", "object", "embed", "link", "img"} & set(tags)
-    for outside in ("http://", "https://", "<script src", "@import", "url("):
-        assert outside not in source, outside
-    assert 'charset="utf-8"' in source
-    return " ".join(texts), tags
 
 
 def rendered(suffix: Literal["html", "md"], table: Table) -> str:
@@ -109,27 +74,29 @@ def measured_version(tiny_version: ModelVersion, corpus: Corpus) -> ModelVersion
 
 
 def test_report_of_a_run_is_a_whole_page_of_its_own(run: Path, manifest: RunManifest) -> None:
-    text, tags = checked((run / "report.html").read_bytes())
+    text, elements = checked((run / "report.html").read_bytes())
     assert (run / "report.html").read_bytes() == run_report(manifest)
     assert RESPONSIBLE_USE in text
-    for status in ("scored", "abstained", "unscored", "null_name", "unknown_script"):
-        assert status in text
+    assert "2 of 4 rows got a language (50.0 %). The most frequent is Delta" in text
+    for reason in ("null_name", "unknown_script"):
+        assert reason in text
     assert manifest.fingerprint in text
     assert manifest.model.digest[:12] in text
     assert "people.csv" in text
-    assert tags.count("table") >= 4
+    headings = re.findall(r"<h2>(.*?)</h2>", (run / "report.html").read_text())
+    assert headings == [
+        "Languages", "Confidence", "Rows without a language", "Drift", "Run details"
+    ]  # fmt: skip
+    assert len(figures(elements)) == 1
+    bars = [a for tag, a in elements if tag == "svg" and "aria-hidden" in a]
+    assert manifest.drift is not None
+    shares = len({*manifest.labels, *manifest.drift.model.class_shares})
+    assert len(bars) == len(manifest.labels) + 2 + len(manifest.drift.model.measures) + shares
 
 
 def test_report_of_a_run_holds_no_name(run: Path) -> None:
     assert CANARY not in (run / "report.html").read_text()
     assert "Katoro" not in (run / "report.html").read_text()
-
-
-def test_report_of_a_run_shows_counts_and_shares(manifest: RunManifest) -> None:
-    text, _ = checked(run_report(dataclasses.replace(manifest, rows=4)))
-    assert "50.00\u00a0%" in text
-    assert "25.00\u00a0%" in text
-    assert f"{manifest.mean_confidence:.3f}" in text
 
 
 def test_report_of_a_run_without_a_row_is_whole(manifest: RunManifest) -> None:
@@ -138,7 +105,7 @@ def test_report_of_a_run_without_a_row_is_whole(manifest: RunManifest) -> None:
         manifest, rows=0, mean_confidence=None, labels={}, reasons={}, statuses=statuses
     )
     text, _ = checked(run_report(empty))
-    assert "No row was scored." in text
+    assert "The input has no rows." in text
 
 
 def test_report_of_a_run_escapes_what_users_name(manifest: RunManifest) -> None:
@@ -151,7 +118,7 @@ def test_report_of_a_run_escapes_what_users_name(manifest: RunManifest) -> None:
         model=ModelRef(HOSTILE, "0" * 64),
     )
     text, _ = checked(run_report(hostile))
-    assert text.count(HOSTILE) == 4
+    assert text.count(HOSTILE) == 5
 
 
 def test_section_on_drift_escapes_what_users_name(manifest: RunManifest) -> None:
@@ -195,7 +162,7 @@ def test_report_of_a_model_is_a_whole_page_of_its_own(measured_version: ModelVer
     for label in measured_version.labels:
         assert label in text
     for word in ("Honest protocol", "Seed protocol", "majority label", "n-grams",
-                 "95\u00a0% Wilson", "temperature", "0" * 64):  # fmt: skip
+                 "95 % Wilson", "temperature", "0" * 64):  # fmt: skip
         assert word in text
     accuracy = measured_version.facts.metrics.honest.test.accuracy
     assert f"{accuracy:.3f}" in text
@@ -227,23 +194,32 @@ def test_report_of_a_model_without_seed_runs_or_baselines_is_whole(
 
 @pytest.mark.parametrize("suffix", ["html", "md"])
 def test_every_macro_escapes_what_it_is_given(suffix: Literal["html", "md"]) -> None:
-    figure = Figure("x", (1, 1), lambda canvas: None, Table((HOSTILE,), [(HOSTILE,)]))
+    numbers = Table((HOSTILE,), [(HOSTILE,)], Bars([1.0], 1.0, HOSTILE, "", {HOSTILE: [0.5]}))
+    scale = Axis(HOSTILE, 0, 1, [(0.5, HOSTILE)])
+    plot = Plot(scale, scale, {HOSTILE: [(0, 1)], "": []}, [Dot(0, 1, text=HOSTILE)])
+    figure = Figure([plot], numbers)
+    matrix = Matrix(HOSTILE, [HOSTILE], [1], [[1]])
     source = """{% extends base %}{% import macros as page %}
-    {% block title %}{{ hostile }}{% endblock %}{% block content %}
+    {% block title %}{{ hostile }}{% endblock %}
+    {% block lead %}{% call page.lead() %}{{ hostile }}{% endcall %}{% endblock %}
+    {% block content %}
     {{ page.heading(hostile) }}
     {% call page.text() %}{{ hostile }}{% endcall %}
     {% call page.bullets() %}{% call page.item() %}{{ hostile }}{% endcall %}{% endcall %}
     {% call page.text() %}{{ [hostile, hostile]|listed }}{% endcall %}
     {% call page.table(figure.numbers) %}{{ hostile }}{% endcall %}
     {% call page.figure(figure, hostile) %}{{ hostile }}{% endcall %}
+    {% call page.matrix(matrix) %}{{ hostile }}{% endcall %}
     {% endblock %}"""
-    page = environment(suffix).from_string(source).render(hostile=HOSTILE, figure=figure)
+    context = {"hostile": HOSTILE, "figure": figure, "matrix": matrix}
+    page = environment(suffix).from_string(source).render(context)
     if suffix == "html":
-        text, _ = checked(page.encode())
-        assert text.count(HOSTILE) == 14
+        text, elements = checked(page.encode())
+        assert text.count(HOSTILE) == 28
+        assert [a["aria-label"] for a in figures(elements)] == [HOSTILE]
         assert text.index(RESPONSIBLE_USE) < text.rindex(HOSTILE)
     else:
-        assert page.count("\\<script") == page.count("<script") == 12
+        assert page.count("\\<script") == page.count("<script") == 17
         assert "&lt;" not in page
         assert f"> {RESPONSIBLE_USE}" in page
 
@@ -288,6 +264,18 @@ def test_columns_of_formatted_numbers_count_as_numbers() -> None:
         assert is_number(text), text
     for text in ("", "v0001", "PSI", "3 rows", "."):
         assert not is_number(text), text
+
+
+def test_counts_on_an_axis_are_short_and_ticks_round() -> None:
+    assert [short(n) for n in (0, 950, 1200, 35_000, 2.5e6)] == ["0", "950", "1.2k", "35k", "2.5M"]
+    assert [text for _, text in axis("", 0, 0.31).ticks] == [f"{n} %" for n in range(0, 41, 10)]
+
+
+def test_bar_reaches_no_further_than_its_scale() -> None:
+    bars = Bars.of_shares("share", [0.5, None], {"before": [0.25, 0.0]}, [(0.4, 2.0), None])
+    assert bars.most == 1.0
+    assert bars.drawn(0)["interval"] == (40, 100)
+    assert bars.drawn(1) == {"value": None, "interval": None, "alarm": False, "marks": [(0, 0.0)]}
 
 
 def test_times_are_shown_to_the_minute() -> None:
