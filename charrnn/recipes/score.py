@@ -41,6 +41,7 @@ from charrnn.runs.plan import (
     run_key,
     sample_names,
 )
+from charrnn.runs.pool import name_pool
 from charrnn.runs.publish import (
     finished_run,
     hold_destination,
@@ -150,8 +151,9 @@ def score_all(
 ) -> list[PartReceipt]:
     """Score all partitions that are not finished yet, here or on a Ray cluster."""
     with runner.progress("scoring", plan.source.rows, "rows") as advance:
+        shared = replace(plan, pool=name_pool(plan, scorer, options, compute))
         return _executor(compute)(
-            plan, scorer, options, compute, lambda receipt: advance(receipt.rows)
+            shared, scorer, options, compute, lambda receipt: advance(receipt.rows)
         )
 
 

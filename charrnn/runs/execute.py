@@ -36,6 +36,7 @@ _MOST_WORKERS = 8  # threads on a CPU: more hardly gain, and each holds a partit
 # interrupt a thread that waits.
 _SIGNAL_SECONDS = 0.2
 
+Work = TypeVar("Work")
 Result = TypeVar("Result")
 OnPart = Callable[[PartReceipt], None]
 # Scores every partition of a plan and returns the receipts in order: here, or on a Ray cluster.
@@ -56,7 +57,7 @@ def score_partition(
     table = read_groups(partition.groups, schema=plan.source.schema)
     labels, label_column = scorer.version.labels, options.prefix + options.label_name
     try:
-        predictions, codes = scorer.answers(names_in(table, options), options)
+        predictions, codes = scorer.answers(names_in(table, options), options, plan.pool)
     except StorageError as error:  # of a device without memory
         last = partition.first_row + partition.rows - 1
         raise StorageError(
@@ -132,15 +133,16 @@ def default_workers(device: torch.device) -> int:
 
 
 def run_partitions(
-    partitions: Sequence[Partition],
-    work: Callable[[Partition], Result],
+    partitions: Sequence[Work],
+    work: Callable[[Work], Result],
     *,
     workers: int,
     stopping: threading.Event,
     start_worker: Callable[[], None] = lambda: None,
-    on_result: Callable[[Result], None],
+    on_result: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Call ``work`` for every partition, some at a time; return the results in order.
+    """Call ``work`` for every partition, or another piece of work, some at a time; return the
+    results in order.
 
     The first failure, or an interrupt, stops the rest: ``stopping`` is set, which scorers look at
     before every pass, partitions in work are dropped, and finished parts stay for a rerun.

@@ -21,6 +21,7 @@ from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.scoring.inputs import names_in
 from charrnn.scoring.options import ScoreOptions
+from charrnn.scoring.pool import NamePool
 from charrnn.tables.columns import as_large_string, check_name_column, check_no_clash
 from charrnn.tables.csv_staging import TooManyRejectsError
 from charrnn.tables.discovery import Skipped, discover
@@ -131,13 +132,14 @@ def run_key(
 @dataclass(frozen=True)
 class RunPlan:
     """Everything that a worker needs besides the model. ``name_key`` is the secret that names are
-    hashed with; it is neither shown nor written."""
+    hashed with; it is neither shown nor written. ``pool`` are answers that partitions share."""
 
     destination: Path
     key: RunKey
     source: Source
     partitions: tuple[Partition, ...]
     name_key: bytes = field(default=b"", repr=False)
+    pool: NamePool | None = field(default=None, repr=False)
 
     @property
     def staging(self) -> Path:

@@ -4,7 +4,7 @@ Columns are computed for the distinct names and spread over the rows by code, so
 name does not depend on how often it occurs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -110,6 +110,33 @@ class Predictions:
         first = (self.ranked, self.confidence, self.probabilities, self.in_set)
         last = () if self.surprise is None else (self.surprise,)
         return [*first, *(self.family or ()), *(self.uncorrected or ()), *last]
+
+    def take(self, rows: npt.NDArray[Any]) -> Self:
+        """Return the predictions for some of the names, given by their row numbers."""
+        return self._mapped(lambda values: values[rows])
+
+    @classmethod
+    def merged(cls, chosen: Mask, these: Self, others: Self) -> Self:
+        """Return the predictions for D names: ``these`` where ``chosen``, bool ``(D,)``, is true,
+        and ``others`` elsewhere, both in order."""
+        place = np.where(chosen, np.cumsum(chosen) - 1, len(these.reason) - 1 + np.cumsum(~chosen))
+        return cls.joined([these, others]).take(place)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return predictions one behind the other; all were made with the same options."""
+        return parts[0]._mapped(lambda *arrays: np.concatenate(arrays), *parts[1:])
+
+    def _mapped(self, work: Callable[..., npt.NDArray[Any]], *others: Self) -> Self:
+        """Return what ``work`` makes of each array, and of those of the others beside it."""
+
+        def of(values: tuple[Any, ...]) -> Any:
+            if isinstance(values[0], tuple):
+                return tuple(map(work, *values))
+            return None if values[0] is None else work(*values)
+
+        columns = zip(*(vars(part).values() for part in (self, *others)), strict=True)
+        return type(self)(**dict(zip(vars(self), map(of, columns), strict=True)))
 
     def set_unfamiliarity(self, scale: NoveltyScale) -> None:
         """Set ``unfamiliarity`` from ``surprise``. That of a full name is squared: the larger one

@@ -45,6 +45,7 @@ from charrnn.scoring.inputs import (
 )
 from charrnn.scoring.name_parts import NameParts
 from charrnn.scoring.options import NAME_PARTS, REASONS, ScoreOptions
+from charrnn.scoring.pool import NamePool
 from charrnn.tables.columns import as_large_string, check_no_clash, name_column_of
 
 Table = TypeVar("Table", pa.Table, pl.DataFrame, pl.LazyFrame)
@@ -257,13 +258,22 @@ class Scorer:
         return explanation_of(self.version, self.network, encoded, top_k)
 
     def answers(
-        self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
+        self,
+        names: pa.Array | pa.ChunkedArray,
+        options: ScoreOptions,
+        pool: NamePool | None = None,
     ) -> tuple[Predictions, pa.Array]:
         """Return the predictions for the D distinct ones of N names, and int32 ``(N,)``: the index
-        of each row's name among them, null for a null name. Raises as ``columns`` does."""
+        of each row's name among them, null for a null name. Raises as ``columns`` does.
+
+        Args:
+            pool: predictions of this model with these options that are there already.
+        """
         settled, _ = self.settle_prior(names, options)
         codes, distinct = _distinct(names)
-        return self.predict(distinct, settled), codes
+        if pool is None:
+            return self.predict(distinct, settled), codes
+        return pool.complete(distinct, lambda rest: self.predict(rest, settled)), codes
 
     def settle_prior(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions

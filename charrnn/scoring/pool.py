@@ -1,0 +1,57 @@
+"""Predictions for names that come again and again, made once for all partitions of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from charrnn.scoring.columns import Predictions
+
+_SLOTS = 8  # of the table of hashes, for each name: fewer names have no slot, more memory is used
+
+
+@dataclass(frozen=True)
+class NamePool:
+    """P names and their predictions, found by a hash of the name.
+
+    Attributes:
+        names: distinct, without null, large_string ``(P,)``.
+        predictions: for these.
+        slots: index of the name whose hash has the slot's number as its lower bits, int32; -1 for
+            none. Of names that share a slot only one is found.
+    """
+
+    names: pa.LargeStringArray
+    predictions: Predictions
+    slots: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, names: pa.LargeStringArray, predictions: Predictions) -> NamePool:
+        """Make the table for at least one name."""
+        slots = np.full(1 << (_SLOTS * len(names)).bit_length(), -1, np.int32)
+        slots[_hashes(names) & (len(slots) - 1)] = np.arange(len(names), dtype=np.int32)
+        return cls(names, predictions, slots)
+
+    def complete(
+        self, names: pa.LargeStringArray, predict: Callable[[pa.Array], Predictions]
+    ) -> Predictions:
+        """Return the predictions for D distinct names: those of the pool, and what ``predict``
+        makes of the rest."""
+        place = self.slots[_hashes(names) & (len(self.slots) - 1)]
+        same = pc.equal(names, self.names.take(pa.array(np.maximum(place, 0))))
+        known = (place >= 0) & same.to_numpy(zero_copy_only=False)
+        others = predict(names.filter(pa.array(~known)))
+        return Predictions.merged(known, self.predictions.take(place[known]), others)
+
+
+def _hashes(names: pa.LargeStringArray) -> npt.NDArray[np.int64]:
+    """Return a hash of each name, int64; the same for the same version of Polars."""
+    series = pl.from_arrow(names)
+    assert isinstance(series, pl.Series)
+    return series.hash(seed=0).to_numpy().view(np.int64)
