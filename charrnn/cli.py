@@ -8,6 +8,7 @@ lines from the same functions, with a runner that Prefect records.
 import ast
 import gc
 import inspect
+import json
 import os
 import platform
 import select
@@ -17,13 +18,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass, make_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, make_dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NoReturn,
+    TextIO,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from annotated_types import Interval
 from cyclopts import App, CycloptsError, Parameter
@@ -31,7 +41,7 @@ from cyclopts import App, CycloptsError, Parameter
 import charrnn
 from charrnn.errors import CharrnnError, OutputError, check_fields, printable, redact
 from charrnn.recipes import requests
-from charrnn.recipes.runner import Advance, Runner
+from charrnn.recipes.runner import Advance, P, R, Runner
 
 KEY_VARIABLE = "CHARRNN_NAME_KEY"  # environment variable with the secret that names are hashed with
 # Signals that stop a command: exit code, and the word for it
@@ -55,6 +65,32 @@ HEAD = {
         "Also print the first rows of the result, this many, names included.",
     )
 }
+OUTPUT = {
+    "json": (
+        bool,
+        False,
+        "Print the result as one JSON document; all else goes to standard error.",
+    ),
+    "quiet": (bool, False, "Print nothing but errors, and the document of --json."),
+    "log_format": (
+        Literal["text", "json"],
+        "text",
+        "Lines on standard error: text, or json, an object a line, with each step and its seconds.",
+    ),
+}
+LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+@dataclass
+class _Output:
+    """How this process prints: the options ``OUTPUT`` of the command that runs."""
+
+    json: bool = False
+    quiet: bool = False
+    log_format: str = "text"
+
+
+_output = _Output()
 
 
 # Options from records
@@ -267,8 +303,11 @@ def run(
             if number is not None:
                 sys.exit(stop.say_stopped(number))
             ours = shown(error)
-            complain(f"{ours}{_remedy(ours, app, tokens)}")
+            message = f"{ours}{_remedy(ours, app, tokens)}"
+            complain(message, exit_code=ours.exit_code, option=ours.option)
             sys.exit(ours.exit_code)
+        finally:
+            _settle_output({})
     sys.exit(0)
 
 
@@ -354,14 +393,37 @@ def _remedy(error: CharrnnError, app: App, tokens: list[str]) -> str:
     return f" (--{negative}{error.option.replace('_', '-')})"
 
 
+def _settle_output(given: dict[str, Any]) -> None:
+    """Take the options ``OUTPUT`` out of those given, and print accordingly from now on."""
+    for name, (_, default, _) in OUTPUT.items():
+        setattr(_output, name, given.pop(name, default))
+
+
 def say(text: str = "") -> None:
-    """Print a line of result to standard output; see ``errors.printable``."""
-    _write(sys.stdout, printable(text))
+    """Print a line of result to standard output (under ``--json`` to standard error, under
+    ``--quiet`` nowhere); see ``errors.printable``."""
+    if _output.quiet:
+        return
+    if _output.json:
+        _log("info", text, "")
+    else:
+        _write(sys.stdout, printable(text))
 
 
-def complain(message: str, kind: str = "error") -> None:
-    """Print a line to standard error; see ``errors.printable``."""
-    _write(sys.stderr, f"{kind}: {printable(message)}")
+def complain(message: str, kind: str = "error", **more: Any) -> None:
+    """Print a line to standard error; see ``errors.printable``. ``more`` is shown in structured
+    lines only."""
+    if kind == "error" or not _output.quiet:
+        _log(kind, message, f"{kind}: ", **more)
+
+
+def _log(level: str, message: str, prefix: str, **more: Any) -> None:
+    """Write a line to standard error, as text or as a JSON object."""
+    line = prefix + printable(message)
+    if _output.log_format == "json":
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": time, "level": level, "message": printable(message), **more})
+    _write(sys.stderr, line)
 
 
 def _write(stream: TextIO, line: str) -> None:
@@ -373,9 +435,14 @@ def _write(stream: TextIO, line: str) -> None:
 
 @contextmanager
 def progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Show a bar on standard error, on a terminal only; see ``recipes.runner.Progress``."""
-    if not sys.stderr.isatty():
+    """Show a bar on standard error, where that is a terminal, otherwise a line now and then; see
+    ``recipes.runner.Progress``."""
+    counted = _Counted(total, unit)
+    if _output.quiet:
         yield lambda steps, remark="": None
+        return
+    if _output.log_format == "json" or not sys.stderr.isatty():
+        yield lambda steps, remark="": counted.tell(description, steps, remark)
         return
     from rich.console import Console
     from rich.progress import (
@@ -401,9 +468,49 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
         task = bar.add_task(_plain(description), total=total, remark="")
 
         def advance(steps: int, remark: str = "") -> None:
-            bar.update(task, advance=steps, remark=_plain(remark))
+            counted.add(steps)
+            words = ", ".join(filter(None, (counted.rate, remark)))
+            bar.update(task, advance=steps, remark=_plain(words))
 
         yield advance
+
+
+class _Counted:
+    """Counts the work of a progress: how much is done, how fast, and what is left."""
+
+    def __init__(self, total: int | None, unit: str) -> None:
+        self.total, self.unit = total, unit
+        self.done, self.started, self.told = 0, time.monotonic(), time.monotonic()
+
+    def add(self, steps: int) -> None:
+        """Count ``steps`` more."""
+        self.done += steps
+
+    @property
+    def speed(self) -> float:
+        """Units per second."""
+        return self.done / max(time.monotonic() - self.started, 1e-3)
+
+    @property
+    def rate(self) -> str:
+        """The speed in words; per cent have none."""
+        return "" if self.unit == "%" else f"{self.speed:,.0f} {self.unit}/s"
+
+    def tell(self, description: str, steps: int, remark: str) -> None:
+        """Count ``steps`` more, and write a line if the last one is some seconds old."""
+        self.add(steps)
+        if time.monotonic() - self.told < LINE_SECONDS:
+            return
+        self.told = time.monotonic()
+        done, left, seconds = f"{self.done:,} {self.unit}", "", None
+        if self.total:
+            share = f"{self.done / self.total:.0%}"
+            done = share if self.unit == "%" else f"{done} of {self.total:,} ({share})"
+            seconds = (self.total - self.done) / max(self.speed, 1e-9)
+            left = f"{seconds:,.0f} s left" if seconds < 600 else f"{seconds / 60:,.0f} min left"
+        words = ", ".join(filter(None, (done, self.rate, remark, left)))
+        _log("info", f"{description}: {words}", "", progress=description, done=self.done,
+             total=self.total, unit=self.unit, seconds_left=seconds and round(seconds))  # fmt: skip
 
 
 def _plain(text: str) -> str:
@@ -417,8 +524,19 @@ def console_runner(**more: Any) -> Runner:
         now=lambda: datetime.now(UTC),
         holder=f"process {os.getpid()} on {platform.node()}",
         name_key=os.environ.get(KEY_VARIABLE, "").encode(),
-        **{"progress": progress, **more},
+        **{"progress": progress, "step": _run_step, **more},
     )
+
+
+def _run_step(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a step of a recipe; structured lines tell its begin and its end."""
+    if _output.log_format == "text":
+        return function(*args, **kwargs)
+    started = time.monotonic()
+    _log("info", f"{name} begins", "", step=name)
+    result = function(*args, **kwargs)
+    _log("info", f"{name} is done", "", step=name, seconds=round(time.monotonic() - started, 3))
+    return result
 
 
 class _Terminated(BaseException):
@@ -451,23 +569,24 @@ def quick_imports() -> Iterator[None]:
         gc.enable()
 
 
-def _recipe(name: str) -> Callable[[Any], None]:
+def _recipe(name: str) -> Callable[[Any], Any]:
     """Return a function that runs the recipe MODULE.FUNCTION, imported then, so that --help answers
-    at once, prints the lines of its result, and raises what failed beside it."""
+    at once, prints the lines of its result and returns it."""
 
-    def run_recipe(request: Any) -> None:
+    def run_recipe(request: Any) -> Any:
         module, _, function = name.partition(".")
         with quick_imports():
             recipe = getattr(import_module(f"charrnn.recipes.{module}"), function)
         takes_runner = "runner" in inspect.signature(recipe).parameters
         result = recipe(request, console_runner()) if takes_runner else recipe(request)
-        show(result if isinstance(result, list) else result.lines())
-        getattr(result, "check", lambda: None)()
+        show(result.lines())
+        return result
 
+    run_recipe.__qualname__ = name
     return run_recipe
 
 
-def _score(request: requests.ScoreRequest, head: int = 0) -> None:
+def _score(request: requests.ScoreRequest, head: int = 0) -> Any:
     with quick_imports():
         from charrnn.recipes.published import first_rows
         from charrnn.recipes.score import score
@@ -476,27 +595,34 @@ def _score(request: requests.ScoreRequest, head: int = 0) -> None:
     show(published.lines())
     if head > 0:
         show(first_rows(published.folder, head))
-    published.check_drift()
+    return published
 
 
-def _train(request: requests.TrainRequest) -> None:
+def _train(request: requests.TrainRequest) -> dict[str, Any]:
     with quick_imports():
         from charrnn.recipes.train import release, train
 
     trained = train(request, console_runner())
     show(trained.lines())
-    show(release(trained, request).lines())
+    released = release(trained, request)
+    show(released.lines())
+    return {"trained": trained, "released": released}
 
 
-def _pipeline(request: requests.PipelineRequest) -> None:
+def _pipeline(request: requests.PipelineRequest) -> dict[str, Any]:
     from charrnn.recipes.pipeline import pipeline
 
-    ingest, promote = _COMMANDS["ingest"][1], _COMMANDS["promote"][1]
-    pipeline(request, ingest, _train, promote, _score)
+    results = {}
+
+    def run_noted(name: str, request: Any) -> None:
+        results[name] = COMMANDS[name][1](request)
+
+    pipeline(request, *(partial(run_noted, n) for n in ("ingest", "train", "promote", "score")))
+    return results
 
 
 # Command → its request, what it runs, and how many fields may be given by position
-_COMMANDS: dict[str, tuple[type, Callable[..., None], int]] = {
+COMMANDS: dict[str, tuple[type, Callable[..., Any], int]] = {
     "score": (requests.ScoreRequest, _score, 1),
     "challenge": (requests.CompareRequest, _recipe("compare.compare"), 1),
     "explain": (requests.ExplainRequest, _recipe("explain.explain"), 1),
@@ -506,7 +632,7 @@ _COMMANDS: dict[str, tuple[type, Callable[..., None], int]] = {
     "purge": (requests.PurgeRequest, _recipe("runs.purge"), 1),
     "ingest": (requests.IngestRequest, _recipe("ingest.ingest"), 1),
     "train": (requests.TrainRequest, _train, 0),
-    "models": (requests.ListRequest, _recipe("models.version_table"), 0),
+    "models": (requests.ListRequest, _recipe("models.list_models"), 0),
     "evaluate": (requests.EvaluateRequest, _recipe("evaluate.evaluate_version"), 1),
     "compare": (requests.CompareVersionsRequest, _recipe("evaluate.compare_versions"), 2),
     "promote": (requests.PromoteRequest, _recipe("models.promote"), 1),
@@ -518,9 +644,20 @@ _COMMANDS: dict[str, tuple[type, Callable[..., None], int]] = {
 
 def command(name: str) -> Callable[..., Any]:
     """Return the function of a command of ``charrnn``."""
-    request, call, positional = _COMMANDS[name]
-    extra = HEAD if name == "score" else None
-    return command_from(request, call, positional=positional, extra=extra)
+    request, call, positional = COMMANDS[name]
+    extra = {**(HEAD if name == "score" else {}), **OUTPUT}
+
+    def run_command(request: Any, **given: Any) -> None:
+        _settle_output(given)
+        result = call(request, **given)
+        if _output.json:
+            from charrnn.recipes.document import document
+
+            _write(sys.stdout, json.dumps(document(result), indent=2, allow_nan=False))
+        for part in result.values() if isinstance(result, dict) else [result]:
+            getattr(part, "check", lambda: None)()
+
+    return command_from(request, run_command, positional=positional, extra=extra)
 
 
 def show(lines: list[str]) -> None:
@@ -533,7 +670,7 @@ def console() -> App:
     """Return the command line ``charrnn``."""
     app = new_app(_EXAMPLES, name="charrnn", version=charrnn.__version__,
                   version_flags=("--version",))  # fmt: skip
-    for name in _COMMANDS:
+    for name in COMMANDS:
         app.command(command(name), name=name)
     app.register_install_completion_command()
     return app

@@ -32,7 +32,7 @@ def score(request: ScoreRequest) -> str:
     published = recipe.score(request, prefect_runner())
     show_run(published)
     cli.show(published.lines())
-    published.check_drift()
+    published.check()
     return str(published.folder)
 
 

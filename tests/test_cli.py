@@ -1,5 +1,6 @@
 """The command ``charrnn``: every recipe about scoring, end to end, without Prefect."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -141,6 +142,42 @@ def test_inbox_scores_what_is_new(command: Command) -> None:
     assert CANARY not in out
     code, out, _ = command(*options)
     assert (code, out) == (0, "a.csv                     already scored\n")
+
+
+def test_json_is_one_document_and_quiet_says_nothing_else(command: Command) -> None:
+    Path("data/inbox").mkdir(parents=True)
+    keys = {
+        ("score", "people.csv", *V1): "folder",
+        ("challenge", "people.csv", "--workers", "1"): "manifest",
+        ("inbox", "--settle-seconds", "0"): "outcomes",
+        ("monitor",): "page",
+        ("verify", str(LATEST)): "rows",
+        ("purge", "--older-than", "0"): "newest",
+        ("models",): "versions",
+        ("explain", "Katoro", "--model", "v0001"): "explanation",
+        ("rollback", "champion"): "",
+    }
+    for arguments, key in keys.items():
+        code, out, error = command(*arguments, "--json", "--quiet")
+        if key:
+            assert (code, error) == (0, ""), arguments
+            assert key in json.loads(out)
+        else:
+            assert complaint(code, 78, error)
+            assert out == "", "a command that fails has no result"
+        assert CANARY not in out
+    assert command("verify", LATEST, "--json")[2] == f"{LATEST} is whole: 3 rows in 1 parts\n"
+
+
+def test_structured_lines_are_objects_with_steps_and_exit_codes(command: Command) -> None:
+    _, out, error = command("score", "people.csv", *V1, "--log-format", "json")
+    lines = [json.loads(line) for line in error.splitlines()]
+    steps = ["fetch", "plan", "settle prior", "score partitions", "publish"]
+    assert [line["step"] for line in lines if "seconds" in line] == steps
+    assert "rows        3: 2 scored" in out
+    code, _, error = command("score", "nope.csv", "--log-format", "json", "--quiet")
+    line = json.loads(error)
+    assert (code, line["level"], line["exit_code"]) == (66, "error", 66)
 
 
 def test_version_is_printed(command: Command) -> None:
@@ -285,17 +322,17 @@ def test_a_stopped_command_ends_at_the_next_pass_of_its_model(
     passes: list[str] = []
     told: list[bool] = []
     was_told = threading.Event()
-    main, check = threading.main_thread().ident, Scorer._check_stopping
+    main, check = threading.main_thread().ident, Scorer._before_pass
 
-    def stop_at_the_second(scorer: Scorer) -> None:
+    def stop_at_the_second(scorer: Scorer, texts: int) -> None:
         passes.append(scorer.version.name)
         if passes.count(side) == 2:
             signal.pthread_kill(int(main or 0), number)
             told.append(scorer.stopping.wait(20))
             was_told.set()
-        check(scorer)
+        check(scorer, texts)
 
-    monkeypatch.setattr(Scorer, "_check_stopping", stop_at_the_second)
+    monkeypatch.setattr(Scorer, "_before_pass", stop_at_the_second)
     code, out, error = command(
         name, "people.csv", "--model", "champion", "--workers", "1", "--batch-size", "8"
     )

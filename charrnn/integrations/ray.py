@@ -37,7 +37,7 @@ from charrnn.files import (
 )
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
-from charrnn.runs.execute import OnPart, score_partition
+from charrnn.runs.execute import OnRows, score_partition
 from charrnn.runs.folders import staging_folder
 from charrnn.runs.parts import PartReceipt, part_path, read_receipt, write_receipt
 from charrnn.runs.plan import RunPlan
@@ -104,7 +104,7 @@ def score_partitions_on_ray(
     scorer: Scorer,
     options: ScoreOptions,
     compute: ComputeOptions,
-    on_part: OnPart = lambda receipt: None,
+    on_rows: OnRows = lambda rows: None,
 ) -> list[PartReceipt]:
     """Score every partition of a plan on a Ray cluster; return the receipts in order.
 
@@ -116,7 +116,7 @@ def score_partitions_on_ray(
         compute: ``workers`` actors, by default one per GPU of the cluster, or per processor
             without GPUs; ``device`` is ``auto`` (GPUs if the cluster has any), ``cpu`` or
             ``cuda`` (one GPU per actor).
-        on_part: called with each receipt as it arrives.
+        on_rows: called with the rows of each part as its receipt arrives.
 
     Raises:
         ConfigError: Ray is missing, the cluster has no GPU, or a worker does not see the driver's
@@ -127,7 +127,7 @@ def score_partitions_on_ray(
     plan = _absolute(plan)
     done = {p.index: receipt for p in plan.partitions if (receipt := read_receipt(plan, p))}
     for receipt in done.values():
-        on_part(receipt)
+        on_rows(receipt.rows)
     todo = [p.index for p in plan.partitions if p.index not in done]
     if todo:
         with _cluster() as ray, _work_folder(plan) as (folder, token):
@@ -153,7 +153,7 @@ def score_partitions_on_ray(
             for receipt in _receipts(ray, job, todo, min(compute.workers or slots, len(todo))):
                 _take(plan, folder, receipt)
                 done[receipt.index] = receipt
-                on_part(receipt)
+                on_rows(receipt.rows)
     return [done[partition.index] for partition in plan.partitions]
 
 

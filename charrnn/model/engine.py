@@ -61,14 +61,15 @@ class Engine:
     Args:
         network: used as it is (call ``eval()`` first), on its device.
         batch_size: names per batch, at most; on a CPU batches may be smaller.
-        check: called before every batch; an exception it raises ends the iteration.
+        check: called before every batch with the number of its names; an exception it raises ends
+            the iteration.
     """
 
     def __init__(
         self,
         network: CharRNN,
         batch_size: int = _CHUNK_NAMES,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[int], None] = lambda names: None,
     ) -> None:
         self.network = network
         self.batch_size = batch_size
@@ -116,7 +117,7 @@ class Engine:
         size, first = max(1, min(self._plain_size // longer, len(rows))), 0
         while first < len(rows):
             batch = rows[first : first + size]
-            self.check()
+            self.check(len(batch))
             try:
                 logits = self.network(self._ids(encoded, batch))
             except torch.OutOfMemoryError:
@@ -171,7 +172,7 @@ class _Recurrence:
         self.n2o = None if network.n2o is None else network.n2o.weight.T.contiguous()  # (R, L)
 
     def logits(
-        self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[], None]
+        self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
     ) -> Tensor:
         """Return the logits of the chosen N names, ``(N, L)``; N is at least 1."""
         logits = self.bias.repeat(len(rows), 1)
@@ -183,8 +184,8 @@ class _Recurrence:
         size = min(max(1, min(limits)), len(rows))
         workspace = _Workspace(self.table, size)
         for first in range(0, len(rows), size):
-            check()
             chunk = order[first : first + size]
+            check(len(chunk))
             trie = _Trie(encoded, rows[chunk])
             chunk_logits = self._walk(trie, workspace)
             if self.ngrams is not None:

@@ -50,14 +50,15 @@ class KernelEngine:
         network: one that ``kernel_suits``; used as it stands (call ``eval()`` first), on the device
             where it is: a GPU or, where Triton interprets kernels, a CPU.
         batch_size: names in one launch, at most.
-        check: called before every launch; what it raises ends the work.
+        check: called before every launch with the number of its names; what it raises ends the
+            work.
     """
 
     def __init__(
         self,
         network: CharRNN,
         batch_size: int = KERNEL_NAMES,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[int], None] = lambda names: None,
     ) -> None:
         self.network = network
         self.batch_size = batch_size
@@ -196,8 +197,8 @@ class KernelEngine:
         size = min(self.batch_size, count)
         states = torch.empty(size, H, device=self.device)
         for first in range(0, count, size):
-            self.check()
             order = names.order[first : first + size]
+            self.check(len(order))
             some = states[: len(order)]
             batch = self._kernel.Batch(names.flat, names.starts, names.lengths, order, names.marks)
             self._kernel.launch_recur(self.weights, batch, some)

@@ -78,7 +78,7 @@ def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = No
     def score_plainly(request: ScoreRequest) -> str:
         published = score(request, runner, version)
         remarks[request.source] = published.notes()
-        published.check_drift()
+        published.check()
         return str(published.folder)
 
     files, skipped = inbox_files(request.folder)

@@ -87,8 +87,30 @@ class Registration:
         ]
 
 
-def list_models(request: ListRequest) -> list[ListedVersion]:
-    """Return every version: those of the package, then those of the folder, oldest first."""
+@dataclass(frozen=True)
+class Listed:
+    """Every version: those of the package, then those of the folder, oldest first; and a sentence
+    for each alias that cannot be read."""
+
+    versions: list[ListedVersion]
+    unreadable: list[str]
+
+    def lines(self) -> list[str]:
+        """Return a table of all versions: metrics on the honest test fold, and aliases. What cannot
+        be loaded has a line that says why."""
+        lines = [f"{'version':16} {'preset':8} {'accuracy':>8} {'macro-F1':>8} {'ECE':>6}  aliases"]
+        for version in self.versions:
+            row = f"{version.name:16} cannot be loaded: {version.problem}"
+            if version.facts is not None:
+                m = version.facts.metrics.honest.test
+                rates = f"{m.accuracy:>8.4f} {m.macro_f1:>8.4f} {m.ece:>6.4f}"
+                row = f"{version.name:16} {version.facts.preset:8} {rates}"
+            lines.append(f"{row}  {', '.join(version.aliases)}")
+        return lines + self.unreadable
+
+
+def list_models(request: ListRequest) -> Listed:
+    """List every version with its facts and aliases."""
     targets = aliases(request.models)
     listed = []
     for name in [*PRETRAINED, *list_versions(request.models)]:
@@ -99,21 +121,7 @@ def list_models(request: ListRequest) -> list[ListedVersion]:
             problem = str(error)
         of_version = [alias for alias, target in targets.items() if target == name]
         listed.append(ListedVersion(name, facts, of_version, problem))
-    return listed
-
-
-def version_table(request: ListRequest) -> list[str]:
-    """Return a table of all versions: metrics on the honest test fold, and aliases. What cannot be
-    loaded has a line that says why."""
-    lines = [f"{'version':16} {'preset':8} {'accuracy':>8} {'macro-F1':>8} {'ECE':>6}  aliases"]
-    for version in list_models(request):
-        row = f"{version.name:16} cannot be loaded: {version.problem}"
-        if version.facts is not None:
-            m = version.facts.metrics.honest.test
-            rates = f"{m.accuracy:>8.4f} {m.macro_f1:>8.4f} {m.ece:>6.4f}"
-            row = f"{version.name:16} {version.facts.preset:8} {rates}"
-        lines.append(f"{row}  {', '.join(version.aliases)}")
-    return lines + read_aliases(request.models)[1]
+    return Listed(listed, read_aliases(request.models)[1])
 
 
 def promote(request: PromoteRequest) -> Promotion:

@@ -47,7 +47,7 @@ class Published:
         """One sentence per large drift; see ``monitoring.drift``."""
         return self.manifest.drift.alarms() if self.manifest.drift else []
 
-    def check_drift(self) -> None:
+    def check(self) -> None:
         """Raise DriftError if names drifted and ``on_drift`` is ``fail``."""
         if self.delivery.on_drift == "fail" and self.drift:
             raise DriftError(

@@ -15,9 +15,25 @@ from charrnn.runs.retention import purge as remove
 from charrnn.runs.verify import verify_run
 
 
-def verify(request: VerifyRequest) -> list[str]:
-    """Prove a run again from its bytes, or the newest run of a destination; return a line that says
-    so, and one about files that the system put into its folder.
+@dataclass(frozen=True)
+class Verified:
+    """A run that is whole: its rows and parts, and the files in its folder that are passed over,
+    since operating systems put them there."""
+
+    run: str
+    rows: int
+    parts: int
+    passed_over: list[str]
+
+    def lines(self) -> list[str]:
+        """Return a line that says so, and one about what is passed over."""
+        whole = f"{self.run} is whole: {self.rows:,} rows in {self.parts} parts"
+        others = [f"passed over {', '.join(self.passed_over)}"] if self.passed_over else []
+        return [whole, *others]
+
+
+def verify(request: VerifyRequest) -> Verified:
+    """Prove a run again from its bytes, or the newest run of a destination.
 
     Raises:
         DataError: something does not add up. InputMissingError: there is no such run.
@@ -30,8 +46,7 @@ def verify(request: VerifyRequest) -> list[str]:
         run = run_at(Path(request.run))
         manifest = verify_run(run)
         name, added = str(run), system_files(run)
-    whole = f"{name} is whole: {manifest.rows:,} rows in {len(manifest.parts)} parts"
-    return [whole, *([f"passed over {', '.join(added)}"] if added else ())]
+    return Verified(name, manifest.rows, len(manifest.parts), added)
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,7 @@ def score_all(
     """Score all partitions that are not finished yet, here or on a Ray cluster."""
     with runner.progress("scoring", plan.source.rows, "rows") as advance:
         shared = replace(plan, pool=name_pool(plan, scorer, options, compute))
-        return _executor(compute)(
-            shared, scorer, options, compute, lambda receipt: advance(receipt.rows)
-        )
+        return _executor(compute)(shared, scorer, options, compute, lambda rows: advance(rows))
 
 
 def publish_run(

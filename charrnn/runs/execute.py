@@ -27,7 +27,7 @@ from charrnn.scoring.columns import prediction_columns
 from charrnn.scoring.inputs import names_in
 from charrnn.scoring.names import hide_names
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
-from charrnn.scoring.scorer import Scorer
+from charrnn.scoring.scorer import OnShare, Scorer
 from charrnn.tables.columns import without_notes
 from charrnn.tables.row_groups import Partition, read_groups
 
@@ -38,15 +38,22 @@ _SIGNAL_SECONDS = 0.2
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
-OnPart = Callable[[PartReceipt], None]
+OnRows = Callable[[int], None]
 # Scores every partition of a plan and returns the receipts in order: here, or on a Ray cluster.
-Executor = Callable[[RunPlan, Scorer, ScoreOptions, ComputeOptions, OnPart], list[PartReceipt]]
+Executor = Callable[[RunPlan, Scorer, ScoreOptions, ComputeOptions, OnRows], list[PartReceipt]]
 
 
 def score_partition(
-    partition: Partition, plan: RunPlan, scorer: Scorer, options: ScoreOptions
+    partition: Partition,
+    plan: RunPlan,
+    scorer: Scorer,
+    options: ScoreOptions,
+    on_share: OnShare = lambda share: None,
 ) -> PartReceipt:
     """Score one partition and write its part and receipt; a finished part is left alone.
+
+    Args:
+        on_share: see ``Scorer.answers``.
 
     Raises:
         DataError: the input is damaged. StorageError: the device lacks memory, or the disk fails.
@@ -57,7 +64,8 @@ def score_partition(
     table = read_groups(partition.groups, schema=plan.source.schema)
     labels, label_column = scorer.version.labels, options.prefix + options.label_name
     try:
-        predictions, codes = scorer.answers(names_in(table, options), options, plan.pool)
+        names = names_in(table, options)
+        predictions, codes = scorer.answers(names, options, plan.pool, on_share)
     except StorageError as error:  # of a device without memory
         last = partition.first_row + partition.rows - 1
         raise StorageError(
@@ -94,7 +102,7 @@ def score_partitions(
     scorer: Scorer,
     options: ScoreOptions,
     compute: ComputeOptions,
-    on_part: OnPart = lambda receipt: None,
+    on_rows: OnRows = lambda rows: None,
 ) -> list[PartReceipt]:
     """Score every partition of a plan in threads of this process; return the receipts in order.
 
@@ -104,16 +112,29 @@ def score_partitions(
 
     Args:
         options: with a settled prior (see ``Scorer.settle_prior``).
-        on_part: called with each receipt as its part is finished.
+        on_rows: called, one call at a time, with the number of rows done since the last call: those
+            of a block of names whose scoring has begun, and what is left when a part is finished.
     """
     replicas, own = itertools.cycle(scorer.replicas()), threading.local()
+    telling = threading.Lock()
 
     def start_worker() -> None:
         own.scorer = next(replicas)
         use_own_stream(own.scorer.device)
 
     def score(partition: Partition) -> PartReceipt:
-        return score_partition(partition, plan, own.scorer, options)
+        told = 0
+
+        def on_share(share: float) -> None:
+            nonlocal told
+            rows = int(partition.rows * share) - told
+            told += rows
+            with telling:
+                on_rows(rows)
+
+        receipt = score_partition(partition, plan, own.scorer, options, on_share)
+        on_share(1.0)
+        return receipt
 
     return run_partitions(
         plan.partitions,
@@ -121,7 +142,6 @@ def score_partitions(
         workers=compute.workers or default_workers(scorer.device),
         stopping=scorer.stopping,
         start_worker=start_worker,
-        on_result=on_part,
     )
 
 
@@ -159,7 +179,11 @@ def run_partitions(
         start_worker()
 
     with ThreadPoolExecutor(workers, initializer=start) as pool:
-        pending = [pool.submit(work, partition) for partition in partitions]
+        try:
+            pending = [pool.submit(work, partition) for partition in partitions]
+        except BaseException:  # a signal: the pool may not know the thread that it was starting
+            stopping.set()
+            raise
         try:
             unfinished = set(pending)
             while unfinished:

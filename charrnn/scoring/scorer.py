@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
@@ -51,6 +52,9 @@ from charrnn.tables.columns import as_large_string, check_no_clash, name_column_
 Table = TypeVar("Table", pa.Table, pl.DataFrame, pl.LazyFrame)
 _BATCH_SIZE = {"cpu": 2**14, "cuda": 2**15}  # names per forward pass, by device type
 _PAIR_LOGITS = 2**24  # names of two parts scored at a time, x labels: bounds the logits kept
+OnShare = Callable[[float], None]
+# Called before every pass of this thread's network with the number of its texts
+_on_pass: ContextVar[Callable[[int], None]] = ContextVar("on_pass", default=lambda texts: None)
 _MAX_REPEATED = 8  # top_k up to which taking the maximum k times is faster than sorting
 
 
@@ -77,7 +81,7 @@ class Scorer:
         suits = self.device.type == "cuda" and kernel_suits(self.network)
         self.batch_size = batch_size or (KERNEL_NAMES if suits else _BATCH_SIZE[self.device.type])
         engine = KernelEngine if suits else Engine
-        self.engine = engine(self.network, self.batch_size, self._check_stopping)
+        self.engine = engine(self.network, self.batch_size, self._before_pass)
         self.stopping = threading.Event()
 
     @classmethod
@@ -262,18 +266,20 @@ class Scorer:
         names: pa.Array | pa.ChunkedArray,
         options: ScoreOptions,
         pool: NamePool | None = None,
+        on_share: OnShare = lambda share: None,
     ) -> tuple[Predictions, pa.Array]:
         """Return the predictions for the D distinct ones of N names, and int32 ``(N,)``: the index
         of each row's name among them, null for a null name. Raises as ``columns`` does.
 
         Args:
             pool: predictions of this model with these options that are there already.
+            on_share: called before every pass with the share of the work that is begun, 0 to 1.
         """
         settled, _ = self.settle_prior(names, options)
         codes, distinct = _distinct(names)
         if pool is None:
-            return self.predict(distinct, settled), codes
-        return pool.complete(distinct, lambda rest: self.predict(rest, settled)), codes
+            return self.predict(distinct, settled, on_share), codes
+        return pool.complete(distinct, lambda rest: self.predict(rest, settled, on_share)), codes
 
     def settle_prior(
         self, names: pa.Array | pa.ChunkedArray, options: ScoreOptions
@@ -316,7 +322,12 @@ class Scorer:
         )
         return replace(options, prior=estimate.shares), estimate
 
-    def predict(self, names: pa.Array, options: ScoreOptions) -> Predictions:
+    def predict(
+        self,
+        names: pa.Array,
+        options: ScoreOptions,
+        on_share: OnShare = lambda share: None,
+    ) -> Predictions:
         """Return the predictions for every name of a large_string array ``(D,)`` without nulls;
         the prior of ``options`` is settled (see ``settle_prior``).
 
@@ -333,6 +344,7 @@ class Scorer:
         too_long = pc.greater(pc.utf8_length(parts.texts), options.max_length)
         texts = pc.if_else(too_long, "", parts.texts) if pc.any(too_long).as_py() else parts.texts
         encoded = self.version.vocabulary.encode(texts, latin=options.transliterate)
+        _on_pass.set(_share_of(len(encoded), on_share))
         reason = _reasons(encoded, too_long.to_numpy(zero_copy_only=False), options)
         if parts.surname is None or parts.given is None:
             predictions = self._blank(reason, options)
@@ -486,9 +498,10 @@ class Scorer:
             batches.append((batch, found))
         _fill_in(predictions, batches)
 
-    def _check_stopping(self) -> None:
+    def _before_pass(self, texts: int) -> None:
         if self.stopping.is_set():
             raise CharrnnError("scoring was stopped")
+        _on_pass.get()(texts)
 
     def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
         """Return the function from probabilities ``(B, L)`` to the values of
@@ -587,6 +600,19 @@ def pick_device(device: str) -> torch.device:
             f"there is no device {device!r} on this machine; use cpu", option="device"
         )
     return torch_device
+
+
+def _share_of(texts: int, on_share: OnShare) -> Callable[[int], None]:
+    """Return a function that is told of passes and tells ``on_share`` the share of ``texts`` they
+    add up to; a text can be in several passes."""
+    begun = 0
+
+    def on_pass(more: int) -> None:
+        nonlocal begun
+        begun += more
+        on_share(min(1.0, begun / texts))
+
+    return on_pass
 
 
 def _fill_in(predictions: Predictions, batches: list[tuple[Counts, list[Tensor]]]) -> None:

@@ -392,9 +392,9 @@ def test_what_is_only_named_like_a_run_stops_nothing_and_is_named(
 def test_verify_says_what_it_passes_over(shared: Shared, server: Server, proof: Proof) -> None:
     assert server.run(shared.folder, *SCORE)["code"] == 0
     (run,) = (shared.folder / RUNS / "runs").iterdir()
-    assert runs.verify(VerifyRequest(run=str(run)))[1:] == []
+    assert runs.verify(VerifyRequest(run=str(run))).passed_over == []
     shared.plant(f"cd {run}; mkdir @eaDir; touch @eaDir/x .DS_Store", other=False)
-    assert runs.verify(VerifyRequest(run=str(run)))[1:] == ["passed over .DS_Store, @eaDir"]
+    assert runs.verify(VerifyRequest(run=str(run))).lines()[1:] == ["passed over .DS_Store, @eaDir"]
     shared.plant(f"touch {run}/notes.txt", other=False)
     with pytest.raises(DataError, match=r"notes\.txt is not listed"):
         runs.verify(VerifyRequest(run=str(run)))

@@ -29,7 +29,7 @@ from charrnn.model.version import (
     set_alias,
 )
 from charrnn.monitoring.drift import drift
-from charrnn.recipes.models import list_models, version_table
+from charrnn.recipes.models import list_models
 from charrnn.recipes.requests import ListRequest
 from charrnn.reports.model import model_markdown
 from charrnn.scoring.scorer import Scorer
@@ -287,10 +287,10 @@ def test_a_version_of_other_files_is_refused_and_the_rest_is_listed(
     with pytest.raises(ModelError, match="v0002"):
         resolve("v0002", root)
     listed = list_models(ListRequest(models=root))
-    assert [v.name for v in listed if v.facts is not None] == [
+    assert [v.name for v in listed.versions if v.facts is not None] == [
         "pretrained", "pretrained-tiny", "pretrained-tutorial", "v0001",
     ]  # fmt: skip
-    table = version_table(ListRequest(models=root))
+    table = listed.lines()
     assert [line for line in table if line.startswith("v0002") and "cannot be loaded" in line]
     proof("P10", FILES, 1)
 
@@ -318,7 +318,7 @@ def test_a_crafted_alias_is_named_and_the_rest_is_listed(
         with pytest.raises(ModelError, match="sly"):
             read()
     assert resolve("good", root).name == "v0001"
-    table = version_table(ListRequest(models=root))
+    table = list_models(ListRequest(models=root)).lines()
     assert [line for line in table if line.startswith("v0001") and line.endswith("good")]
     assert "sly" in table[-1]
     assert "\x1b" not in "".join(table)

@@ -121,7 +121,7 @@ def test_an_option_out_of_range_is_refused_by_name(
 def test_versions_are_listed_with_their_aliases(
     trained: tuple[Path, list[Trained], list[str]],
 ) -> None:
-    listed = {v.name: v for v in list_models(ListRequest(models=trained[0]))}
+    listed = {v.name: v for v in list_models(ListRequest(models=trained[0])).versions}
     assert list(listed) == [*PRETRAINED, "v0001", "v0002"]
     assert listed["v0001"].aliases == ["champion"]
     assert listed["v0002"].facts == trained[1][1].version.facts
