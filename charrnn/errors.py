@@ -93,8 +93,8 @@ class ModelError(CharrnnError):
 
 
 class DriftError(CharrnnError):
-    """The run is published, but its names drifted from the model's validation names or from the
-    previous run, and ``on_drift`` is ``fail``."""
+    """The run is published, but its names drifted from those of the last runs, and ``on_drift`` is
+    ``fail``."""
 
     exit_code = 79
 

@@ -1,4 +1,11 @@
-"""Compare the profile of a run with that of the model's validation names and of the previous run.
+"""Compare the profile of a run with that of the model's validation names and of earlier runs.
+
+The model's validation names are lists, and tables of people differ from them from the first run on;
+so that difference is information, and an alarm is a difference from earlier runs. These are stood
+for by one of them: of the last ``LAST_RUNS`` the one that differs least from the others, their
+*medoid* (Kaufman and Rousseeuw 1987, "Clustering by means of medoids"), a median of things that
+are more than numbers. One odd run among three moves it as little as one odd number a median, and
+being a run, it has a number of names, which a median of histograms lacks.
 
 Distributions are compared by the population stability index, PSI = Σ (p - q) ln(p / q), with the
 usual limits of 0.1 (moderate) and 0.25 (large). Two samples of one population, of n and m names,
@@ -25,6 +32,8 @@ _FEWEST = 5  # expected names per bin; bins with fewer are merged
 _PAIR_SHARE = 0.1  # difference of shares of names of two parts from which on these do not compare
 _OF_PARTS = ("confidence", "mean confidence", "length")
 _RARE = 3.2905  # standard deviations: two-sided tail probability of 0.001
+
+LAST_RUNS = 7  # whose medoid a run is compared with
 
 # Limits (moderate, large): PSI of distributions, absolute differences of rates.
 LIMITS = {
@@ -191,6 +200,22 @@ def _rate(
     return Measure(name, "difference", now - before, now, before, average, _RARE * error, *limits)
 
 
+def medoid(profiles: Sequence[Profile], *, answers: bool) -> int:
+    """Return the index of the profile that differs least from the others, the last one of equals:
+    differences are sums of measures, each in units of its large limit.
+
+    Args:
+        profiles: 1 or more.
+        answers: see ``compare``.
+    """
+
+    def differs(i: int) -> float:
+        others = (compare(profiles[i], other, answers=answers, gaps=True) for other in profiles)
+        return sum(abs(measure.value) / measure.large for found in others for measure in found)
+
+    return min(reversed(range(len(profiles))), key=lambda i: round(differs(i), 9))
+
+
 @dataclass(frozen=True)
 class ProfileComparison:
     """A run's profile compared with one reference: the model's validation names or another run.
@@ -199,7 +224,8 @@ class ProfileComparison:
         against: name of the model or the run.
         class_shares: the reference's share of each label, 0 to 1.
         skipped: what could not be compared, and why.
-        standing: measures that were large in the previous run already: reported, but no alarm.
+        standing: measures that were large in the run before already, from which this one does not
+            differ much: reported, but no alarm.
     """
 
     against: str
@@ -220,26 +246,25 @@ class ProfileComparison:
 
 @dataclass(frozen=True)
 class Drift:
-    """A run compared with the model's validation names and with the previous run, if there is
-    one."""
+    """A run compared with the model's validation names, and with the medoid of the last runs, if
+    there are any."""
 
     model: ProfileComparison
     previous: ProfileComparison | None = None
 
     def alarms(self) -> list[str]:
-        """Return one sentence per reference from which the run differs beyond a large limit,
-        standing differences left out."""
-        references = (
-            (self.model, "the model's validation names"),
-            (self.previous, "the previous run"),
-        )
-        sentences = []
-        for compared, reference in references:
-            new = set(compared.large) - set(compared.standing) if compared else None
-            if compared and new:
-                changes = ", ".join(_change(m) for m in compared.measures if m.name in new)
-                sentences.append(f"{changes} against {reference} ({compared.against})")
-        return sentences
+        """Return a sentence if the run differs from the last ones beyond a large limit, standing
+        differences left out."""
+        if self.previous is None:
+            return []
+        new = set(self.previous.large) - set(self.previous.standing)
+        return _sentences(self.previous, new, "the last runs, of which the median is")
+
+    def first_differences(self) -> list[str]:
+        """Return a sentence if this is a first run, and its names differ from the model's."""
+        if self.previous is not None:
+            return []
+        return _sentences(self.model, set(self.model.large), "the names of the model")
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparisons as plain JSON values."""
@@ -257,22 +282,22 @@ def drift(
     standing: Sequence[str] = (),
     label_name: str = LANGUAGE,
 ) -> Drift:
-    """Compare a run with the model's validation names and with the previous run.
+    """Compare a run with the model's validation names and with an earlier run.
 
     Args:
         reference: the model's name and profile.
-        previous: the run's name and profile; None where there is none.
+        previous: name and profile of the medoid of the last runs; None where there is none.
         same_rules: whether that run had the same model and text options; without them only the
             names are compared, not the answers.
         same_cut: whether its partitions had about as many rows; without, duplicates, which are
             counted within partitions, are not compared.
-        standing: measures in which that run already differed from the model.
+        standing: measures in which the run before was as different already.
         label_name: see ``compare``.
     """
     name, before = reference
     measures = compare(now, before, answers=True, gaps=False, label_name=label_name)
     model = ProfileComparison(
-        name, before.class_shares, tuple(measures), tuple(_skipped(now, before)), tuple(standing)
+        name, before.class_shares, tuple(measures), tuple(_skipped(now, before))
     )
     if previous is None:
         return Drift(model)
@@ -284,8 +309,10 @@ def drift(
     if not same_cut:
         measures = [measure for measure in measures if measure.name != "duplicates"]
         skipped.append("duplicates: that run's partitions had another size")
+    shares = before.class_shares
     return Drift(
-        model, ProfileComparison(name, before.class_shares, tuple(measures), tuple(skipped))
+        model,
+        ProfileComparison(name, shares, tuple(measures), tuple(skipped), tuple(standing)),
     )
 
 
@@ -293,6 +320,11 @@ def _skipped(now: Profile, before: Profile) -> list[str]:
     """Return what of the two is not compared, and why."""
     unlike = _other_parts(now, before)
     return ["length and confidence: other parts of names"] if unlike else []
+
+
+def _sentences(compared: ProfileComparison, names: set[str], reference: str) -> list[str]:
+    changes = ", ".join(_change(m) for m in compared.measures if m.name in names)
+    return [f"{changes} against {reference} {compared.against}"] if changes else []
 
 
 def _change(measure: Measure) -> str:

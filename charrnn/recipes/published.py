@@ -127,9 +127,13 @@ class Published:
         return lines
 
     def _drift_lines(self) -> list[str]:
-        """Return one line per large drift, and where to read more; none without drift."""
+        """Return one line per large drift, and where to read more; of a first run how its names
+        differ from the model's."""
         if not self.drift:
-            return []
+            found = self.manifest.drift.first_differences() if self.manifest.drift else []
+            what = "usual in a first run, later ones are compared with it; --prior estimate allows"
+            more = [f"{'':11} {what} for other label shares"]
+            return [f"{'differs':11} {sentence}" for sentence in found] + more * bool(found)
         return [
             *(f"{'' if i else 'drift':11} {sentence}" for i, sentence in enumerate(self.drift)),
             f"{'':11} see {self.folder / 'report.html'} (--on-drift fail | ignore)",

@@ -159,7 +159,7 @@ class InboxRequest(Request):
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     """What becomes of the names."""
     on_drift: Literal["ignore", "warn", "fail"] = "warn"
-    """What to do when the names are not like the model's or the last run's: ignore, warn, or fail
+    """What to do when the names are not like those of the last runs: ignore, warn, or fail
     (the file counts as failed; its run is published in any case)."""
 
 

@@ -132,8 +132,8 @@ def _drift_words(manifest: RunManifest) -> str:
     """Return the large differences of a run, or that there is no new one."""
     if manifest.drift is None:
         return "–"
-    standing = ", ".join(manifest.drift.model.standing)
-    unchanged = f"as in the previous run: {standing}" if standing else "steady"
+    standing = ", ".join(manifest.drift.previous.standing if manifest.drift.previous else ())
+    unchanged = f"as in the run before: {standing}" if standing else "steady"
     return "; ".join(manifest.drift.alarms()) or unchanged
 
 
@@ -151,7 +151,7 @@ def _figures(history: History) -> list[tuple[str, Figure]]:
     model_psi, model_large = _indices([d.model if d else None for d in drifts])
     previous_psi, previous_large = _indices([d.previous if d else None for d in drifts])
     charts: list[tuple[str, Series, dict[str, Any]]] = [
-        ("Drift against the previous run (PSI)", previous_psi,
+        ("Drift against the last runs (PSI)", previous_psi,
          {"shares": False, "limits": limits, "marked": previous_large}),
         ("Drift against the model's validation names (PSI)", model_psi,
          {"shares": False, "limits": limits, "marked": model_large}),

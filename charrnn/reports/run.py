@@ -46,13 +46,13 @@ def run_report(manifest: RunManifest) -> bytes:
 
 def _labels(manifest: RunManifest) -> Table:
     """Return the rows of each label and its share of the labelled rows, against the shares among
-    the model's validation names and in the previous run where a prior and a minimum confidence do
+    the model's validation names and in the last runs where a prior and a minimum confidence do
     not change them."""
     labelled, drift = max(1, manifest.statuses["scored"]), manifest.drift
     shares = {label: n / labelled for label, n in manifest.labels.items()}
     marks: dict[str, list[float | None]] = {}
     if drift and manifest.prior.kind == "train" and "low_confidence" not in manifest.reasons:
-        references = {"model's names": drift.model, "previous run": drift.previous}
+        references = {"model's names": drift.model, "last runs": drift.previous}
         marks = {
             name: [reference.class_shares.get(label, 0.0) for label in shares]
             for name, reference in references.items()
@@ -131,8 +131,8 @@ def _drift(manifest: RunManifest) -> dict[str, Any]:
     comparisons = [("the model's validation names", drift.model)]
     references = {"model": drift.model.class_shares}
     if drift.previous is not None:
-        comparisons.append(("the previous run", drift.previous))
-        references["previous run"] = drift.previous.class_shares
+        comparisons.append(("the median of the last runs", drift.previous))
+        references["last runs"] = drift.previous.class_shares
     return {
         "comparisons": [
             (reference, compared, _measures(compared)) for reference, compared in comparisons
@@ -163,7 +163,7 @@ def _measures(compared: ProfileComparison) -> Table:
 def _measure_row(measure: Measure, compared: ProfileComparison) -> tuple[str, ...]:
     """Return a measure as cells."""
     standing = measure.level == "large" and measure.name in compared.standing
-    level = "large, as in the previous run" if standing else measure.level
+    level = "large, as in the run before" if standing else measure.level
     change, noise, limit = measure.value, measure.chance_high, measure.large
     if measure.before is None or measure.now is None:
         cells = (f"PSI {value:.3f}" for value in (change, limit, noise))

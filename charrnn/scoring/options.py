@@ -224,7 +224,7 @@ class DeliveryOptions:
     """Do not escape cells of a CSV output that a spreadsheet would run as a formula; otherwise they
     get a leading apostrophe."""
     on_drift: Literal["ignore", "warn", "fail"] = "warn"
-    """What to do if the names have drifted from the model's or the last run's: ignore, warn, or
+    """What to do if the names have drifted from those of the last runs: ignore, warn, or
     fail with exit code 79; the run is published in any case."""
 
     def __post_init__(self) -> None:

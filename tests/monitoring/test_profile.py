@@ -24,6 +24,7 @@ from charrnn.monitoring.drift import (
     ProfileComparison,
     compare,
     drift,
+    medoid,
     population_stability,
 )
 from charrnn.monitoring.profile import (
@@ -146,18 +147,29 @@ def test_a_label_that_falls_from_30_to_5_percent_raises_an_alarm(
     assert raised >= 100 * found
 
 
-def test_a_difference_from_the_model_is_an_alarm_once() -> None:
+def test_a_difference_from_the_model_is_information_and_from_the_last_runs_an_alarm() -> None:
     other = profile(labels={"A": 100, "B": 900})
     options = {"same_rules": True, "same_cut": True}
     first = drift(other, ("v0001", profile()), None, **options)
-    assert first.model.large == ["languages"]
-    assert "languages PSI" in first.alarms()[0]
-    again = drift(other, ("v0001", profile()), ("before", other), standing=["languages"], **options)
-    assert again.model.large == ["languages"]
-    assert again.alarms() == []
-    worse = drift(profile(labels={"A": 100, "B": 900}, confidence_sum=700.0), ("v0001", profile()),
-                  None, standing=["languages"], **options)  # fmt: skip
-    assert worse.alarms()[0].startswith("mean confidence 97.0% → 70.0% against the model's")
+    assert (first.model.large, first.alarms()) == (["languages"], [])
+    assert "languages PSI" in first.first_differences()[0]
+    again = drift(other, ("v0001", profile()), ("before", other), **options)
+    assert (again.model.large, again.alarms()) == (["languages"], [])
+    assert again.first_differences() == []
+    worse = profile(labels={"A": 100, "B": 900}, confidence_sum=700.0)
+    fallen = drift(worse, ("v0001", profile()), ("before", other), **options).alarms()
+    assert fallen == ["mean confidence 97.0% → 70.0% against the last runs, of which the median "
+                      "is before"]  # fmt: skip
+    standing = {"standing": ["mean confidence"], **options}
+    assert drift(worse, ("v0001", profile()), ("before", other), **standing).alarms() == []
+
+
+def test_the_median_of_the_last_runs_is_one_of_the_many_that_agree() -> None:
+    usual = [profile(labels={"A": 500 + i, "B": 500 - i}) for i in range(3)]
+    odd = profile(labels={"A": 100, "B": 900})
+    for place in range(4):
+        assert medoid([*usual[:place], odd, *usual[place:]], answers=True) != place
+    assert medoid([odd, usual[0]], answers=True) == 1, "of two the older one"
 
 
 # --- the index ------------------------------------------------------------------------------------
@@ -423,19 +435,27 @@ def test_a_run_is_compared_with_the_run_before_it(
     capsys.readouterr()
     second = run_score(people("people.parquet", short_names(400, seed=1)))
     assert getattr(previous(second), "large", None) == []
-    assert "drift" not in capsys.readouterr().out  # its difference from the model is standing
+    assert "drift" not in capsys.readouterr().out
     third = run_score(people("people.parquet", long_names(400)))
     found = previous(third)
     assert found is not None
-    assert found.against == run_name(second)
+    assert found.against == run_name(first)  # of two the older one
     assert "length" in found.large
     printed = capsys.readouterr().out
     assert "drift" in printed
-    assert run_name(second) in printed
+    assert run_name(first) in printed
     report = (third / "report.html").read_text()
     assert "<h2>Drift</h2>" in report
-    assert run_name(second) in report
+    assert run_name(first) in report
     assert "length" in drift_markdown(read_run(third))
+    run_score(people("people.parquet", short_names(400, seed=2)))
+    assert "drift" not in capsys.readouterr().out  # back to what is usual
+    run_score(people("people.parquet", long_names(400, seed=1)))
+    assert "drift" in capsys.readouterr().out
+    found = previous(run_score(people("people.parquet", long_names(400, seed=4))))
+    assert found is not None
+    assert "length" in found.standing
+    assert "drift" not in capsys.readouterr().out  # as odd as the run before
 
 
 def test_scoring_the_same_table_again_is_not_compared_with_itself(

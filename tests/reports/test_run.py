@@ -130,7 +130,7 @@ def test_section_on_drift_escapes_what_users_name(manifest: RunManifest) -> None
     text, _ = checked(run_report(hostile))
     assert HOSTILE not in drift_markdown(hostile)
     assert text.count(HOSTILE) == 3
-    assert "Not compared with a previous run" in text
+    assert "Not compared with earlier runs" in text
 
 
 def test_report_of_a_run_without_drift_has_no_such_section(manifest: RunManifest) -> None:
