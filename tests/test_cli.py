@@ -8,11 +8,13 @@ import threading
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import unquote
 
 import polars as pl
 import pytest
 from commands import CANARY, Command, commands_of, complaint
 from flat import score as score_flow
+from pages import checked
 
 import charrnn
 from charrnn import cli
@@ -98,11 +100,17 @@ def test_verify_proves_a_run_and_finds_what_changed(command: Command) -> None:
 
 def test_monitor_draws_a_page(command: Command) -> None:
     command("score", "people.csv", *V1)
+    command("challenge", "people.csv", "--workers", "1")
     code, out, error = command("monitor")
     assert code == 0, error
-    assert "people               1 runs, the last run=2" in out
-    assert "page                 outputs/predictions/monitor.html" in out
-    assert Path("outputs/predictions/monitor.html").read_bytes().startswith(b"<!doctype html>")
+    assert "predictions/people   1 runs, the last run=2" in out
+    assert "page                 outputs/index.html" in out
+    text, elements = checked(Path("outputs/index.html").read_bytes(), links=True)
+    for heading in ("Runs and models", "Comparisons of models", "people", "pretrained-tiny"):
+        assert heading in text
+    links = [Path("outputs") / unquote(str(a["href"])) for tag, a in elements if tag == "a"]
+    assert len(links) == 2  # a run and a comparison; these models have no report
+    assert all(link.is_file() for link in links)
 
 
 def test_challenge_says_what_would_change(command: Command) -> None:

@@ -1,11 +1,20 @@
-"""Draw the history of scoring runs: rows, languages, expected accuracy, unscored rows, drift."""
+"""Draw one page of all scoring runs, comparisons and models in a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from charrnn.files import write_bytes
-from charrnn.recipes.requests import MonitorRequest
-from charrnn.reports.history import History, history_markdown, history_page, read_histories
+from charrnn.recipes.models import list_models
+from charrnn.recipes.requests import ListRequest, MonitorRequest
+from charrnn.reports.formats import percent
+from charrnn.reports.history import (
+    History,
+    history_markdown,
+    history_page,
+    read_comparisons,
+    read_histories,
+)
+from charrnn.reports.page import Bars, Link, Table
 from charrnn.runs.folders import passed_over_line
 
 
@@ -42,13 +51,37 @@ class MonitorPage:
 
 
 def monitor(request: MonitorRequest) -> MonitorPage:
-    """Draw the history of a destination's runs, or of all destinations in a folder, as one page.
+    """Draw the history of all runs in a folder, with its comparisons and models, as one page.
 
     Raises:
         InputMissingError: the folder holds no run.
     """
     folder = str(request.folder)
     histories, unreadable = read_histories(request.folder, request.last)
-    page = request.folder / "monitor.html"
-    write_bytes(page, history_page(histories, folder))
+    comparisons, models = read_comparisons(request.folder), _models(request.folder / "models")
+    page = request.folder / "index.html"
+    write_bytes(page, history_page(histories, folder, comparisons, models))
     return MonitorPage(page, histories, history_markdown(histories, folder), unreadable)
+
+
+def _models(folder: Path) -> Table | None:
+    """Return a row per model version, with a link to the reports of those in ``folder``; None where
+    there is no such folder."""
+    if not folder.is_dir():
+        return None
+    versions = [v for v in list_models(ListRequest(models=folder)) if v.facts]
+    tests = [v.facts.metrics.honest.test for v in versions if v.facts]
+    rows = [
+        (
+            Link(v.name, f"models/{v.name}/report.html")
+            if (folder / v.name / "report.html").is_file()
+            else v.name,
+            percent(test.accuracy),
+            test.macro_f1,
+            test.count,
+            ", ".join(v.aliases) or "–",
+        )
+        for v, test in zip(versions, tests, strict=True)
+    ]
+    bars = Bars.of_shares("accuracy", [test.accuracy for test in tests], whole=True)
+    return Table(("model", "accuracy", "macro-F1", "test names", "aliases"), rows, bars)

@@ -22,6 +22,7 @@ from charrnn.scoring.options import (
 )
 from charrnn.tables.csv_format import CsvFormat
 
+OUTPUTS = Path("outputs")
 MODELS = Path("outputs/models")
 PREDICTIONS = Path("outputs/predictions")
 COMPARISONS = Path("outputs/comparisons")
@@ -165,13 +166,13 @@ class InboxRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorRequest(Request):
-    """Draw the history of a destination's runs, or of all destinations in a folder, as one page.
+    """Draw the history of all runs in a folder, with its comparisons and models, as one page.
 
-    The page is FOLDER/monitor.html: self-contained, with links to the runs' reports beside it.
+    The page is FOLDER/index.html: self-contained, with links to the reports beside it.
     """
 
-    folder: Path = PREDICTIONS
-    """A destination, such as outputs/predictions/people, or a folder of destinations."""
+    folder: Path = OUTPUTS
+    """A folder of destinations, such as outputs, or one, such as outputs/predictions/people."""
     last: Annotated[int, Ge(1)] = 100
     """How many runs of each destination to show, the newest ones."""
 

@@ -1,7 +1,7 @@
 """The history of the scoring runs of one or more destinations, with a chart per quantity."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from charrnn.monitoring.drift import LIMITS, ProfileComparison
 from charrnn.reports.figures import history_plot
 from charrnn.reports.formats import percent, utc_minute
 from charrnn.reports.page import Figure, Link, Table, html_page, label_words, markdown_page
-from charrnn.runs.manifest import RunManifest, newest_first
+from charrnn.runs.manifest import ComparisonManifest, RunManifest, newest_manifests
 
 _MOST_LINES = 6  # lines in a chart; there are six distinguishable colours
 
@@ -31,9 +31,9 @@ class History:
 
 
 def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
-    """Return the history of ``folder``, if it is a destination, and of every destination in it:
-    the ``last`` readable runs of each. Return also a sentence for each entry that was passed over
-    in destinations without a readable run.
+    """Return the history of every destination in ``folder`` (see ``_destinations``): the ``last``
+    readable runs of each. Return also a sentence for each entry that was passed over in
+    destinations without a readable run.
 
     Raises:
         InputMissingError: ``folder`` does not exist or holds no run.
@@ -41,9 +41,13 @@ def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
     if not folder.is_dir():
         raise InputMissingError(f"{folder} does not exist; score something first")
     histories, unreadable = [], list[str]()
-    for destination in (folder, *_folders(folder)):
+    for destination in _destinations(folder):
         passed_over = list[str]()
-        scored = ((run.name, m) for run, m in newest_first(destination, passed_over))
+        scored = (
+            (run.name, manifest)
+            for run, manifest in newest_manifests(destination, passed_over)
+            if isinstance(manifest, RunManifest)
+        )
         runs = tuple(islice(scored, last))[::-1]
         if runs:
             name = str(destination.relative_to(folder))
@@ -56,26 +60,59 @@ def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
     return histories, unreadable
 
 
+def read_comparisons(folder: Path) -> list[tuple[str, ComparisonManifest]]:
+    """Return the newest comparison of two models of every destination in ``folder``: its path below
+    it, and its manifest."""
+    newest = (next(newest_manifests(d, []), None) for d in _destinations(folder))
+    return [
+        (str(run.relative_to(folder)), manifest)
+        for run, manifest in filter(None, newest)
+        if isinstance(manifest, ComparisonManifest)
+    ]
+
+
+def _destinations(folder: Path) -> Iterator[Path]:
+    """Yield what may be a destination: ``folder``, and the folders in it and, but for those of
+    runs, in these."""
+    yield folder
+    for child in _folders(folder):
+        yield child
+        if child.name != "runs" and not (child / "runs").is_dir():
+            yield from _folders(child)
+
+
 def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(folder / e.name for e in entries if e.is_dir(follow_symlinks=False))
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(folder / e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except PermissionError:
+        return []
 
 
-def history_page(histories: Sequence[History], folder: str) -> bytes:
+def history_page(
+    histories: Sequence[History],
+    folder: str,
+    comparisons: Sequence[tuple[str, ComparisonManifest]] = (),
+    models: Table | None = None,
+) -> bytes:
     """Return the histories as a self-contained HTML page to be written into ``folder``, with links
-    relative to it to the reports of the runs."""
-    return html_page("history", **_context(histories, folder, with_figures=True))
+    relative to it to the reports of the runs and of the ``comparisons``, and a table of
+    ``models``."""
+    context = _context(histories, folder, with_figures=True)
+    compared = _comparisons(comparisons) if comparisons else None
+    return html_page("history", **context, comparisons=compared, models=models)
 
 
 def history_markdown(histories: Sequence[History], folder: str) -> str:
     """Return the tables of runs as Markdown, without charts."""
-    return markdown_page("history", **_context(histories, folder, with_figures=False))
+    context = _context(histories, folder, with_figures=False)
+    return markdown_page("history", **context, comparisons=None, models=None)
 
 
 def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -> dict[str, Any]:
-    shown = [
+    shown: list[dict[str, Any]] = [
         {
-            "name": Path(folder).name if history.name == "." else history.name,
+            "name": (Path(folder) / history.name).name,
             "alarms": _alarms(history),
             "runs": _runs(history),
             "figures": _figures(history) if with_figures else (),
@@ -88,6 +125,10 @@ def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -
         "histories": shown,
         "alarming": [history for history in shown if history["alarms"]],
         "runs": sum(len(history.runs) for history in histories),
+        "overview": Table(
+            ("table", *shown[0]["runs"].head),
+            [(history["name"], *history["runs"].rows[0]) for history in shown],
+        ),
         "with_figures": with_figures,
         "limits": LIMITS["labels"],
         **words,
@@ -98,6 +139,24 @@ def _alarms(history: History) -> list[str]:
     """Return a sentence per large drift of the newest run."""
     drift = history.runs[-1][1].drift
     return drift.alarms() if drift else []
+
+
+def _comparisons(comparisons: Sequence[tuple[str, ComparisonManifest]]) -> Table:
+    """Return a row per comparison of two models."""
+    rows = [
+        (
+            Link(Path(run).parents[1].name, f"{run}/report.html"),
+            utc_minute(manifest.created),
+            manifest.champion.name,
+            manifest.challenger.name,
+            manifest.compared,
+            "–" if manifest.agreement is None else percent(manifest.agreement),
+            manifest.changed,
+        )
+        for run, manifest in comparisons
+    ]
+    head = ("table", "compared (UTC)", "champion", "challenger", "rows", "agreement", "changed")
+    return Table(head, rows)
 
 
 def _label_name(runs: Iterable[tuple[str, RunManifest]]) -> str:
@@ -115,16 +174,16 @@ def _runs(history: History) -> Table:
         rows.append(
             (
                 Link(utc_minute(manifest.created), f"{report}/report.html"),
+                _drift_words(manifest),
                 manifest.rows,
                 percent(manifest.statuses["scored"] / count),
                 f"{largest[0]} {percent(largest[1] / count)}" if largest else "–",
                 "–" if confidence is None else percent(confidence),
                 manifest.model.name,
-                _drift_words(manifest),
             )
         )
     largest_label = f"largest {_label_name(history.runs)}"
-    head = ("run (UTC)", "rows", "scored", largest_label, "expected accuracy", "model", "drift")
+    head = ("run (UTC)", "drift", "rows", "scored", largest_label, "expected accuracy", "model")
     return Table(head, rows)
 
 

@@ -37,7 +37,7 @@ from charrnn.training.metrics import largest_cells
 
 _DRAWN_LABELS = 40  # rows of the confusion matrix; more cannot be read
 _MOST_ERRORS = 15  # pairs of labels listed
-_FIRST_LABELS = 60  # rows of the table of labels that are open
+_FIRST_LABELS = 20  # rows of the table of labels that are open
 _COVERAGES = (1, 0.9, 0.8, 0.7, 0.5)  # marked points of the accuracy-coverage curve
 
 
@@ -142,15 +142,16 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
     rows = [
         (
             m.label,
-            percent(share[m.label]) if m.label in share else None,
+            *((m.recall, interval(m.recall_low, m.recall_high)) if m.count else (None,) * 2),
             m.count,
             m.precision if n else None,
-            *((m.recall, interval(m.recall_low, m.recall_high), m.f1) if m.count else (None,) * 3),
+            m.f1 if m.count else None,
+            percent(share[m.label]) if m.label in share else None,
         )
         for m, n in by_size
     ]
-    head = ("label", "share of training", "test names", "precision", "recall",
-            "95 % interval of the recall", "F1")  # fmt: skip
+    head = ("label", "recall", "95 % interval", "test names", "precision", "F1",
+            "share of training")  # fmt: skip
     bars = Bars.of_shares(
         "recall",
         [m.recall if m.count else None for m, _ in by_size],

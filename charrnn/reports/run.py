@@ -127,7 +127,7 @@ def _drift(manifest: RunManifest) -> dict[str, Any]:
     the labels; and the words for these."""
     drift, words = manifest.drift, label_words(manifest.options.scoring.label_name)
     if drift is None:
-        return {"comparisons": (), **words}
+        return {"comparisons": (), "alarms": [], **words}
     comparisons = [("the model's validation names", drift.model)]
     references = {"model": drift.model.class_shares}
     if drift.previous is not None:
@@ -138,6 +138,8 @@ def _drift(manifest: RunManifest) -> dict[str, Any]:
             (reference, compared, _measures(compared)) for reference, compared in comparisons
         ],
         "has_previous": drift.previous is not None,
+        "alarms": drift.alarms() if drift.previous else [],
+        "differs": drift.model.large,
         "shares": _class_shares(manifest.profile.class_shares, references, words["label_name"]),
         "limits": LIMITS["labels"],
         **words,

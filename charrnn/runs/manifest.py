@@ -354,6 +354,15 @@ def newest_first(
         passed_over: gets a sentence for each entry among the runs that is none, as it is met.
     """
     passed_over = [] if passed_over is None else passed_over
+    for run, manifest in newest_manifests(destination, passed_over):
+        try:
+            yield run, _scored(run, manifest)
+        except DataError as error:
+            passed_over.append(str(error))
+
+
+def newest_manifests(destination: Path, passed_over: list[str]) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the published runs and comparisons of a destination, as ``newest_first`` does."""
     try:
         named = named_runs(destination, passed_over)
     except StorageError as error:
@@ -361,7 +370,7 @@ def newest_first(
         passed_over.append(str(error))
     for _, run in sorted(named.items(), reverse=True):
         try:
-            manifest = _scored(run, own_manifest(run))
+            manifest = own_manifest(run)
         except CharrnnError as error:
             passed_over.append(str(error))
             continue

@@ -34,7 +34,7 @@ from charrnn.tables.row_groups import TableFile
 from charrnn.tables.unchanged import FileState, changed, expecting, same_file
 
 _PLAIN_NAME = re.compile(r"(?!run=)[A-Za-z0-9][A-Za-z0-9._=-]{0,99}")
-_RESERVED = ("latest", "runs", "monitor.html")  # what lies in a destination, or beside them
+_RESERVED = ("latest", "runs", "index.html")  # what lies in a destination, or beside them
 _MOST_LETTERS = 60  # of a name that is not plain
 
 

@@ -114,7 +114,7 @@ ATTACKS = [
         f"{UNREADABLE}::test_an_unreadable_file_of_an_inbox_does_not_stop_the_others",
     ),
     Attack(
-        "links of `monitor.html`", "`javascript:` was a scheme", "URL-quoted",
+        "links of `index.html`", "`javascript:` was a scheme", "URL-quoted",
         f"{CRAFTED}::test_links_of_the_history_begin_no_scheme",
     ),
     Attack(

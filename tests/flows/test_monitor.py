@@ -50,10 +50,10 @@ def _score_on(day: int, name: str, names: list[str | None], models: Path) -> Non
 
 def test_page_shows_every_run_with_a_link_to_its_report(predictions: Path) -> None:
     page = Path(monitor(predictions))
-    assert page == predictions / "monitor.html"
+    assert page == predictions / "index.html"
     text, found = checked(page.read_bytes(), links=True)
     targets = [a["href"] for tag, a in found if tag == "a"]
-    assert len(targets) == RUNS + 1
+    assert len(targets) == RUNS + 2  # and the newest of both tables
     assert all((page.parent / str(target)).is_file() for target in targets)
     assert [d for d in re.findall(r"2026-11-\d\d 02:00", text) if d == "2026-11-07 02:00"]
     for word in (
@@ -88,7 +88,7 @@ def test_drift_of_the_last_run_is_on_the_page_and_in_the_terminal(
     printed = capsys.readouterr().out
     assert "drift: " in printed
     assert "length PSI" in printed
-    assert "Names drifted in the newest run of 1 of 1 table: people (" in text
+    assert "Names drifted in the newest run of 1 of 1 table: people." in text
     assert ("circle", "calarm") in [(tag, a.get("class")) for tag, a in found]
     targets = [str(a["href"]) for tag, a in found if tag == "a"]
     assert all((page.parent / target).is_file() for target in targets)
@@ -96,7 +96,7 @@ def test_drift_of_the_last_run_is_on_the_page_and_in_the_terminal(
 
 def test_the_last_runs_only_are_shown_where_that_is_asked(predictions: Path) -> None:
     text, found = checked(Path(monitor(predictions, last=3)).read_bytes(), links=True)
-    assert len([1 for tag, _ in found if tag == "a"]) == 4
+    assert len([1 for tag, _ in found if tag == "a"]) == 3 + 2
     assert "2026-11-07 02:00" in text
     assert "2026-11-04 02:00" not in text
 

@@ -91,7 +91,7 @@ def test_a_run_its_report_and_its_history_speak_of_countries(
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["options"]["label_as"] == "country"
     assert manifest["drift"]["model"]["measures"][0]["name"] in ("countries", "length")
-    for page in ((run / "report.html"), countries / "runs/monitor.html"):
+    for page in ((run / "report.html"), countries / "runs/index.html"):
         assert "languag" not in page.read_text().lower()
         assert "country" in page.read_text()
     console()(["score", "people.csv", "--model", "v0001", "--label-as", "land", "-o", "out.csv"])
