@@ -69,7 +69,7 @@ def _models(folder: Path) -> Table | None:
     there is no such folder."""
     if not folder.is_dir():
         return None
-    versions = [v for v in list_models(ListRequest(models=folder)) if v.facts]
+    versions = [v for v in list_models(ListRequest(models=folder)).versions if v.facts]
     tests = [v.facts.metrics.honest.test for v in versions if v.facts]
     rows = [
         (

@@ -60,7 +60,7 @@ def test_page_shows_every_run_with_a_link_to_its_report(predictions: Path) -> No
         "people",
         "branch",
         "7 runs, the newest first",
-        "Charts are drawn from two runs on",
+        "charts are drawn from two runs on",
     ):
         assert word in text
     labels = [a["aria-label"] for a in figures(found)]
