@@ -103,6 +103,7 @@ def request_for(path: Path, request: InboxRequest, version: ModelVersion) -> Sco
         csv=request.csv,
         compute=request.compute,
         privacy=request.privacy,
+        stamp=request.stamp,
         delivery=DeliveryOptions(
             output=f"{request.output / inbox_name(path)}/", on_drift=request.on_drift
         ),

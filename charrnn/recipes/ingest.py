@@ -18,7 +18,7 @@ from charrnn.model.labels import LANGUAGE, MIN_LABELS
 from charrnn.recipes.fetched import check_copied, fetch_input
 from charrnn.recipes.requests import TUTORIAL_URL, IngestRequest
 from charrnn.recipes.runner import Runner
-from charrnn.scoring.options import check_label_column
+from charrnn.scoring.dictionary import check_label_column
 from charrnn.tables.discovery import MAGIC, NoTableError, discover
 from charrnn.tables.kinds import path_text, table_name
 from charrnn.tables.source import check_unchanged

@@ -38,6 +38,10 @@ CorpusSources = Annotated[
         "or a labelled table: Parquet or CSV, a file, a folder, a glob or a URI (s3://, gs://)."
     ),
 ]
+Stamp = Annotated[
+    bool,
+    doc("Add to every row the run's fingerprint, the model, and the row's number in the input."),
+]
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
 NamesOfTable = Annotated[str, doc("The column of that table that holds the names.")]
 GivenOfTable = Annotated[str, doc("A column of given names, instead of a column of names.")]
@@ -84,6 +88,7 @@ class ScoreRequest(Request):
     """Where the rows go."""
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     """What becomes of the names."""
+    stamp: Stamp = False
     force: bool = False
     """Score again even where the same run is already published."""
 
@@ -159,6 +164,7 @@ class InboxRequest(Request):
     """Where and how the runs are computed."""
     privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
     """What becomes of the names."""
+    stamp: Stamp = False
     on_drift: Literal["ignore", "warn", "fail"] = "warn"
     """What to do when the names are not like those of the last runs: ignore, warn, or fail
     (the file counts as failed; its run is published in any case)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from charrnn.files import make_private, private_files
+from charrnn.files import json_bytes, make_private, private_files
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
@@ -18,6 +18,7 @@ from charrnn.recipes.published import Published
 from charrnn.recipes.requests import PREDICTIONS, InboxRequest, ScoreRequest
 from charrnn.recipes.runner import Runner
 from charrnn.reports.run import run_report
+from charrnn.runs.data_package import data_package
 from charrnn.runs.execute import Executor, score_partitions
 from charrnn.runs.export import check_exportable, export
 from charrnn.runs.folders import passed_over_line
@@ -31,7 +32,7 @@ from charrnn.runs.manifest import (
     RunOptions,
     read_run,
 )
-from charrnn.runs.parts import PartReceipt
+from charrnn.runs.parts import PartReceipt, part_path, part_schema
 from charrnn.runs.plan import (
     Destination,
     RunKey,
@@ -49,6 +50,7 @@ from charrnn.runs.publish import (
     publish,
     update_latest,
 )
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer, fitted_options
@@ -124,12 +126,13 @@ def run_options(
         partition_rows=request.compute.partition_rows,
         names=names,
         name_key=key_digest(names, name_key),
+        stamp=request.stamp,
     )
 
 
 def prepare(key: RunKey, target: Destination, version: ModelVersion, name_key: bytes) -> RunPlan:
     """Prove the input, refuse what cannot be scored or exported, and cut it into partitions."""
-    added = key.options.scoring.columns(version.labels)
+    added = added_columns(key.options.scoring, version.labels, stamp=key.options.stamp)
     plan = plan_run(key, target.folder, added, name_key)
     if target.file is not None:
         check_exportable(plan.source.schema, target.file)
@@ -164,7 +167,10 @@ def publish_run(
     drift, passed_over = drift_of(manifest, plan.destination, version)
     fetched = tuple(FetchedRecord(**asdict(file)) for file in remote)
     manifest = replace(manifest, drift=drift, fetched=fetched)
-    run = publish(plan, manifest, {"report.html": run_report(manifest)})
+    columns = added_columns(plan.key.options.scoring, version.labels, stamp=plan.key.options.stamp)
+    package = data_package(manifest, part_schema(part_path(plan.staging, 0)), columns)
+    files = {"report.html": run_report(manifest), "datapackage.json": json_bytes(package)}
+    run = publish(plan, manifest, files)
     return run, passed_over_line(passed_over)
 
 

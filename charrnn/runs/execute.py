@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -24,6 +25,7 @@ from charrnn.runs.parts import (
 )
 from charrnn.runs.plan import RunPlan
 from charrnn.scoring.columns import prediction_columns
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.inputs import names_in
 from charrnn.scoring.names import hide_names
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
@@ -71,12 +73,18 @@ def score_partition(
         raise StorageError(
             f"rows {partition.first_row:,} to {last:,}: {error}", option=error.option
         ) from error
-    for name, column in prediction_columns(predictions, codes, labels, options).items():
-        table = table.append_column(name, column)
     policy = plan.key.options.names
     table = hide_names(table, options.name_fields.values(), policy, plan.name_key)
     if policy != "keep":  # metadata of the input may hold a name
         table = pa.Table.from_arrays(table.columns, schema=without_notes(table.schema))
+    columns = prediction_columns(predictions, codes, labels, options)
+    if plan.key.options.stamp:
+        columns |= _stamps(partition, plan, options.prefix)
+    for name, added in added_columns(options, labels, stamp=plan.key.options.stamp).items():
+        notes = {"description": added.meaning}
+        table = table.append_column(
+            pa.field(name, columns[name].type, metadata=notes), columns[name]
+        )
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
     scored = table[label_column].is_valid()
@@ -95,6 +103,18 @@ def score_partition(
     )
     write_receipt(plan.staging, receipt)
     return receipt
+
+
+def _stamps(partition: Partition, plan: RunPlan, prefix: str) -> dict[str, pa.Array]:
+    """Return the columns of ``dictionary.STAMPS`` for the rows of a partition."""
+    rows, model = partition.rows, plan.key.model
+    texts = {"fingerprint": plan.key.fingerprint, "model": f"{model.name}@{model.digest[:12]}"}
+    columns: dict[str, pa.Array] = {
+        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array([text]))
+        for name, text in texts.items()
+    }
+    columns["row"] = pa.array(np.arange(partition.first_row, partition.first_row + rows))
+    return {prefix + name: column for name, column in columns.items()}
 
 
 def score_partitions(

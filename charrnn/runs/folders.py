@@ -24,7 +24,7 @@ from charrnn.files import is_system_file, is_transient
 ROWS = "rows"  # folder of the parts in a run
 # Files of a finished or unfinished run that this program writes.
 RUN_FILE = re.compile(
-    r"(part|input)-[0-9]+\.\w+|report\.(html|md)|rejects\.parquet|manifest\.json|SHA256SUMS|token"
+    r"(part|input)-[0-9]+\.\w+|report\.(html|md)|rejects\.parquet|(manifest|datapackage)\.json|SHA256SUMS|token"
     r"|\..+\.tmp"
 )
 _MOST_NAMED = 5  # of what is passed over, in a line

@@ -109,6 +109,7 @@ class RunOptions:
         partition_rows: rows of a partition, at most.
         names: what becomes of the name column in the output.
         name_key: a digest of the key that names are hashed with; "" without one.
+        stamp: add columns that say which run made a row, by which model, and the row's number.
     """
 
     scoring: ScoreOptions
@@ -116,6 +117,7 @@ class RunOptions:
     partition_rows: int
     names: NamePolicy = "keep"
     name_key: str = ""
+    stamp: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the options side by side, as plain JSON values."""

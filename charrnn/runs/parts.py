@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -62,24 +63,27 @@ class PartReceipt:
 
 def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition) -> str:
     """Write one part atomically and return its SHA-256; its footer says which rows of which run it
-    holds.
+    holds. Dictionaries that scoring added are stored as such and read as text: categories would
+    differ between runs, and pandas counts those that do not occur.
 
     Raises:
         StorageError: the file on the disk is not the file that was written.
     """
+    own = plan.source.schema.names
+    fields = (f if f.name in own else f.with_type(_read_as(f.type)) for f in table.schema)
     metadata = {
         **(table.schema.metadata or {}),
         b"charrnn.fingerprint": plan.key.fingerprint.encode(),
         b"charrnn.part": str(partition.index).encode(),
         b"charrnn.first_row": str(partition.first_row).encode(),
     }
+    # What Arrow reads types and metadata of columns from; it writes it itself with store_schema.
+    metadata[b"ARROW:schema"] = b64encode(pa.schema(fields, metadata).serialize())
+    options = {**parquet_options(table, own), **plan.source.parquet, "store_schema": False}
     with writing_to(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
-            temporary,
-            **parquet_options(table, plan.source.schema.names),
-            **plan.source.parquet,
-        )
+        with pq.ParquetWriter(temporary, table.schema, **options) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata(metadata)
         try:
             temporary.flush()
             whole = pq.read_metadata(temporary).num_rows == table.num_rows
@@ -88,6 +92,10 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
         if not whole:
             raise StorageError(f"{path} could not be read back; check the disk and run this again")
         return sha256_of_open(temporary)
+
+
+def _read_as(data_type: pa.DataType) -> pa.DataType:
+    return data_type.value_type if pa.types.is_dictionary(data_type) else data_type
 
 
 def parquet_options(table: pa.Table, input_columns: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ two runs are the same work, and names the folder of an unfinished run.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class RunPlan:
 
 
 def plan_run(
-    key: RunKey, destination: Path, added: Sequence[str], name_key: bytes = b""
+    key: RunKey, destination: Path, added: Iterable[str], name_key: bytes = b""
 ) -> RunPlan:
     """Stage the input, check its columns and cut it into partitions.
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from charrnn.model.families import families_of
 from charrnn.model.novelty import NoveltyScale
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.options import (
     ABSTAINED,
     ABSTENTIONS,
@@ -209,7 +210,7 @@ def prediction_columns(
     arrays.append(_dictionary(status, STATUSES))
     arrays.append(_dictionary(pc.if_else(pc.less(index, 0), None, index), REASONS[1:]))
     arrays += [spread(column) for column in predictions.probabilities.T]
-    return dict(zip(options.columns(labels), arrays, strict=True))
+    return dict(zip(added_columns(options, labels), arrays, strict=True))
 
 
 def _dictionary(indices: pa.Array, values: Sequence[str | None]) -> pa.Array:

@@ -3,14 +3,13 @@
 Each field's docstring is its help on the command line and its description in Prefect's form.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
 from charrnn.errors import ConfigError, PathOrUri, check_fields
-from charrnn.model.labels import LANGUAGE, plural
+from charrnn.model.labels import LANGUAGE
 from charrnn.tables.csv_format import DOCSTRINGS
 
 NamePolicy = Literal["keep", "hash", "omit"]
@@ -124,52 +123,6 @@ class ScoreOptions:
     def names_parts(self) -> bool:
         """Whether a column says which parts of a name were scored."""
         return self.details or "name_column" not in self.name_fields
-
-    def columns(self, labels: Sequence[str]) -> list[str]:
-        """Return the names of the columns that scoring adds, in order.
-
-        Raises:
-            ConfigError: the label's column has the name of another one.
-        """
-        label, names = self.label_name, list[str]()
-        for rank in range(1, min(self.top_k, len(labels)) + 1):
-            suffix = "" if rank == 1 else f"_{rank}"
-            names += [f"{label}{suffix}", f"confidence{suffix}"]
-        if self.families:
-            names += ["family", "family_confidence"]
-        if self.prior != "train":
-            names += [f"{label}_uncorrected", "confidence_uncorrected"]
-        if self.coverage_target:
-            names += [f"{plural(label)}_set", "set_size"]
-        if self.details:
-            names += ["ambiguous", "unfamiliarity"]
-        if self.names_parts:
-            names.append("name_parts")
-        names += ["status", "reason"]
-        if self.probabilities:
-            names += [f"probability_{value}" for value in labels]
-        if len({*names}) < len(names):
-            raise ConfigError(
-                f"the label's column would be called {label!r}, as another column that scoring "
-                "adds; give it another name",
-                option="label_as",
-            )
-        return [self.prefix + name for name in names]
-
-
-def check_label_column(column: str) -> None:
-    """Raise ConfigError unless a label's column of this name can stand among the others."""
-    try:
-        options = ScoreOptions(
-            label_as=column, prior="uniform", coverage_target=0.5, families=True, details=True
-        )
-        options.columns(("", ""))
-    except ConfigError:
-        raise ConfigError(
-            f"label_column is {column!r}, which is also the name of a column that scoring adds, or "
-            "no visible text; rename it",
-            option="label_column",
-        ) from None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, es
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import GIVEN, Counts, Encoded, Vocabulary
 from charrnn.scoring.columns import Predictions, prediction_columns
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.explain import Explanation, explanation_of
 from charrnn.scoring.inputs import (
     as_pandas,
@@ -174,7 +175,7 @@ class Scorer:
         whole = readable_table(table)
         headers = headers_of(whole)
         columns = {f: name_column_of(headers, c, f) for f, c in score_options.name_fields.items()}
-        check_no_clash(headers, score_options.columns(self.version.labels))
+        check_no_clash(headers, added_columns(score_options, self.version.labels))
         cells = {field: cells_of(whole, column) for field, column in columns.items()}
         scored: Table = with_columns(whole, self.columns(one_name(cells), score_options))
         return scored

@@ -27,6 +27,7 @@ from charrnn.runs.execute import score_partitions
 from charrnn.runs.manifest import ModelRef, RunOptions
 from charrnn.runs.parts import PartReceipt
 from charrnn.runs.plan import RunPlan, plan_run, run_key
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.csv_format import CsvFormat
@@ -40,7 +41,7 @@ def planned(folder: Path, rows: int, partition_rows: int, scorer: Scorer) -> Run
     pq.write_table(pa.table({"name": names.to_arrow()}), source, row_group_size=partition_rows)
     model = ModelRef(scorer.version.name, scorer.version.digest)
     key = run_key(str(source), model, RunOptions(OPTIONS, CsvFormat(), partition_rows))
-    added = OPTIONS.columns(scorer.version.labels)
+    added = added_columns(OPTIONS, scorer.version.labels)
     return plan_run(key, folder / f"out-{rows}", added)
 
 

@@ -57,6 +57,7 @@ from charrnn.runs.manifest import ModelRef, PriorRecord, RunFacts, RunOptions  #
 from charrnn.runs.parts import parquet_options  # noqa: E402
 from charrnn.runs.plan import plan_run, run_key  # noqa: E402
 from charrnn.runs.publish import manifest_of, publish  # noqa: E402
+from charrnn.scoring.dictionary import added_columns  # noqa: E402
 from charrnn.scoring.options import ComputeOptions, ScoreOptions  # noqa: E402
 from charrnn.scoring.scorer import Scorer  # noqa: E402
 from charrnn.tables.csv_format import CsvFormat  # noqa: E402
@@ -541,7 +542,7 @@ def one_run(bench: Bench, scorer: Scorer, source: Path, output: Path, workers: i
     started, used = time.perf_counter(), time.process_time()
     model = ModelRef(scorer.version.name, scorer.version.digest)
     key = run_key(str(source), model, RunOptions(options, CsvFormat(), bench.sizes.part))
-    plan = plan_run(key, output, options.columns(scorer.version.labels))
+    plan = plan_run(key, output, added_columns(options, scorer.version.labels))
     planned = time.perf_counter()
     parts: list[float] = []
     times, threads = os.times(), thread_seconds()

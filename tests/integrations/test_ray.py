@@ -21,6 +21,7 @@ from charrnn.runs.execute import score_partitions
 from charrnn.runs.parts import PartReceipt, part_path
 from charrnn.runs.plan import RunPlan, plan_run
 from charrnn.runs.verify import verify_run
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer
 
@@ -75,7 +76,7 @@ def plan(names_table: pa.Table, scorer: Scorer, tmp_path: Path) -> RunPlan:
     table = pa.concat_tables([names_table] * PARTITIONS)
     pq.write_table(table, path, row_group_size=12, write_page_checksum=True)
     key = key_of(path, scorer.version, OPTIONS, 12)
-    return plan_run(key, tmp_path / "ray", OPTIONS.columns(scorer.version.labels))
+    return plan_run(key, tmp_path / "ray", added_columns(OPTIONS, scorer.version.labels))
 
 
 def locally(plan: RunPlan, scorer: Scorer, tmp_path: Path) -> tuple[list[PartReceipt], list[bytes]]:

@@ -135,13 +135,16 @@ def test_the_two_commands_are_where_ci_looks_for_them(command: str) -> None:
 
 
 def test_every_status_reason_and_column_is_explained() -> None:
+    from charrnn.scoring.dictionary import COLUMNS, added_columns
     from charrnn.scoring.options import REASONS, STATUSES, ScoreOptions
 
     every = ScoreOptions(
         families=True, prior="uniform", coverage_target=0.9, details=True, probabilities=True
     )
-    words = [*REASONS[1:], *STATUSES, *every.columns(["LABEL"])]
+    words = [*REASONS[1:], *STATUSES, *added_columns(every, ["LABEL"], stamp=True)]
     assert [word for word in words if f"`{word}`" not in DOCS["output.md"]] == []
+    table = (f"| {c.shown} | {c.kind} | {c.when} | {c.meaning} |" for c in COLUMNS)
+    assert "\n".join(table) in DOCS["output.md"]
 
 
 def test_every_exit_code_is_in_the_table() -> None:

@@ -96,7 +96,7 @@ def test_run_folder_holds_parts_manifest_report_and_digests(
     run = run_score(people, partition_rows=4)
     assert run.parent == Path("outputs/predictions/people/runs")
     assert sorted(entries_of(run)) == [
-        "SHA256SUMS", "manifest.json", "report.html", "rows/part-00000.parquet",
+        "SHA256SUMS", "datapackage.json", "manifest.json", "report.html", "rows/part-00000.parquet",
         "rows/part-00001.parquet", "rows/part-00002.parquet",
     ]  # fmt: skip
     destination = run.parents[1]

@@ -15,6 +15,7 @@ from charrnn.model.priors import corrected, correction
 from charrnn.model.version import ModelVersion
 from charrnn.model.vocabulary import GIVEN
 from charrnn.scoring import scorer as scorer_module
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.name_parts import SEPARATOR
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
@@ -276,9 +277,9 @@ def test_surname_model_leaves_the_column_of_given_names_out(surname_scorer: Scor
 
 def test_columns_of_parts_say_which_parts_were_used() -> None:
     labels = ("Alpha", "Beta")
-    assert "name_parts" not in ScoreOptions().columns(labels)
+    assert "name_parts" not in added_columns(ScoreOptions(), labels)
     for options in ({"details": True}, {"given_column": "a"}, {"surname_column": "a"}):
-        assert "p_name_parts" in ScoreOptions(prefix="p_", **options).columns(labels)  # type: ignore[arg-type]
+        assert "p_name_parts" in added_columns(ScoreOptions(prefix="p_", **options), labels)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from charrnn.errors import ConfigError, DataError, ModelError
 from charrnn.model import engine
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.version import ModelVersion, save_version
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer, pick_device
 from charrnn.training.presets import PRESETS
@@ -86,7 +87,9 @@ def test_columns_are_named_and_typed_as_documented(scorer: Scorer, names_table: 
         "probability_Alpha": pa.float32(), "probability_Beta": pa.float32(),
         "probability_Delta": pa.float32(), "probability_Gamma": pa.float32(),
     }  # fmt: skip
-    assert list(columns) == ScoreOptions(probabilities=True).columns(scorer.version.labels)
+    assert list(columns) == list(
+        added_columns(ScoreOptions(probabilities=True), scorer.version.labels)
+    )
     assert {len(column) for column in columns.values()} == {12}
     assert columns["language"].dictionary.to_pylist() == list(scorer.version.labels)
 
@@ -294,7 +297,7 @@ def test_dictionary_with_a_null_in_it_is_a_null_name(scorer: Scorer) -> None:
 def test_no_names_give_no_rows_and_every_column(scorer: Scorer, names: object) -> None:
     frame = scorer.score(names, probabilities=True)  # type: ignore[arg-type]
     assert frame.height == 0
-    assert frame.columns == ["name", *ScoreOptions(probabilities=True).columns(
+    assert frame.columns == ["name", *added_columns(ScoreOptions(probabilities=True),
         scorer.version.labels)]  # fmt: skip
 
 
