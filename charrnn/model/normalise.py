@@ -61,6 +61,7 @@ class Normalisation:
             apostrophes and hyphens to ASCII, and forms of one letter to one (final sigma,
             katakana); "plain": these, and Latin and Greek letters without their accents, and ``ё``
             to ``е``; "ascii": punctuation, and Latin letters such as ``ł`` and ``ß``, to ASCII.
+        jamo: whether Hangul syllables are written as jamo, in the form NFKC.
         vowel_signs: whether to keep the combining marks of Indic and South-East Asian scripts,
             where they write vowels; all others that Unicode does not compose are dropped.
     """
@@ -68,6 +69,7 @@ class Normalisation:
     form: Literal["NFD", "NFKD", "NFKC"] = "NFKD"
     lowercase: bool = True
     fold: Literal["none", "punctuation", "plain", "ascii"] = "ascii"
+    jamo: bool = True
     vowel_signs: bool = False
 
     @property
@@ -109,7 +111,7 @@ def normalise(text: str, rules: Normalisation = LATIN) -> str:
     )
     # Again: letters that were capital or composed until now, and marks that a joiner kept apart.
     visible = unicodedata.normalize(rules.form, visible.translate(fold))
-    if rules.composes:
+    if rules.composes and rules.jamo:
         visible = _HANGUL.sub(lambda match: unicodedata.normalize("NFD", match[0]), visible)
     return " ".join(visible.split())
 

@@ -307,7 +307,8 @@ def _read_description(path: Path, content: bytes) -> ModelDescription:
     described = msgspec.convert(document, ModelDescription)
     if unknown := document["config"].keys() - asdict(described.config).keys():
         raise ConfigError(f"config has the unknown fields {', '.join(sorted(unknown))}")
-    document["vocabulary"]["normalisation"].setdefault("vowel_signs", False)  # not in earlier ones
+    rules = document["vocabulary"]["normalisation"]
+    document["vocabulary"]["normalisation"] = {"jamo": True, "vowel_signs": False, **rules}
     if document["vocabulary"] != asdict(described.vocabulary):
         raise ConfigError("vocabulary has missing or unknown fields")
     return described

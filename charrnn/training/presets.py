@@ -20,6 +20,7 @@ from charrnn.training.text_rules import VOCABULARY_ROWS, auto_vocabulary
 
 LARGE_ROWS, LARGE_LABELS = 250_000, 250  # of a table, from which on a preset's ``large`` is used
 READ_NAMES = 4_000_000  # by a fit of a large table, about, unless that is less than one pass
+_SMALL = {"batch_size": 128, "ngram_rate": 10.0, "ngram_prior": 16.0}  # of a labelled table
 _RANK = 128  # of the n-gram table of many labels
 
 
@@ -54,6 +55,8 @@ class TrainConfig:
             weight; batches of names of one length; and a step that updates only the rows of the
             n-gram table that a batch has, by Adagrad. Excludes what needs dense targets.
         ngram_rate: learning rate of these rows, in parts of ``learning_rate``.
+        ngram_prior: names that each row has been in, about, before training: rows of rare n-grams
+            take smaller steps, which regularises them.
         round_size: names of an epoch, at most, with ``sparse``; a longer pass has several epochs.
             After each the network is validated and a checkpoint written. 0: a pass is an epoch.
         patience: stop after so many epochs without a lower validation NLL; 0: never.
@@ -79,6 +82,7 @@ class TrainConfig:
     keep_best: bool = False
     sparse: bool = False
     ngram_rate: Annotated[float, Interval(gt=0, lt=math.inf)] = 1.0
+    ngram_prior: Annotated[float, Ge(0)] = 0.0
     round_size: Annotated[int, Ge(0)] = 0
     patience: Annotated[int, Ge(0)] = 0
     seed: Annotated[int, Ge(0)] = 0
@@ -156,7 +160,7 @@ class Preset:
         is_large = len(rows) >= LARGE_ROWS or len(corpus.labels) > LARGE_LABELS
         if own.large and (is_large or corpus.counted):
             passes = max(1, min(6 if is_large else 12, round(READ_NAMES / len(rows))))
-            changes: dict[str, Any] = {} if is_large else {"batch_size": 128, "ngram_rate": 10.0}
+            changes: dict[str, Any] = {} if is_large else _SMALL
             dropout = {} if is_large else {"dropout": 0.3, "input_dropout": 0.1}
             rank = {"ngram_rank": _RANK} if len(corpus.labels) > LARGE_LABELS else {}
             own = replace(

@@ -31,15 +31,18 @@ class RowUpdates:
 
     The rows that a batch has are copied, trained as a table of their own, and put back. Their step
     size is that of Adagrad with one second moment per row (as for the embeddings of recommender
-    systems, Naumov et al. 2019).
+    systems, Naumov et al. 2019), which begins above 0 where ``train.ngram_prior`` is: with as many
+    times the square of a gradient of about 1 / (batch size) over the outputs.
 
     Attributes:
         squares: mean squares of each row's gradients, summed over the steps so far, ``(buckets,)``.
     """
 
-    def __init__(self, table: NgramTable, device: torch.device) -> None:
+    def __init__(self, table: NgramTable, train: TrainConfig, device: torch.device) -> None:
         self.table = table
-        self.squares = torch.zeros(len(table.weight), device=device)
+        rows, width = table.weight.shape
+        prior = train.ngram_prior / (train.batch_size**2 * width)
+        self.squares = torch.full((rows,), prior, device=device)
         self._numbers = torch.empty(len(table.weight), dtype=torch.int64, device=device)
         self._rows = self._numbers[:0]
         self._part = table.weight.detach()[:0]
@@ -124,7 +127,7 @@ class TrainingState:
             self.model = TrainingModel(build(config), train).to(device)
         self.network = self.model.network
         table = self.network.ngrams if train.sparse else None
-        self.row_updates = None if table is None else RowUpdates(table, device)
+        self.row_updates = None if table is None else RowUpdates(table, train, device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": train.weight_decay},

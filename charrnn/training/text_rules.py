@@ -1,14 +1,14 @@
 """Characters and text rules of a labelled table: what its names are read by (``--script auto``).
 
 The symbols are those that cover 99.9 % of the characters, at most 255 with the marks of begin and
-end. Accents and case are kept where they inform. That is measured: naive Bayes on the hashed
-n-grams of training names, with and without, answers the validation fold, and the plainer rules stay
-unless the richer ones are better by more than one standard error of the paired difference (the
-one-standard-error rule, Breiman et al. 1984).
+end. Accents, case and whole Hangul syllables are kept where they inform. That is measured: naive
+Bayes on the hashed n-grams of training names, with and without, answers the validation fold, and
+the plainer rules stay unless the richer ones are better by more than one standard error of the
+paired difference (the one-standard-error rule, Breiman et al. 1984).
 """
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,13 @@ _LABELS = 256  # the most frequent ones, whose names these are
 _BUCKETS = 2**16
 _BATCH = 2**12
 _SMOOTHING = 0.1  # added to every count of n-grams
+
+_PLAIN = Normalisation("NFKC", fold="plain", vowel_signs=True)
+_RICHER: dict[str, dict[str, Any]] = {
+    "accents": {"fold": "punctuation"},
+    "case": {"lowercase": False},
+    "syllables": {"jamo": False},
+}
 
 Ids = npt.NDArray[np.int64]
 
@@ -55,22 +62,16 @@ def auto_vocabulary(corpus: Corpus) -> tuple[Vocabulary, TextRules]:
     train = _Sample.of(corpus, learned, _LEARNED)
     answered = np.flatnonzero(folds == VALIDATION_FOLD)
     validation = _Sample.of(corpus, answered, _ANSWERED)
-    accents = _chosen(_rules(), _rules(accents=False), train, validation)
-    keeps_accents = accents is None or accents.kept
-    lower = _rules(accents=keeps_accents)
-    case = _chosen(_rules(accents=keeps_accents, case=True), lower, train, validation)
-    rules = _rules(accents=keeps_accents, case=case is not None and case.kept)
+    rules, choices = _PLAIN, dict[str, TextChoice | None]()
+    for what, richer in _RICHER.items():
+        rich = replace(rules, **richer)
+        choices[what] = choice = _chosen(rich, rules, train, validation)
+        rules = rich if choice and choice.kept else rules
     sample = _Sample.of(corpus, np.flatnonzero(corpus.folds >= 0), VOCABULARY_ROWS)
     vocabulary = _vocabulary(sample, rules)
     encoded = vocabulary.encode(pa.array(sample.names, pa.large_string()))
     covered = 1 - encoded.unknown.sum() / max(1, encoded.lengths.sum())
-    return vocabulary, TextRules(len(vocabulary.symbols), float(covered), accents, case)
-
-
-def _rules(*, accents: bool = True, case: bool = False) -> Normalisation:
-    return Normalisation(
-        "NFKC", lowercase=not case, fold="punctuation" if accents else "plain", vowel_signs=True
-    )
+    return vocabulary, TextRules(len(vocabulary.symbols), float(covered), **choices)
 
 
 def _vocabulary(sample: _Sample, rules: Normalisation) -> Vocabulary:

@@ -19,7 +19,7 @@ from charrnn.model.normalise import (
     transliterate_array,
 )
 
-OWN = Normalisation("NFKC", lowercase=False, fold="plain", vowel_signs=True)
+OWN = Normalisation("NFKC", False, "plain", jamo=False, vowel_signs=True)
 # Characters that rules stumble over: marks of several classes, joiners, spaces, case, look-alikes.
 AWKWARD = (
     "aA zß\u0130ıſẞŁøΣςéǅﬁ½Ａ\u3000\u00a0\u2028\u200b\u200d\ufeff\u00ad\0\t\n\x1c\x7f\x85´`’‐—"
@@ -149,6 +149,7 @@ def test_rules_can_be_mixed() -> None:
     assert normalise("ŁÓß", Normalisation("NFD", lowercase=True, fold="none")) == "łoß"
     assert normalise("łóß", Normalisation("NFD", lowercase=False, fold="ascii")) == "loss"
     assert normalise("ŁÓß Ёж Ώρα", OWN) == "LOss Еж Ωρα"
+    assert normalise("\u1112\u1161\u11ab글", OWN) == "한글"
     assert normalise("สมชา\u0e22 गु\u200bप्ता é\u0323", OWN) == "สมชาย गुप्ता e"
 
 

@@ -78,6 +78,8 @@ def test_names_in_any_script_train_and_score_without_transliteration(tmp_path: P
     check_trainable(corpus, preset.symbols)
     assert preset.text_rules is not None
     assert preset.text_rules.coverage > 0.999
+    assert preset.text_rules.syllables is not None
+    assert preset.text_rules.syllables.kept != preset.symbols.normalisation.jamo
     result = run_protocol(corpus, preset, "honest")
     version = make_version(corpus, preset, result, [], {}, Provenance("2026-01-01", "cpu", 1, {}))
     saved = save_version(tmp_path, version)  # as it is read back
