@@ -55,8 +55,11 @@ def page() -> str:
 def json_lines() -> Iterator[str]:
     """Yield the section on what --json prints: the keys of each command's record."""
     yield from DOCUMENTS.splitlines()
-    for command, (_, call, _) in COMMANDS.items():
-        recipe = RECIPES.get(command, call.__qualname__)
+    recipes = {
+        command: RECIPES.get(command, call.__qualname__)
+        for command, (_, call, _) in COMMANDS.items()
+    }
+    for command, recipe in (recipes | {"score --dry-run": "preview.preview"}).items():
         if recipe == "pipeline":
             yield "| `pipeline` | `ingest`, `train`, `promote`, `score` | the documents of these |"
             continue

@@ -65,6 +65,13 @@ HEAD = {
         "Also print the first rows of the result, this many, names included.",
     )
 }
+DRY_RUN = {
+    "dry_run": (
+        bool,
+        False,
+        "Score nothing: say what would be read, written and reused, and how long it may take.",
+    )
+}
 OUTPUT = {
     "json": (
         bool,
@@ -586,7 +593,9 @@ def _recipe(name: str) -> Callable[[Any], Any]:
     return run_recipe
 
 
-def _score(request: requests.ScoreRequest, head: int = 0) -> Any:
+def _score(request: requests.ScoreRequest, head: int = 0, dry_run: bool = False) -> Any:
+    if dry_run:
+        return _recipe("preview.preview")(request)
     with quick_imports():
         from charrnn.recipes.published import first_rows
         from charrnn.recipes.score import score
@@ -630,6 +639,7 @@ COMMANDS: dict[str, tuple[type, Callable[..., Any], int]] = {
     "monitor": (requests.MonitorRequest, _recipe("monitor.monitor"), 1),
     "verify": (requests.VerifyRequest, _recipe("runs.verify"), 1),
     "purge": (requests.PurgeRequest, _recipe("runs.purge"), 1),
+    "doctor": (requests.DoctorRequest, _recipe("doctor.doctor"), 0),
     "ingest": (requests.IngestRequest, _recipe("ingest.ingest"), 1),
     "train": (requests.TrainRequest, _train, 0),
     "models": (requests.ListRequest, _recipe("models.list_models"), 0),
@@ -645,7 +655,7 @@ COMMANDS: dict[str, tuple[type, Callable[..., Any], int]] = {
 def command(name: str) -> Callable[..., Any]:
     """Return the function of a command of ``charrnn``."""
     request, call, positional = COMMANDS[name]
-    extra = {**(HEAD if name == "score" else {}), **OUTPUT}
+    extra: dict[str, Any] = {**HEAD, **DRY_RUN, **OUTPUT} if name == "score" else OUTPUT
 
     def run_command(request: Any, **given: Any) -> None:
         _settle_output(given)

@@ -91,6 +91,11 @@ def is_system_file(name: str) -> bool:
     return _SYSTEM_FILE.fullmatch(name) is not None
 
 
+def existing_folder(path: Path) -> Path:
+    """Return ``path`` or the nearest folder above it that exists."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+
+
 def is_transient(error: OSError) -> bool:
     """Whether the disk or the machine failed, rather than the entry itself: what was not read may
     be sound, so it is no reason to pass it over."""

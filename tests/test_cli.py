@@ -152,6 +152,29 @@ def test_inbox_scores_what_is_new(command: Command) -> None:
     assert (code, out) == (0, "a.csv                     already scored\n")
 
 
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(command: Command) -> None:
+    dry = ("score", "people.csv", *V1, "--dry-run")
+    code, out, error = command(*dry)
+    assert (code, error) == (0, "")
+    for line in (
+        "files       1, 0.0 MB",
+        "rows        3",
+        "partitions  1",
+        "columns     language, ",
+    ):
+        assert f"\n{line}" in out
+    assert CANARY not in out
+    assert sorted(path.name for path in Path("outputs").iterdir()) == ["models"]
+    command("score", "people.csv", *V1)
+    found = json.loads(command(*dry, "--json", "--quiet")[1])
+    assert found["published"] == str(LATEST.parent / LATEST.readlink())
+    assert "column 'nmae' not found" in complaint(*_refused(command(*dry, "--name-column", "nmae")))
+
+
+def _refused(answer: tuple[int, str, str]) -> tuple[int, int, str]:
+    return answer[0], 65, answer[2]
+
+
 def test_json_is_one_document_and_quiet_says_nothing_else(command: Command) -> None:
     Path("data/inbox").mkdir(parents=True)
     keys = {
@@ -186,6 +209,22 @@ def test_structured_lines_are_objects_with_steps_and_exit_codes(command: Command
     code, _, error = command("score", "nope.csv", "--log-format", "json", "--quiet")
     line = json.loads(error)
     assert (code, line["level"], line["exit_code"]) == (66, "error", 66)
+
+
+def test_doctor_says_what_is_wrong_and_how_to_put_it_right(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = {"prefect": "3.8.8", "fastapi": "0.150.0", "sqlalchemy": "2.0.58"}
+    monkeypatch.setattr("charrnn.recipes.doctor._release", lambda name: releases.get(name, ""))
+    code, out, error = command("doctor", "--model", "v0001")
+    assert (code, error) == (0, "")
+    assert [line.split()[1] for line in out.splitlines()] == ["ok"] * 9
+    assert not list(Path().rglob(".doctor-*"))
+    releases["sqlalchemy"] = "2.1.0"
+    code, out, error = command("doctor", "--model", "v0099")
+    assert "2 of 9 checks found a problem" in complaint(code, 64, error)
+    assert "run: pip install 'sqlalchemy<2.1'" in out
+    assert "v0099" in out.splitlines()[-1]
 
 
 def test_version_is_printed(command: Command) -> None:

@@ -208,6 +208,18 @@ class PurgeRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorRequest(Request):
+    """Check what a run needs on this machine: Python, torch, a GPU, the destination's disk and
+    locks, Prefect, the model. Each is a line: ok, or the problem and its fix."""
+
+    output: Path = PREDICTIONS
+    """The destination to check, or a folder of destinations."""
+    model: str = "pretrained"
+    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
+    models: ModelsFolder = MODELS
+
+
+@dataclass(frozen=True, kw_only=True)
 class IngestRequest(Request):
     """Turn names with labels into one table with folds, a report of its counts and a data card.
 
