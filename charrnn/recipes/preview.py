@@ -16,6 +16,7 @@ from charrnn.runs.manifest import ModelRef
 from charrnn.runs.parts import read_receipt
 from charrnn.runs.plan import RunPlan, destination_of, run_key
 from charrnn.runs.publish import finished_run
+from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.options import ComputeOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.discovery import Skipped
@@ -109,7 +110,7 @@ def preview(request: ScoreRequest, runner: Runner) -> Preview:
         partitions=len(plan.partitions),
         finished=len(finished),
         published=published,
-        columns=key.options.scoring.columns(scorer.version.labels),
+        columns=list(added_columns(options.scoring, scorer.version.labels, stamp=options.stamp)),
         seconds=None if request.compute.engine == "ray" else seconds,
         output_bytes=size,
         free_bytes=shutil.disk_usage(existing_folder(target.folder)).free,
