@@ -189,11 +189,14 @@ def _runs(history: History) -> Table:
 
 def _drift_words(manifest: RunManifest) -> str:
     """Return the large differences of a run, or that there is no new one."""
-    if manifest.drift is None:
+    drift = manifest.drift
+    if drift is None:
         return "–"
-    standing = ", ".join(manifest.drift.previous.standing if manifest.drift.previous else ())
+    if drift.previous is None:
+        return "first run"
+    standing = ", ".join(drift.previous.standing)
     unchanged = f"as in the run before: {standing}" if standing else "steady"
-    return "; ".join(manifest.drift.alarms()) or unchanged
+    return "; ".join(drift.alarms()) or unchanged
 
 
 def _figures(history: History) -> list[tuple[str, Figure]]:
@@ -207,13 +210,13 @@ def _figures(history: History) -> list[tuple[str, Figure]]:
     confidence: Series = {"expected accuracy": [m.mean_confidence for m in manifests]}
     limits, label_name = LIMITS["labels"], _label_name(history.runs)
     drifts = [manifest.drift for manifest in manifests]
-    model_psi, model_large = _indices([d.model if d else None for d in drifts])
+    model_psi, _ = _indices([d.model if d else None for d in drifts])
     previous_psi, previous_large = _indices([d.previous if d else None for d in drifts])
     charts: list[tuple[str, Series, dict[str, Any]]] = [
         ("Drift against the last runs (PSI)", previous_psi,
          {"shares": False, "limits": limits, "marked": previous_large}),
-        ("Drift against the model's validation names (PSI)", model_psi,
-         {"shares": False, "limits": limits, "marked": model_large}),
+        ("Difference from the model's validation names (PSI)", model_psi,
+         {"shares": False, "limits": limits}),
         (f"Share of the rows with each {label_name}",
          _shares(manifests, [m.labels for m in manifests]), {}),
         ("Expected accuracy", confidence, {"zero": False}),

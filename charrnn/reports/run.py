@@ -35,6 +35,7 @@ def run_report(manifest: RunManifest) -> bytes:
     return html_page(
         "run",
         manifest=manifest,
+        created=utc_minute(manifest.created),
         largest=next(iter(manifest.labels.items()), None),
         labels=_labels(manifest),
         confidence=_confidence(manifest) if profile.answered else None,
@@ -127,28 +128,27 @@ def _drift(manifest: RunManifest) -> dict[str, Any]:
     the labels; and the words for these."""
     drift, words = manifest.drift, label_words(manifest.options.scoring.label_name)
     if drift is None:
-        return {"comparisons": (), "alarms": [], **words}
-    comparisons = [("the model's validation names", drift.model)]
+        return {"comparisons": (), "alarms": [], "first_differences": [], **words}
     references = {"model": drift.model.class_shares}
+    comparisons = [("the model's validation names", drift.model, _measures(drift.model))]
     if drift.previous is not None:
-        comparisons.append(("the median of the last runs", drift.previous))
         references["last runs"] = drift.previous.class_shares
+        alarming = _measures(drift.previous, alarms=True)
+        comparisons.insert(0, ("the median of the last runs", drift.previous, alarming))
     return {
-        "comparisons": [
-            (reference, compared, _measures(compared)) for reference, compared in comparisons
-        ],
+        "comparisons": comparisons,
         "has_previous": drift.previous is not None,
-        "alarms": drift.alarms() if drift.previous else [],
-        "differs": drift.model.large,
+        "alarms": drift.alarms(),
+        "first_differences": drift.first_differences(),
         "shares": _class_shares(manifest.profile.class_shares, references, words["label_name"]),
         "limits": LIMITS["labels"],
         **words,
     }
 
 
-def _measures(compared: ProfileComparison) -> Table:
+def _measures(compared: ProfileComparison, *, alarms: bool = False) -> Table:
     """Return the measures against a reference, each with a bar that reaches the mark where it is
-    large."""
+    large, and then stands out where that is an alarm."""
     sizes = [abs(m.value) / m.large for m in compared.measures]
     bars = Bars(
         sizes,
@@ -156,7 +156,7 @@ def _measures(compared: ProfileComparison) -> Table:
         "limit × 2",
         "change",
         {"limit": [1.0] * len(sizes)},
-        alarms=[m.level == "large" for m in compared.measures],
+        alarms=[alarms and m.level == "large" for m in compared.measures],
     )
     head = ("measure", "change", "limit", "noise", "reference", "this run", "level")
     return Table(head, [_measure_row(m, compared) for m in compared.measures], bars)

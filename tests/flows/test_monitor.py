@@ -65,7 +65,7 @@ def test_page_shows_every_run_with_a_link_to_its_report(predictions: Path) -> No
         assert word in text
     labels = [a["aria-label"] for a in figures(found)]
     assert labels == [
-        "Drift against the last runs (PSI)", "Drift against the model's validation names (PSI)",
+        "Drift against the last runs (PSI)", "Difference from the model's validation names (PSI)",
         "Share of the rows with each language", "Expected accuracy",
         "Share of the rows without a language, by reason", "Rows",
     ]  # fmt: skip
