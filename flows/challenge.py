@@ -5,7 +5,7 @@ from functools import partial
 from charrnn import cli
 from charrnn.recipes.requests import CompareRequest
 from flows.command import new_app, run
-from flows.tracking import flow, note, prefect_runner, run_named, submit
+from flows.tracking import flow, note, prefect_runner, run_named, show, submit
 
 
 @flow(CompareRequest, name="challenge", flow_run_name=run_named("challenge", "source"))
@@ -17,7 +17,7 @@ def challenge(request: CompareRequest) -> str:
     published = compare(request, prefect_runner())
     markdown = comparison_markdown(published.manifest).decode()
     note("challenge", markdown, "What would change")
-    cli.show(published.lines())
+    show(published.lines())
     return str(published.folder)
 
 

@@ -7,7 +7,7 @@ from charrnn.recipes.requests import InboxRequest
 from charrnn.tables.kinds import path_text
 from flows.command import new_app, run
 from flows.score import score
-from flows.tracking import flow, note_table, prefect_runner, run_named, submit
+from flows.tracking import flow, note_table, prefect_runner, run_named, show, submit
 
 
 @flow(InboxRequest, name="inbox", flow_run_name=run_named("score what is new in", "folder"))
@@ -15,12 +15,12 @@ def inbox(request: InboxRequest) -> list[str]:
     """Run the recipe ``inbox``, each file as a run of the flow ``score``; return their folders."""
     from charrnn.recipes.inbox import inbox as recipe
 
-    result = recipe(request, prefect_runner(), partial(submit, score))
+    result = recipe(request, prefect_runner(request.privacy.names), partial(submit, score))
     rows = [
         {"file": path_text(path.name), "outcome": text} for path, text in result.outcomes.items()
     ]
     note_table("inbox", rows, f"What became of the files in {request.folder}")
-    cli.show(result.lines())
+    show(result.lines())
     result.check()
     return [str(folder) for folder in result.published]
 

@@ -5,7 +5,7 @@ from functools import partial
 from charrnn import cli
 from charrnn.recipes.requests import IngestRequest
 from flows.command import new_app, run
-from flows.tracking import flow, note, prefect_runner, submit
+from flows.tracking import flow, note, prefect_runner, show, submit
 
 
 @flow(IngestRequest, name="ingest", flow_run_name="ingest")
@@ -15,7 +15,7 @@ def ingest(request: IngestRequest) -> str:
 
     ingested = recipe(request, prefect_runner())
     note("data-report", ingested.markdown, "What the training table holds")
-    cli.show(ingested.lines())
+    show(ingested.lines())
     return str(ingested.table)
 
 

@@ -6,7 +6,7 @@ from cyclopts import App
 
 from charrnn import cli
 from charrnn.recipes.requests import PromoteRequest
-from flows.tracking import flow, run_named, submit
+from flows.tracking import flow, log, run_named, submit
 
 if TYPE_CHECKING:  # torch takes a second to import; --help should not
     from charrnn.recipes.models import Promotion
@@ -17,7 +17,9 @@ def promote_version(request: PromoteRequest) -> "Promotion":
     """Run the recipe ``promote``."""
     from charrnn.recipes.models import promote
 
-    return promote(request)
+    promotion = promote(request)
+    log("\n".join(promotion.lines()))
+    return promotion
 
 
 def promote(request: PromoteRequest) -> None:

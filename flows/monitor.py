@@ -5,7 +5,7 @@ from functools import partial
 from charrnn import cli
 from charrnn.recipes.requests import MonitorRequest
 from flows.command import new_app, run
-from flows.tracking import flow, note, run_named, submit, warn
+from flows.tracking import flow, note, run_named, show, submit, warn
 
 
 @flow(MonitorRequest, name="monitor", flow_run_name=run_named("monitor", "folder"))
@@ -17,7 +17,7 @@ def monitor(request: MonitorRequest) -> str:
     note("monitor", page.markdown, "How runs changed")
     for name, sentence in page.drift:
         warn(f"{name}: drift: {sentence}")
-    cli.show(page.lines())
+    show(page.lines())
     return str(page.page)
 
 

@@ -9,12 +9,14 @@ from charrnn.recipes.requests import CompareRequest, ScoreRequest
 from flows.challenge import challenge
 from flows.command import new_app, run
 from flows.tracking import (
+    announce,
     flow,
     note,
     note_link,
     note_table,
     prefect_runner,
     run_named,
+    show,
     submit,
     warn,
 )
@@ -29,15 +31,16 @@ def score(request: ScoreRequest) -> str:
     with cli.quick_imports():
         from charrnn.recipes import score as recipe
 
-    published = recipe.score(request, prefect_runner())
+    published = recipe.score(request, prefect_runner(request.privacy.names))
     show_run(published)
-    cli.show(published.lines())
+    show(published.lines())
     published.check()
     return str(published.folder)
 
 
 def show_run(published: "Published") -> None:
-    """Attach a run's summary, label shares, drift and a link to its report to the flow run."""
+    """Attach a run's summary, label shares, drift and a link to its report to the flow run, and
+    emit the event of a new run."""
     from charrnn.recipes.published import label_shares
     from charrnn.reports.page import label_words
     from charrnn.reports.run import drift_markdown
@@ -51,6 +54,9 @@ def show_run(published: "Published") -> None:
         note("drift", drift_markdown(manifest), "What changed beyond its limit")
         for sentence in published.drift:
             warn(f"drift: {sentence}")
+    if not published.reused:
+        facts = {"rows": manifest.rows, **manifest.statuses, "model": manifest.model.name}
+        announce(published.folder, {**facts, "drift": published.drift})
 
 
 def command(request: ScoreRequest, head: int = 0) -> None:

@@ -9,6 +9,7 @@ Whether a run is tracked changes nothing about its output.
 """
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ from charrnn import cli
 from charrnn.cli import console_runner, signature_of
 from charrnn.errors import CharrnnError, printable, redact
 from charrnn.recipes.runner import Advance, Runner
+from charrnn.scoring.options import NamePolicy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,10 +34,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Name of Prefect's global concurrency limit that a run holds while it computes on a GPU.
 GPU_LIMIT = "charrnn-gpu"
+# Name of Prefect's Secret block with the key that names are hashed with, where the environment
+# variable is not set.
+KEY_BLOCK = "charrnn-name-key"
+PUBLISHED = "charrnn.run.published"  # the event of a new run
 
 HEARTBEAT_SECONDS = 30  # between two signs of life of a flow run; Prefect allows no fewer
 _PROGRESS_SECONDS = 2.0  # between two updates of a progress artifact
 _NETWORK_STEPS = {"fetch", "upload"}
+_GO_ON = "A run with the same parameters goes on from the work that is finished."
 
 
 def _profile_has_api() -> bool:
@@ -57,11 +64,32 @@ TRACKED = bool(
     or _EPHEMERAL
     or _profile_has_api()
 )
+os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client reports its use by default
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # so does its server
 if _EPHEMERAL:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_ENABLED", "true")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 # Read when Prefect is imported: the automation in automations.yaml waits for three heartbeats.
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
+_FLOWS = set[str]()  # names of the flows of this project
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    """Filter what Prefect logs about runs of this project: no tracebacks, since messages say the
+    reason and the place, no second word about a failure, and no end of every task, which the run's
+    page shows."""
+    message, error = str(record.msg), record.exc_info and record.exc_info[1]
+    if message.startswith("Engine execution exited"):
+        return not isinstance(error, CharrnnError)
+    if getattr(record, "flow_name", "") not in _FLOWS:
+        return True
+    record.exc_info = record.exc_text = None
+    ended = message.startswith("Finished in state") or record.levelno >= logging.ERROR
+    return not (ended and record.name == "prefect.task_runs")
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_is_worth_reading)
 
 
 def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callable[..., R]]:
@@ -89,8 +117,9 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
             return call
         import prefect
 
-        hooks: Any = {"on_failure": [_say_what_to_do], "on_crashed": [_say_what_to_do]}
-        tracked: Any = prefect.flow(persist_result=False, **hooks, **options)(_guarded(call))
+        _FLOWS.add(options["name"])
+        options["on_crashed"] = [_say_how_to_go_on]
+        tracked: Any = prefect.flow(persist_result=False, **options)(_explained(call, request))
         return cast("Callable[..., R]", tracked)
 
     return decorate
@@ -144,16 +173,31 @@ def as_task(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
     from prefect.cache_policies import NO_CACHE
 
     retried: Any = {"retries": 2, "retry_delay_seconds": [2, 10]} if name in _NETWORK_STEPS else {}
-    decorate: Any = prefect.task(name=name, cache_policy=NO_CACHE, persist_result=False, **retried)
+    decorate: Any = prefect.task(
+        name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False, **retried
+    )
     return cast("R", decorate(_guarded(function))(*args, **kwargs))
 
 
-def prefect_runner() -> Runner:
+def prefect_runner(names: NamePolicy = "keep") -> Runner:
     """Return the runner of a flow: steps are tasks, progress is shown on the flow run's page as
-    well as on the terminal, and a GPU is held by one run at a time."""
-    return console_runner(
-        tracked=TRACKED, step=as_task, progress=show_progress, device_slot=device_slot
+    well as on the terminal, and a GPU is held by one run at a time.
+
+    Args:
+        names: where they are hashed, the key may come from Prefect's Secret block.
+    """
+    runner = console_runner(
+        tracked=TRACKED, step=as_task, progress=show_progress, device_slot=device_slot, log=log
     )
+    if not TRACKED or names != "hash" or runner.name_key:
+        return runner
+    from prefect.blocks.system import Secret
+
+    try:
+        block: Any = Secret.load(KEY_BLOCK)
+    except ValueError:  # there is no such block; the recipe says that a key is missing
+        return runner
+    return replace(runner, name_key=str(block.value.get_secret_value()).encode())
 
 
 @contextmanager
@@ -194,6 +238,39 @@ def note(key: str, markdown: str, description: str) -> None:
     Like everything that is only shown: where the server cannot be reached, the run goes on.
     """
     _attach("markdown", key, description, markdown=markdown)
+
+
+def log(text: str) -> None:
+    """Add an entry, of one line or more, to the log of the flow run, and to no terminal; does
+    nothing when untracked. No names in it."""
+    if TRACKED:
+        # Prefect's one logger that has only its handler for the API.
+        logging.getLogger("prefect.extra").info("%s", _printable(text))
+
+
+def show(lines: list[str]) -> None:
+    """Print lines of result, and add them to the log of the flow run as one entry."""
+    cli.show(lines)
+    log("\n".join(lines))
+
+
+def announce(folder: Path, payload: dict[str, Any]) -> None:
+    """Emit the event ``charrnn.run.published``, for automations; does nothing when untracked.
+
+    Args:
+        folder: of the run; the event's resource is its destination.
+    """
+    if TRACKED:
+        from prefect.events import emit_event
+
+        name = printable(folder.parents[1].name)
+        resource = {"prefect.resource.id": f"charrnn.destination.{name}"}
+        _attempt(
+            emit_event,
+            event=PUBLISHED,
+            resource={**resource, "prefect.resource.name": name},
+            payload={"path": printable(str(folder.absolute())), **payload},
+        )
 
 
 def warn(text: str) -> None:
@@ -317,17 +394,46 @@ def _guarded(function: Function) -> Function:
     return cast("Function", call)
 
 
-def _say_what_to_do(flow: Any, flow_run: Any, state: Any) -> None:
-    """State hook: log the reason and the remedy where the run's page shows them."""
+def _explained(function: Callable[..., R], request: type) -> Callable[..., Any]:
+    """Let a flow that fails end in a state whose message is the reason, in words of its form. The
+    first and the last line of its log say it. Who calls the flow gets the error itself."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        from prefect import get_run_logger
+        from prefect.states import Failed
+
+        try:
+            return _guarded(function)(*arguments, **named)
+        except CharrnnError as error:
+            reason = f"{error}{_place_in_form(request, error.option)}"
+            get_run_logger().error("%s", reason)
+            get_run_logger().info(_GO_ON)
+            return Failed(message=reason, data=error)
+
+    return call
+
+
+def _place_in_form(request: type, option: str) -> str:
+    """Return where a flow's form has an option, such as " (in the form: scoring, Top K)", or what
+    else changes it; "" where it has none."""
+    if option == "name_key":
+        return f" (environment variable {cli.KEY_VARIABLE}, or Secret block {KEY_BLOCK})"
+    for field in fields(request):
+        if field.name == option:
+            return f" (in the form: {option})"
+        group: Any = field.default_factory
+        if is_dataclass(group) and option in {member.name for member in fields(group)}:
+            return f" (in the form: {field.name}, {option.replace('_', ' ').title()})"
+    return ""
+
+
+def _say_how_to_go_on(flow: Any, flow_run: Any, state: Any) -> None:
+    """State hook: log how to go on after a crash."""
     from prefect.logging.loggers import flow_run_logger
 
-    remedy = "" if state.is_crashed() else "Put right what it names; "
-    flow_run_logger(flow_run, flow).error(
-        "%s: %s. %sa run with the same parameters goes on from the work that is finished.",
-        state.name,
-        printable(str(state.message)).rstrip("."),
-        remedy,
-    )
+    logger = flow_run_logger(flow_run, flow)
+    logger.error("%s: %s %s", state.name, printable(str(state.message)), _GO_ON)
 
 
 def _attempt(create: Callable[..., Any], **arguments: Any) -> Any:

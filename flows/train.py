@@ -6,7 +6,7 @@ from charrnn import cli
 from charrnn.recipes.requests import TrainRequest
 from flows.command import new_app, run
 from flows.models import add_commands, promote_version
-from flows.tracking import flow, note, prefect_runner, submit
+from flows.tracking import flow, note, prefect_runner, show, submit
 
 
 @flow(TrainRequest, name="train", flow_run_name="train {preset}")
@@ -19,9 +19,9 @@ def train(request: TrainRequest) -> str:
     trained = recipe.train(request, prefect_runner())
     version = trained.version
     note("model-card", model_markdown(version).decode(), f"Model {version.name}")
-    cli.show(trained.lines())
+    show(trained.lines())
     released = recipe.release(trained, request, partial(submit, promote_version))
-    cli.show(released.lines())
+    show(released.lines())
     return version.name
 
 
