@@ -12,7 +12,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from operator import ge, gt, le, lt
 from pathlib import Path
@@ -32,6 +33,17 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
+
+
+@dataclass(frozen=True)
+class TextPattern:
+    """Annotation of a text field: the regular expression that Prefect's form checks. (The record,
+    or what uses the value, refuses it in words.)"""
+
+    regex: str
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> Any:
+        return {**handler(schema), "pattern": self.regex}
 
 
 class CharrnnError(Exception):

@@ -118,8 +118,9 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
         import prefect
 
         _FLOWS.add(options["name"])
-        options["on_crashed"] = [_say_how_to_go_on]
-        tracked: Any = prefect.flow(persist_result=False, **options)(_explained(call, request))
+        hooks: Any = {"on_crashed": [_say_how_to_go_on], "on_cancellation": [_say_how_to_go_on]}
+        tracking: Any = prefect.flow(persist_result=False, **hooks, **options)
+        tracked = tracking(_explained(call, request))
         return cast("Callable[..., R]", tracked)
 
     return decorate
@@ -203,13 +204,11 @@ def prefect_runner(names: NamePolicy = "keep") -> Runner:
 @contextmanager
 def show_progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
     """Show progress on the terminal and, of a known total, as a progress artifact."""
+    of = "" if unit == "%" else f" {total or 0:,} {unit}"
+    key = re.sub(r"[^a-z0-9]+", "-", description.lower())  # Prefect takes no other characters
     with (
         cli.progress(description, total, unit) as bar,
-        note_progress(
-            re.sub(r"[^a-z0-9]+", "-", description.lower()),  # Prefect takes no other characters
-            total,
-            f"Per cent of {total or 0:,} {unit}",
-        ) as artifact,
+        note_progress(key, total, f"{description}{of}, in per cent") as artifact,
     ):
 
         def advance(steps: int, remark: str = "") -> None:
@@ -429,11 +428,12 @@ def _place_in_form(request: type, option: str) -> str:
 
 
 def _say_how_to_go_on(flow: Any, flow_run: Any, state: Any) -> None:
-    """State hook: log how to go on after a crash."""
+    """State hook: log how to go on after a crash or a cancellation."""
     from prefect.logging.loggers import flow_run_logger
 
-    logger = flow_run_logger(flow_run, flow)
-    logger.error("%s: %s %s", state.name, printable(str(state.message)), _GO_ON)
+    level = logging.ERROR if state.is_crashed() else logging.INFO
+    text = f"{state.name}: {printable(str(state.message))} {_GO_ON}"
+    flow_run_logger(flow_run, flow).log(level, "%s", text)
 
 
 def _attempt(create: Callable[..., Any], **arguments: Any) -> Any:

@@ -177,7 +177,7 @@ class KernelEngine:
             except torch.OutOfMemoryError:
                 if self.batch_size <= _LEAST_NAMES:
                     raise StorageError(
-                        f"the device has no memory for {_LEAST_NAMES} names; use --device cpu"
+                        f"the device has no memory for {_LEAST_NAMES} names; use device cpu"
                     ) from None
                 self.batch_size = max(_LEAST_NAMES, self.batch_size // 2)
 

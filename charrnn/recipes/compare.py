@@ -50,7 +50,7 @@ class PublishedComparison:
         shares = ", ".join(f"{label} {a / of:.1%} → {b / of:.1%}" for label, a, b in moved)
         means = " → ".join(f"{mean:.3f}" for mean in manifest.mean_confidence or ())
         agreement = "none" if manifest.agreement is None else f"{manifest.agreement:.2%}"
-        again = "nothing to do: this comparison is already published (see --force)"
+        again = "nothing to do: this comparison is already published (force: once more)"
         return [
             *([again] if self.reused else []),
             *self.remarks,

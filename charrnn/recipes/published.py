@@ -62,9 +62,8 @@ class Published:
         reasons = _counts(manifest.reasons)
         top = list(manifest.labels.items())[:5]
         labels = ", ".join(f"{label} {n / max(1, rows):.1%}" for label, n in top)
-        scored = rows - manifest.reused_rows
+        scored = rows - (reused := manifest.reused_rows)
         rate = f", {scored / max(manifest.seconds, 1e-9):,.0f} rows/s" if scored else ""
-        earlier = f"; {manifest.reused_rows:,} rows were scored by an earlier try"
         return [
             *self._delivery_lines(),
             *self.notes(),
@@ -75,7 +74,8 @@ class Published:
             f"confidence  {_number(manifest.mean_confidence)} on average",
             *_prior_line(manifest.prior),
             f"model       {manifest.model.name} ({manifest.model.digest[:12]})",
-            f"time        {manifest.seconds:.1f} s{rate}{earlier if manifest.reused_rows else ''}",
+            *([f"reused      {reused:,} rows that an earlier try had scored"] if reused else []),
+            f"time        {manifest.seconds:.1f} s{rate}",
             f"result      {folder}",
             f"read it     polars.read_parquet('{folder / ROWS}')",
             f"            duckdb: from '{folder / ROWS}/*.parquet'",
@@ -110,7 +110,8 @@ class Published:
         lines, delivery = list[str](), self.delivery
         if self.reused:
             lines.append(
-                "nothing to do: these inputs, model and options are already scored (see --force)"
+                "nothing to do: these inputs, model and options are already scored (force scores "
+                "them again)"
             )
         if self.exported is not None:
             rows, escaped = self.exported
@@ -136,7 +137,7 @@ class Published:
             return [f"{'differs':11} {sentence}" for sentence in found] + more * bool(found)
         return [
             *(f"{'' if i else 'drift':11} {sentence}" for i, sentence in enumerate(self.drift)),
-            f"{'':11} see {self.folder / 'report.html'} (--on-drift fail | ignore)",
+            f"{'':11} see {self.folder / 'report.html'} (on_drift: warn, fail or ignore)",
         ]
 
 

@@ -16,6 +16,7 @@ from charrnn.errors import PathOrUri, check_fields, local_path
 from charrnn.scoring.options import (
     ComputeOptions,
     DeliveryOptions,
+    Device,
     NameOrder,
     PrivacyOptions,
     ScoreOptions,
@@ -271,7 +272,7 @@ class TrainRequest(Request):
     """A table of names of other lists, made by ingest as well: half of them calibrate the model,
     every label counting alike, the others are reported on."""
     models: ModelsFolder = MODELS
-    device: str = "auto"
+    device: Device = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the version's weights, and the first of the seed protocol's."""
@@ -425,5 +426,5 @@ class PipelineRequest(Request):
     """Preset of the model."""
     epochs: Annotated[int, Ge(1)] | None = None
     """Instead of the preset's."""
-    device: str = "auto"
+    device: Device = "auto"
     """Device: auto, cpu, cuda or cuda:N."""

@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
-from charrnn.errors import ConfigError, PathOrUri, check_fields
+from charrnn.errors import ConfigError, PathOrUri, TextPattern, check_fields
 from charrnn.model.labels import LANGUAGE
 from charrnn.tables.csv_format import DOCSTRINGS
 
 NamePolicy = Literal["keep", "hash", "omit"]
 NameOrder = Literal["auto", "given-surname", "surname-given", "comma", "surname"]
+Device = Annotated[str, TextPattern(r"^(auto|cpu|cuda(:[0-9]+)?)$")]
 
 STATUSES = ("scored", "abstained", "unscored")
 # Why a name was not scored; None (index 0) means it was.
@@ -139,7 +140,7 @@ class ComputeOptions:
     engine: Literal["local", "ray"] = "local"
     """Executor: local (this machine) or ray (the cluster that RAY_ADDRESS names; input and output
     must lie on a file system that all its machines mount at the same place)."""
-    device: str = "auto"
+    device: Device = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
     workers: Annotated[int, Ge(1)] | None = None
     """Partitions scored at a time; by default one per processor, on a CPU at most 8; with Ray

@@ -5,9 +5,9 @@ import io
 import math
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
-from charrnn.errors import ConfigError, DataError, check_fields
+from charrnn.errors import ConfigError, DataError, TextPattern, check_fields
 
 # Read by pydantic: the string below a field is its description in Prefect's form, and a field that
 # a record does not have is refused.
@@ -34,26 +34,24 @@ class CsvFormat:
 
     __pydantic_config__ = DOCSTRINGS
 
-    delimiter: str = ""
+    delimiter: Annotated[str, TextPattern(r"^([ -~]?|\t|\\t|tab)$")] = ""
     """Delimiter of CSV cells, one ASCII character, or tab; detected from the first lines if
     empty."""
     encoding: str = "utf-8"
     """Encoding of CSV files, such as cp1252 or utf-16."""
-    quote: str = '"'
+    quote: Literal['"', "'", "none"] = '"'
     """Quote character of CSV cells: ", ' or none."""
     multiline: bool = False
     """Accept line breaks inside quoted CSV cells."""
     on_bad_line: Literal["refuse", "reject"] = "refuse"
     """Refuse a CSV file that has a line with too many or too few cells, or bytes that are not
     text in its encoding; or reject these lines, which leaves them out and counts them."""
-    max_rejected: str = "0"
+    max_rejected: Annotated[str, TextPattern(r"^([0-9]+|[0-9]*\.?[0-9]+%)$")] = "0"
     """How many lines of all files may be rejected: a number, or a share such as 0.1%. If more are
     bad, nothing is published."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.quote not in ('"', "'", "none"):
-            raise ConfigError(f"quote must be \", ' or none, got {self.quote!r}", option="quote")
         delimiter = _typed_character(self.delimiter)
         object.__setattr__(self, "delimiter", delimiter)
         if delimiter and (len(delimiter) > 1 or not delimiter.isascii() or delimiter in "\r\n\0"):

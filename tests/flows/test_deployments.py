@@ -11,8 +11,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +337,29 @@ def test_a_server_killed_in_the_middle_of_a_run_costs_nothing(site: Site, proof:
     assert site.end_of(again) == "COMPLETED"
     assert site.published("cut_off") == published
     proof("P13", KILLED, 1)
+
+
+def test_a_failed_run_sends_a_message(site: Site) -> None:
+    """The automation of automations.yaml, switched on as the page says."""
+    arrived = list[str]()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            arrived.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+    text = (ROOT / "docs/operating.md").read_text()
+    [switch_on] = re.findall(r"```python\n([^`]+Automation[^`]+)```", text)
+    with HTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{receiver.server_port}/hook"
+        command = [sys.executable, "-c", switch_on.replace("https://example.org/hook", address)]
+        subprocess.run(command, env=site.server.environment, check=True, timeout=300)
+        assert site.end_of(site.start("score/on-demand", source="data/nowhere.csv")) == "FAILED"
+        until(lambda: arrived, "a message arrives")
+        receiver.shutdown()
+    assert "score nowhere.csv: Failed: data/nowhere.csv does not exist" in arrived[0]
 
 
 def test_no_name_is_kept_by_the_server_or_the_worker(site: Site, proof: Proof) -> None:

@@ -119,6 +119,8 @@ def test_every_field_of_every_form_is_described(forms: dict[str, dict[str, Any]]
         ("score", "coverage_target", {"minimum": 0, "exclusiveMaximum": 1}),
         ("score", "engine", {"enum": ["local", "ray"], "default": "local"}),
         ("score", "on_drift", {"enum": ["ignore", "warn", "fail"], "default": "warn"}),
+        ("score", "quote", {"enum": ['"', "'", "none"], "default": '"'}),
+        ("score", "device", {"type": "string", "pattern": "^(auto|cpu|cuda(:[0-9]+)?)$"}),
         ("score", "on_bad_line", {"enum": ["refuse", "reject"], "default": "refuse"}),
         ("score", "workers", {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}),
         ("inbox", "names", {"enum": ["keep", "hash", "omit"], "default": "keep"}),
