@@ -1,8 +1,12 @@
 """Log a model version as an MLflow run, and register it there with its aliases.
 
-MLflow gets a copy of the version's files, its training options as parameters and its results as
-metrics. The version is registered last, and one whose digest is registered is not logged again, so
-an interrupted call can be repeated.
+MLflow gets the version as a model of its flavour ``python_function``, which holds a copy of the
+version's files and no pickle, its training options as parameters and its results as metrics. The
+version is registered last, and one whose digest is registered is not logged again, so an
+interrupted call can be repeated.
+
+    model = mlflow.pyfunc.load_model("models:/charrnn@champion")
+    model.predict(pandas.DataFrame({"name": ["Burghof", None]}))
 """
 
 import os
@@ -11,10 +15,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import charrnn
 from charrnn.errors import CharrnnError, ConfigError, missing_package, storage_error
-from charrnn.model.version import PRETRAINED, ModelVersion, aliases, resolve
+from charrnn.model.version import PRETRAINED, ModelVersion, aliases, load_version, resolve
 
 _METRICS_PER_CALL = 1000  # MLflow's limit
 
@@ -57,7 +63,7 @@ def register_version(root: Path, reference: str, uri: str, *, name: str = "charr
             run = _log_run(client, root / version.name, version, name)
             created = client.create_model_version(
                 name,
-                source=f"{run.info.artifact_uri}/version",
+                source=f"{run.info.artifact_uri}/model",
                 run_id=run.info.run_id,
                 tags={"digest": version.digest, "version": version.name},
             )
@@ -111,9 +117,71 @@ def _log_run(client: Any, folder: Path, version: ModelVersion, name: str) -> Any
         client.log_batch(
             run.info.run_id, metrics=[Metric(k, v, moment, step) for k, v, step in batch]
         )
-    client.log_artifacts(run.info.run_id, str(folder), "version")
+    with TemporaryDirectory() as temporary:
+        save_model(folder, version, Path(temporary) / "model")
+        client.log_artifacts(run.info.run_id, temporary)
     client.set_terminated(run.info.run_id)
     return run
+
+
+def save_model(folder: Path, version: ModelVersion, path: Path) -> None:
+    """Write a version as an MLflow model of the flavour ``python_function``.
+
+    Its input is a column ``name``; its output the columns of ``Scorer.score``, with labels, status
+    and reason as strings.
+
+    Args:
+        folder: of the version.
+        path: of the model, which does not exist.
+    """
+    import pandas as pd  # type: ignore[import-untyped]
+    from mlflow import __version__, pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    scored = _ScoringModel(version).predict(pd.DataFrame({"name": pd.Series([], dtype="str")}))
+    outputs = [
+        ColSpec("float" if dtype == "float32" else "string", name)
+        for name, dtype in scored.dtypes.items()
+    ]
+    torch = version.facts.provenance.libraries["torch"].partition("+")[0]
+    pyfunc.save_model(
+        path,
+        loader_module=__name__,
+        data_path=str(folder),
+        signature=ModelSignature(Schema([ColSpec("string", "name")]), Schema(outputs)),
+        input_example=pd.DataFrame({"name": ["Exampleton", "Samplesson"]}),
+        pip_requirements=[
+            f"charrnn-names=={charrnn.__version__}",
+            f"mlflow-skinny=={__version__}",
+            f"torch=={torch}",
+            "pandas",
+        ],
+    )
+
+
+class _ScoringModel:
+    """What MLflow loads: a model with a method ``predict``."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        from charrnn.scoring.scorer import Scorer
+
+        self.scorer = Scorer(version, "auto")
+
+    def predict(self, table: Any, params: dict[str, Any] | None = None) -> Any:
+        """Return a pandas DataFrame with one row per row of ``table``, whose column ``name`` holds
+        the names, and with its index. No label and no reason are an empty string: MLflow's function
+        for Spark makes the text "nan" of a null among strings."""
+        scored = self.scorer.score(table["name"]).drop(columns="name")
+        categories = scored.select_dtypes("category").columns
+        return scored.astype(dict.fromkeys(categories, "object")).fillna(
+            dict.fromkeys(categories, "")
+        )
+
+
+def _load_pyfunc(path: str) -> _ScoringModel:
+    """Load a model that ``save_model`` wrote; MLflow calls it with the path of its data."""
+    return _ScoringModel(load_version(Path(path)))
 
 
 def _numbers(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

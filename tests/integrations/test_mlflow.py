@@ -9,6 +9,8 @@ import msgspec
 import pytest
 from model_facts import facts_of
 
+import charrnn
+from charrnn import Scorer
 from charrnn.errors import ConfigError, ModelError, StorageError
 from charrnn.integrations import mlflow as mlflow_registry
 from charrnn.integrations.mlflow import register_version
@@ -78,9 +80,36 @@ def test_parameters_metrics_files_and_alias_arrive(server: str, root: Path, tmp_
     assert run.data.metrics["honest.test.accuracy"] == 0.75
     history = client.get_metric_history(found.run_id, "epoch.loss")
     assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.5)]
-    copy = client.download_artifacts(found.run_id, "version", str(tmp_path))
+    copy = client.download_artifacts(found.run_id, "model/data/v0001", str(tmp_path))
     assert load_version(Path(copy)).digest == version.digest
-    assert found.source.endswith(f"{found.run_id}/artifacts/version")
+    assert found.source.endswith(f"{found.run_id}/artifacts/model")
+
+
+def test_a_registered_version_predicts_by_its_alias(
+    server: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import pandas as pd
+
+    register_version(root, "champion", server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    model = mlflow.pyfunc.load_model("models:/charrnn@champion")
+    names = pd.DataFrame({"name": ["Katoro", None, "Burghof"]}, index=[7, 8, 9])
+    answers = model.predict(names)
+    expected = Scorer(load_version(root / "v0001")).score(names["name"])
+    columns = model.metadata.get_output_schema().input_names()
+    assert list(answers) == columns == list(expected)[1:]
+    assert answers.index.to_list() == [7, 8, 9]
+    for column in columns:
+        kind = model.metadata.get_output_schema().input_dict()[column].type.name
+        assert kind == ("float" if "confidence" in column else "string")
+        if kind == "string":  # no label and no reason are an empty string
+            assert answers[column].to_list() == expected[column].astype(object).fillna("").to_list()
+        else:
+            pd.testing.assert_series_equal(answers[column], expected[column])
+    assert str(model.metadata.get_input_schema().input_names()) == "['name']"
+    needed = mlflow.pyfunc.get_model_dependencies("models:/charrnn@champion")
+    assert f"charrnn-names=={charrnn.__version__}" in Path(needed).read_text()
 
 
 def test_a_version_is_registered_once_and_its_aliases_move(server: str, root: Path) -> None:
