@@ -132,7 +132,9 @@ class Published:
         differ from the model's."""
         if not self.drift:
             found = self.manifest.drift.first_differences() if self.manifest.drift else []
-            what = "usual in a first run, later ones are compared with it; --prior estimate allows"
+            what = (
+                "usual in a first run, later ones are compared with it; the prior estimate allows"
+            )
             more = [f"{'':11} {what} for other label shares"]
             return [f"{'differs':11} {sentence}" for sentence in found] + more * bool(found)
         return [
