@@ -137,17 +137,20 @@ def part_path(folder: Path, index: int) -> Path:
     return folder / part_name(index)
 
 
-def read_part(path: Path, *, metadata: bool = False) -> pa.Table:
-    """Read all rows and columns of a part, page checksums verified.
+def read_part(
+    path: Path, *, metadata: bool = False, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read all rows of a part, page checksums verified.
 
     Args:
+        columns: those to read; None: all.
         metadata: keep the input's metadata; ours is dropped.
 
     Raises:
         DataError: the part is missing or damaged.
     """
     with _open_part(path) as file:
-        table = file.read()
+        table = file.read(columns=columns)
     notes = table.schema.metadata or {} if metadata else {}
     return table.replace_schema_metadata(
         {key: value for key, value in notes.items() if not key.startswith(b"charrnn.")} or None

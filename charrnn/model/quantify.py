@@ -1,0 +1,292 @@
+"""Label shares of a group of names, with intervals: quantification under prior shift.
+
+Counts of labels are biased: a model that takes one name in ten of a frequent label for a rare one
+makes the rare one many times larger. Three steps estimate the shares of a group:
+
+1. The EM of Saerens, Latinne & Decaestecker (2002, "Adjusting the Outputs of a Classifier to New a
+   Priori Probabilities") finds the shares under which the probabilities are most likely. Names
+   count by their rows.
+2. An adjusted count (Forman 2008, "Quantifying counts and costs via classification"; with
+   probabilities: Bella et al. 2010) removes what the corrected probabilities are known to confuse:
+   the confusions of held-out names under the shares of step 1, inverted by maximum likelihood.
+3. Both are repeated ``DRAWS`` times, each time with what is not known drawn anew: the names, by the
+   Bayesian bootstrap (Rubin 1981) of *distinct* names, since a repeated name is one observation;
+   the held-out names, likewise; the sharpness of the probabilities and how far the confusions are
+   corrected, between none (names like those that the model learned) and all (like held-out ones);
+   and a bias of each label, ``BIAS``, since no two lists of names are alike. The share is the mean
+   of the draws, the interval their central 95 %, at least Wilson's.
+
+The assumption is that the names of a label are like those of the model's lists; ``BIAS`` is how far
+they may differ. docs/shares.md shows how often intervals held the truth.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.model.calibration import Floats, LabelIds, fit_temperature, wilson_interval
+
+DRAWS = 100  # of shares: enough for the ends of a 95 % interval
+BIAS = 0.4  # nats, standard deviation of a label's log-odds between lists of names
+MIN_NAMES = 30  # distinct names: fewer give intervals too wide to be of use
+MIN_HELD_OUT = 100  # names: likewise
+MAX_NAMES = 2000  # distinct names: more are sampled, since other errors are larger
+ALIKE = 0.38  # mean probability of the other one of two labels: 0.5 where they are the same
+ALIKE_SHARE = 0.05  # of two labels together, from which on it matters that they are alike
+MAX_RESIDUAL = 0.2  # of the mean probabilities, total variation distance from a mixture of labels
+
+_MOST_LABELS = 60  # with the largest mean probability: others have no share
+_SHARPEST = 1.4  # of the temperature that fits the held-out names: names that were learned
+_SHARPNESS = 4  # values of it
+_EM_STEPS, _COUNT_STEPS = 150, 300  # at most
+_CHANGE = 1e-3  # of the shares, summed: an EM has converged when a step changes less
+
+
+@dataclass(frozen=True)
+class Group:
+    """N distinct names of a group; of many, a sample: see ``sampled``.
+
+    Attributes:
+        probabilities: of the model, calibrated, uncorrected, float64 ``(N, L)``.
+        rows: how many rows have each name, or their weight, float64 ``(N,)``.
+        pairs: whether a surname and a given name were scored, bool ``(N,)``.
+    """
+
+    probabilities: Floats
+    rows: Floats
+    pairs: npt.NDArray[np.bool_]
+
+
+def sampled(rows: Floats, seed: int = 0) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Return the positions of at most ``MAX_NAMES`` of N distinct names, by their ``rows`` ``(N,)``,
+    and the rows that they stand for: half of them the most frequent, the others drawn from the
+    rest."""
+    order, half = np.argsort(-rows, kind="stable"), MAX_NAMES // 2
+    if len(rows) <= MAX_NAMES:
+        return order, rows[order]
+    rest = np.random.default_rng(seed).choice(order[half:], half, replace=False)
+    scale = rows[order[half:]].sum() / max(rows[rest].sum(), 1e-300)
+    chosen = np.concatenate((order[:half], rest))
+    return chosen, np.concatenate((rows[order[:half]], rows[rest] * scale))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Estimated label shares of a group.
+
+    Attributes:
+        share, low, high: ``(L,)`` each, ``low <= share <= high``; shares sum to 1.
+        expected: mean probability of each label, uncorrected, ``(L,)``.
+        draws: shares ``(DRAWS, L)``; those of two groups belong together draw by draw.
+        alike: of each label, the labels that it cannot be told apart from in this group.
+        refused: why the data cannot say, one sentence; "" where they can.
+    """
+
+    share: Floats
+    low: Floats
+    high: Floats
+    expected: Floats
+    draws: Floats
+    alike: Sequence[Sequence[int]]
+    refused: str = ""
+
+
+class Quantifier:
+    """Estimates the label shares of groups of names from one model.
+
+    Args:
+        probabilities: calibrated, of M held-out names, ``(M, L)``.
+        label_ids: their labels, int64 ``(M,)``.
+        assumed: the label shares that the probabilities assume, ``(L,)``.
+        pair_exponent: see ``ModelDescription``.
+        seed: equal seeds and groups give equal shares.
+    """
+
+    def __init__(
+        self,
+        probabilities: Floats,
+        label_ids: LabelIds,
+        assumed: Floats,
+        pair_exponent: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.label_ids, self.assumed, self.seed = label_ids, np.maximum(assumed, 1e-9), seed
+        rng = np.random.default_rng(seed)
+        partner = np.empty(len(label_ids), np.int64)  # another name of the same label
+        for label in np.unique(label_ids):
+            rows = np.flatnonzero(label_ids == label)
+            partner[rows] = rng.permutation(rows)
+        log_p = np.log(np.maximum(probabilities, 1e-12))
+        joint = pair_exponent * (log_p + log_p[partner] - np.log(self.assumed))
+        self.log_p = log_p, joint - np.log(np.exp(joint).sum(axis=1, keepdims=True))  # (M, L)
+        L, M = len(assumed), len(label_ids)
+        self.corrected = rng.random(DRAWS)  # how far confusions are corrected
+        self.bias = rng.normal(0, BIAS, (DRAWS, L))
+        self.weights = rng.exponential(size=(DRAWS, M))  # of the held-out names
+
+    @cached_property
+    def sharpness(self) -> tuple[Floats, Floats]:
+        """The exponents of the probabilities of names of one part and of two, ascending."""
+        best = (1 / fit_temperature(log_p, self.label_ids) for log_p in self.log_p)
+        one, two = (np.linspace(1, max(1.0, _SHARPEST * top), _SHARPNESS) for top in best)
+        return one, two
+
+    @cached_property
+    def overlaps(self) -> tuple[Floats, Floats]:
+        """How alike two labels are, ``(L, L)``, for names of one part and of two: the mean
+        probability of the other one, of the two, for their held-out names."""
+        one, two = (self._overlap(log_p) for log_p in self.log_p)
+        return one, two
+
+    def _overlap(self, log_p: Floats) -> Floats:
+        L = log_p.shape[1]
+        overlap = np.zeros((L, L))
+        for label in np.unique(self.label_ids):
+            p = np.exp(log_p[self.label_ids == label])
+            overlap[label] = (p / (p + p[:, [label]])).mean(axis=0)
+        both: Floats = (overlap + overlap.T) / 2
+        np.fill_diagonal(both, 0)
+        return both
+
+    def shares(self, group: Group, seed: int = 0) -> Shares:
+        """Estimate the shares of a group; ``seed`` is that of its names' bootstrap. Where there are
+        too few names, the intervals are 0 to 1, and there are no draws."""
+        L, total = len(self.assumed), max(float(group.rows.sum()), 1e-300)
+        expected = group.rows @ group.probabilities / total
+        if refused := self._too_few(len(group.rows)):
+            nothing = np.zeros((0, L))
+            return Shares(expected, np.zeros(L), np.ones(L), expected, nothing, [()] * L, refused)
+        labels = np.sort(np.argsort(-expected, kind="stable")[:_MOST_LABELS])
+        draws, residual = np.zeros((DRAWS, L)), np.empty(DRAWS)
+        draws[:, labels], residual[:] = self._draws(group, labels, (self.seed, seed))
+        share = draws.mean(axis=0)
+        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+        effective = max(1, round(total**2 / np.square(group.rows).sum()))
+        wilson = np.array([wilson_interval(round(s * effective), effective) for s in share])
+        refused = ""
+        if residual.mean() > MAX_RESIDUAL:
+            refused = (
+                f"no mixture of the labels explains {residual.mean():.0%} of the answers; the "
+                "names are unlike those of the model"
+            )
+        low = np.minimum(np.minimum(low, wilson[:, 0]), share)
+        return Shares(
+            share=share,
+            low=np.where(low < 1e-9, 0.0, low),  # a rounding error
+            high=np.maximum(np.maximum(high, wilson[:, 1]), share),
+            expected=expected,
+            draws=draws,
+            alike=self._alike(share, float(group.rows @ group.pairs) / total),
+            refused=refused,
+        )
+
+    def _too_few(self, names: int) -> str:
+        """Return which number of names is too small for an estimate, or ""."""
+        if names < MIN_NAMES:
+            return f"shares need ≥ {MIN_NAMES} distinct names, got {names}"
+        if len(self.label_ids) < MIN_HELD_OUT:
+            return (
+                f"shares need a model with ≥ {MIN_HELD_OUT} held-out names, got "
+                f"{len(self.label_ids)}"
+            )
+        return ""
+
+    def _draws(
+        self, names: Group, labels: npt.NDArray[np.int64], seed: tuple[int, int]
+    ) -> tuple[Floats, Floats]:
+        """Return draws of the shares of K labels, ``(DRAWS, K)``, and the distance of the mean
+        probabilities from a mixture of the labels, ``(DRAWS,)``."""
+        rng, K = np.random.default_rng(seed), len(labels)
+        log_p = np.log(np.maximum(names.probabilities[:, labels], 1e-12))
+        drawn = names.rows * rng.exponential(size=(DRAWS, len(names.rows)))  # (DRAWS, N)
+        drawn /= drawn.sum(axis=1, keepdims=True)
+        paired = drawn @ names.pairs  # share of names of two parts, (DRAWS,)
+        assumed, start = self.assumed[labels], np.full((1, K), 1 / K)
+        shares, residual = np.empty((DRAWS, K)), np.empty(DRAWS)
+        for level in range(_SHARPNESS):
+            rows = np.arange(level, DRAWS, _SHARPNESS)
+            exponents = [sharpness[level] for sharpness in self.sharpness]
+            exponent = np.where(names.pairs, exponents[1], exponents[0])[:, None]
+            likelihood = np.exp(exponent * log_p) / assumed
+            all_rows = names.rows[None] / names.rows.sum()
+            start = _mixed(_fitted(likelihood, all_rows, start, _EM_STEPS), 1e-4)
+            shifted = _fitted(likelihood, drawn[rows], np.repeat(start, len(rows), 0), _EM_STEPS)
+            mean = np.stack([drawn[row] @ _posterior(likelihood, theta)
+                             for row, theta in zip(rows, shifted, strict=True)])  # fmt: skip
+            confusion = self._confusion(labels, exponents, rows, shifted, paired[rows])
+            part = self.corrected[rows, None, None]
+            confusion = part * confusion + (1 - part) * np.eye(K)
+            found = _fitted(confusion, mean, _mixed(shifted, 1e-3), _COUNT_STEPS)
+            residual[rows] = np.abs(mean - (found[:, None] @ confusion)[:, 0]).sum(axis=1) / 2
+            shares[rows] = found * np.exp(self.bias[rows][:, labels])
+        return shares / shares.sum(axis=1, keepdims=True), residual
+
+    def _confusion(
+        self, labels: LabelIds, exponents: Sequence[float], rows: LabelIds, shares: Floats,
+        paired: Floats,
+    ) -> Floats:  # fmt: skip
+        """Return the mean probabilities of the held-out names of each of K labels (row) under the
+        ``shares`` ``(B, K)`` of the draws ``rows``, ``(B, K, K)``; ``paired`` is the share of names
+        of two parts, ``(B,)``."""
+        order = np.argsort(self.label_ids, kind="stable")
+        order = order[np.isin(self.label_ids[order], labels)]
+        ids = np.searchsorted(labels, self.label_ids[order])
+        present, first = np.unique(ids, return_index=True)
+        K = len(labels)
+        confusion = np.tile(np.eye(K), (len(rows), 1, 1))  # a label without names is not confused
+        confusion[:, present] = 0
+        for log_p, exponent, part in zip(self.log_p, exponents, (1 - paired, paired), strict=True):
+            if not part.any():
+                continue
+            likelihood = np.exp(exponent * log_p[order][:, labels]) / self.assumed[labels]
+            for i, row in enumerate(rows):
+                weights = self.weights[row, order][:, None]
+                q = _posterior(likelihood, shares[i] + 1e-6) * weights
+                sums = np.add.reduceat(q, first) / np.add.reduceat(weights, first)
+                confusion[i, present] += part[i] * sums
+        return confusion
+
+    def _alike(self, share: Floats, paired: float) -> list[list[int]]:
+        """Return the labels that each label cannot be told apart from, where it matters."""
+        one, two = self.overlaps
+        alike = ((1 - paired) * one + paired * two) >= ALIKE
+        alike &= share[:, None] + share >= ALIKE_SHARE
+        return [np.flatnonzero(row).tolist() for row in alike]
+
+
+def _mixed(shares: Floats, part: float) -> Floats:
+    """Return shares ``(B, K)`` with ``part`` more of each label, so that none is 0."""
+    mixed: Floats = (shares + part) / (1 + part * shares.shape[1])
+    return mixed
+
+
+def _posterior(likelihood: Floats, shares: Floats) -> Floats:
+    """Return the probabilities ``(N, K)`` of likelihoods ``(N, K)`` under shares ``(K,)``."""
+    joint = likelihood * shares
+    posterior: Floats = joint / joint.sum(axis=1, keepdims=True)
+    return posterior
+
+
+def _fitted(likelihood: Floats, weights: Floats, start: Floats, steps: int) -> Floats:
+    """Return the shares ``(B, K)`` of largest likelihood of B mixtures, by EM.
+
+    Args:
+        likelihood: of N observations, ``(N, K)``, or of each mixture, ``(B, K, N)``.
+        weights: of the observations, ``(B, N)``, summing to 1.
+        start: ``(B, K)``, positive.
+    """
+    shares, own = start, likelihood.ndim == 3
+    for _ in range(steps):
+        density = (shares[:, None] @ likelihood)[:, 0] if own else shares @ likelihood.T
+        ratio = weights / np.maximum(density, 1e-300)
+        gain = (likelihood @ ratio[..., None])[..., 0] if own else ratio @ likelihood
+        new = shares * gain
+        new /= new.sum(axis=1, keepdims=True)
+        change = float(np.abs(new - shares).sum(axis=1).max())
+        shares = new
+        if change < _CHANGE:
+            break
+    return shares
