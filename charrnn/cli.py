@@ -635,6 +635,7 @@ COMMANDS: dict[str, tuple[type, Callable[..., Any], int]] = {
     "score": (requests.ScoreRequest, _score, 1),
     "challenge": (requests.CompareRequest, _recipe("compare.compare"), 1),
     "explain": (requests.ExplainRequest, _recipe("explain.explain"), 1),
+    "shares": (requests.SharesRequest, _recipe("shares.shares"), 1),
     "inbox": (requests.InboxRequest, _recipe("inbox.inbox"), 1),
     "monitor": (requests.MonitorRequest, _recipe("monitor.monitor"), 1),
     "verify": (requests.VerifyRequest, _recipe("runs.verify"), 1),

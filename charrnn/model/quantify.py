@@ -28,21 +28,20 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.model.calibration import Floats, LabelIds, fit_temperature, wilson_interval
+from charrnn.model.priors import MAX_CONFIDENCE_GAP
 
-DRAWS = 100  # of shares: enough for the ends of a 95 % interval
+DRAWS = 200  # of shares: enough for the ends of a 95 % interval
 BIAS = 0.4  # nats, standard deviation of a label's log-odds between lists of names
 MIN_NAMES = 30  # distinct names: fewer give intervals too wide to be of use
 MIN_HELD_OUT = 100  # names: likewise
 MAX_NAMES = 2000  # distinct names: more are sampled, since other errors are larger
 ALIKE = 0.38  # mean probability of the other one of two labels: 0.5 where they are the same
 ALIKE_SHARE = 0.05  # of two labels together, from which on it matters that they are alike
-MAX_RESIDUAL = 0.2  # of the mean probabilities, total variation distance from a mixture of labels
 
 _MOST_LABELS = 60  # with the largest mean probability: others have no share
 _SHARPEST = 1.4  # of the temperature that fits the held-out names: names that were learned
 _SHARPNESS = 4  # values of it
 _EM_STEPS, _COUNT_STEPS = 150, 300  # at most
-_CHANGE = 1e-3  # of the shares, summed: an EM has converged when a step changes less
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,9 @@ class Group:
 
 
 def sampled(rows: Floats, seed: int = 0) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return the positions of at most ``MAX_NAMES`` of N distinct names, by their ``rows`` ``(N,)``,
-    and the rows that they stand for: half of them the most frequent, the others drawn from the
-    rest."""
+    """Return the positions of at most ``MAX_NAMES`` of N distinct names and the rows that they
+    stand for, by the ``rows`` ``(N,)`` of each: half of them the most frequent, the others drawn
+    from the rest."""
     order, half = np.argsort(-rows, kind="stable"), MAX_NAMES // 2
     if len(rows) <= MAX_NAMES:
         return order, rows[order]
@@ -160,18 +159,12 @@ class Quantifier:
             nothing = np.zeros((0, L))
             return Shares(expected, np.zeros(L), np.ones(L), expected, nothing, [()] * L, refused)
         labels = np.sort(np.argsort(-expected, kind="stable")[:_MOST_LABELS])
-        draws, residual = np.zeros((DRAWS, L)), np.empty(DRAWS)
-        draws[:, labels], residual[:] = self._draws(group, labels, (self.seed, seed))
+        draws = np.zeros((DRAWS, L))
+        draws[:, labels] = self._draws(group, labels, (self.seed, seed))
         share = draws.mean(axis=0)
         low, high = np.quantile(draws, [0.025, 0.975], axis=0)
         effective = max(1, round(total**2 / np.square(group.rows).sum()))
         wilson = np.array([wilson_interval(round(s * effective), effective) for s in share])
-        refused = ""
-        if residual.mean() > MAX_RESIDUAL:
-            refused = (
-                f"no mixture of the labels explains {residual.mean():.0%} of the answers; the "
-                "names are unlike those of the model"
-            )
         low = np.minimum(np.minimum(low, wilson[:, 0]), share)
         return Shares(
             share=share,
@@ -180,7 +173,7 @@ class Quantifier:
             expected=expected,
             draws=draws,
             alike=self._alike(share, float(group.rows @ group.pairs) / total),
-            refused=refused,
+            refused=self._unlike(group, share),
         )
 
     def _too_few(self, names: int) -> str:
@@ -194,60 +187,81 @@ class Quantifier:
             )
         return ""
 
-    def _draws(
-        self, names: Group, labels: npt.NDArray[np.int64], seed: tuple[int, int]
-    ) -> tuple[Floats, Floats]:
-        """Return draws of the shares of K labels, ``(DRAWS, K)``, and the distance of the mean
-        probabilities from a mixture of the labels, ``(DRAWS,)``."""
+    def _draws(self, names: Group, labels: npt.NDArray[np.int64], seed: tuple[int, int]) -> Floats:
+        """Return draws of the shares of K labels, ``(DRAWS, K)``."""
         rng, K = np.random.default_rng(seed), len(labels)
         log_p = np.log(np.maximum(names.probabilities[:, labels], 1e-12))
         drawn = names.rows * rng.exponential(size=(DRAWS, len(names.rows)))  # (DRAWS, N)
         drawn /= drawn.sum(axis=1, keepdims=True)
         paired = drawn @ names.pairs  # share of names of two parts, (DRAWS,)
         assumed, start = self.assumed[labels], np.full((1, K), 1 / K)
-        shares, residual = np.empty((DRAWS, K)), np.empty(DRAWS)
+        shares = np.empty((DRAWS, K))
         for level in range(_SHARPNESS):
             rows = np.arange(level, DRAWS, _SHARPNESS)
             exponents = [sharpness[level] for sharpness in self.sharpness]
             exponent = np.where(names.pairs, exponents[1], exponents[0])[:, None]
             likelihood = np.exp(exponent * log_p) / assumed
             all_rows = names.rows[None] / names.rows.sum()
-            start = _mixed(_fitted(likelihood, all_rows, start, _EM_STEPS), 1e-4)
-            shifted = _fitted(likelihood, drawn[rows], np.repeat(start, len(rows), 0), _EM_STEPS)
-            mean = np.stack([drawn[row] @ _posterior(likelihood, theta)
-                             for row, theta in zip(rows, shifted, strict=True)])  # fmt: skip
-            confusion = self._confusion(labels, exponents, rows, shifted, paired[rows])
+            start = _mixed(mixture_shares(likelihood, all_rows, start, _EM_STEPS), 1e-4)
+            pilot = np.repeat(start, len(rows), 0)
+            shifted = mixture_shares(likelihood, drawn[rows], pilot, _EM_STEPS)
+            confusion = self._confusion(labels, exponents, rows, start[0], paired[rows])
             part = self.corrected[rows, None, None]
             confusion = part * confusion + (1 - part) * np.eye(K)
-            found = _fitted(confusion, mean, _mixed(shifted, 1e-3), _COUNT_STEPS)
-            residual[rows] = np.abs(mean - (found[:, None] @ confusion)[:, 0]).sum(axis=1) / 2
+            found = mixture_shares(confusion, shifted, _mixed(shifted, 1e-3), _COUNT_STEPS)
             shares[rows] = found * np.exp(self.bias[rows][:, labels])
-        return shares / shares.sum(axis=1, keepdims=True), residual
+        normalised: Floats = shares / shares.sum(axis=1, keepdims=True)
+        return normalised
 
     def _confusion(
         self, labels: LabelIds, exponents: Sequence[float], rows: LabelIds, shares: Floats,
         paired: Floats,
     ) -> Floats:  # fmt: skip
-        """Return the mean probabilities of the held-out names of each of K labels (row) under the
-        ``shares`` ``(B, K)`` of the draws ``rows``, ``(B, K, K)``; ``paired`` is the share of names
-        of two parts, ``(B,)``."""
-        order = np.argsort(self.label_ids, kind="stable")
-        order = order[np.isin(self.label_ids[order], labels)]
-        ids = np.searchsorted(labels, self.label_ids[order])
-        present, first = np.unique(ids, return_index=True)
+        """Return the mean probabilities of the held-out names of each of K labels (row) under
+        ``shares`` ``(K,)``, by the weights of the B draws ``rows``, ``(B, K, K)``; ``paired`` is
+        the share of names of two parts, ``(B,)``."""
         K = len(labels)
         confusion = np.tile(np.eye(K), (len(rows), 1, 1))  # a label without names is not confused
-        confusion[:, present] = 0
-        for log_p, exponent, part in zip(self.log_p, exponents, (1 - paired, paired), strict=True):
-            if not part.any():
+        for k, label in enumerate(labels):
+            names = np.flatnonzero(self.label_ids == label)
+            if not len(names):
                 continue
-            likelihood = np.exp(exponent * log_p[order][:, labels]) / self.assumed[labels]
-            for i, row in enumerate(rows):
-                weights = self.weights[row, order][:, None]
-                q = _posterior(likelihood, shares[i] + 1e-6) * weights
-                sums = np.add.reduceat(q, first) / np.add.reduceat(weights, first)
-                confusion[i, present] += part[i] * sums
+            weights = self.weights[np.ix_(rows, names)]
+            weights /= weights.sum(axis=1, keepdims=True)
+            one, two = (
+                weights @ _posterior(np.exp(exponent * log_p[np.ix_(names, labels)])
+                                     / self.assumed[labels], shares)
+                for exponent, log_p in zip(exponents, self.log_p, strict=True)
+            )  # fmt: skip
+            confusion[:, k] = (1 - paired[:, None]) * one + paired[:, None] * two
         return confusion
+
+    def _unlike(self, group: Group, share: Floats) -> str:
+        """Return how much less sure the answers are than those of held-out names of such labels, or
+        "" where they are not."""
+        exponents = [sharpness[1] for sharpness in self.sharpness]
+        rows, held_out = (
+            group.rows / group.rows.sum(),
+            np.bincount(self.label_ids, minlength=len(share)),
+        )
+        confidence = expected = 0.0
+        for pairs, exponent, log_p in zip((False, True), exponents, self.log_p, strict=True):
+            of_kind = group.pairs == pairs
+            if not of_kind.any():
+                continue
+            p, q = (
+                _posterior(values**exponent / self.assumed, share + 1e-6).max(axis=1)
+                for values in (group.probabilities[of_kind] + 1e-12, np.exp(log_p))
+            )
+            confidence += float(rows[of_kind] @ p)
+            of_label = np.bincount(self.label_ids, q, len(share)) / np.maximum(held_out, 1)
+            expected += float(rows[of_kind].sum() * (share @ of_label) / share[held_out > 0].sum())
+        if expected - confidence <= MAX_CONFIDENCE_GAP:
+            return ""
+        return (
+            f"the names are unlike the model's: mean confidence {confidence:.2f}, expected "
+            f"{expected:.2f} for such labels"
+        )
 
     def _alike(self, share: Floats, paired: float) -> list[list[int]]:
         """Return the labels that each label cannot be told apart from, where it matters."""
@@ -270,13 +284,17 @@ def _posterior(likelihood: Floats, shares: Floats) -> Floats:
     return posterior
 
 
-def _fitted(likelihood: Floats, weights: Floats, start: Floats, steps: int) -> Floats:
+def mixture_shares(
+    likelihood: Floats, weights: Floats, start: Floats, steps: int, least_change: float = 1e-3
+) -> Floats:
     """Return the shares ``(B, K)`` of largest likelihood of B mixtures, by EM.
 
     Args:
         likelihood: of N observations, ``(N, K)``, or of each mixture, ``(B, K, N)``.
         weights: of the observations, ``(B, N)``, summing to 1.
         start: ``(B, K)``, positive.
+        steps: at most.
+        least_change: of the shares, summed: the end is a step of less.
     """
     shares, own = start, likelihood.ndim == 3
     for _ in range(steps):
@@ -287,6 +305,6 @@ def _fitted(likelihood: Floats, weights: Floats, start: Floats, steps: int) -> F
         new /= new.sum(axis=1, keepdims=True)
         change = float(np.abs(new - shares).sum(axis=1).max())
         shares = new
-        if change < _CHANGE:
+        if change < least_change:
             break
     return shares

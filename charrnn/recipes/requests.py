@@ -27,6 +27,7 @@ OUTPUTS = Path("outputs")
 MODELS = Path("outputs/models")
 PREDICTIONS = Path("outputs/predictions")
 COMPARISONS = Path("outputs/comparisons")
+SHARES = Path("outputs/shares")
 NAMES = Path("data/names.parquet")
 TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 
@@ -182,6 +183,33 @@ class MonitorRequest(Request):
     """A folder of destinations, such as outputs, or one, such as outputs/predictions/people."""
     last: Annotated[int, Ge(1)] = 100
     """How many runs of each destination to show, the newest ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharesRequest(Request):
+    """Estimate the shares of the labels in a run, by groups of its rows, with 95 % intervals.
+
+    Counts are corrected for what the model is known to confuse, by the shares of each group
+    (docs/shares.md). The tables and the page show the values of the grouping columns, no name, and
+    nothing of groups under ten rows.
+    """
+
+    run: Path
+    """Folder of a run, or of a destination, such as outputs/predictions/people, for its newest
+    run."""
+    by: tuple[str, ...] = ()
+    """Columns to group by, such as country; give it again for another. One of dates, or called
+    month, is read by month, and the changes from month to month are estimated as well."""
+    weight: str = ""
+    """A column of numbers that say how often a row counts."""
+    against: Path | None = None
+    """Another run of the same model, such as last month's: the changes since are estimated."""
+    models: ModelsFolder = MODELS
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
+    output: Path = SHARES
+    """The shares of outputs/predictions/people go to the folder people in here: shares.parquet,
+    changes.parquet, shares.html."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,9 +80,12 @@ def grouping_of(
     for column in found:
         kind = schema.field(column).type
         if column in names or column in ours or found.count(column) > 1:
-            why = "the names" if column in names else "another column of the result"
-            raise ConfigError(f"rows cannot be grouped by {column!r}, a column of {why}; rename it, "
-                              "or choose another", option="by")  # fmt: skip
+            why = "a column of names" if column in names else "the name of another column"
+            raise ConfigError(
+                f"rows cannot be grouped by {column!r}, which is {why}; choose another column, or "
+                "rename it",
+                option="by",
+            )
         if pa.types.is_nested(kind) or pa.types.is_floating(kind):
             raise DataError(
                 f"column {column!r} is {kind}, expected text, whole numbers or dates; cast it, or "
@@ -150,15 +153,14 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
     table = read_part(path, columns=list(read))
     frame: Any = pl.from_arrow(table)
     name = pl.Series(names_in(table, scoring)) if fields else pl.Series([None], dtype=pl.String)
-    weight = pl.col(grouping.weight).cast(pl.Float64).fill_null(0.0) if grouping.weight else 1.0
+    weight = pl.col(grouping.weight).cast(pl.Float64).fill_null(0) if grouping.weight else pl.lit(1)
     key = {column: _key(frame, column) for column in by}
     if RUN in grouping.by:
         key = {RUN: pl.lit(run_name(run)), **key}
     label = pl.col(ours[scoring.label_name]).cast(pl.String)
-    made = frame.select(
-        **key, weight=pl.lit(weight) if not grouping.weight else weight, label=label,
-        status=pl.col(ours["status"]).cast(pl.String), reason=pl.col(ours["reason"]).cast(pl.String),
-    ).with_columns(name=name.cast(pl.String) if fields else pl.lit(None, pl.String))  # fmt: skip
+    text = {c: pl.col(ours[c]).cast(pl.String) for c in ("status", "reason")}
+    made = frame.select(**key, weight=weight.cast(pl.Float64), label=label, **text)
+    made = made.with_columns(name=name.cast(pl.String) if fields else pl.lit(None, pl.String))
     wrong = made.select((~pl.col("weight").is_finite() | (pl.col("weight") < 0)).sum()).item()
     if wrong:
         raise DataError(
@@ -337,7 +339,9 @@ def _changes(
             if one is None or other is None or one.refused or other.refused:
                 continue
             difference = other.draws - one.draws
-            low, high = np.quantile(difference, [0.025, 0.975], axis=0)
+            ends = np.quantile(difference, [0.025, 0.975], axis=0)
+            mean = difference.mean(axis=0)
+            low, high = np.minimum(ends[0], mean), np.maximum(ends[1], mean)
             at_least = np.maximum(one.share, other.share) >= SMALLEST_SHARE
             rows += [
                 {**dict(zip(others, key, strict=False)), "from": str(first[grouping.period]),
@@ -346,8 +350,7 @@ def _changes(
                  "refused": _too_alike(one, i, labels) or _too_alike(other, i, labels) or None}
                 for i in np.argsort(-np.abs(other.share - one.share), kind="stable").tolist()
                 if at_least[i]
-                for values in [(one.share[i], other.share[i], other.share[i] - one.share[i],
-                                low[i], high[i])]
+                for values in [(one.share[i], other.share[i], mean[i], low[i], high[i])]
             ]  # fmt: skip
     schema = {**{c: counts.groups.schema[c] for c in others}, "from": pl.String(),
               "to": pl.String(), "label": pl.String(),
