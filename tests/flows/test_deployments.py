@@ -359,7 +359,7 @@ def test_a_failed_run_sends_a_message(site: Site) -> None:
         assert site.end_of(site.start("score/on-demand", source="data/nowhere.csv")) == "FAILED"
         until(lambda: arrived, "a message arrives")
         receiver.shutdown()
-    assert "score nowhere.csv: Failed: data/nowhere.csv does not exist" in arrived[0]
+    assert "score nowhere.csv Failed: data/nowhere.csv does not exist" in arrived[0]
 
 
 def test_no_name_is_kept_by_the_server_or_the_worker(site: Site, proof: Proof) -> None:
