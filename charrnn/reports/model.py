@@ -309,7 +309,10 @@ def _outside_labels(outside: OutsideMetrics | None) -> Table | None:
     parts = [m.recall if m else {} for m in (outside.surnames, outside.plain, outside.given)]
     labels = sorted({label for recall in parts for label in recall})
     rows = [(label, *(recall.get(label) for recall in parts)) for label in labels]
-    return Table(("label", "surnames", "without accents", "given names"), rows)
+    head = ("label", "surnames", "without accents", "given names")
+    surnames, _, given = ([recall.get(label) for label in labels] for recall in parts)
+    bars = Bars.of_shares("surnames", surnames, {"given names": given}, whole=True)
+    return Table(head, rows, bars, first=_FIRST_LABELS)
 
 
 def _unfamiliarity(version: ModelVersion) -> Table:
