@@ -5,6 +5,8 @@ softmax (Guo et al. 2017, "On Calibration of Modern Neural Networks"). It change
 never the most probable label.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -56,12 +58,22 @@ def fit_temperature(
     """Return the temperature, 0.05 to 20, that minimises the NLL of ``labels``, int64 ``(N,)``, for
     ``logits`` ``(N, L)``; ``weights``, ``(N,)``, say how much each name counts. The NLL is convex
     in 1/T: a golden-section search finds log T to 1e-6."""
-    values = np.asarray(logits, np.float64)
+    return fit_joint_temperature([(np.asarray(logits, np.float64), labels)], weights)
+
+
+def fit_joint_temperature(
+    parts: Sequence[tuple[npt.NDArray[np.floating], LabelIds]], weights: Floats | None = None
+) -> float:
+    """Return the one temperature that minimises the sum of the NLLs of several pairs of logits and
+    label ids; see ``fit_temperature``."""
     ratio = (np.sqrt(5) - 1) / 2
 
     def loss(log_temperature: float) -> float:
-        probabilities = softmax(values, float(np.exp(log_temperature)))
-        return negative_log_likelihood(probabilities, labels, weights)
+        temperature = float(np.exp(log_temperature))
+        return sum(
+            negative_log_likelihood(softmax(logits, temperature), labels, weights)
+            for logits, labels in parts
+        )
 
     low, high = float(np.log(0.05)), float(np.log(20))
     left, right = high - ratio * (high - low), low + ratio * (high - low)

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,7 @@ _MEASURED = (2**7, 2**11)  # elements of a call then: so few that torch and MKL 
 _LONGEST_SHARED = 2**8  # characters: longer names would make the trie's arrays too tall
 _ANSWER_ROWS = 2**14  # rows of logits yielded at a time, at most: callers work on them in the cache
 _MINUS_ONE = torch.tensor(-1.0)
+_MOST_GROUPS = 8  # of labels that are looked at for a name, at most: bounds the time of a name
 _SORTED_SYMBOLS = 24  # names are sorted by about so many characters; the rest rarely differ alone
 
 
@@ -95,20 +97,74 @@ class Engine:
         Raises:
             StorageError: the device has no memory for a batch of one name.
         """
-        chosen = np.arange(len(encoded)) if rows is None else rows
-        by_trie = encoded.lengths[chosen] <= (_LONGEST_SHARED if self._recurrence else -1)
-        plain_rows, trie_rows = chosen[~by_trie], chosen[by_trie]
+        plain_rows, trie_rows = self._by_path(encoded, rows)
         for batch in batches(encoded.lengths[plain_rows], self._plain_size):
             yield from self._plain(encoded, plain_rows[batch])
         if self._recurrence is None:
             return
-        size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.outputs))
+        size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.rows))
         for start in range(0, len(trie_rows), size):
             block = trie_rows[start : start + size]
             logits = self._recurrence.logits(encoded, block, self.batch_size, self.check)
             for first in range(0, len(block), _ANSWER_ROWS):
                 part = slice(first, first + _ANSWER_ROWS)
                 yield block[part], logits[part]
+
+    def _by_path(self, encoded: Encoded, rows: Counts | None) -> tuple[Counts, Counts]:
+        """Return which of the chosen names take the plain path, and which the trie."""
+        chosen = np.arange(len(encoded)) if rows is None else rows
+        by_trie = encoded.lengths[chosen] <= (_LONGEST_SHARED if self._recurrence else -1)
+        return chosen[~by_trie], chosen[by_trie]
+
+    def ranks(self, k: int, *, prior: bool = False) -> bool:
+        """Whether ``ranked`` gives so many labels: where the trie suits a network with groups of
+        labels, all of whose outputs are labels, and there is no prior."""
+        config = self.network.config
+        many = self._recurrence is not None and config.label_groups > 0 and not config.none_output
+        return many and not prior and k <= config.group_size
+
+    @torch.inference_mode()
+    def ranked(
+        self,
+        encoded: Encoded,
+        rows: Counts,
+        k: int,
+        temperature: float = 1.0,
+        prior: Tensor | None = None,
+    ) -> list[npt.NDArray[Any]]:
+        """Return the ``k`` most probable labels of N names, in the order of ``rows``, and their
+        probabilities, int64 and float32 ``(N, k)``: those of all logits, of which most are not
+        computed. A group's labels are looked at where the group is more probable than the k-th
+        label found so far, which bounds what is left out, and among the ``_MOST_GROUPS`` most
+        probable: a label of another group, of which each has less than 1 / ``_MOST_GROUPS``, is not
+        found, and the probabilities of those that are found are exact.
+
+        Args:
+            k: how many, which ``ranks`` allows.
+            temperature: 1: that of networks with groups of labels is in their weights.
+            prior: None, as for ``ranks``.
+        """
+        assert temperature == 1
+        assert prior is None
+        place = np.empty(len(encoded), np.int64)
+        place[rows] = np.arange(len(rows))
+        ids, values = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
+        plain_rows, trie_rows = self._by_path(encoded, rows)
+        found: list[tuple[Counts, Tensor, Tensor]] = []
+        for batch in batches(encoded.lengths[plain_rows], self._plain_size):
+            for some, logits in self._plain(encoded, plain_rows[batch]):
+                top = logits.softmax(dim=1).topk(k)
+                found.append((some, top.values, top.indices))
+        assert self._recurrence is not None
+        for first in range(0, len(trie_rows), _BLOCK):
+            block = trie_rows[first : first + _BLOCK]
+            chunks = self._recurrence.features(encoded, block, self.batch_size, self.check)
+            for some, features in chunks:
+                assert self._recurrence.groups is not None
+                found.append((block[some], *self._recurrence.groups.ranked(features, k)))
+        for some, top_values, top_ids in found:
+            ids[place[some]], values[place[some]] = top_ids.numpy(), top_values.numpy()
+        return [ids, values]
 
     def _plain(self, encoded: Encoded, rows: Counts) -> Iterator[tuple[Counts, Tensor]]:
         """Yield the logits of names of equal length. A batch that exceeds the device's memory is
@@ -170,15 +226,37 @@ class _Recurrence:
         self.bias = network.h2o.bias.detach()  # (L,)
         self.ngrams = None if network.ngrams is None else network.ngrams.weight.detach()
         self.n2o = None if network.n2o is None else network.n2o.weight.T.contiguous()  # (R, L)
+        self.network = network
+        self.groups = _Groups(network) if network.config.label_groups else None
 
     def logits(
         self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
     ) -> Tensor:
         """Return the logits of the chosen N names, ``(N, L)``; N is at least 1."""
         logits = self.bias.repeat(len(rows), 1)
+        for some, states, sums in self._chunks(encoded, rows, batch_size, check):
+            chunk_logits = torch.mm(states, self.h2o)
+            if sums is not None:
+                chunk_logits += sums if self.n2o is None else torch.mm(sums, self.n2o)
+            logits.index_add_(0, torch.from_numpy(some), chunk_logits)
+        return self.network.label_logits(logits)
+
+    def features(
+        self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
+    ) -> Iterator[tuple[Counts, Tensor]]:
+        """Yield indices into ``rows``, ``(B,)``, and what the rows of h2o and n2o, side by side,
+        are multiplied with for these names, ``(B, H + R)``."""
+        for some, states, sums in self._chunks(encoded, rows, batch_size, check):
+            yield some, states if sums is None else torch.cat((states, sums), dim=1)
+
+    def _chunks(
+        self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
+    ) -> Iterator[tuple[Counts, Tensor, Tensor | None]]:
+        """Yield indices into ``rows``, ``(B,)``, and the last states, ``(B, H)``, and sums of
+        n-grams of these names."""
         order = _sort_order(encoded, rows)
         mean = 2 + int(encoded.lengths[rows].mean())  # symbols in a name
-        width = logits.shape[1] if self.ngrams is None else self.ngrams.shape[1]
+        width = self.h2o.shape[1] if self.ngrams is None else self.ngrams.shape[1]
         symbols = min(_CHUNK_SYMBOLS, _CHUNK_SUMS // width)
         limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], symbols // mean)
         size = min(max(1, min(limits)), len(rows))
@@ -187,15 +265,13 @@ class _Recurrence:
             chunk = order[first : first + size]
             check(len(chunk))
             trie = _Trie(encoded, rows[chunk])
-            chunk_logits = self._walk(trie, workspace)
-            if self.ngrams is not None:
-                sums = _ngram_sums(trie, self.ngrams)
-                chunk_logits += sums if self.n2o is None else torch.mm(sums, self.n2o)
-            logits.index_add_(0, torch.from_numpy(chunk[trie.names]), chunk_logits)
-        return logits
+            states = self._walk(trie, workspace)
+            sums = None if self.ngrams is None else _ngram_sums(trie, self.ngrams)
+            yield chunk[trie.names], states, sums
 
     def _walk(self, trie: _Trie, workspace: _Workspace) -> Tensor:
-        """Return the recurrence's logits of B names, ``(B, L)``, in the order of ``trie.names``."""
+        """Return the last states of B names, ``(B, H)``, in the order of ``trie.names``; the next
+        call overwrites them."""
         symbols, size = len(self.table), workspace.size
         addends, final = workspace.addends, workspace.final
         addends[symbols + size] = 0  # the state before the first symbol, above level 0
@@ -219,7 +295,65 @@ class _Recurrence:
             for start, stop in _slices(ending):
                 step(last + start, final[done + start : done + stop])
             node, last, done = node + nodes, last + ending, done + ending
-        return torch.mm(final[:done], self.h2o)
+        return final[:done]
+
+
+class _Groups:
+    """The rows of h2o and n2o of a network with groups of labels, for ``ranked``."""
+
+    @torch.inference_mode()
+    def __init__(self, network: CharRNN) -> None:
+        config = network.config
+        G, S = config.label_groups, config.group_size
+        layers = [network.h2o.weight, *([] if network.n2o is None else [network.n2o.weight])]
+        weight, bias = torch.cat(layers, dim=1), network.h2o.bias.clone()
+        bias[G + config.outputs :] = -torch.inf  # places that no output has
+        self.of_group = (weight[:G].T.contiguous(), bias[:G])
+        grid = weight[G:].view(G, S, -1).transpose(1, 2).contiguous()
+        self.within = list(zip(grid, bias[G:].view(G, S), strict=True))
+        self.label_of = torch.zeros(G * S, dtype=torch.int64)
+        self.label_of[network.places.long()] = torch.arange(config.outputs)
+
+    def ranked(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the probabilities and ids of the ``k`` most probable labels of B names with
+        features ``(B, D)``, float and int64 ``(B, k)``."""
+        weight, bias = self.of_group
+        log_p = torch.addmm(bias, features, weight).log_softmax(dim=1)  # of groups, (B, G)
+        by_group, first = log_p.T.contiguous(), log_p.argmax(dim=1)
+        # A group may have one of the k labels where it is above both.
+        least = log_p.topk(min(_MOST_GROUPS, len(by_group)), dim=1, sorted=False).values.amin(dim=1)
+        best = log_p.new_full((len(log_p), k), -torch.inf)
+        places = torch.zeros(best.shape, dtype=torch.int64)
+        for is_first in (True, False):
+            for group, log_group in enumerate(by_group):
+                chosen = first == group
+                if not is_first:
+                    chosen = ~chosen & (log_group >= least) & (log_group > best[:, -1])
+                self._look_at(group, chosen.nonzero()[:, 0], (features, log_group), (best, places))
+        return best.exp(), self.label_of[places]
+
+    def _look_at(
+        self, group: int, rows: Tensor, given: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]
+    ) -> None:
+        """Enter the labels of a group that are among the best of the names ``rows``, int64
+        ``(n,)``, into ``found``: log probabilities and places, ``(B, k)`` each.
+
+        Args:
+            given: features, ``(B, D)``, and log probabilities of the group, ``(B,)``.
+        """
+        if not len(rows):
+            return
+        (features, log_group), (best, places) = given, found
+        own, bias = self.within[group]
+        logits = torch.addmm(bias, features.index_select(0, rows), own)
+        logits += (log_group[rows] - logits.logsumexp(dim=1))[:, None]
+        better = (logits.amax(dim=1) > best[rows, -1]).nonzero()[:, 0]
+        rows, k = rows[better], best.shape[1]
+        top = logits.index_select(0, better).topk(k, dim=1)
+        merged = torch.cat((best[rows], top.values), dim=1).topk(k, dim=1)
+        candidates = torch.cat((places[rows], top.indices + group * len(bias)), dim=1)
+        best[rows] = merged.values
+        places[rows] = candidates.gather(1, merged.indices)
 
 
 def _tanh(z: Tensor, out: Tensor) -> None:

@@ -72,8 +72,9 @@ class KernelEngine:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # streams of workers may read the weights
 
-    def ranks(self, k: int) -> bool:
-        """Whether ``ranked`` gives so many labels: it takes every output for a label."""
+    def ranks(self, k: int, *, prior: bool = False) -> bool:
+        """Whether ``ranked`` gives so many labels, with a prior or without: it takes every output
+        for a label."""
         return k <= self._kernel.RANKS and not self.network.config.none_output
 
     @torch.inference_mode()

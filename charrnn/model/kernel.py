@@ -98,8 +98,8 @@ class Weights:
             return "the network has two directions or pools all states"
         if config.hidden_size not in HIDDEN_SIZES:
             return "the hidden size does not fit the kernel"
-        if config.ngram_rank:
-            return "the n-gram table has a rank"
+        if config.ngram_rank or config.label_groups:
+            return "the n-gram table has a rank, or the labels have groups"
         if config.outputs > _MOST_LOGITS // 16:
             return "there are too many labels"
         return ""

@@ -15,6 +15,7 @@ State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L 
     h2o.weight           (K, pooled size)           .bias (K,); K outputs: L, or L + 1
     ngrams.weight        (buckets, K or R)  only with ngram_buckets
     n2o.weight           (K, R)       only with ngram_rank R
+    places               (K,)         only with label_groups G; then h2o and n2o have G + G·S rows
 
 With ``ngram_buckets`` the network is wide and deep (Cheng et al. 2016): a linear model of the
 name's hashed 1- to 4-grams is trained jointly with the recurrence and its logits are added. The
@@ -22,6 +23,12 @@ table has several times as many rows as the training names have n-grams, so that
 the training names mostly hits a row of zeros. Files hold the nonzero rows only. With
 ``ngram_rank`` a row has R weights, whose sum one matrix, ``n2o``, makes logits of: for many labels,
 whose table would be K / R times as large.
+
+With ``label_groups`` the network answers in two steps, by a hierarchical softmax (Goodman 2001):
+p(label) = p(group) · p(label | group). The first G rows of ``h2o`` and ``n2o`` are those of the
+groups, the others those of a grid of G groups of S places, in which output i has place
+``places[i]``; its logit is that of its group plus the log of p(label | group). For thousands of
+labels a step of training, and the most probable labels, then take a small part of the rows.
 
 Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """
@@ -65,6 +72,7 @@ class ModelConfig:
         ngram_bits: of a number of the n-gram table, as it is stored: 16 (half precision), or 8 (an
             integer, and a power of two for each row).
         ngram_rank: R, weights of a row of the n-gram table; 0 for one per output.
+        label_groups: G, groups that the outputs are divided into; 0 for a logit from one matrix.
         dropout: probability of dropping a pooled feature, in training.
         input_dropout: probability of dropping an embedding feature, for all characters of a name.
         ngram_dropout: probability of dropping an n-gram.
@@ -85,6 +93,7 @@ class ModelConfig:
     ngram_buckets: int = 0
     ngram_bits: Literal[8, 16] = 16
     ngram_rank: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
+    label_groups: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     input_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     ngram_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
@@ -93,6 +102,17 @@ class ModelConfig:
     def outputs(self) -> int:
         """Number of logits, K: L, or L + 1 with ``none_output``."""
         return self.label_count + self.none_output
+
+    @property
+    def group_size(self) -> int:
+        """Number of places of a group of labels, S."""
+        return -(-self.outputs // max(1, self.label_groups))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of ``h2o``, G + G·S with groups, else K."""
+        groups = self.label_groups
+        return groups + groups * self.group_size if groups else self.outputs
 
     @property
     def ngram_width(self) -> int:
@@ -104,6 +124,11 @@ class ModelConfig:
         B = self.ngram_buckets
         if not 0 <= B <= 2**24 or B & (B - 1):  # the hash has 24 bits
             raise ConfigError(f"ngram_buckets must be 0 or a power of two ≤ 2^24, got {B}")
+        if self.label_groups > self.outputs or (self.label_groups and B and not self.ngram_rank):
+            raise ConfigError(
+                f"label_groups must be ≤ {self.outputs} outputs, and 0 for an n-gram table without "
+                f"ngram_rank, got {self.label_groups}"
+            )
         size = sum(t.numel() for t in blank_network(self).state_dict().values())
         if size > MAX_PARAMETERS:
             raise ConfigError(
@@ -256,14 +281,17 @@ class CharRNN(nn.Module):
         self.forward_rnn = RNN(cell(E or V, H))
         self.backward_rnn = RNN(cell(E or V, H)) if config.bidirectional else None
         parts = (1 if config.pooling == "last" else 3) * (2 if config.bidirectional else 1)
-        self.h2o = nn.Linear(parts * H, config.outputs)
+        self.h2o = nn.Linear(parts * H, config.rows)
         self.ngrams = (
             NgramTable(config.ngram_buckets, config.ngram_width, config.ngram_dropout)
             if config.ngram_buckets
             else None
         )
         has_rank = self.ngrams is not None and config.ngram_rank > 0
-        self.n2o = nn.Linear(config.ngram_rank, config.outputs, bias=False) if has_rank else None
+        self.n2o = nn.Linear(config.ngram_rank, config.rows, bias=False) if has_rank else None
+        if config.label_groups:
+            self.places: Tensor  # as floats, like all that is stored
+            self.register_buffer("places", torch.arange(config.outputs, dtype=torch.float32))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -285,28 +313,95 @@ class CharRNN(nn.Module):
         lengths = None if lengths is None else lengths.clamp(min=1)
         ids = ids.long()
         hidden, logits = self._recur(ids, lengths, every_state)
-        if self.ngrams is None:
-            return hidden, logits
-        sums = self.ngrams(ids, lengths)
-        return hidden, logits + (sums if self.n2o is None else self.n2o(sums))
+        if self.ngrams is not None:
+            sums = self.ngrams(ids, lengths)
+            logits = logits + (sums if self.n2o is None else self.n2o(sums))
+        return hidden, self.label_logits(logits)
+
+    def label_logits(self, rows: Tensor) -> Tensor:
+        """Return the logits, ``(B, K)``, that the rows of ``h2o`` and ``n2o`` add up to,
+        ``(B, G + G·S)`` with groups of labels, else ``(B, K)``."""
+        if not (G := self.config.label_groups):
+            return rows
+        within = rows[:, G:].view(len(rows), G, -1)
+        offset = rows[:, :G] - self._in_use(within).logsumexp(dim=2)
+        return (within + offset[:, :, None]).flatten(1).index_select(1, self.places.long())
+
+    def _in_use(self, within: Tensor) -> Tensor:
+        """Return logits of places ``(B, G, S)`` with those of the last group that no output has at
+        minus infinity."""
+        _, G, S = within.shape
+        if (free := G * S - self.config.outputs) == 0:
+            return within
+        mask = torch.zeros(G * S, dtype=torch.bool, device=within.device)
+        mask[-free:] = True
+        return within.masked_fill(mask.view(G, S), -torch.inf)
+
+    def label_losses(self, ids: Tensor, lengths: Tensor | None, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of each of B names, ``(B,)``, of a network with groups of
+        labels, for ids ``(B, T)``, lengths and label ids ``(B,)``: of the group, and of the label
+        among those of its group."""
+        G, S = self.config.label_groups, self.config.group_size
+        ids = ids.long()
+        read = [(self._recur_features(ids, lengths), self.h2o.weight)]
+        if self.ngrams is not None and self.n2o is not None:
+            read.append((self.ngrams(ids, lengths), self.n2o.weight))
+        place = self.places.long()[targets]
+        group, slot = place // S, place % S
+        order, counts = group.argsort(stable=True), group.bincount(minlength=G)
+        rank = (
+            torch.arange(len(group), device=group.device)
+            - (counts.cumsum(0) - counts)[group[order]]
+        )
+        most = int(counts.max())  # names of one group: they are a matrix, of zeros behind the names
+        cells = torch.empty_like(group).index_copy(0, order, group[order] * most + rank)
+        bias = self.h2o.bias
+        of_group, within = bias[:G], bias[G:].view(G, 1, S)
+        for features, weight in read:
+            of_group = of_group + F.linear(features, weight[:G])
+            padded = features.new_zeros(G * most, features.shape[1]).index_copy(0, cells, features)
+            grid = weight[G:].view(G, S, -1).transpose(1, 2)
+            within = within + torch.bmm(padded.view(G, most, -1), grid)
+        own = within.reshape(G * most, S).index_select(0, cells)
+        free = group[:, None] * S + torch.arange(S, device=group.device) >= self.config.outputs
+        loss_within = F.cross_entropy(own.masked_fill(free, -torch.inf), slot, reduction="none")
+        return F.cross_entropy(of_group, group, reduction="none") + loss_within
+
+    @torch.no_grad()
+    def sharpen(self, temperature: float) -> None:
+        """Divide what the rows of ``h2o`` and ``n2o`` give by a temperature, for good."""
+        for layer in filter(None, (self.h2o, self.n2o)):
+            for parameter in layer.parameters():
+                parameter.div_(temperature)
 
     def recurrence_logits(self, ids: Tensor) -> Tensor:
-        """Return the logits without those of the n-grams, ``(B, K)``, for names of equal length,
-        ids ``(B, T)``."""
+        """Return the rows of ``h2o`` alone, without those of the n-grams, ``(B, K)``, for names of
+        equal length, ids ``(B, T)``."""
         return self._recur(ids.long(), None, self.config.pooling != "last")[1]
 
     def _recur(
         self, ids: Tensor, lengths: Tensor | None, every_state: bool
     ) -> tuple[Tensor, Tensor]:
         """Return the states as ``states_and_logits`` does, and ``h2o`` of them, ``(B, K)``."""
+        hidden = self._hidden(ids, lengths, every_state)
+        pooled = hidden[:, -1] if self.config.pooling == "last" else _pool(hidden, lengths)
+        return hidden, self.h2o(self.dropout(pooled))
+
+    def _recur_features(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return what ``h2o`` reads, ``(B, D)``."""
+        last = self.config.pooling == "last"
+        hidden = self._hidden(ids, lengths, not last)
+        features: Tensor = self.dropout(hidden[:, -1] if last else _pool(hidden, lengths))
+        return features
+
+    def _hidden(self, ids: Tensor, lengths: Tensor | None, every_state: bool) -> Tensor:
+        """Return the states as ``states_and_logits`` does."""
         h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
         if self.backward_rnn is not None:
             reversed_ids = _reverse(ids, lengths)
             x = self._inputs(self.backward_rnn, reversed_ids)
             h.append(self.backward_rnn(x, lengths, every_state))
-        hidden = torch.cat(h, dim=2)
-        pooled = hidden[:, -1] if self.config.pooling == "last" else _pool(hidden, lengths)
-        return hidden, self.h2o(self.dropout(pooled))
+        return torch.cat(h, dim=2)
 
     def projected_symbols(self, rnn: RNN) -> Tensor:
         """Return x2h(x) for padding and every symbol, ``(V + 1, G·H)``."""

@@ -253,6 +253,11 @@ class Scorer:
                 "model, or explain it as a surname",
                 option="part",
             )
+        if self.version.config.label_groups:
+            raise ConfigError(
+                f"model {self.version.name} has {len(self.version.labels):,} labels in groups, and "
+                "answers of such models are not explained"
+            )
         marked = GIVEN + name if part == "given" and isinstance(name, str) else name
         names = as_large_string(names_array([marked], "name"))
         options = ScoreOptions(top_k=top_k, name_order="surname")
@@ -483,8 +488,8 @@ class Scorer:
         temperature = self.version.temperature
         needs_logits = options.probabilities or options.coverage_target or options.families
         needs_logits = needs_logits or predictions.surprise is not None
-        if isinstance(self.engine, KernelEngine) and not needs_logits and self.engine.ranks(k):
-            weights = self._prior_weights(options)
+        weights = self._prior_weights(options)
+        if not needs_logits and self.engine.ranks(k, prior=weights is not None):
             ranked = self.engine.ranked(encoded, rows, k, temperature, weights)
             uncorrected = predictions.uncorrected or ()
             targets: list[npt.NDArray[Any]] = [predictions.ranked, predictions.confidence]

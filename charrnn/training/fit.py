@@ -23,6 +23,7 @@ from charrnn.training.batches import (
     sparse_data,
     training_data,
 )
+from charrnn.training.label_groups import label_places
 from charrnn.training.presets import TrainConfig
 from charrnn.training.splits import Examples, evenly_spaced
 from charrnn.training.state import TrainingState, epoch_seed
@@ -100,6 +101,9 @@ def fit(
             torch.device(device),
             merge_shared=train.merge_shared,
         )
+    if config.label_groups and isinstance(data, SparseData) and not state.history:
+        places = label_places(data.encoded, data.label_ids, config)
+        state.network.places.copy_(torch.from_numpy(places))
     held_out = _held_out(validation, train, config.outputs) if validation else None
     encoded = vocabulary.encode(held_out.names) if held_out else None
     for epoch in range(len(state.history) + 1, train.epochs * data.rounds + 1):

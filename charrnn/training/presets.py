@@ -19,6 +19,7 @@ from charrnn.training.splits import evenly_spaced
 from charrnn.training.text_rules import VOCABULARY_ROWS, auto_vocabulary
 
 LARGE_ROWS, LARGE_LABELS = 250_000, 250  # of a table, from which on a preset's ``large`` is used
+MANY_LABELS = 1000  # from which on the labels are divided into groups, as many as their root
 READ_NAMES = 4_000_000  # by a fit of a large table, about, unless that is less than one pass
 _SMALL = {"batch_size": 128, "ngram_rate": 10.0, "ngram_prior": 16.0}  # of a labelled table
 _RANK = 128  # of the n-gram table of many labels
@@ -162,13 +163,15 @@ class Preset:
             passes = max(1, min(6 if is_large else 12, round(READ_NAMES / len(rows))))
             changes: dict[str, Any] = {} if is_large else _SMALL
             dropout = {} if is_large else {"dropout": 0.3, "input_dropout": 0.1}
-            rank = {"ngram_rank": _RANK} if len(corpus.labels) > LARGE_LABELS else {}
+            L = len(corpus.labels)
+            rank = {"ngram_rank": _RANK} if L > LARGE_LABELS else {}
+            groups = {"label_groups": round(L**0.5)} if L > MANY_LABELS else {}
             own = replace(
                 own.large,
                 vocabulary=vocabulary,
                 text_rules=text_rules,
                 train=replace(own.large.train, epochs=passes, **changes),
-                model=own.large.model | rank | dropout,
+                model=own.large.model | rank | groups | dropout,
             )
         none_output = bool(own.model.get("none_output") and len(corpus.outliers))
         train = replace(own.train, logit_adjustment=0.0, merge_shared=False)

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import torch
 
 from charrnn.errors import DataError
-from charrnn.model.calibration import Floats, fit_temperature, softmax
+from charrnn.model.calibration import Floats, fit_joint_temperature, fit_temperature, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
@@ -227,8 +227,12 @@ def _measure(
         logits = _logits(fitted.network, vocabulary, split.validation.names)
         refused = unreadable(vocabulary, split.validation.names)
         rows = rows_of_confidence(refused)
-        temperature = fit_temperature(logits[rows, :L], split.validation.label_ids[rows])
-        if outside:
+        if fitted.network.config.label_groups:
+            _sharpen(fitted.network, logits[rows], split.validation.label_ids[rows])
+            logits = _logits(fitted.network, vocabulary, split.validation.names)
+        else:
+            temperature = fit_temperature(logits[rows, :L], split.validation.label_ids[rows])
+        if outside and not fitted.network.config.label_groups:
             surnames, label_ids = outside.surnames
             outside_logits = _logits(fitted.network, vocabulary, surnames)[:, :L]
             weights = balanced_weights(label_ids, LEAST)
@@ -250,6 +254,23 @@ def _measure(
         test_logits=test_logits,
         test_labels=split.test.label_ids,
     )
+
+
+def _sharpen(
+    network: CharRNN, logits: npt.NDArray[np.float32], label_ids: npt.NDArray[np.int64]
+) -> None:
+    """Fit one temperature to the groups and to the labels in them, by the logits ``(M, K)`` of
+    names with label ids ``(M,)``, and divide both by it, for good: that of all logits would need
+    all of them in scoring."""
+    G, S = network.config.label_groups, network.config.group_size
+    places = network.places.numpy().astype(np.int64)
+    flat = np.full((len(logits), G * S), -np.inf)
+    flat[:, places] = logits
+    grid = flat.reshape(-1, G, S)
+    group, slot = np.divmod(places[label_ids], S)
+    own = grid[np.arange(len(grid)), group]
+    of_group = np.logaddexp.reduce(grid, axis=2)
+    network.sharpen(fit_joint_temperature([(of_group, group), (own, slot)]))
 
 
 def _soft_labels(

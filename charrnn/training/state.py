@@ -85,6 +85,10 @@ class TrainingModel(nn.Module):
         a batch of B names with ids ``(B, T)``."""
         network, train = self.network, self.train_config
         ids, lengths = batch.ids, batch.lengths
+        if network.config.label_groups:
+            of_names = network.label_losses(ids, lengths, batch.targets)
+            loss = (of_names if batch.weights is None else of_names * batch.weights).mean()
+            return loss, loss
         states = None
         if self.h2next is None:
             logits = network(ids, lengths)
