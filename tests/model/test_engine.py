@@ -233,7 +233,7 @@ def test_threads_share_an_engine() -> None:
 def test_work_ends_at_the_next_pass_when_the_check_says_so(pooling: str) -> None:
     checks = []
 
-    def check() -> None:
+    def check(names: int) -> None:
         checks.append(1)
         if len(checks) == 3:
             raise KeyboardInterrupt
