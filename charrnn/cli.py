@@ -295,7 +295,8 @@ def run(
         try:
             app(tokens)
         except CycloptsError as error:
-            complain(str(error))
+            table = tokens and len(app.parse_commands(tokens)[1]) == 1 and Path(tokens[0]).exists()
+            complain(f"{error} To score it: charrnn score {tokens[0]}" if table else str(error))
             sys.stderr.write("usage: see --help\n")
             sys.exit(2)
         except BrokenPipeError:

@@ -308,6 +308,30 @@ def test_an_option_that_makes_no_sense_exits_64_and_is_named(
     assert complaint(code, 64, error).endswith(f" ({option})")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (("people.csv",), "To score it: charrnn score people.csv"),
+        (("score", "others.csv", *V1), "did you mean 'Surname'? (--name-column)"),
+        (("score", "people.xlsx"), "save the sheet as CSV"),
+        (("score", "people.csv", "--model", "v9"), "train one, or choose one; existing: "),
+        (("score", "Katoro"), "a table is a file, a folder or a glob"),
+        (("verify", "people"), "such as outputs/predictions/people"),
+        (("train",), "run ingest first"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_newcomers_mistake_is_answered_by_a_line_that_says_the_fix(
+    command: Command, arguments: tuple[str, ...], fix: str
+) -> None:
+    Path("others.csv").write_text("id;Surname\n1;Katoro\n")
+    Path("people.xlsx").write_bytes(b"PK")
+    code, _, error = command(*arguments)
+    assert code in (2, 65, 66, 78)
+    assert fix in error.splitlines()[0]
+    assert len(error.splitlines()) == (2 if code == 2 else 1)
+
+
 def test_training_without_its_extra_says_what_to_install(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

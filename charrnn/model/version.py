@@ -342,7 +342,8 @@ def resolve(reference: str, root: Path | None = None) -> ModelVersion:
     existing = [*PRETRAINED, *targets, *versions]
     raise ModelError(
         f"there is no model {reference!r} in {root}{did_you_mean(reference, existing)}; "
-        f"existing: {', '.join(existing)}"
+        f"train one, or choose one; existing: {', '.join(existing)}",
+        option="model",
     )
 
 

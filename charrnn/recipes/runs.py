@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from charrnn.errors import CharrnnError, is_uri
+from charrnn.errors import CharrnnError, InputMissingError, is_uri
 from charrnn.files import system_files
 from charrnn.integrations.object_storage import download_run
-from charrnn.recipes.requests import PurgeRequest, VerifyRequest
+from charrnn.recipes.requests import PREDICTIONS, PurgeRequest, VerifyRequest
 from charrnn.recipes.runner import Runner
 from charrnn.runs.folders import run_at
 from charrnn.runs.retention import old_runs
@@ -44,7 +44,13 @@ def verify(request: VerifyRequest) -> Verified:
         name, added = request.run, list[str]()
     else:
         run = run_at(Path(request.run))
-        manifest = verify_run(run)
+        try:
+            manifest = verify_run(run)
+        except InputMissingError as error:
+            hint = f"give the folder of a run, or of a destination such as {PREDICTIONS}/people"
+            if (PREDICTIONS / run.name).is_dir():
+                hint = f"did you mean {PREDICTIONS / run.name}?"
+            raise InputMissingError(f"{error}; {hint}") from None
         name, added = str(run), system_files(run)
     return Verified(name, manifest.rows, len(manifest.parts), added)
 

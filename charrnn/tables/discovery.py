@@ -228,7 +228,8 @@ def _given(path: Path) -> FoundFile:
 
 def _missing(path: Path) -> InputMissingError:
     siblings = [entry.name for entry in _entries(path.parent)] if _status(path.parent) else []
-    return InputMissingError(f"{path} does not exist{did_you_mean(path.name, siblings)}")
+    hint = did_you_mean(path.name, siblings) or "; a table is a file, a folder or a glob"
+    return InputMissingError(f"{path} does not exist{hint}")
 
 
 def _partitions_above(folder: Path) -> list[str]:
