@@ -72,15 +72,18 @@ if _EPHEMERAL:
 # Read when Prefect is imported: the automation in automations.yaml waits for three heartbeats.
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_SECONDS))
 _FLOWS = set[str]()  # names of the flows of this project
+_SAID = set[CharrnnError]()  # what the log of a run says already
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
     """Filter what Prefect logs about runs of this project: no tracebacks, since messages say the
     reason and the place, no second word about a failure, and no end of every task, which the run's
-    page shows."""
+    page shows. What fails before the flow begins, such as options that exclude each other, is said
+    here."""
     message, error = str(record.msg), record.exc_info and record.exc_info[1]
-    if message.startswith("Engine execution exited"):
-        return not isinstance(error, CharrnnError)
+    if message.startswith("Engine execution exited") and isinstance(error, CharrnnError):
+        record.msg, record.args, record.exc_info = str(error), (), None
+        return error not in _SAID
     if getattr(record, "flow_name", "") not in _FLOWS:
         return True
     record.exc_info = record.exc_text = None
@@ -405,6 +408,7 @@ def _explained(function: Callable[..., R], request: type) -> Callable[..., Any]:
         try:
             return _guarded(function)(*arguments, **named)
         except CharrnnError as error:
+            _SAID.add(error)
             reason = f"{error}{_place_in_form(request, error.option)}"
             get_run_logger().error("%s", reason)
             get_run_logger().info(_GO_ON)
