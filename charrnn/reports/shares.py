@@ -64,8 +64,12 @@ def _group(name: str, frame: pl.DataFrame) -> dict[str, Any]:
         {"counted": frame["raw"].to_list()} if said else {},
         list(frame.select("low", "high").iter_rows()) if said else (),
     )
-    table = Table(("", "share", "95 % interval", "counted", "note"), rows, bars, _FIRST_LABELS)
+    head = ("", "share", "95 % interval", "counted", "note")
+    columns = len(head) if any(row[-1] for row in rows) else len(head) - 1
+    table = Table(head[:columns], [row[:columns] for row in rows], bars, _FIRST_LABELS)
+    label, share, reach, *_ = rows[frame["share"].arg_max() or 0]
     return {"name": name, "refused": "" if said else first["refused"], "table": table,
+            "largest": f"{label} {share} ({reach})",
             **{key: first[key] for key in ("rows", "distinct", "scored")}}  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 from commands import CANARY, Command, commands_of, complaint
 from conftest import SYLLABLES
 from flat import score
+from pages import checked
 
 from charrnn import cli
 from charrnn.cli import console_runner
@@ -78,9 +79,10 @@ def test_months_and_runs_are_compared_and_rows_weighted(run: Path, table: pl.Dat
     assert set(changes.select("from", "to").rows()) == {("2026-09", "2026-10")}
     assert (changes["low"] <= changes["change"]).all()
     assert (changes["change"] <= changes["high"]).all()
-    page = (result.folder / "shares.html").read_text()
-    assert "weighted by n" in page
-    assert page.count('<table class="bars">') >= 2
+    content = (result.folder / "shares.html").read_bytes()
+    text, elements = checked(content)
+    assert "weighted by n" in text
+    assert elements.count(("table", {"class": "bars"})) >= 2
     rows = pl.read_parquet(run / "rows").filter(status="scored")
     rows = rows.filter(pl.col("day").dt.month() == 9)
     label, total = rows["language"][0], rows["n"].sum()
