@@ -637,6 +637,7 @@ COMMANDS: dict[str, tuple[type, Callable[..., Any], int]] = {
     "challenge": (requests.CompareRequest, _recipe("compare.compare"), 1),
     "explain": (requests.ExplainRequest, _recipe("explain.explain"), 1),
     "shares": (requests.SharesRequest, _recipe("shares.shares"), 1),
+    "review": (requests.ReviewRequest, _recipe("review.review"), 1),
     "inbox": (requests.InboxRequest, _recipe("inbox.inbox"), 1),
     "monitor": (requests.MonitorRequest, _recipe("monitor.monitor"), 1),
     "verify": (requests.VerifyRequest, _recipe("runs.verify"), 1),

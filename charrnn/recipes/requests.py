@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval, doc
 
-from charrnn.errors import PathOrUri, check_fields, local_path
+from charrnn.errors import ConfigError, PathOrUri, check_fields, local_path
 from charrnn.scoring.options import (
     ComputeOptions,
     DeliveryOptions,
@@ -28,6 +28,7 @@ MODELS = Path("outputs/models")
 PREDICTIONS = Path("outputs/predictions")
 COMPARISONS = Path("outputs/comparisons")
 SHARES = Path("outputs/shares")
+REVIEWS = Path("outputs/review")
 NAMES = Path("data/names.parquet")
 TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 
@@ -210,6 +211,37 @@ class SharesRequest(Request):
     output: Path = SHARES
     """The shares of outputs/predictions/people go to the folder people in here: shares.parquet,
     changes.parquet, shares.html."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewRequest(Request):
+    """Write the names of a run that a person should look at as CSV, or read their labels back.
+
+    Fill in the last column, called language or what the model calls its labels, where you know it,
+    and give the file to ``apply``: it becomes a labelled table that evaluate, ingest and so train
+    take. The file holds names.
+    """
+
+    run: Path | None = None
+    """Folder of a run, or of a destination, such as outputs/predictions/people, for its newest
+    run."""
+    rows: Annotated[int, Interval(ge=1, le=100_000)] = 200
+    """How many names to write, at most."""
+    apply: Path | None = None
+    """A file that was filled in, CSV or Parquet, instead of a run."""
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How that file is written."""
+    output: Path = REVIEWS
+    """Names of outputs/predictions/people go to people.csv in here; labels of people.csv to
+    people.labels.parquet."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.run is None) == (self.apply is None):
+            raise ConfigError(
+                "review needs a run to write names of, or a filled in file to apply, not both",
+                option="apply",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

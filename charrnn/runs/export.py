@@ -66,7 +66,7 @@ def export(run: Path, path: Path, *, formulas: bool = False) -> tuple[int, int]:
                     escaped += changed
             elif writer is None:
                 options = part_writer_options(run / part.name)
-            open_writer = _writing_csv if csv else writing_parquet
+            open_writer = writing_csv if csv else writing_parquet
             writer = writer or stack.enter_context(open_writer(path, table.schema, **options))
             writer.write_table(table)
             rows += table.num_rows
@@ -79,7 +79,9 @@ def _is_csv(path: Path) -> bool:
 
 
 @contextmanager
-def _writing_csv(path: Path, schema: pa.Schema) -> Iterator[pacsv.CSVWriter]:
+def writing_csv(path: Path, schema: pa.Schema) -> Iterator[pacsv.CSVWriter]:
+    """Yield a writer for a CSV file, which is replaced atomically; the file's name says with what
+    delimiter, and how it is compressed."""
     name = table_name(path.name)
     delimiter, compression = (name.delimiter, name.compression) if name else ("", "")
     options = pacsv.WriteOptions(delimiter=delimiter or ",")
@@ -124,3 +126,8 @@ def escape_formulas(table: pa.Table) -> tuple[pa.Table, int]:
             escaped += changed
     names = pc.replace_substring_regex(pa.array(table.column_names, pa.string()), _LEAD, r"'\1")
     return table.rename_columns(names.to_pylist()), escaped
+
+
+def restore_formulas(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a text column of a file that ``escape_formulas`` made, without its apostrophes."""
+    return pc.replace_substring_regex(column, _LEAD.replace("^(", "^'("), r"\1")

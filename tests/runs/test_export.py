@@ -87,7 +87,7 @@ def test_the_suffix_says_how_rows_are_exported(
     tmp_path: Path, name: str, delimiter: str, read: Callable[[Path], bytes]
 ) -> None:
     schema = pa.schema({"id": pa.int64(), "name": pa.string()})
-    with export_module._writing_csv(tmp_path / name, schema) as writer:
+    with export_module.writing_csv(tmp_path / name, schema) as writer:
         writer.write_table(pa.table({"id": [1], "name": ["Katoro"]}, schema))
     text = read(tmp_path / name).decode()
     assert text == f'"id"{delimiter}"name"\n1{delimiter}"Katoro"\n'
