@@ -64,8 +64,28 @@ def test_the_flow_scores_as_a_subflow(folder: Path, tmp_path: Path) -> None:
     assert "German 13." in done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_the_questions_are_answered_as_the_customers_were_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faker")
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(EXAMPLES / "questions.py"), run_name="__main__")
+    drawn = {("DE", "Polish"): 0.5, ("DE", "German"): 0.5, ("FR", "French"): 0.8}
+    rows = found["october"].select("country", "label", "low", "high").rows()
+    held = {(c, label) for c, label, low, high in rows if low <= drawn.get((c, label), -1) <= high}
+    assert held == drawn.keys()
+    changed = {(row["country"], row["label"]) for row in found["changed"].to_dicts()}
+    assert ("DE", "Polish") in changed
+    assert not changed & {("FR", "French"), ("FR", "Spanish")}
+
+
 def test_every_script_is_tried() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*PRINTS, "subflow.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        *PRINTS,
+        "subflow.py",
+        "questions.py",
+    }
 
 
 def test_the_commands_of_the_crontab_can_be_given() -> None:
