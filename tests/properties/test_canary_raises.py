@@ -45,6 +45,7 @@ LISTED = {
     "options.py:columns": "an option",
     "presets.py:__post_init__": "fields of a recipe of training",
     "options.py:check_label_column": "an option",
+    "doctor.py": "releases, folders and the name of a model",
     "delta.py": "columns and types of a Delta table",
     "mlflow.py": "an option and a folder",
     "object_storage.py": "URIs, and the message of a storage library",
