@@ -121,6 +121,17 @@ def main() -> None:
     scorer.predict(distinct, ScoreOptions())
     used = stage("score")
     print(f"{len(distinct) / used:,.0f} different names scored a second of CPU")
+    if version.config.label_groups:
+        tested = split_of(corpus, "honest", 0).test
+        of_few, of_all = (
+            scorer.predict(tested.names, ScoreOptions(probabilities=every)).ranked[:, 0]
+            for every in (False, True)
+        )
+        right = [(found == tested.label_ids).mean() for found in (of_few, of_all)]
+        print(
+            f"{(of_few == of_all).mean():.1%} of test names get the label of all logits; "
+            f"accuracy {right[0]:.4f}, by all {right[1]:.4f}"
+        )
 
 
 if __name__ == "__main__":
