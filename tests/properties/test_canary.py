@@ -97,7 +97,8 @@ def test_no_name_is_printed_logged_or_written_where_none_belongs(
     ):  # fmt: skip
         done("good.csv", *PARTS, *options)
         if options[:1] == ("--names",):
-            assert not [p for p in Path("outputs/predictions/good/latest").iterdir() if holds(p)]
+            run = Path("outputs/predictions/good/latest").resolve()
+            assert not [p for p in run.rglob("*") if p.is_file() and holds(p)]
     done("verify", "outputs/predictions/good/latest")
     done("ragged.csv", "--model", "v0001", "--on-bad-line", "reject", "--max-rejected", "9", *PARTS)
     for name in ("ragged", "bytes", "open"):
