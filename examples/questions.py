@@ -1,4 +1,4 @@
-"""Questions about the customers of two months, who are drawn with known shares of languages.
+"""Three questions about the customers of two months, who are drawn with known shares of languages.
 
 The names are those of Faker: pip install 'charrnn-names[corpus]'.
 """
@@ -51,3 +51,8 @@ print(october.select("country", "label", "rows", "share", "low", "high"))
 changes = pl.read_parquet("outputs/shares/october/changes.parquet")
 changed = changes.filter((pl.col("low") > 0) | (pl.col("high") < 0))
 print(changed.select("country", "label", "before", "after", "change", "low", "high"))
+
+# 3. Which rows should a person look at? Fill in the last column, then charrnn review --apply FILE.
+charrnn("review outputs/predictions/october --rows 20")
+review = pl.read_csv("outputs/review/october.csv")
+print(review.select("answer", "confidence", "second", "reasons").head())

@@ -78,6 +78,7 @@ def test_the_questions_are_answered_as_the_customers_were_drawn(
     changed = {(row["country"], row["label"]) for row in found["changed"].to_dicts()}
     assert ("DE", "Polish") in changed
     assert not changed & {("FR", "French"), ("FR", "Spanish")}
+    assert found["review"].height == 20
 
 
 def test_every_script_is_tried() -> None:
