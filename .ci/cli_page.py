@@ -30,10 +30,12 @@ DOCUMENTS = f"""\
 ## Documents
 
 With `--json` standard output is one JSON document: an object with a key per field of what the
-recipe returns. Paths are text, and numbers that are not finite are null. `manifest` is the run's
-`manifest.json`; a model version has {", ".join(f"`{name}`" for name in OF_VERSION)}. A command that
-fails prints no document, but for a check of the result itself (`--on-drift fail`, files of an inbox
-or folders of a purge that failed), where it comes first. With `--log-format json` each line on
+recipe returns. Paths are text, tables lists of rows, and numbers that are not
+finite null. `manifest` is the run's `manifest.json`; a model version
+has {", ".join(f"`{name}`" for name in OF_VERSION)}.
+A command that fails prints no document, but for a check of the result itself
+(`--on-drift fail`, files of an inbox or folders of a purge that failed), where it comes first.
+With `--log-format json` each line on
 standard error is an object with `time` (UTC), `level` (error, note, info) and `message`, and
 `exit_code` and `option` of an error, `step` and `seconds` of a step, `progress`, `done`, `total`,
 `unit` and `seconds_left` of work under way. A command line that cannot be parsed (2) is answered as

@@ -183,6 +183,7 @@ def test_json_is_one_document_and_quiet_says_nothing_else(command: Command) -> N
         ("inbox", "--settle-seconds", "0"): "outcomes",
         ("monitor",): "page",
         ("verify", str(LATEST)): "rows",
+        ("shares", str(LATEST), "--by", "id"): "groups",
         ("purge", "--older-than", "0"): "newest",
         ("models",): "versions",
         ("explain", "Katoro", "--model", "v0001"): "explanation",
