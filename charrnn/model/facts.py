@@ -347,20 +347,18 @@ class TextRules:
         symbols: number of characters in the vocabulary.
         coverage: share of the characters of the names that it knows.
         accents, case: whether they are kept; None where the names have none that could be dropped.
-        syllables: whether Hangul syllables are symbols, and not written as jamo; None without any.
     """
 
     symbols: Count
     coverage: Rate
     accents: TextChoice | None
     case: TextChoice | None
-    syllables: TextChoice | None = None
 
     @property
     def text(self) -> str:
         """What was chosen, and by which figures, as one line."""
         parts = [f"{self.symbols} symbols cover {self.coverage:.2%} of the characters"]
-        choices = {"accents": self.accents, "case": self.case, "syllables": self.syllables}
+        choices = {"accents": self.accents, "case": self.case}
         for what, choice in choices.items():
             if choice:
                 parts.append(

@@ -1,10 +1,11 @@
 """Characters and text rules of a labelled table: what its names are read by (``--script auto``).
 
 The symbols are those that cover 99.9 % of the characters, at most 255 with the marks of begin and
-end. Accents, case and whole Hangul syllables are kept where they inform. That is measured: naive
-Bayes on the hashed n-grams of training names, with and without, answers the validation fold, and
-the plainer rules stay unless the richer ones are better by more than one standard error of the
-paired difference (the one-standard-error rule, Breiman et al. 1984).
+end. Hangul syllables are symbols where there are ids for all of them: n-grams of jamo hardly span
+two syllables. Accents and case are kept where they inform. That is measured: naive Bayes on the
+hashed n-grams of training names, with and without, answers the validation fold, and the plainer
+rules stay unless the richer ones are better by more than one standard error of the paired
+difference (the one-standard-error rule, Breiman et al. 1984).
 """
 
 from dataclasses import dataclass, replace
@@ -17,11 +18,12 @@ import torch
 
 from charrnn.model.facts import TextChoice, TextRules
 from charrnn.model.network import NgramTable
-from charrnn.model.normalise import Normalisation
+from charrnn.model.normalise import Normalisation, normalise_array
 from charrnn.model.vocabulary import Vocabulary, batches
 from charrnn.training.corpus import Corpus
 from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, evenly_spaced
 
+_LEAST_COVERED = 0.99  # with Hangul syllables as symbols; with fewer they are written as jamo
 COVERAGE = 0.999  # of the characters, by symbols, while there are ids
 VOCABULARY_ROWS = 250_000  # that decide the vocabulary, at most
 _LEARNED, _ANSWERED = 50_000, 10_000  # names that decide the text rules, at most
@@ -34,7 +36,6 @@ _PLAIN = Normalisation("NFKC", fold="plain", vowel_signs=True)
 _RICHER: dict[str, dict[str, Any]] = {
     "accents": {"fold": "punctuation"},
     "case": {"lowercase": False},
-    "syllables": {"jamo": False},
 }
 
 Ids = npt.NDArray[np.int64]
@@ -68,10 +69,21 @@ def auto_vocabulary(corpus: Corpus) -> tuple[Vocabulary, TextRules]:
         choices[what] = choice = _chosen(rich, rules, train, validation)
         rules = rich if choice and choice.kept else rules
     sample = _Sample.of(corpus, np.flatnonzero(corpus.folds >= 0), VOCABULARY_ROWS)
+    vocabulary, covered = _covering(sample, replace(rules, jamo=False))
+    if covered < _LEAST_COVERED:
+        vocabulary, covered = _covering(sample, rules)
+    return vocabulary, TextRules(len(vocabulary.symbols), covered, **choices)
+
+
+def _covering(sample: _Sample, rules: Normalisation) -> tuple[Vocabulary, float]:
+    """Return the vocabulary under some rules, and the share of the characters that it knows."""
     vocabulary = _vocabulary(sample, rules)
     encoded = vocabulary.encode(pa.array(sample.names, pa.large_string()))
-    covered = 1 - encoded.unknown.sum() / max(1, encoded.lengths.sum())
-    return vocabulary, TextRules(len(vocabulary.symbols), float(covered), **choices)
+    known = set(vocabulary.symbols)
+    texts = normalise_array(pa.array(sample.names, pa.large_string()), rules).to_pylist()
+    if not rules.jamo and any(c not in known for c in {*"".join(texts)} if "가" <= c <= "힣"):
+        return vocabulary, 0.0  # a syllable that is no symbol would lose its last consonant
+    return vocabulary, float(1 - encoded.unknown.sum() / max(1, encoded.lengths.sum()))
 
 
 def _vocabulary(sample: _Sample, rules: Normalisation) -> Vocabulary:
