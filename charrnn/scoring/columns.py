@@ -113,7 +113,7 @@ class Predictions:
         return [*first, *(self.family or ()), *(self.uncorrected or ()), *last]
 
     def take(self, rows: npt.NDArray[Any]) -> Self:
-        """Return the predictions for some of the names, given by their row numbers."""
+        """Return the predictions for the names whose row numbers are ``rows``, int64 ``(n,)``."""
         return self._mapped(lambda values: values[rows])
 
     @classmethod
