@@ -153,8 +153,8 @@ def score_all(
     plan: RunPlan, scorer: Scorer, options: ScoreOptions, compute: ComputeOptions, runner: Runner
 ) -> list[PartReceipt]:
     """Score all partitions that are not finished yet, here or on a Ray cluster."""
+    shared = replace(plan, pool=name_pool(plan, scorer, options, compute))
     with runner.progress("scoring", plan.source.rows, "rows") as advance:
-        shared = replace(plan, pool=name_pool(plan, scorer, options, compute))
         return _executor(compute)(shared, scorer, options, compute, lambda rows: advance(rows))
 
 

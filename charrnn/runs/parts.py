@@ -32,6 +32,9 @@ from charrnn.runs.plan import RunPlan
 from charrnn.tables.parquet_types import writer_options
 from charrnn.tables.row_groups import Partition
 
+_BATCH_ROWS = 1024  # rows that are encoded at a time, at most: what Arrow takes by default,
+_BATCH_BYTES = 2**22  # and of a column about so many bytes; a page has one batch at least
+
 
 @dataclass(frozen=True)
 class PartReceipt:
@@ -102,8 +105,9 @@ def parquet_options(table: pa.Table, input_columns: Sequence[str]) -> dict[str, 
     """Return how parts are written, as options of ``pyarrow.parquet.write_table``; statistics are
     written for ``input_columns``.
 
-    Pages carry checksums. Floats are split by byte (BYTE_STREAM_SPLIT), which compresses
-    probabilities best. Columns get a dictionary where values repeat.
+    Pages carry checksums; those of large cells have few rows, since a writer has a page in memory
+    several times. Floats are split by byte (BYTE_STREAM_SPLIT), which compresses probabilities
+    best. Columns get a dictionary where values repeat.
     """
     floats = [f.name for f in table.schema if pa.types.is_float32(f.type)]
     return {
@@ -111,6 +115,7 @@ def parquet_options(table: pa.Table, input_columns: Sequence[str]) -> dict[str, 
         "compression_level": 1,
         "write_page_checksum": True,
         "write_statistics": list(input_columns),
+        "write_batch_size": min(map(_batch_rows, table.columns), default=_BATCH_ROWS),
         "use_dictionary": [
             name for name in table.column_names if name not in floats and _repeats(table[name])
         ],
@@ -118,9 +123,16 @@ def parquet_options(table: pa.Table, input_columns: Sequence[str]) -> dict[str, 
     }
 
 
+def _batch_rows(column: pa.ChunkedArray, most: int = _BATCH_ROWS) -> int:
+    """Return of how many rows a column takes ``_BATCH_BYTES`` on average, 1 to ``most``."""
+    size: int = column.nbytes
+    return max(1, min(most, _BATCH_BYTES * len(column) // max(1, size)))
+
+
 def _repeats(column: pa.ChunkedArray) -> bool:
-    """Whether the first 4,096 values repeat often enough for a dictionary: twice on average."""
-    first = column.slice(0, 2**12)
+    """Whether the first values, up to 4,096, repeat often enough for a dictionary: twice on
+    average."""
+    first = column.slice(0, _batch_rows(column, 2**12))
     try:
         return bool(pc.count_distinct(first).as_py() <= len(first) / 2)
     except pa.ArrowNotImplementedError:  # dictionaries, for one, and lists

@@ -54,6 +54,7 @@ def name_pool(
     names = _repeated(_sample(plan), each, _most_names(scorer, options))
     if names is None:
         return None
+    pa.default_memory_pool().release_unused()  # what reading the sample took, some 40 MB
     blocks = [names.slice(first, _BLOCK) for first in range(0, len(names), _BLOCK)]
     predictions = run_partitions(
         blocks, lambda block: scorer.predict(block, options), workers=workers,

@@ -142,6 +142,7 @@ def stage_parquet(
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
                 sizes += [table.nbytes] if table.num_rows else []
                 check_ratio(path, sum(sizes), path.stat().st_size)
+    pa.default_memory_pool().release_unused()  # what copying took, some hundred MB
     copy = _sized(parquet_file(staged), sizes, writer_options)
     if copy.rows != sum(rows):
         raise DataError(
