@@ -8,7 +8,7 @@ from charrnn.reports.formats import interval, percent, shown, signed
 from charrnn.reports.page import Bars, Table, html_page, label_words
 from charrnn.reports.run import provenance
 from charrnn.runs.manifest import RunManifest
-from charrnn.runs.shares import Grouping, ShareTables
+from charrnn.runs.shares import SMALLEST_SHARE, Grouping, ShareTables
 
 _MOST_GROUPS = 40  # shown on the page; the table has all
 _FIRST_LABELS = 10  # of a group that are shown at once
@@ -75,7 +75,7 @@ def _group(name: str, frame: pl.DataFrame) -> dict[str, Any]:
 
 def _changes(changes: pl.DataFrame, grouping: Grouping) -> Table:
     """Return the changes that are beyond chance, then the largest others."""
-    sure = (pl.col("low") > 0) | (pl.col("high") < 0)
+    sure = (pl.col("low") > SMALLEST_SHARE) | (pl.col("high") < -SMALLEST_SHARE)
     ordered = changes.with_columns(sure=sure).sort(
         [pl.col("sure"), pl.col("change").abs()], descending=True, maintain_order=True
     )
@@ -83,14 +83,14 @@ def _changes(changes: pl.DataFrame, grouping: Grouping) -> Table:
     rows = [
         (
             *(_key_text(row[column]) for column in others),
-            f"{row['from']} → {row['to']}",
             row["label"],
-            f"{percent(row['before'])} → {percent(row['after'])}",
             f"{signed(100 * row['change'], 1)} points",
             interval(100 * row["low"], 100 * row["high"], lambda end: signed(end, 1)),
+            f"{row['from']} → {row['to']}",
+            f"{percent(row['before'])} → {percent(row['after'])}",
             "yes" if row["sure"] and not row["refused"] else "no",
         )
         for row in ordered.head(_MOST_CHANGES).iter_rows(named=True)
     ]
-    head = (*others, "period", "", "share", "change", "95 % interval", "beyond chance")
+    head = (*others, "", "change", "95 % interval", "period", "share", "beyond chance")
     return Table(head, rows, first=_FIRST_LABELS)
