@@ -175,7 +175,7 @@ INSIDE = {
     "a manifest that is a link": "ln -s {precious}/letter manifest.json",
     "a manifest on its way, a link": "ln -s {precious}/letter .manifest.json.tmp",
     "sums that are a link": "ln -s {precious}/letter SHA256SUMS",
-    "a report that is a hard link": "ln {precious}/letter report.html",
+    "a report that is a hard link": "ln -f {precious}/letter report.html",
     "a staged copy that is a link": "ln -sf {precious}/letter input-00000.arrows",
     "a staged copy that is a FIFO": "rm -f input-00000.arrows; mkfifo input-00000.arrows",
     "droppings of a NAS": "mkdir @eaDir; touch @eaDir/x .DS_Store .nfs0001",
