@@ -219,7 +219,8 @@ def merge(
 ) -> Ingested:
     """Write the corpus of labelled tables, and of lists beside them, its report and its card."""
     target = request.target
-    lists = build_table(files) if files else None
+    # Rows of labelled tables are counted; lists beside them have a name or not.
+    lists = build_table([replace(file, frequencies=()) for file in files]) if files else None
     sources = list(dict.fromkeys(file.source for file in files))
     with hold(target.parent / ".lock", runner.holder), _scratch(target) as scratch:
         opened, remote = _opened(tables, sources, request, scratch)

@@ -1,6 +1,7 @@
 """Training examples on the device, and the batches of one epoch."""
 
 import math
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from charrnn.errors import DataError
 from charrnn.model.network import ModelConfig
 from charrnn.model.novelty import name_hashes
 from charrnn.model.vocabulary import Encoded, Vocabulary, batches
+from charrnn.training.frequencies import USUAL
 from charrnn.training.presets import TrainConfig
 from charrnn.training.splits import Examples
 
@@ -61,7 +63,9 @@ class TrainingData:
         lengths: ``(N,)``, at least 1.
         targets: probabilities ``(N, K)``, one-hot for names of one label; K is the number of the
             network's outputs.
-        log_priors: log shares of the outputs among the labelled examples, ``(K,)``.
+        log_priors: log shares of the outputs among the labelled examples of each of S scripts,
+            ``(S, K)``.
+        scripts: of the labelled examples, ``(N,)``.
         adjusted: which examples the logit adjustment is for, ``(N,)``: those of one label.
         labelled: number of labelled examples, outliers included; all of them are used in every
             epoch.
@@ -72,6 +76,7 @@ class TrainingData:
     lengths: Tensor
     targets: Tensor
     log_priors: Tensor
+    scripts: Tensor
     adjusted: Tensor
     labelled: int
     drawn: int
@@ -97,7 +102,7 @@ class TrainingData:
     def log_priors_of(self, rows: Tensor) -> Tensor:
         """Return ``log_priors`` for each of B rows, ``(B, K)``; 0 for those that need no
         adjustment."""
-        return self.log_priors * self.adjusted[rows][:, None]
+        return self.log_priors[self.scripts[rows]] * self.adjusted[rows][:, None]
 
     def batches(self, train: TrainConfig, epoch: int) -> list[Tensor]:
         """Return one epoch's batches, each int64 row numbers ``(B,)``.
@@ -229,22 +234,47 @@ def training_data(
     targets = np.eye(config.outputs, dtype=np.float32)[outputs]
     shares = targets.mean(axis=0)
     if merge_shared:
-        names, targets = _merged(names, targets, shares, vocabulary)
+        weights = _target_weights(examples, outputs, shares)
+        names, targets = _merged(names, targets * weights[:, None], vocabulary)
     labelled, adjusted = len(names), (targets == 1).any(axis=1)
+    scripts, log_priors = _priors_by_script(names, targets)
     if soft_labels:
         names = names + soft_labels.names
         targets = np.concatenate((targets, soft_labels.probabilities))
         adjusted = np.append(adjusted, np.zeros(len(soft_labels.names), bool))
+        scripts = np.append(scripts, np.zeros(len(soft_labels.names), np.int64))
     ids, lengths = vocabulary.encode(pa.array(names)).padded()
     return TrainingData(
         ids=torch.from_numpy(ids).to(device),
         lengths=torch.from_numpy(np.maximum(lengths, 1)).to(device),
         targets=torch.from_numpy(targets).to(device),
-        log_priors=torch.from_numpy(np.log(np.maximum(shares, 1e-6))).to(device),
+        log_priors=torch.from_numpy(log_priors).to(device),
+        scripts=torch.from_numpy(scripts).to(device),
         adjusted=torch.from_numpy(adjusted).to(device),
         labelled=labelled,
         drawn=soft_labels.per_epoch if soft_labels else 0,
     )
+
+
+def _priors_by_script(
+    names: list[str], targets: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return the script of each of N names, ``(N,)``, and the log shares of the outputs in each of
+    S scripts, ``(S, K)``: the loss is to count labels alike among the names of a script, however
+    much of a label's names is in another one. An output without names of a script has the share 1
+    there, which teaches that it has none."""
+    codes = pa.array([_script(name) for name in names]).dictionary_encode()
+    scripts = codes.indices.to_numpy().astype(np.int64)
+    sums = np.zeros((len(codes.dictionary), targets.shape[1]), np.float32)
+    np.add.at(sums, scripts, targets)
+    shares = sums / sums.sum(axis=1, keepdims=True)
+    return scripts, np.log(np.where(sums > 0, shares, 1)).astype(np.float32)
+
+
+def _script(name: str) -> str:
+    """Return the first word of the Unicode name of a name's first letter, such as CYRILLIC."""
+    letter = next((c for c in name if c.isalpha()), "")
+    return "LATIN" if letter.isascii() else unicodedata.name(letter, "").split(" ")[0]
 
 
 def _outliers(vocabulary: Vocabulary, examples: Examples, config: ModelConfig) -> list[str]:
@@ -259,19 +289,26 @@ def _has_letters_to_tell(text: str, vocabulary: Vocabulary) -> bool:
     return len({c for c in vocabulary.decode(vocabulary.encode_one(text)) if c.isalpha()}) > 1
 
 
+def _target_weights(
+    examples: Examples, outputs: npt.NDArray[np.int64], shares: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return the weights of N names and M outliers in the targets of a name of several ``outputs``,
+    ``(N + M,)``: frequencies, or without any the root of the outputs' ``shares``, ``(K,)``."""
+    if (examples.weights == 1).all():
+        return np.sqrt(shares)[outputs]
+    words = np.full(len(outputs) - len(examples.names), USUAL, np.float32)
+    return np.append(examples.weights, words)
+
+
 def _merged(
-    names: list[str],
-    targets: npt.NDArray[np.float32],
-    shares: npt.NDArray[np.float32],
-    vocabulary: Vocabulary,
+    names: list[str], targets: npt.NDArray[np.float32], vocabulary: Vocabulary
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Return one row for all rows of a name, as ``vocabulary`` reads it: its outputs share the
-    target in proportion to the root of ``shares``, ``(K,)``."""
+    """Return one row for all rows of a name, as ``vocabulary`` reads it, whose target they share in
+    proportion to theirs."""
     hashes = name_hashes(vocabulary.encode(pa.array(names)))
     _, first, row = np.unique(hashes, return_index=True, return_inverse=True)
     outputs = np.zeros((len(first), targets.shape[1]), np.float32)
     np.maximum.at(outputs, row, targets)
-    weighted = outputs * np.sqrt(shares)
-    order = np.argsort(first)
-    merged = weighted[order] / weighted[order].sum(axis=1, keepdims=True)
-    return [names[i] for i in first[order].tolist()], merged
+    ordered = outputs[np.argsort(first)]
+    merged = ordered / ordered.sum(axis=1, keepdims=True)
+    return [names[i] for i in np.sort(first).tolist()], merged

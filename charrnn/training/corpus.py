@@ -32,6 +32,7 @@ from charrnn.files import (
 )
 from charrnn.model.labels import LANGUAGE, check_labels, label_key
 from charrnn.model.vocabulary import GIVEN, string_buffers
+from charrnn.training.frequencies import filled_frequencies
 from charrnn.training.label_files import LabelFile, Source, content_digest, lines_of
 from charrnn.training.name_keys import FOLDS, REASONS, drop_reasons, key_hashes, name_keys
 
@@ -48,7 +49,7 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("source_file", pa.string(), nullable=False),
         pa.field("line", pa.int32(), nullable=False),
-        pa.field("weight", pa.float32(), nullable=False),  # 1 for a line of a list
+        pa.field("weight", pa.float32(), nullable=False),  # see Corpus.weights
         pa.field("fold", pa.int8()),
         pa.field("dropped", pa.string()),
     ]
@@ -80,7 +81,9 @@ class Corpus:
             ``(N,)``.
         label_ids: indices into ``labels``, int32 ``(N,)``.
         folds: int8 ``(N,)``; -1 where the row is left out of the honest protocol.
-        weights: how often each row counts, float32 ``(N,)``; 1 for a line of a list.
+        weights: how often each row counts, float32 ``(N,)``. In lists, 1; but where some of them
+            tell the frequencies of names, those per million people of the label
+            (``frequencies.filled_frequencies``).
         sources: name of each name's source, dictionary of strings ``(N,)``.
         labels: sorted.
         label_name: what the labels are, such as country.
@@ -139,9 +142,12 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
         "part": _repeated([file.part for file in files], counts),
         "source": _repeated([file.source.name for file in files], counts),
         "source_file": _repeated([file.name for file in files], counts),
-        "weight": np.ones(sum(counts), np.float32),
     }
     columns["name_normalised"] = keys = name_keys(columns["name"])
+    shares = [f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True)]
+    columns["weight"] = filled_frequencies(
+        keys, columns["part"], columns["language"], np.concatenate([np.arange(0.0), *shares])
+    )
     others = np.repeat([file.part == "other" for file in files], counts)
     reasons = drop_reasons(keys, others)
     columns["dropped"] = pa.array(REASONS).take(pa.array(reasons, mask=reasons < 0))

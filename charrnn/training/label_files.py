@@ -58,14 +58,22 @@ TUTORIAL = Source("tutorial")
 
 @dataclass(frozen=True)
 class LabelFile:
-    """One list of names: its label (None for words that are no names), its file name and its
-    bytes."""
+    """One list of names.
+
+    Attributes:
+        label: None for words that are no names.
+        name: of the file.
+        content: its bytes.
+        frequencies: of each line's name, its share among the people of the label; empty where the
+            list does not say.
+    """
 
     label: str | None
     name: str
     content: bytes
     part: Part = "surname"
     source: Source = Source()
+    frequencies: tuple[float, ...] = ()
 
 
 def read_label_files(source: Path) -> list[LabelFile]:
@@ -177,7 +185,8 @@ def content_digest(files: Sequence[LabelFile]) -> str:
 def _digest_of_source(files: Sequence[LabelFile]) -> str:
     lines = []
     for file in files:
-        content = hashlib.sha256(file.content).hexdigest()
+        frequencies = "".join(f"{share:.6e}\n" for share in file.frequencies)
+        content = hashlib.sha256(file.content + frequencies.encode()).hexdigest()
         part = "" if file.part == "surname" else f"{file.part}\0"
         lines.append(f"{file.label or ''}\0{part}{content}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

@@ -1,5 +1,5 @@
 """Lists of names, and of words that are no names, from the installed packages Faker and mimesis,
-and words from wordfreq.
+words from wordfreq, and further lists from packages that say how common a name is.
 
 Faker and mimesis are made to invent data for tests; their lists are of real, common names, by
 locale. A table here says which locale speaks which language. Lists are read from the installed
@@ -13,18 +13,30 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, distribution, metadata
 from importlib.resources import files as package_files
 from itertools import chain
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 from charrnn.errors import ConfigError, missing_package
 from charrnn.model.normalise import LATIN, normalise, transliterate
 from charrnn.training.label_files import LabelFile, Part, Source
+from charrnn.training.name_counts import READERS, read_counts
 
-# As pinned by the extra ``corpus``
-VERSIONS = {"faker": "40.63.0", "mimesis": "22.2.0", "wordfreq": "3.1.1"}
+# The first three as pinned by the extra ``corpus``; of the others only a data file is read, so they
+# are installed without what they depend on.
+_EXTRA = ("faker", "mimesis", "wordfreq")
+VERSIONS = {
+    "faker": "40.63.0",
+    "mimesis": "22.2.0",
+    "wordfreq": "3.1.1",
+    "name2nat": "0.5.1",
+    "gender-guesser": "0.4.0",
+    "dacy": "2.9.0",
+    "turkish-name-generator": "1.0.6",
+}
 
 # Label → locales of faker.providers.person. For those left out see ``NOTES``.
 FAKER_LOCALES = {
@@ -171,6 +183,18 @@ NOTES = {
         "letters or more; those on a list of names are left out, but names on no list are there. "
         "Its data are under CC BY-SA 4.0.",
     ),
+    "name2nat": (
+        "People with a page in the English Wikipedia of 2020, by nationality: sportsmen above all, "
+        "few women, in Latin letters. A name is taken from two people on, under a label where a "
+        "tenth of its bearers or more are expected. Hardly anyone is Danish, Finnish, Polish, "
+        "Spanish, Swedish or Turkish there; Spanish holds the nations of Latin America.",
+    ),
+    "gender-guesser": (
+        "Given names of 2008 by country, with frequencies in steps of two. Its file is under the "
+        "GNU Free Documentation License.",
+    ),
+    "dacy": ("The most frequent Danish names of the University of Copenhagen, with bearers.",),
+    "turkish-name-generator": ("Surnames, without frequencies.",),
 }
 
 
@@ -182,10 +206,13 @@ def read_package(name: str) -> list[LabelFile]:
         ConfigError: the package is not installed, or in another version.
     """
     source = _installed(name)
+    if name in READERS:
+        return read_counts(source)
     readers = {
         "faker": (_faker_names, _faker_words),
         "mimesis": (_mimesis_names, _mimesis_words),
         "wordfreq": (_common_words,),
+        "turkish-name-generator": (_turkish_surnames,),
     }
     lists = chain.from_iterable(read() for read in readers[name])
     seen: dict[tuple[str | None, Part], set[str]] = {}
@@ -214,17 +241,28 @@ def _installed(name: str) -> Source:
     try:
         described = metadata(name)
     except PackageNotFoundError:
-        raise missing_package(f"the source {name}", "corpus") from None
+        if name in _EXTRA:
+            raise missing_package(f"the source {name}", "corpus") from None
+        raise ConfigError(
+            f"the source {name} needs its package, without what that depends on; run: "
+            f"pip install {_without_dependencies(name)}",
+            option="sources",
+        ) from None
     version = described["Version"]
     if version != VERSIONS[name]:
+        wanted = "'charrnn-names[corpus]'" if name in _EXTRA else _without_dependencies(name)
         raise ConfigError(
-            f"{name} {version} is installed; the table of its locales is for {VERSIONS[name]}; "
-            "run: pip install 'charrnn-names[corpus]'",
+            f"{name} {version} is installed; its lists are known for {VERSIONS[name]}; "
+            f"run: pip install {wanted}",
             option="sources",
         )
     licences = [described[key] for key in ("License-Expression", "License") if key in described]
     licence = (licences or [""])[0]
     return Source(name, version, licence)
+
+
+def _without_dependencies(name: str) -> str:
+    return f"--no-deps {name}=={VERSIONS[name]}"
 
 
 _Lists = Iterator[tuple[str | None, Part, str, Iterable[str]]]
@@ -334,6 +372,12 @@ def _common_words() -> _Lists:
         words = wordfreq.top_n_list(language, 3 * _COMMON_WORDS)
         words = [w for w in words if w.isalpha() and (len(w) > 2 or not w.isascii())]
         yield None, "other", f"words/{language}", words[:_COMMON_WORDS]
+
+
+def _turkish_surnames() -> _Lists:
+    path = distribution("turkish-name-generator").locate_file("trnamegen/data/soyisimler.txt")
+    capitals = Path(str(path)).read_text(encoding="utf-8").translate({0x130: "i", ord("I"): "ı"})
+    yield "Turkish", "surname", "soyisimler.txt", capitals.lower().title().splitlines()
 
 
 def _mimesis(locale: str, kind: str) -> dict[str, Any]:

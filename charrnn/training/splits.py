@@ -131,7 +131,7 @@ def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:
     texts = names.take(pa.array(others)).to_pylist()
     latin = others[np.fromiter(map(_is_latin, texts), np.bool_, len(texts))]
     rows[group[latin[::-1]]] = latin[::-1]  # the last one assigned stays
-    return usable[rows], _added_weights(corpus, usable, group)
+    return usable[rows], _weights(corpus, usable, group)
 
 
 def _distinct_spellings(corpus: Corpus) -> tuple[Rows, Weights]:
@@ -140,7 +140,7 @@ def _distinct_spellings(corpus: Corpus) -> tuple[Rows, Weights]:
     usable = np.flatnonzero(corpus.folds >= 0)
     spellings = normalise_array(corpus.names.take(pa.array(usable)), ACCENTS)
     rows, group = _first_rows(_codes(spellings), corpus.label_ids[usable])
-    return usable[rows], _added_weights(corpus, usable, group)
+    return usable[rows], _weights(corpus, usable, group)
 
 
 def _codes(texts: pa.LargeStringArray) -> Rows:
@@ -160,13 +160,16 @@ def _first_rows(keys: Rows, label_ids: npt.NDArray[np.int32]) -> tuple[Rows, Row
     return first, group
 
 
-def _added_weights(corpus: Corpus, rows: Rows, group: Rows) -> Weights:
-    """Return the weight of each of G groups of rows, ``(G,)``: the sum of the rows'; 1 in a corpus
-    without weights, where a list that has a name twice says no more than one that has it once."""
+def _weights(corpus: Corpus, rows: Rows, group: Rows) -> Weights:
+    """Return the weight of each of G groups of rows, ``(G,)``: the sum of the rows' where labelled
+    tables count; where there are lists, the highest one: a list that has a name twice says no more
+    than one that has it once."""
     weights = corpus.weights[rows]
-    if (weights == 1).all():
-        return np.ones(int(group.max(initial=-1)) + 1, np.float32)
-    return np.bincount(group, weights).astype(np.float32)
+    if corpus.counted:
+        return np.bincount(group, weights).astype(np.float32)
+    highest = np.zeros(int(group.max(initial=-1)) + 1, np.float32)
+    np.maximum.at(highest, group, weights)
+    return highest
 
 
 def _is_latin(name: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from charrnn.model.network import ModelConfig
-from charrnn.model.vocabulary import LATIN_VOCABULARY
+from charrnn.model.vocabulary import LATIN_VOCABULARY, Vocabulary
 from charrnn.training.batches import SoftLabels, TrainingData, training_data
 from charrnn.training.splits import Examples
 
@@ -26,7 +26,7 @@ def test_outliers_are_examples_of_the_last_output_if_there_is_one() -> None:
     data = data_of()
     assert data.labelled == 8
     assert data.targets[6:8].tolist() == [[0, 0, 1]] * 2
-    assert data.log_priors.exp().tolist() == pytest.approx([0.5, 0.25, 0.25])
+    assert data.log_priors[0].exp().tolist() == pytest.approx([0.5, 0.25, 0.25])
     assert data_of(none_output=False).labelled == 6
 
 
@@ -35,7 +35,7 @@ def test_a_name_under_two_labels_is_one_example_shared_by_the_root_of_their_numb
     assert data.labelled == 7
     assert data.targets[0].tolist() == pytest.approx([2**0.5 / (1 + 2**0.5), 1 / (1 + 2**0.5), 0])
     assert data.targets[1].tolist() == [1, 0, 0]
-    assert data.log_priors.exp().tolist() == pytest.approx([0.5, 0.25, 0.25])  # of all rows
+    assert data.log_priors[0].exp().tolist() == pytest.approx([0.512, 0.202, 0.286], abs=1e-3)
 
 
 def test_shared_names_and_soft_labels_are_not_adjusted() -> None:
@@ -43,3 +43,25 @@ def test_shared_names_and_soft_labels_are_not_adjusted() -> None:
     rows = torch.arange(8)
     adjusted = (data.log_priors_of(rows) != 0).any(dim=1)
     assert adjusted.tolist() == [False, *[True] * 6, False]
+
+
+def test_where_frequencies_are_known_a_name_is_shared_by_them() -> None:
+    weights = np.array([300, 1, 100, 1, 1, 1], np.float32)
+    examples = Examples.of(NAMES, EXAMPLES.label_ids, weights=weights)
+    config = ModelConfig(LATIN_VOCABULARY.size, 2)
+    data = training_data(
+        LATIN_VOCABULARY, examples, None, config, torch.device("cpu"), merge_shared=True
+    )
+    assert data.targets[0].tolist() == [0.75, 0.25]
+    assert set(data.targets[1:].flatten().tolist()) == {0, 1}
+
+
+def test_labels_count_alike_among_the_names_of_a_script() -> None:
+    names = ["Ab", "Cd", "Ef", "Аб", "Вг", "Де", "Жз"]
+    examples = Examples.of(names, [0, 0, 1, 1, 1, 1, 2])
+    vocabulary = Vocabulary.of_names(names, examples.label_ids.tolist())
+    config = ModelConfig(vocabulary.size, 3)
+    data = training_data(vocabulary, examples, None, config, torch.device("cpu"))
+    latin, cyrillic = data.log_priors_of(torch.tensor([0, 3])).exp()
+    assert latin.tolist() == pytest.approx([2 / 3, 1 / 3, 1])  # 1: no names of this script
+    assert cyrillic.tolist() == pytest.approx([1, 3 / 4, 1 / 4])

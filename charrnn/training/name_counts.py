@@ -1,0 +1,237 @@
+"""Lists of names that say how common each name is, from the data files of published packages:
+name2nat, gender-guesser and dacy.
+
+Their frequencies tell what lists alone cannot: that Petrov is on the lists of Russian, Bulgarian
+and Macedonian names, but is many times as frequent in Russia. Only the data file of a package is
+read, none of its code is run, so a package may be installed without what it depends on.
+
+A name is kept under a label where at least one in ``_LEAST_SHARE`` of its bearers is expected, were
+all countries of one size: others are mostly people whose family came from elsewhere.
+"""
+
+import csv
+import pickle
+from collections.abc import Mapping
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from charrnn.training.label_files import LabelFile, Part, Source
+from charrnn.training.name_keys import name_keys
+
+_LEAST_SHARE = 0.1
+_LEAST_PEOPLE = 300  # of a nationality: fewer say little; and the weight of "no one has this name"
+_LEAST_BEARERS = 2  # of a name in name2nat
+_MOST = {"surname": 2500, "given": 1500}  # names of a label, the most frequent ones
+
+# Label → nationalities of name2nat. Left out: nations of several languages (American, Belgian,
+# Nigerian …), and those of which name2nat has hardly anyone (Danish, Swedish, Polish, Turkish …).
+NATIONALITIES = {
+    "Akan": "Ghanaian",
+    "Arabic": "Algerian Bahraini Egyptian Emirati Iraqi Jordanian Kuwaiti Lebanese Libyan Moroccan "
+    "Omani Palestinian Qatari Saudi Sudanese Syrian Tunisian Yemeni",
+    "Armenian": "Armenian",
+    "Azerbaijani": "Azerbaijani",
+    "Bengali": "Bangladeshi",
+    "Bulgarian": "Bulgarian",
+    "Chinese": "Chinese Taiwanese",
+    "Czech": "Czech",
+    "Dutch": "Dutch",
+    "English": "English",
+    "Estonian": "Estonian",
+    "French": "French",
+    "Georgian": "Georgian",
+    "German": "Austrian German",
+    "Greek": "Cypriot Greek",
+    "Hebrew": "Israeli",
+    "Hindi": "Indian",
+    "Hungarian": "Hungarian",
+    "Indonesian": "Indonesian",
+    "Irish": "Irish",
+    "Italian": "Italian Sammarinese",
+    "Japanese": "Japanese",
+    "Korean": "Korean",
+    "Latvian": "Latvian",
+    "Lithuanian": "Lithuanian",
+    "Macedonian": "Macedonian",
+    "Nepali": "Nepalese",
+    "Norwegian": "Norwegian",
+    "Persian": "Iranian",
+    "Portuguese": "Brazilian Portuguese",
+    "Romanian": "Moldovan Romanian",
+    "Russian": "Russian",
+    "Slovak": "Slovak",
+    "Spanish": "Argentine Bolivian Chilean Colombian Cuban Dominican Ecuadorian Guatemalan "
+    "Honduran Mexican Nicaraguan Panamanian Paraguayan Peruvian Salvadoran Uruguayan Venezuelan",
+    "Tamil": "Tamil",
+    "Thai": "Thai",
+    "Ukrainian": "Ukrainian",
+    "Urdu": "Pakistani",
+    "Vietnamese": "Vietnamese",
+}
+# Nationalities that write the surname first, as most of their people are listed
+_SURNAME_FIRST = ("Chinese", "Korean", "Taiwanese", "Vietnamese")
+_LEAST_FIRST = 8  # people whose first word tells that it is a surname, for these
+_SUFFIXES = ("Jr.", "Jr", "Sr.", "Sr", "II", "III", "IV")
+
+# The columns of gender-guesser's file, by label, "" for countries of several languages
+_COUNTRIES = (  # noqa: SIM905 - a list would take 55 lines
+    "English,Irish,,Italian,,Portuguese,Spanish,French,,,Dutch,,German,German,,Icelandic,Danish,"
+    "Norwegian,Swedish,Finnish,Estonian,Latvian,Lithuanian,Polish,Czech,Slovak,Hungarian,Romanian,"
+    "Bulgarian,,Croatian,,Macedonian,,,Slovene,,Greek,Russian,,,Ukrainian,Armenian,Azerbaijani,"
+    "Georgian,,Turkish,,Hebrew,Chinese,Hindi,Japanese,Korean,Vietnamese,"
+).split(",")
+_FIRST_COUNTRY = 30  # position in a line
+_TWICE = 29  # position of the mark of a line that repeats another one with its umlauts expanded
+
+
+def read_counts(source: Source) -> list[LabelFile]:
+    """Return the lists of an installed package, one of ``READERS``, with the frequencies of their
+    names."""
+    read, file_name = READERS[source.name]
+    names = read(Path(str(distribution(source.name).locate_file(file_name))))
+    lists = names.group_by("label", "part", maintain_order=True).agg("name", "frequency")
+    files = list[LabelFile]()
+    for label, part, texts, frequencies in lists.sort("label", "part").rows():
+        content = "".join(f"{text}\n" for text in texts).encode()
+        files.append(
+            LabelFile(label, Path(file_name).name, content, part, source, tuple(frequencies))
+        )
+    return files
+
+
+def _name2nat(path: Path) -> pl.DataFrame:
+    """Return the surnames and given names of the people of Wikipedia by nationality."""
+    with path.open("rb") as file:
+        people: Mapping[str, list[str]] = _OnlyData(file).load()
+    words = [
+        (parts, nations[0])
+        for name, nations in people.items()
+        if len(nations) == 1 and "," not in name and len(parts := _without_suffix(name)) > 1
+    ]
+    first = pl.DataFrame(
+        [(parts[0], nation) for parts, nation in words if nation in _SURNAME_FIRST],
+        schema=["word", "nation"],
+        orient="row",
+    )
+    usual = first.group_by("word", "nation").len().filter(pl.col("len") >= _LEAST_FIRST)
+    surname_first = set(usual.select("word", "nation").iter_rows())
+    rows = list[tuple[str, Part, str]]()
+    for parts, nation in words:
+        surname, given = _split(parts, (parts[0], nation) in surname_first)
+        rows += [(surname, "surname", nation), (given, "given", nation)]
+    frame = pl.DataFrame(rows, schema=["name", "part", "nation"], orient="row")
+    frame = frame.filter(pl.col("name").str.strip_chars(".").str.len_chars() > 1)
+    label_of = {nation: k for k, v in NATIONALITIES.items() for nation in v.split()}
+    frame = frame.with_columns(label=pl.col("nation").replace_strict(label_of, default=None))
+    return _counted(frame.with_columns(n=1.0), least=_LEAST_BEARERS)
+
+
+def _without_suffix(name: str) -> list[str]:
+    parts = name.split()
+    return parts[:-1] if parts and parts[-1] in _SUFFIXES else parts
+
+
+def _split(parts: list[str], surname_first: bool) -> tuple[str, str]:
+    """Return surname and first given name of a full name; particles belong to the surname."""
+    if surname_first:
+        return parts[0], " ".join(parts[1:])
+    start = len(parts) - 1
+    while start > 1 and parts[start - 1][0].islower():
+        start -= 1
+    return " ".join(parts[start:]), parts[0]
+
+
+class _OnlyData(pickle.Unpickler):
+    """Reads built-in containers and texts; a pickle that names anything else is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"the file names {module}.{name}; expected plain data")
+
+
+def _gender_guesser(path: Path) -> pl.DataFrame:
+    """Return given names by country. A digit d stands for about 2 % · 2**(d - 10) of its people, as
+    the file says."""
+    rows = list[tuple[str, str, str | None, str, float]]()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line[:1] in ("#", "=") or line[_TWICE : _TWICE + 1] == "+":
+            continue
+        for name in _joined(line[2:_TWICE].strip()):
+            for i, label in enumerate(_COUNTRIES):
+                digit = line[_FIRST_COUNTRY + i : _FIRST_COUNTRY + i + 1].strip()
+                if digit:
+                    n = 0.02 * 2.0 ** (int(digit, 16) - 10)
+                    rows.append((name, "given", label or None, str(i), n))
+    schema = ["name", "part", "label", "nation", "n"]
+    return _counted(pl.DataFrame(rows, schema=schema, orient="row"), smoothing=0.0)
+
+
+def _joined(name: str) -> list[str]:
+    """Return how a name is written whose "+" stands for a hyphen or nothing."""
+    return [name.replace("+", "-"), name.replace("+", "").capitalize()] if "+" in name else [name]
+
+
+def _dacy(path: Path) -> pl.DataFrame:
+    """Return Danish surnames and given names with the numbers of their bearers."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [
+            (row["name"], "given" if row["first_name"] == "True" else "surname", row["count"])
+            for row in csv.DictReader(file)
+            if row["ethnicity"] == "danish"
+        ]
+    frame = pl.DataFrame(rows, schema=["name", "part", "n"], orient="row")
+    return _counted(
+        frame.with_columns(
+            pl.col("n").cast(pl.Float64), label=pl.lit("Danish"), nation=pl.lit("Danish")
+        )
+    )
+
+
+def _counted(
+    frame: pl.DataFrame, least: float = 0, smoothing: float = _LEAST_PEOPLE
+) -> pl.DataFrame:
+    """Return names with label and frequency, the most frequent ones of each label and part.
+
+    Args:
+        frame: ``name``, ``part``, ``label`` (null for nations of no label), ``nation``, and ``n``,
+            the number of bearers or what is proportional to it.
+        least: bearers that a name of a label must have.
+        smoothing: people added to each label, so that few bearers in a small one say little.
+    """
+    distinct = frame["name"].unique()
+    keys = name_keys(distinct.to_arrow())
+    frame = frame.join(pl.DataFrame({"name": distinct, "key": pl.Series(keys)}), on="name")
+    frame = frame.with_columns(pl.coalesce("label", "nation").alias("group"))
+    frame = frame.group_by("name", "key", "part", "label", "group").agg(pl.col("n").sum())
+    of_group = pl.col("n").sum().over("part", "group")
+    of_name = ("part", "key")
+    spelling = pl.col("name").sort_by("n", "name", descending=[True, False]).first()
+    names = (
+        frame.with_columns(of_group.alias("people"))
+        .filter(pl.col("people") >= (_LEAST_PEOPLE if smoothing else 0))
+        .group_by(*of_name, "label", "group")
+        .agg(spelling, pl.col("n").sum(), pl.col("people").first())
+        .with_columns((pl.col("n") / (pl.col("people") + smoothing)).alias("rate"))
+        .with_columns((pl.col("rate") / pl.col("rate").sum().over(*of_name)).alias("share"))
+        .filter(
+            pl.col("label").is_not_null() & (pl.col("key") != ""),
+            pl.col("n") >= least,
+            pl.col("share") >= _LEAST_SHARE,
+        )
+        .with_columns((pl.col("n") / pl.col("people")).alias("frequency"))
+        .sort("frequency", "name", descending=[True, False])
+    )
+    most = pl.col("part").replace_strict(_MOST, return_dtype=pl.Int64)
+    return names.filter(pl.int_range(pl.len()).over("part", "label") < most).select(
+        "label", "part", "name", "frequency"
+    )
+
+
+# Package → the function that reads its data file, and the file
+READERS = {
+    "name2nat": (_name2nat, "name2nat/name2nats.pkl"),
+    "gender-guesser": (_gender_guesser, "gender_guesser/data/nam_dict.txt"),
+    "dacy": (_dacy, "dacy/resources/lookup_tables/names.csv"),
+}
