@@ -36,8 +36,9 @@ TUTORIAL_URL = "https://download.pytorch.org/tutorial/data.zip"
 CorpusSources = Annotated[
     tuple[str, ...],
     doc(
-        "Where names come from, one or more: tutorial (its archive, downloaded), faker, mimesis or "
-        "wordfreq (lists of the installed package), a folder of LABEL.txt files or a zip of one, "
+        "Where names come from, one or more: tutorial (its archive, downloaded); faker, mimesis, "
+        "wordfreq, name2nat, gender-guesser, dacy or turkish-name-generator (lists of the "
+        "installed package); a folder of LABEL.txt files or a zip of one; "
         "or a labelled table: Parquet or CSV, a file, a folder, a glob or a URI (s3://, gs://)."
     ),
 ]
