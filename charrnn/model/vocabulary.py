@@ -50,6 +50,7 @@ _MOST_SLOW = 0.5  # of names that are not ASCII: with more, all take the tier of
 _POINT_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
 _HAN = "CJK"
 _LEAST_SHARE = 0.01  # of a script's names: with fewer, one of up to 100 labels does not use it
+_NAMES_A_SYMBOL = 5000  # a character that fewer names of its script have takes no id
 # Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
 # its neighbours; the space.
 _UNSEEN, _CONTEXTUAL, _SPACE_POINT = 255, 254, 253
@@ -203,10 +204,10 @@ class Vocabulary:
         ``'_'`` is a symbol in any case, as is ``GIVEN`` where a name has it. A script that one
         label uses gets one symbol, its most frequent character: the script tells the label, and its
         letters would take the ids of those that tell labels apart. Of the others, characters in at
-        least ``least`` names are symbols while there are ids, first those of the script that most
-        labels use, and of a script the most frequent. Ideographs are more than there are ids:
-        ``IDEOGRAPH`` is the symbol of all, and the ids that are left go to those whose frequency
-        differs most from label to label.
+        least ``least`` names, and in one of ``_NAMES_A_SYMBOL`` of their script, are symbols while
+        there are ids, first those of the script that most labels use, and of a script the most
+        frequent. Ideographs are more than there are ids: ``IDEOGRAPH`` is the symbol of all, and
+        the ids that are left go to those whose frequency differs most from label to label.
 
         Args:
             label_ids: int ``(N,)``.
@@ -457,7 +458,12 @@ def _distinguishing(
     falling = sorted(counts.values(), reverse=True)
     last = np.searchsorted(np.cumsum(falling), coverage * counts.total())
     least = min([least, *falling[last : last + 1]])
-    frequent = [c for c, n in counts.items() if n >= least and c.isprintable()]
+    share = 0 if coverage else 1 / _NAMES_A_SYMBOL
+    frequent = [
+        c
+        for c, n in counts.items()
+        if n >= max(least, share * labels[_script(c)].total()) and c.isprintable()
+    ]
     frequent.sort(key=lambda c: (-uses[_script(c)], -counts[c], c))
     first, others = {UNKNOWN, GIVEN} & {UNKNOWN, *counts}, list[str]()
     represented = set[str]()  # scripts with one symbol

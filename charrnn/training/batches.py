@@ -237,7 +237,7 @@ def training_data(
         weights = _target_weights(examples, outputs, shares)
         names, targets = _merged(names, targets * weights[:, None], vocabulary)
     labelled, adjusted = len(names), (targets == 1).any(axis=1)
-    scripts, log_priors = _priors_by_script(names, targets)
+    scripts, log_priors = _priors_by_script(names, targets, config.label_count)
     if soft_labels:
         names = names + soft_labels.names
         targets = np.concatenate((targets, soft_labels.probabilities))
@@ -257,18 +257,20 @@ def training_data(
 
 
 def _priors_by_script(
-    names: list[str], targets: npt.NDArray[np.float32]
+    names: list[str], targets: npt.NDArray[np.float32], label_count: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return the script of each of N names, ``(N,)``, and the log shares of the outputs in each of
     S scripts, ``(S, K)``: the loss is to count labels alike among the names of a script, however
-    much of a label's names is in another one. An output without names of a script has the share 1
-    there, which teaches that it has none."""
+    much of a label's names is in another one. A label without names of a script has the share 1
+    there, which teaches that it has none; outliers have their share of all names everywhere."""
     codes = pa.array([_script(name) for name in names]).dictionary_encode()
     scripts = codes.indices.to_numpy().astype(np.int64)
     sums = np.zeros((len(codes.dictionary), targets.shape[1]), np.float32)
     np.add.at(sums, scripts, targets)
     shares = sums / sums.sum(axis=1, keepdims=True)
-    return scripts, np.log(np.where(sums > 0, shares, 1)).astype(np.float32)
+    if targets.shape[1] > label_count:
+        shares[:, label_count] = max(targets[:, label_count].mean(), 1e-6)
+    return scripts, np.log(np.where(shares > 0, shares, 1)).astype(np.float32)
 
 
 def _script(name: str) -> str:

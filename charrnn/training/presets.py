@@ -22,7 +22,6 @@ LARGE_ROWS, LARGE_LABELS = 250_000, 250  # of a table, from which on a preset's 
 MANY_LABELS = 1000  # from which on the labels are divided into groups, as many as their root
 READ_NAMES = 4_000_000  # by a fit of a large table, about, unless that is less than one pass
 _SMALL = {"batch_size": 128, "ngram_rate": 10.0, "ngram_prior": 16.0}  # of a labelled table
-_NAMES_A_SYMBOL = 15_000  # a character is a symbol that is in one name of so many, or in 3
 _RANK = 128  # of the n-gram table of many labels
 
 
@@ -156,7 +155,6 @@ class Preset:
                 or Vocabulary.of_names(
                     corpus.names.take(pa.array(sample)).to_pylist(),
                     corpus.label_ids[sample].tolist(),
-                    least=max(3, len(sample) // _NAMES_A_SYMBOL),
                 ),
             )
         teacher = self.teacher and replace(self.teacher, vocabulary=vocabulary)
