@@ -21,6 +21,7 @@ from charrnn.training.splits import Examples
 
 _COUNTED = 2**13  # examples whose n-grams are counted at a time
 _BLOCK = 2**6  # rows that stay together in an epoch of a pass
+_MOST_TIMES = 16  # that a frequent name is read in an epoch
 _SORTED_BATCHES = 16  # batches sorted by length together: little padding, still a random order
 
 
@@ -306,11 +307,15 @@ def _merged(
     names: list[str], targets: npt.NDArray[np.float32], vocabulary: Vocabulary
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return one row for all rows of a name, as ``vocabulary`` reads it, whose target they share in
-    proportion to theirs."""
+    proportion to theirs. A name of a high frequency is several rows, the root of it: such names are
+    a few of a list and many of a table's rows."""
     hashes = name_hashes(vocabulary.encode(pa.array(names)))
     _, first, row = np.unique(hashes, return_index=True, return_inverse=True)
     outputs = np.zeros((len(first), targets.shape[1]), np.float32)
     np.maximum.at(outputs, row, targets)
     ordered = outputs[np.argsort(first)]
+    times = np.clip(np.sqrt(ordered.max(axis=1) / USUAL), 1, _MOST_TIMES).astype(np.int64)
     merged = ordered / ordered.sum(axis=1, keepdims=True)
-    return [names[i] for i in np.sort(first).tolist()], merged
+    rows = np.repeat(np.arange(len(first)), times)
+    kept = np.sort(first)[rows].tolist()
+    return [names[i] for i in kept], merged[rows]

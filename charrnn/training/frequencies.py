@@ -16,8 +16,8 @@ def filled_frequencies(
     1 where none is known.
 
     All lines of a name of a label get the highest frequency that any list gives it. A name that no
-    list gives one is rare where others of the label have one; where none has, it is taken to be as
-    common as under any other label, at least ``USUAL``.
+    list gives one is rare where others of the label have one; where none has, it is ``USUAL``, or
+    half way from there, in logs, to the frequency that it has under another label.
 
     Args:
         keys: names as ``name_key`` has them.
@@ -35,7 +35,7 @@ def filled_frequencies(
         pl.coalesce(
             known.max().over("key", "part", "label"),
             _RARE * known.min().over("part", "label"),
-            pl.max_horizontal(known.max().over("key", "part"), pl.lit(USUAL)),
+            pl.max_horizontal((USUAL * known.max().over("key", "part")).sqrt(), pl.lit(USUAL)),
         )
     )
     return filled.to_series().to_numpy().astype(np.float32)

@@ -43,7 +43,8 @@ class TrainConfig:
         merge_shared: make one example of a name under several labels. They share its target in
             proportion to its frequencies, without the logit adjustment; where no list tells any,
             to the root of their numbers of names: a name on several lists is frequent in all of
-            these languages, however long the lists are.
+            these languages, however long the lists are. A name of a high frequency is read
+            several times in an epoch.
         label_smoothing: share of every target that is spread over all labels.
         next_character: weight of the auxiliary next-character loss, computed from every state of
             the forward direction (Dai & Le 2015). It regularises; its head is discarded after

@@ -8,6 +8,7 @@ import torch
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, Vocabulary
 from charrnn.training.batches import SoftLabels, TrainingData, training_data
+from charrnn.training.frequencies import USUAL
 from charrnn.training.splits import Examples
 
 NAMES = ["Ab", "Cd", "AB", "Ef", "Gh", "Ij"]  # the third is the first, under another label
@@ -54,6 +55,17 @@ def test_where_frequencies_are_known_a_name_is_shared_by_them() -> None:
     )
     assert data.targets[0].tolist() == [0.75, 0.25]
     assert set(data.targets[1:].flatten().tolist()) == {0, 1}
+
+
+def test_a_frequent_name_is_read_several_times_in_an_epoch() -> None:
+    weights = np.array([9, 1, 2, 0.5, 1, 1], np.float32) * USUAL
+    examples = Examples.of(NAMES, EXAMPLES.label_ids, weights=weights)
+    config = ModelConfig(LATIN_VOCABULARY.size, 2)
+    data = training_data(
+        LATIN_VOCABULARY, examples, None, config, torch.device("cpu"), merge_shared=True
+    )
+    assert data.labelled == 7
+    assert data.targets[:4, 0].tolist() == pytest.approx([9 / 11] * 3 + [1])
 
 
 def test_labels_count_alike_among_the_names_of_a_script() -> None:
