@@ -236,7 +236,8 @@ def training_data(
     shares = targets.mean(axis=0)
     if merge_shared:
         weights = _target_weights(examples, outputs, shares)
-        names, targets = _merged(names, targets * weights[:, None], vocabulary)
+        times = _times(examples, len(outputs))
+        names, targets = _merged(names, targets * weights[:, None], times, vocabulary)
     labelled, adjusted = len(names), (targets == 1).any(axis=1)
     scripts, log_priors = _priors_by_script(names, targets, config.label_count)
     if soft_labels:
@@ -260,18 +261,20 @@ def training_data(
 def _priors_by_script(
     names: list[str], targets: npt.NDArray[np.float32], label_count: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return the script of each of N names, ``(N,)``, and the log shares of the outputs in each of
+    """Return the script of each of N names, ``(N,)``, and the log priors of the outputs in each of
     S scripts, ``(S, K)``: the loss is to count labels alike among the names of a script, however
-    much of a label's names is in another one. A label without names of a script has the share 1
-    there, which teaches that it has none; outliers have their share of all names everywhere."""
+    much of a label's names is in another one, and its outliers as much as all of its names. A label
+    without names of a script counts as if all were its, which teaches that it has none."""
     codes = pa.array([_script(name) for name in names]).dictionary_encode()
     scripts = codes.indices.to_numpy().astype(np.int64)
     sums = np.zeros((len(codes.dictionary), targets.shape[1]), np.float32)
     np.add.at(sums, scripts, targets)
-    shares = sums / sums.sum(axis=1, keepdims=True)
-    if targets.shape[1] > label_count:
-        shares[:, label_count] = max(targets[:, label_count].mean(), 1e-6)
-    return scripts, np.log(np.where(shares > 0, shares, 1)).astype(np.float32)
+    labels, outliers = np.split(sums, [label_count], axis=1)
+    of_names = np.maximum(labels.sum(axis=1, keepdims=True), 1e-6)
+    shares = np.where(labels > 0, labels / of_names, 1)
+    usual = 1 / np.maximum((labels > 0).sum(axis=1, keepdims=True), 1)  # share of a label
+    of_outliers = usual * np.where(outliers > 0, outliers / of_names, 1)
+    return scripts, np.log(np.hstack((shares, of_outliers))).astype(np.float32)
 
 
 def _script(name: str) -> str:
@@ -296,26 +299,40 @@ def _target_weights(
     examples: Examples, outputs: npt.NDArray[np.int64], shares: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Return the weights of N names and M outliers in the targets of a name of several ``outputs``,
-    ``(N + M,)``: frequencies, or without any the root of the outputs' ``shares``, ``(K,)``."""
+    ``(N + M,)``: without frequencies the root of the outputs' ``shares``, ``(K,)``, and with them
+    the shares times the root of the frequency, which is known roughly."""
     if (examples.weights == 1).all():
         return np.sqrt(shares)[outputs]
     words = np.full(len(outputs) - len(examples.names), USUAL, np.float32)
-    return np.append(examples.weights, words)
+    return shares[outputs] * np.sqrt(np.append(examples.weights, words))
+
+
+def _times(examples: Examples, count: int) -> npt.NDArray[np.int64]:
+    """Return how often each of ``count`` examples, names and outliers, is read in an epoch: the
+    root of the frequency. Frequent names are a few of a list, and many rows of a table."""
+    times = np.ones(count, np.int64)
+    if not (examples.weights == 1).all():
+        often = np.sqrt(examples.weights / USUAL)
+        times[: len(often)] = np.clip(often, 1, _MOST_TIMES)
+    return times
 
 
 def _merged(
-    names: list[str], targets: npt.NDArray[np.float32], vocabulary: Vocabulary
+    names: list[str],
+    targets: npt.NDArray[np.float32],
+    times: npt.NDArray[np.int64],
+    vocabulary: Vocabulary,
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return one row for all rows of a name, as ``vocabulary`` reads it, whose target they share in
-    proportion to theirs. A name of a high frequency is several rows, the root of it: such names are
-    a few of a list and many of a table's rows."""
+    proportion to theirs; as often as the most frequent of them is read."""
     hashes = name_hashes(vocabulary.encode(pa.array(names)))
     _, first, row = np.unique(hashes, return_index=True, return_inverse=True)
     outputs = np.zeros((len(first), targets.shape[1]), np.float32)
     np.maximum.at(outputs, row, targets)
     ordered = outputs[np.argsort(first)]
-    times = np.clip(np.sqrt(ordered.max(axis=1) / USUAL), 1, _MOST_TIMES).astype(np.int64)
     merged = ordered / ordered.sum(axis=1, keepdims=True)
-    rows = np.repeat(np.arange(len(first)), times)
+    most = np.ones(len(first), np.int64)
+    np.maximum.at(most, row, times)
+    rows = np.repeat(np.arange(len(first)), most[np.argsort(first)])
     kept = np.sort(first)[rows].tolist()
     return [names[i] for i in kept], merged[rows]
