@@ -17,7 +17,7 @@ from charrnn import cli
 from charrnn.errors import ConfigError, PathOrUri, local_path
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.recipes import requests
-from charrnn.recipes.requests import MonitorRequest, PipelineRequest, ScoreRequest
+from charrnn.recipes.requests import MonitorRequest, PipelineRequest, ReviewRequest, ScoreRequest
 from charrnn.scoring.options import DeliveryOptions
 
 # Text fields of records that hold no path; a new text field is either here or a ``PathOrUri``.
@@ -25,7 +25,8 @@ NO_PATH = {
     "alias", "challenger", "delimiter", "device", "digest", "encoding", "engine", "given_column",
     "max_rejected", "model", "name", "name_column", "name_order", "names", "on_bad_line",
     "on_drift", "one", "other", "prefix", "preset", "promote", "quote", "surname_column", "url",
-    "version", "batch_size", "label_as", "label_column", "split_column", "weight_column",
+    "version", "batch_size", "label_as", "label_column", "split_column", "weight",
+    "weight_column",
 }  # fmt: skip
 RECORDS = [record for name, record in vars(requests).items() if name.endswith("Request")]
 MARK = get_args(PathOrUri)[1]
@@ -67,6 +68,8 @@ def made(record: type, **values: Any) -> Any:
         for f in dataclasses.fields(record)  # type: ignore[arg-type]
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
+    if record is ReviewRequest and "apply" not in values:
+        needed["run"] = "r"  # one of both
     return record(**{**needed, **values})
 
 

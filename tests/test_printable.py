@@ -80,7 +80,9 @@ def test_a_report_escapes_values_at_one_door(suffix: Any) -> None:
 
 def test_artifacts_logs_and_names_of_flow_runs_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
-    logger = SimpleNamespace(warning=lambda *a: sent.append(a), error=lambda *a: sent.append(a))
+    logger = SimpleNamespace(
+        **dict.fromkeys(("warning", "error", "log"), lambda *a: sent.append(a))
+    )
     monkeypatch.setattr(tracking, "TRACKED", True)
     for kind in ("markdown", "table", "link"):
         monkeypatch.setattr(f"prefect.artifacts.create_{kind}_artifact", lambda **a: sent.append(a))
@@ -93,7 +95,7 @@ def test_artifacts_logs_and_names_of_flow_runs_are_escaped(monkeypatch: pytest.M
     tracking.note_link("key", Path(TITLE), "description")
     tracking.warn(TITLE)
     state = SimpleNamespace(name="Failed", message=TITLE, is_crashed=lambda: False)
-    tracking._say_what_to_do(None, None, state)
+    tracking._say_how_to_go_on(None, None, state)
     sent.append(tracking.run_named("score", "source")())
     assert len(sent) == 6
     for text in map(str, sent):

@@ -77,8 +77,16 @@ def _destinations(folder: Path) -> Iterator[Path]:
     yield folder
     for child in _folders(folder):
         yield child
-        if child.name != "runs" and not (child / "runs").is_dir():
+        if child.name != "runs" and not _has_runs(child):
             yield from _folders(child)
+
+
+def _has_runs(folder: Path) -> bool:
+    """Return whether ``folder`` is a destination; one that cannot be read is, so that it is told."""
+    try:
+        return (folder / "runs").is_dir()
+    except OSError:
+        return True
 
 
 def _folders(folder: Path) -> list[Path]:

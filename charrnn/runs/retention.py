@@ -99,7 +99,7 @@ def _keep_newest(old: OldRuns) -> None:
             old.folders = [folder for folder in old.folders if folder not in left]
             continue
         if newest in old.folders:
-            old.folders.remove(newest)
+            old.folders = [folder for folder in old.folders if folder != newest]
             old.newest.append(newest)
 
 

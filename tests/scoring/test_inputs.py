@@ -356,4 +356,5 @@ def test_what_exports_one_array_of_rows_is_a_table(scorer: Scorer) -> None:
 
 def test_the_library_needs_no_pandas() -> None:
     sources = Path(charrnn.__file__).parent.rglob("*.py")
-    assert [path for path in sources if re.search(r"(import|from) pandas", path.read_text())] == []
+    found = [path.name for path in sources if re.search(r"(import|from) pandas", path.read_text())]
+    assert found == ["mlflow.py"]  # whose models take and give frames of pandas
