@@ -82,7 +82,7 @@ def _destinations(folder: Path) -> Iterator[Path]:
 
 
 def _has_runs(folder: Path) -> bool:
-    """Return whether ``folder`` is a destination; one that cannot be read is, so that it is told."""
+    """Return whether ``folder`` is a destination; one that cannot be read is, to be told of."""
     try:
         return (folder / "runs").is_dir()
     except OSError:

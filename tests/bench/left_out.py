@@ -47,9 +47,10 @@ def filtered(corpus: Path, target: Path, keep: pl.Expr) -> Path:
     table = pq.read_table(corpus)
     sources = {counts.source.name: counts.source for counts in sources_of(table)}
     rows = pl.DataFrame(table).filter(keep)
+    counted = not (rows["weight"] == 1).all()
     files = [
         LabelFile(label, name, "".join(f"{n}\n" for n in of_file["name"]).encode(), part,
-                  sources[source])
+                  sources[source], tuple(of_file["weight"] / 1e6) if counted and label else ())
         for (label, part, source, name), of_file in rows.group_by(
             "language", "part", "source", "source_file", maintain_order=True
         )
