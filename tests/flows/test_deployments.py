@@ -186,7 +186,7 @@ def test_the_walk_of_the_page_ends_in_a_published_run(site: Site) -> None:
     assert shown["scoring"] == 100
     assert "| rows | 160 |" in shown["score-summary"]
     assert json.loads(shown["label-shares"])[0]["rows"] >= 10
-    assert str(published / "report.html") in shown["run-report"]
+    assert (published / "report.html").as_uri() in shown["run-report"]
 
 
 def test_the_server_holds_what_prefect_yaml_says(site: Site) -> None:
