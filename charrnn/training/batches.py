@@ -21,8 +21,6 @@ from charrnn.training.splits import Examples
 
 _COUNTED = 2**13  # examples whose n-grams are counted at a time
 _BLOCK = 2**6  # rows that stay together in an epoch of a pass
-# Exponents, chosen by the answers to a dozen well-known names of several languages
-_OF_SHARE, _OF_FREQUENCY = np.float32(2 / 3), np.float32(1 / 5)
 _MOST_TIMES = 16  # that a frequent name is read in an epoch
 _SORTED_BATCHES = 16  # batches sorted by length together: little padding, still a random order
 
@@ -301,15 +299,12 @@ def _target_weights(
     examples: Examples, outputs: npt.NDArray[np.int64], shares: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Return the weights of N names and M outliers in the targets of a name of several ``outputs``,
-    ``(N + M,)``: without frequencies the root of the outputs' ``shares``, ``(K,)``; with them
-    shares and frequencies, both to a power, since a list's length says little about the number of
-    speakers, and a frequency is known roughly."""
+    ``(N + M,)``: without frequencies the root of the outputs' ``shares``, ``(K,)``, and with them
+    the shares times the root of the frequency, which is known roughly."""
     if (examples.weights == 1).all():
         return np.sqrt(shares)[outputs]
     words = np.full(len(outputs) - len(examples.names), USUAL, np.float32)
-    frequencies = np.append(examples.weights, words)
-    weights: npt.NDArray[np.float32] = shares[outputs] ** _OF_SHARE * frequencies**_OF_FREQUENCY
-    return weights
+    return shares[outputs] * np.sqrt(np.append(examples.weights, words))
 
 
 def _times(examples: Examples, count: int) -> npt.NDArray[np.int64]:
