@@ -153,7 +153,7 @@ class _OnlyData(pickle.Unpickler):
 
 def _gender_guesser(path: Path) -> pl.DataFrame:
     """Return given names by country. A digit d stands for about 2 % · 2**(d - 10) of its people, as
-    the file says."""
+    the file says; sums of powers of two are exact in any order."""
     rows = list[tuple[str, str, str | None, str, float]]()
     for line in path.read_text(encoding="utf-8").splitlines():
         if line[:1] in ("#", "=") or line[_TWICE : _TWICE + 1] == "+":
@@ -162,8 +162,7 @@ def _gender_guesser(path: Path) -> pl.DataFrame:
             for i, label in enumerate(_COUNTRIES):
                 digit = line[_FIRST_COUNTRY + i : _FIRST_COUNTRY + i + 1].strip()
                 if digit:
-                    n = 0.02 * 2.0 ** (int(digit, 16) - 10)
-                    rows.append((name, "given", label or None, str(i), n))
+                    rows.append((name, "given", label or None, str(i), 2.0 ** int(digit, 16)))
     schema = ["name", "part", "label", "nation", "n"]
     return _counted(pl.DataFrame(rows, schema=schema, orient="row"), smoothing=0.0)
 

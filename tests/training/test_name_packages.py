@@ -347,6 +347,10 @@ DIGESTS = {
     "faker": "d7039874820b69a3eed3c2389bcf30982194000e5b430bb78ccedf7ff501aa28",
     "mimesis": "590eb2983ddd2c0207da010de742bf01264aa85dc9b1103a4e542fce10609fd5",
     "wordfreq": "f6a059578c3e4ee40cd7d1c823b56a154b969462f21ed44e5d05f80bfbe0ffab",
+    "name2nat": "6c13d9f9a1555cfe102d80253e8692b8b64e9a2bf0e44e5fafd7ec4a94767bd9",
+    "gender-guesser": "73ad3a82c2ad80d66acfb7d4ca53bd2006070f0e94cc8a64a28a6adcd377334d",
+    "dacy": "6e7f96a7065aa2cecd720497ac4c35c024a91220b9a6ac32fc79840e459133fd",
+    "turkish-name-generator": "c45917fa1a69c6bffa93abc3ba716ec7279207875d6530f086b8b8c89bad698d",
 }
 
 
