@@ -65,6 +65,7 @@ class Engine:
         batch_size: names per batch, at most; on a CPU batches may be smaller.
         check: called before every batch with the number of its names; an exception it raises ends
             the iteration.
+        by_sigmoid: whether ``tanh`` is computed by sigmoid; None: where that is faster.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Engine:
         network: CharRNN,
         batch_size: int = _CHUNK_NAMES,
         check: Callable[[int], None] = lambda names: None,
+        by_sigmoid: bool | None = None,
     ) -> None:
         self.network = network
         self.batch_size = batch_size
@@ -85,7 +87,9 @@ class Engine:
             and not (network.training or config.bidirectional)
             and (config.cell, config.pooling) == ("rnn", "last")
         )
-        self._recurrence = _Recurrence(network) if has_trie else None
+        if has_trie and by_sigmoid is None:
+            by_sigmoid = sigmoid_is_faster()
+        self._recurrence = _Recurrence(network, bool(by_sigmoid)) if has_trie else None
 
     @torch.inference_mode()
     def logits(
@@ -203,10 +207,11 @@ def logits_of(
 ) -> npt.NDArray[np.float32]:
     """Return the logits of N encoded names, float32 ``(N, L)``, in their order.
 
-    The network is used as it is (call ``eval()`` first), on its device.
+    The network is used as it is (call ``eval()`` first), on its device. ``tanh`` is torch's, so
+    that a training gives the same bits whichever form is faster at the moment.
     """
     logits = np.empty((len(encoded), network.config.outputs), np.float32)
-    for rows, part in Engine(network, batch_size).logits(encoded):
+    for rows, part in Engine(network, batch_size, by_sigmoid=False).logits(encoded):
         logits[rows] = part.cpu().numpy()
     return logits
 
@@ -215,9 +220,9 @@ class _Recurrence:
     """The weights of a network, laid out for the trie; bias and n-gram weights are not copied."""
 
     @torch.inference_mode()
-    def __init__(self, network: CharRNN) -> None:
+    def __init__(self, network: CharRNN, by_sigmoid: bool) -> None:
         cell = network.forward_rnn.cell
-        self.by_sigmoid = sigmoid_is_faster()
+        self.by_sigmoid = by_sigmoid
         factor = 2.0 if self.by_sigmoid else 1.0  # of sigmoid's argument; a power of two: exact
         # The addend to h2h(h) per symbol, both biases included, (V + 1, H).
         self.table = factor * (network.projected_symbols(network.forward_rnn) + cell.h2h.bias)

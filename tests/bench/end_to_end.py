@@ -101,7 +101,7 @@ def copy_floor(source: Path, published: Path) -> tuple[float, float]:
     ``published`` take; the answers are read from the run beforehand, outside the time."""
     parts = json.loads((published / "manifest.json").read_text())["parts"]
     target = source.parent / "floor"
-    target.mkdir(exist_ok=True)
+    (target / "rows").mkdir(parents=True, exist_ok=True)
 
     def prepare(part: dict[str, Any]) -> pa.Table:
         return pq.read_table(published / part["name"])
