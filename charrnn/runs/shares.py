@@ -23,7 +23,7 @@ from charrnn.runs.parts import part_schema, read_part
 from charrnn.scoring.inputs import names_in
 from charrnn.scoring.options import NAME_PARTS, ScoreOptions
 from charrnn.scoring.scorer import Scorer
-from charrnn.tables.columns import name_column_of
+from charrnn.tables.columns import check_weights, name_column_of
 
 FEWEST_ROWS = 10  # of a group: a smaller one can be about a single person
 MOST_GROUPS = 1000  # each takes about a second
@@ -161,13 +161,7 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
     text = {c: pl.col(ours[c]).cast(pl.String) for c in ("status", "reason")}
     made = frame.select(**key, weight=weight.cast(pl.Float64), label=label, **text)
     made = made.with_columns(name=name.cast(pl.String) if fields else pl.lit(None, pl.String))
-    wrong = made.select((~pl.col("weight").is_finite() | (pl.col("weight") < 0)).sum()).item()
-    if wrong:
-        raise DataError(
-            f"column {grouping.weight!r} has {wrong:,} values that are negative or not finite; a "
-            "weight says how often a row counts",
-            option="weight",
-        )
+    check_weights(made["weight"].to_numpy(), grouping.weight, "weight")
     return made  # type: ignore[no-any-return]
 
 

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from charrnn.errors import DataError
@@ -48,6 +50,20 @@ def check_unique(columns: Sequence[str], place: str = "") -> None:
     for column, count in Counter(columns).items():
         if count > 1:
             raise DataError(f"{place}column {column!r} appears {count} times; rename all but one")
+
+
+def check_weights(
+    weights: npt.NDArray[np.float64], column: str, option: str, place: str = ""
+) -> None:
+    """Raise DataError if N weights, ``(N,)``, are not all finite and at least 0. ``place`` begins
+    the message."""
+    wrong = int((~np.isfinite(weights) | (weights < 0)).sum())
+    if wrong:
+        raise DataError(
+            f"{place}column {column!r} has {wrong:,} values that are negative or not finite; a "
+            "weight says how often a row counts",
+            option=option,
+        )
 
 
 def check_no_clash(columns: Sequence[str], added: Iterable[str]) -> None:

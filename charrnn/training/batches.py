@@ -1,7 +1,6 @@
 """Training examples on the device, and the batches of one epoch."""
 
 import math
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from charrnn.model.network import ModelConfig
 from charrnn.model.novelty import name_hashes
 from charrnn.model.vocabulary import Encoded, Vocabulary, batches
 from charrnn.training.frequencies import USUAL
+from charrnn.training.name_keys import script_of
 from charrnn.training.presets import TrainConfig
 from charrnn.training.splits import Examples
 
@@ -265,7 +265,7 @@ def _priors_by_script(
     S scripts, ``(S, K)``: the loss is to count labels alike among the names of a script, however
     much of a label's names is in another one, and its outliers as much as all of its names. A label
     without names of a script counts as if all were its, which teaches that it has none."""
-    codes = pa.array([_script(name) for name in names]).dictionary_encode()
+    codes = pa.array(list(map(script_of, names))).dictionary_encode()
     scripts = codes.indices.to_numpy().astype(np.int64)
     sums = np.zeros((len(codes.dictionary), targets.shape[1]), np.float32)
     np.add.at(sums, scripts, targets)
@@ -275,12 +275,6 @@ def _priors_by_script(
     usual = 1 / np.maximum((labels > 0).sum(axis=1, keepdims=True), 1)  # share of a label
     of_outliers = usual * np.where(outliers > 0, outliers / of_names, 1)
     return scripts, np.log(np.hstack((shares, of_outliers))).astype(np.float32)
-
-
-def _script(name: str) -> str:
-    """Return the first word of the Unicode name of a name's first letter, such as CYRILLIC."""
-    letter = next((c for c in name if c.isalpha()), "")
-    return "LATIN" if letter.isascii() else unicodedata.name(letter, "").split(" ")[0]
 
 
 def _outliers(vocabulary: Vocabulary, examples: Examples, config: ModelConfig) -> list[str]:
@@ -301,7 +295,7 @@ def _target_weights(
     """Return the weights of N names and M outliers in the targets of a name of several ``outputs``,
     ``(N + M,)``: without frequencies the root of the outputs' ``shares``, ``(K,)``, and with them
     the shares times the root of the frequency, which is known roughly."""
-    if (examples.weights == 1).all():
+    if not examples.has_frequencies:
         return np.sqrt(shares)[outputs]
     words = np.full(len(outputs) - len(examples.names), USUAL, np.float32)
     return shares[outputs] * np.sqrt(np.append(examples.weights, words))
@@ -311,7 +305,7 @@ def _times(examples: Examples, count: int) -> npt.NDArray[np.int64]:
     """Return how often each of ``count`` examples, names and outliers, is read in an epoch: the
     root of the frequency. Frequent names are a few of a list, and many rows of a table."""
     times = np.ones(count, np.int64)
-    if not (examples.weights == 1).all():
+    if examples.has_frequencies:
         often = np.sqrt(examples.weights / USUAL)
         times[: len(often)] = np.clip(often, 1, _MOST_TIMES)
     return times

@@ -1,6 +1,5 @@
 """Counts of a corpus table for people to read; no name is in them."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from charrnn.errors import printable
 from charrnn.model.vocabulary import string_buffers
 from charrnn.training.corpus import SourceCounts, sources_of
 from charrnn.training.label_files import Source
+from charrnn.training.name_keys import script_of
 
 Ids = npt.NDArray[np.integer]
 
@@ -267,18 +267,6 @@ def corpus_report(table: pa.Table) -> CorpusReport:
     counts = CorpusCounts()
     counts.add(table)
     return counts.report({})
-
-
-def script_of(text: str) -> str:
-    """Return the script of a text's first letter, as the first word of its Unicode name.
-
-    >>> script_of("-Иванов"), script_of("7")
-    ('Cyrillic', 'Other')
-    """
-    letter = next(filter(str.isalpha, text), "")
-    if letter.isascii() and letter:
-        return "Latin"
-    return unicodedata.name(letter, "other").split(" ")[0].capitalize() if letter else "Other"
 
 
 def _is_unusual(character: str) -> bool:

@@ -12,7 +12,7 @@ from charrnn.model.labels import MIN_LABELS
 from charrnn.model.normalise import normalise_array
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.training.corpus import Corpus
-from charrnn.training.corpus_report import script_of
+from charrnn.training.name_keys import script_of
 from charrnn.training.splits import honest_split
 
 MIN_COVERAGE = 0.7  # of the letters of all names, and of each label's

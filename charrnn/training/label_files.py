@@ -97,7 +97,7 @@ def find_label_files(
     """
     if not source.exists():
         raise InputMissingError(
-            f"{source} does not exist; {EXPECTED}, or one of tutorial, faker, mimesis and wordfreq"
+            f"{source} does not exist; {EXPECTED}, or the name of a source, such as faker"
         )
     contents, left_out = _read_folder(source) if source.is_dir() else read_archive(source)
     if not contents:

@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 from charrnn.errors import DataError
 from charrnn.model.labels import first_labels
 from charrnn.scoring.inputs import one_name
-from charrnn.tables.columns import as_large_string, is_text, name_column_of, shown_type
+from charrnn.tables.columns import (
+    as_large_string,
+    check_weights,
+    is_text,
+    name_column_of,
+    shown_type,
+)
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
 from charrnn.tables.row_groups import cut, read_groups
@@ -104,13 +110,7 @@ class LabelledTable:
                 "correct them, or name another column",
                 option="weight_column",
             ) from None
-        wrong = int((~np.isfinite(weights) | (weights < 0)).sum())
-        if wrong:
-            raise DataError(
-                f"{self.path}: column {self.columns.weight!r} has {wrong:,} values that are "
-                "negative or not finite; a weight says how often a row counts",
-                option="weight_column",
-            )
+        check_weights(weights, self.columns.weight, "weight_column", f"{self.path}: ")
         return weights  # type: ignore[no-any-return]
 
     def _splits(self, cells: pa.ChunkedArray) -> npt.NDArray[np.int8]:

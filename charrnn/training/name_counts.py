@@ -91,7 +91,7 @@ def read_counts(source: Source) -> list[LabelFile]:
     """Return the lists of an installed package, one of ``READERS``, with the frequencies of their
     names."""
     read, file_name = READERS[source.name]
-    names = read(Path(str(distribution(source.name).locate_file(file_name))))
+    names = read(data_file(source.name, file_name))
     lists = names.group_by("label", "part", maintain_order=True).agg("name", "frequency")
     files = list[LabelFile]()
     for label, part, texts, frequencies in lists.sort("label", "part").rows():
@@ -100,6 +100,11 @@ def read_counts(source: Source) -> list[LabelFile]:
             LabelFile(label, Path(file_name).name, content, part, source, tuple(frequencies))
         )
     return files
+
+
+def data_file(package: str, name: str) -> Path:
+    """Return the path of a file of an installed package, without importing it."""
+    return Path(str(distribution(package).locate_file(name)))
 
 
 def _name2nat(path: Path) -> pl.DataFrame:

@@ -1,6 +1,7 @@
-"""What all spellings of a name have in common, its fold, and why a text is no name."""
+"""What all spellings of a name have in common, its fold, its script, and why a text is no name."""
 
 import hashlib
+import unicodedata
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,18 @@ def drop_reasons(
         stray if no_names is None else stray & ~no_names,
     ]
     return np.select(cases, range(len(cases)), -1).astype(np.int8)
+
+
+def script_of(text: str) -> str:
+    """Return the script of a text's first letter, as the first word of its Unicode name.
+
+    >>> script_of("-Иванов"), script_of("7")
+    ('Cyrillic', 'Other')
+    """
+    letter = next(filter(str.isalpha, text), "")
+    if letter.isascii() and letter:
+        return "Latin"
+    return unicodedata.name(letter, "other").split(" ")[0].capitalize() if letter else "Other"
 
 
 def _array(values: pa.Array) -> npt.NDArray[np.bool_]:

@@ -13,17 +13,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, distribution, metadata
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files as package_files
 from itertools import chain
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
 from charrnn.errors import ConfigError, missing_package
 from charrnn.model.normalise import LATIN, normalise, transliterate
 from charrnn.training.label_files import LabelFile, Part, Source
-from charrnn.training.name_counts import READERS, read_counts
+from charrnn.training.name_counts import READERS, data_file, read_counts
 
 # The first three as pinned by the extra ``corpus``; of the others only a data file is read, so they
 # are installed without what they depend on.
@@ -375,8 +374,8 @@ def _common_words() -> _Lists:
 
 
 def _turkish_surnames() -> _Lists:
-    path = distribution("turkish-name-generator").locate_file("trnamegen/data/soyisimler.txt")
-    capitals = Path(str(path)).read_text(encoding="utf-8").translate({0x130: "i", ord("I"): "ı"})
+    path = data_file("turkish-name-generator", "trnamegen/data/soyisimler.txt")
+    capitals = path.read_text(encoding="utf-8").translate({0x130: "i", ord("I"): "ı"})
     yield "Turkish", "surname", "soyisimler.txt", capitals.lower().title().splitlines()
 
 

@@ -63,6 +63,11 @@ class Examples:
         return given_names(self.names)
 
     @property
+    def has_frequencies(self) -> bool:
+        """Whether some names count more often than others."""
+        return not bool((self.weights == 1).all())
+
+    @property
     def surnames(self) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
         """The S surnames, and their label ids, int64 ``(S,)``."""
         rows = np.flatnonzero(~self.given)

@@ -87,6 +87,7 @@ LISTED = {
     "options.py:__post_init__": "fields of options",
     "columns.py:check_name_column": "an option",
     "columns.py:name_column_of": "an option",
+    "columns.py:check_weights": "the name of a column",
     "columns.py:check_unique": "the name of a column of a Parquet file",
     "csv_staging.py:stage_parquet": "counts",
     "corpus.py:check_label_keys": "labels, which are names of files",

@@ -29,7 +29,6 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
             return tmp_path / Path(name).name
 
     monkeypatch.setattr(name_counts, "distribution", lambda name: Installed())
-    monkeypatch.setattr(name_packages, "distribution", lambda name: Installed())
     monkeypatch.setattr(name_counts, "_LEAST_PEOPLE", 3)
 
     def write(package: str, content: bytes) -> None:
