@@ -51,12 +51,14 @@ def _group(name: str, frame: pl.DataFrame) -> dict[str, Any]:
     rows = [
         (
             row["label"],
-            percent(row["share"]) if said else "–",
-            interval(row["low"], row["high"], percent) if said else "–",
+            percent(row["share"]),
+            interval(row["low"], row["high"], percent),
             percent(row["raw"]),
-            row["refused"] or "" if said else "",
+            row["refused"] or "",
         )
-        for row in frame.iter_rows(named=True)
+        if said
+        else (row["label"], percent(row["raw"]))
+        for row in frame.drop_nulls("label").iter_rows(named=True)
     ]
     bars = Bars.of_shares(
         "corrected, with its 95 % interval" if said else "counted",
@@ -64,12 +66,12 @@ def _group(name: str, frame: pl.DataFrame) -> dict[str, Any]:
         {"counted": frame["raw"].to_list()} if said else {},
         list(frame.select("low", "high").iter_rows()) if said else (),
     )
-    head = ("", "share", "95 % interval", "counted", "note")
-    columns = len(head) if any(row[-1] for row in rows) else len(head) - 1
+    head = ("", "share", "95 % interval", "counted", "note") if said else ("", "counted")
+    columns = len(head) - (said and not any(row[-1] for row in rows))
     table = Table(head[:columns], [row[:columns] for row in rows], bars, _FIRST_LABELS)
-    label, share, reach, *_ = rows[frame["share"].arg_max() or 0]
+    reach = interval(first["low"], first["high"], percent) if said else ""
     return {"name": name, "refused": "" if said else first["refused"], "table": table,
-            "largest": f"{label} {share} ({reach})",
+            "largest": f"{first['label']} {percent(first['share'])} ({reach})" if said else "",
             **{key: first[key] for key in ("rows", "distinct", "scored")}}  # fmt: skip
 
 

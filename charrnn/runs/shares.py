@@ -274,7 +274,7 @@ def share_tables(
         rows += [
             {**key, "label": labels[i], **counted, "raw": raw.get(labels[i], 0.0), **numbers}
             for i, numbers in _numbers(shares, refused, raw, labels)
-        ]
+        ] or [{**key, **counted, "refused": refused}]
     schema = {**{c: counts.groups.schema[c] for c in keys}, "label": pl.String(),
               **{n: pl.Int64() if n in NUMBERS[:3] else pl.Float64() for n in NUMBERS},
               "refused": pl.String()}  # fmt: skip
@@ -286,25 +286,25 @@ def share_tables(
 def _numbers(
     shares: Shares | None, refused: str, raw: dict[str, float], labels: Sequence[str]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Return label ids with their estimates, the largest shares first."""
-    listed = [i for i, label in enumerate(labels) if label in raw]
-    if shares is None:
-        ranked = sorted(listed, key=lambda i: -raw[labels[i]])
-        return [(i, {"refused": refused}) for i in ranked]
-    listed += [int(i) for i in np.flatnonzero(shares.share >= SMALLEST_SHARE) if i not in listed]
-    ranked = sorted(listed, key=lambda i: (-shares.share[i], i))
+    """Return label ids with their estimates, the largest shares first; where the data cannot say,
+    the labels counted alone, by their counts."""
+    counted = [i for i, label in enumerate(labels) if label in raw]
+    if shares is None or refused:
+        ranked = sorted(counted, key=lambda i: (-raw[labels[i]], i))
+        means = {} if shares is None else {i: float(shares.expected[i]) for i in ranked}
+        return [(i, {"expected": means.get(i), "refused": refused}) for i in ranked]
+    listed = {*counted, *np.flatnonzero(shares.share >= SMALLEST_SHARE).tolist()}
     return [
         (
             i,
             {
                 "expected": float(shares.expected[i]),
-                **({} if refused else {n: float(getattr(shares, n)[i])
-                                       for n in ("share", "low", "high")}),
-                "refused": refused or _too_alike(shares, i, labels) or None,
+                **{n: float(getattr(shares, n)[i]) for n in ("share", "low", "high")},
+                "refused": _too_alike(shares, i, labels) or None,
             },
         )
-        for i in ranked
-    ]  # fmt: skip
+        for i in sorted(listed, key=lambda i: (-shares.share[i], i))
+    ]
 
 
 def _too_alike(shares: Shares, label: int, labels: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from charrnn.cli import console_runner
 from charrnn.recipes.requests import SharesRequest
 from charrnn.recipes.shares import SharesFound, shares
 
-GROUPS = {"Nord": 200, "Sued": 120, "Klein": 9}
+GROUPS = {"Nord": 200, "Sued": 120, "Klein": 9, "Wenig": 20}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def table() -> pl.DataFrame:
         for i in range(count)
     ]
     rows[0]["name"] = CANARY
-    return pl.DataFrame([*rows, {**rows[1], "name": None}])
+    empty = [{**rows[1], "name": None, "country": "Leer"}] * 12
+    return pl.DataFrame([*rows, {**rows[1], "name": None}, *empty])
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,18 @@ def test_shares_by_country_are_counted_corrected_and_suppressed(
     assert (north["share"] <= north["high"]).all()
     small = shown.filter(pl.col("country") == "Klein")
     assert small.drop("country").rows() == [(*[None] * 9, "fewer than 10 rows")]
-    assert result.lines()[0] == "groups      3, 1 of under 10 rows are left out"
+    assert result.lines()[0] == "groups      5, 1 of under 10 rows are left out"
+    few = shown.filter(country="Wenig")  # labels counted, by their counts: no estimate leaks
+    assert few["raw"].is_sorted(descending=True)
+    assert few["raw"].min() > 0  # type: ignore[operator]
+    assert few["share"].null_count() == few.height
+    nobody = shown.filter(country="Leer")
+    assert nobody.select("label", "rows", "scored", "refused").rows() == [
+        (None, 12, 0, "no row has a name that the model knows")
+    ]
+    text, _ = checked((result.folder / "shares.html").read_bytes())
+    assert "Where the data cannot say, bars are the plain counts." in text
+    assert "12 rows, 0 scored. The data cannot say: no row has a name" in text
     for path in result.folder.iterdir():
         assert CANARY.encode() not in path.read_bytes()
 
