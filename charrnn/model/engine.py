@@ -42,7 +42,7 @@ _BLOCK_FLOATS = 2**25  # logits per block, at most: 128 MiB
 _CHUNK_NAMES = 2**14  # names per chunk, at most: fewer share less, more leave the cache
 _CHUNK_FLOATS = 2**21  # names per chunk x hidden size, at most: 8 MiB of addends per level
 _CHUNK_SYMBOLS = 2**18  # symbols per chunk, about: bounds the arrays of the trie
-_CHUNK_SUMS = 2**23  # symbols per chunk x width of the table, about: 64 MiB of n-gram sums
+_CHUNK_SUMS = 2**22  # symbols per chunk x width of the table, about: 32 MiB of n-gram sums
 _SLICE = 2**10  # rows per call of tanh and matrix product: their buffers stay in the cache
 _PLAIN_NAMES = 2**10  # names per batch of the plain path on a CPU, at most: likewise
 _ROUNDS, _CALLS = 12, 8  # of measuring tanh: the fastest round is undisturbed by other work
@@ -323,42 +323,69 @@ class _Groups:
         """Return the probabilities and ids of the ``k`` most probable labels of B names with
         features ``(B, D)``, float and int64 ``(B, k)``."""
         weight, bias = self.of_group
-        log_p = torch.addmm(bias, features, weight).log_softmax(dim=1)  # of groups, (B, G)
-        by_group, first = log_p.T.contiguous(), log_p.argmax(dim=1)
-        # A group may have one of the k labels where it is above both.
-        least = log_p.topk(min(_MOST_GROUPS, len(by_group)), dim=1, sorted=False).values.amin(dim=1)
+        log_p = torch.addmm(bias, features, weight).log_softmax(dim=1)
+        most_probable = _largest(log_p, min(_MOST_GROUPS, log_p.shape[1]))
         best = log_p.new_full((len(log_p), k), -torch.inf)
         places = torch.zeros(best.shape, dtype=torch.int64)
-        for is_first in (True, False):
-            for group, log_group in enumerate(by_group):
-                chosen = first == group
-                if not is_first:
-                    chosen = ~chosen & (log_group >= least) & (log_group > best[:, -1])
-                self._look_at(group, chosen.nonzero()[:, 0], (features, log_group), (best, places))
+        # First each name's most probable group: another may have one of the k labels only where it
+        # is more probable than the k-th of those.
+        for ranks in (slice(0, 1), slice(1, None)):
+            of_groups, groups = (some[:, ranks] for some in most_probable)
+            best, places = self._better((features, of_groups, groups), best, places)
         return best.exp(), self.label_of[places]
 
-    def _look_at(
-        self, group: int, rows: Tensor, given: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]
-    ) -> None:
-        """Enter the labels of a group that are among the best of the names ``rows``, int64
-        ``(n,)``, into ``found``: log probabilities and places, ``(B, k)`` each.
+    def _better(
+        self, given: tuple[Tensor, Tensor, Tensor], best: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log probabilities and places of the best labels of B names, ``(B, k)`` each:
+        those in ``best`` and ``places``, or of the groups ``given``.
 
         Args:
-            given: features, ``(B, D)``, and log probabilities of the group, ``(B,)``.
+            given: features, ``(B, D)``, log probabilities of n groups of each name and their
+                numbers, ``(B, n)`` each.
         """
-        if not len(rows):
-            return
-        (features, log_group), (best, places) = given, found
-        own, bias = self.within[group]
-        logits = torch.addmm(bias, features.index_select(0, rows), own)
-        logits += (log_group[rows] - logits.logsumexp(dim=1))[:, None]
-        better = (logits.amax(dim=1) > best[rows, -1]).nonzero()[:, 0]
-        rows, k = rows[better], best.shape[1]
-        top = logits.index_select(0, better).topk(k, dim=1)
-        merged = torch.cat((best[rows], top.values), dim=1).topk(k, dim=1)
-        candidates = torch.cat((places[rows], top.indices + group * len(bias)), dim=1)
-        best[rows] = merged.values
-        places[rows] = candidates.gather(1, merged.indices)
+        (features, log_p, groups), k = given, best.shape[1]
+        rows, ranks = (log_p > best[:, -1:]).nonzero(as_tuple=True)
+        keys = groups[rows, ranks].numpy().astype(np.uint16)  # sorted by radix
+        order = torch.from_numpy(np.argsort(keys, kind="stable"))
+        rows, ranks = rows[order], ranks[order]
+        logits = self._logits(features.index_select(0, rows), groups[rows, ranks])
+        logits -= logits.amax(dim=1, keepdim=True)
+        most = log_p[rows, ranks] - logits.exp().sum(dim=1).log()  # of the group's best label
+        # Of the best labels of its groups, the k-th bounds what a name's k best labels have.
+        bounds = torch.full_like(log_p, -torch.inf).index_put((rows, ranks), most)
+        least = _largest(torch.cat((best, bounds), dim=1), k)[0][:, -1]
+        better = (most >= least[rows]).nonzero()[:, 0]
+        rows, ranks = rows[better], ranks[better]
+        below, slots = _largest(logits.index_select(0, better), k)
+        values = best.new_full((*groups.shape, k), -torch.inf)
+        values[rows, ranks] = below + most[better, None]
+        own = torch.zeros(values.shape, dtype=torch.int64)
+        own[rows, ranks] = slots + groups[rows, ranks, None] * logits.shape[1]
+        merged, index = _largest(torch.cat((best, values.flatten(1)), dim=1), k)
+        return merged, torch.cat((places, own.flatten(1)), dim=1).gather(1, index)
+
+    def _logits(self, features: Tensor, groups: Tensor) -> Tensor:
+        """Return the logits within a group of n names with features ``(n, D)`` and ascending
+        groups ``(n,)``, ``(n, S)``."""
+        logits = features.new_empty(len(features), len(self.within[0][1]))
+        edges = groups.bincount(minlength=len(self.within)).cumsum(0).tolist()
+        for (weight, bias), (start, stop) in zip(self.within, pairwise([0, *edges]), strict=True):
+            torch.addmm(bias, features[start:stop], weight, out=logits[start:stop])
+        return logits
+
+
+def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest of each row of ``(n, m)`` numbers, none above 0, descending,
+    and their indices, ``(n, k)`` each; equal ones by index. NumPy sorts rows of integers by vector
+    instructions: the bits of such a number, which grow as it falls, with its index below them."""
+    keys = values.numpy().view(np.uint32).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= np.arange(keys.shape[1], dtype=np.uint64)
+    keys.sort(axis=1)
+    first = keys[:, :k]
+    largest = (first >> np.uint64(32)).astype(np.uint32).view(np.float32)
+    return torch.from_numpy(largest), torch.from_numpy(first.astype(np.uint32).astype(np.int64))
 
 
 def _tanh(z: Tensor, out: Tensor) -> None:
