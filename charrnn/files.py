@@ -686,8 +686,9 @@ def _remove_tree(name: str, parent: int) -> bool:
 
 @contextmanager
 def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on the file ``lock`` while the block runs. If the block fails, folders
-    that were created for the lock and have nothing else in them are removed.
+    """Hold an exclusive lock on the file ``lock`` while the block runs. If the block fails, a lock
+    that was created for it is removed, and so are folders that were created for the lock and have
+    nothing else in them. After success it stays, empty.
 
     Args:
         holder: what the lock says about its holder to other processes.
@@ -704,8 +705,7 @@ def hold(lock: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
                 _say(file, holder)
             yield
         except BaseException:
-            if created:
-                _remove_unused(lock, created)
+            _remove_created(created)
             raise
         finally:
             with suppress(OSError):
@@ -721,10 +721,11 @@ def _say(file: BinaryIO, holder: str) -> None:
 
 
 def _take_lock(lock: Path, *, wait: bool) -> tuple[BinaryIO, list[Path]]:
-    """Return the lock's file, locked, and the folders that were created for it, its own first."""
+    """Return the lock's file, locked, and what was created for it: itself, then folders, its own
+    first."""
     created = list[Path]()
     for attempt in range(_WAIT_TRIES):
-        created = created or [path for path in lock.parents if not os.path.lexists(path)]
+        created = created or [p for p in (lock, *lock.parents) if not os.path.lexists(p)]
         with translate_os_errors(lock), _folder(lock.parent, create=True) as folder:
             try:
                 file = _open_lock(lock, folder)
@@ -776,16 +777,16 @@ def _open_lock(lock: Path, folder: int) -> BinaryIO:
         raise
 
 
-def _remove_unused(lock: Path, created: Sequence[Path]) -> None:
-    """Remove a lock that this process holds, and the folders that were created for it, up to the
-    first that has something else in it. A process that has opened the lock notices by ``_is_at``.
-    """
+def _remove_created(created: Sequence[Path]) -> None:
+    """Remove a lock that this process created and holds, and the folders that were created for it,
+    up to the first that has something else in it. A process that has opened the lock notices by
+    ``_is_at``, and creates a new one."""
     with suppress(OSError):
-        if [path.name for path in lock.parent.iterdir()] == [lock.name]:
-            remove_file(lock)
-            for path in created:
-                with _folder(path.parent) as folder:
-                    os.rmdir(path.name, dir_fd=folder)
+        for path in created[:1]:
+            remove_file(path)
+        for path in created[1:]:
+            with _folder(path.parent) as folder:
+                os.rmdir(path.name, dir_fd=folder)
 
 
 def _read_holder(file: BinaryIO) -> str:

@@ -288,11 +288,16 @@ def test_a_folder_made_for_a_lock_goes_when_nothing_came_of_it(tmp_path: Path) -
     with pytest.raises(ValueError, match="late"), hold(lock, "me"):  # noqa: PT012
         write_bytes(lock.parent / "work", b"done")
         raise ValueError("late")
-    assert sorted(p.name for p in lock.parent.iterdir()) == [".lock", "work"]
+    assert [p.name for p in lock.parent.iterdir()] == ["work"]
     (tmp_path / "given").mkdir()
     with pytest.raises(ValueError, match="refused"), hold(tmp_path / "given" / ".lock", "me"):
         raise ValueError("refused")
-    assert (tmp_path / "given").is_dir(), "it was there before"
+    assert list((tmp_path / "given").iterdir()) == [], "the folder was there before, the lock not"
+    with hold(lock, "me"):
+        pass
+    with pytest.raises(ValueError, match="later"), hold(lock, "me"):
+        raise ValueError("later")
+    assert lock.read_bytes() == b"", "a lock that was there before stays, free"
 
 
 def test_who_waits_for_a_lock_that_is_removed_takes_a_new_one(tmp_path: Path) -> None:
