@@ -37,6 +37,7 @@ from typing import (
 
 from annotated_types import Interval
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import UnusedCliTokensError
 
 import charrnn
 from charrnn.errors import CharrnnError, OutputError, check_fields, printable, redact
@@ -291,13 +292,13 @@ def run(
         stop_seconds: from Ctrl-C or SIGTERM to the end of the process, at most.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    asked = [*tokens, *map("=".join, pairwise(tokens))]
+    _output.log_format = "json" if "--log-format=json" in asked else "text"  # parsed only later
     with _stopping_soon(stop_seconds) as stop:
         try:
             app(tokens)
         except CycloptsError as error:
-            table = tokens and len(app.parse_commands(tokens)[1]) == 1 and Path(tokens[0]).exists()
-            complain(f"{error} To score it: charrnn score {tokens[0]}" if table else str(error))
-            sys.stderr.write("usage: see --help\n")
+            complain(_usage(error, app, tokens), exit_code=2)
             sys.exit(2)
         except BrokenPipeError:
             sys.stderr.close()
@@ -317,6 +318,17 @@ def run(
         finally:
             _settle_output({})
     sys.exit(0)
+
+
+def _usage(error: CycloptsError, app: App, tokens: list[str]) -> str:
+    """Return what is wrong with a command line, and what helps."""
+    if tokens and len(app.parse_commands(tokens)[1]) == 1 and Path(tokens[0]).exists():
+        return f"{error} To score it: charrnn score {tokens[0]}"
+    if isinstance(error, UnusedCliTokensError):
+        first, *more = error.unused_tokens or ()
+        others = f" and {len(more):,} more" if more else ""
+        return f"unexpected argument {first!r}{others}; put a glob in quotes (see --help)"
+    return f"{error} (see --help)"
 
 
 class _Stop:

@@ -110,7 +110,7 @@ def test_options_given_twice_or_unknown_exit_2(
 ) -> None:
     code, out, error = command(*arguments)
     assert (code, out) == (2, "")
-    assert re.fullmatch(r"error: .+\nusage: see --help\n", error)
+    assert re.fullmatch(r"error: .+ \(see --help\)\n", error)
 
 
 @pytest.mark.parametrize("option", ["model", "name-column", "device", "encoding", "quote",

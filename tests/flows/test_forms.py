@@ -78,7 +78,7 @@ def test_parameters_are_checked_before_a_run_begins(tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["--help"], 0, "examples:\n  python flows/deployments.py"),
-        (["nonsense"], 2, "usage: see --help"),
+        (["nonsense"], 2, "(see --help)"),
         ([], 70, "error: the Prefect API does not answer"),
     ],
 )
