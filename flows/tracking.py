@@ -106,10 +106,12 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
 
     def decorate(function: Callable[[Any], R]) -> Callable[..., R]:
         signature, document = signature_of(request)
+        kinds: dict[str, Any] = {field.name: field.default_factory for field in fields(request)}
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> R:
             values = signature.bind(*arguments, **named).arguments
+            values = {k: kinds[k](**v) if isinstance(v, dict) else v for k, v in values.items()}
             return function(request(**{k: _from_parameter(v) for k, v in values.items()}))
 
         del call.__wrapped__  # Prefect would read its signature
@@ -124,9 +126,23 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
         hooks: Any = {"on_crashed": [_say_how_to_go_on], "on_cancellation": [_say_how_to_go_on]}
         tracking: Any = prefect.flow(persist_result=False, **hooks, **options)
         tracked = tracking(_explained(call, request))
+        tracked.validate_parameters = _leave_to_flow(tracked.validate_parameters)
         return cast("Callable[..., R]", tracked)
 
     return decorate
+
+
+def _leave_to_flow(validate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Leave it to the flow to refuse options that exclude each other: Prefect would put words of
+    its own before the reason."""
+
+    def validated(parameters: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return validate(parameters)
+        except CharrnnError:
+            return parameters
+
+    return validated
 
 
 def submit(flow: Callable[..., R], request: Any) -> R:

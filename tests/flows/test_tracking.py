@@ -352,6 +352,19 @@ def test_a_failed_run_is_failed_on_the_server_and_says_why(
     assert [line for line in log if "Beginning flow run" not in line] == [
         in_form, tracking._GO_ON, f"Finished in state Failed({in_form!r})"
     ]  # fmt: skip
+    # As a form hands them over: options that exclude each other are refused in the same words.
+    exclusive = {"name_column": "a", "surname_column": "b"}
+    script = f"from flows.score import score\nscore(source='other.csv', scoring={exclusive!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path, env=server.environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert "ConfigError: name_column and surname_column are both given" in done.stderr
+    [run] = [run for run in server.runs() if run["name"] == "score other.csv"]
+    reason = run["state"]["message"]
+    assert reason.startswith("name_column and surname_column are both given; the names are in")
+    assert reason.endswith(" (in the form: scoring, Surname Column)")
+    assert reason in _log(server, run["id"], "A run with the same parameters goes on")
 
 
 @pytest.mark.slow
