@@ -325,7 +325,7 @@ def _usage(error: CycloptsError, app: App, tokens: list[str]) -> str:
     if tokens and len(app.parse_commands(tokens)[1]) == 1 and Path(tokens[0]).exists():
         return f"{error} To score it: charrnn score {tokens[0]}"
     if isinstance(error, UnusedCliTokensError):
-        first, *more = error.unused_tokens or ()
+        first, *more = error.unused_tokens or [""]
         others = f" and {len(more):,} more" if more else ""
         return f"unexpected argument {first!r}{others}; put a glob in quotes (see --help)"
     return f"{error} (see --help)"
