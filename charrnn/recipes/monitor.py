@@ -1,9 +1,12 @@
-"""Draw one page of all scoring runs, comparisons and models in a folder."""
+"""Draw one page of all scoring runs, comparisons, models, shares and reviews in a folder."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from charrnn.files import write_bytes
+import polars as pl
+
+from charrnn.files import read_file, write_bytes
 from charrnn.recipes.models import list_models
 from charrnn.recipes.requests import ListRequest, MonitorRequest
 from charrnn.reports.formats import percent
@@ -16,6 +19,7 @@ from charrnn.reports.history import (
 )
 from charrnn.reports.page import Bars, Link, Table
 from charrnn.runs.folders import passed_over_line
+from charrnn.runs.shares import NUMBERS
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,22 @@ class MonitorPage:
 
 
 def monitor(request: MonitorRequest) -> MonitorPage:
-    """Draw the history of all runs in a folder, with its comparisons and models, as one page.
+    """Draw the history of all runs in a folder, with its comparisons, models, shares and reviews,
+    as one page.
 
     Raises:
         InputMissingError: the folder holds no run.
     """
     folder = str(request.folder)
     histories, unreadable = read_histories(request.folder, request.last)
-    comparisons, models = read_comparisons(request.folder), _models(request.folder / "models")
+    others = {
+        "models": _models(request.folder / "models"),
+        "shares": _shares(request.folder / "shares"),
+        "reviews": _reviews(request.folder / "review"),
+    }
     page = request.folder / "index.html"
-    write_bytes(page, history_page(histories, folder, comparisons, models))
+    compared = read_comparisons(request.folder)
+    write_bytes(page, history_page(histories, folder, compared, others))
     return MonitorPage(page, histories, history_markdown(histories, folder), unreadable)
 
 
@@ -85,3 +95,33 @@ def _models(folder: Path) -> Table | None:
     ]
     bars = Bars.of_shares("accuracy", [test.accuracy for test in tests], whole=True)
     return Table(("model", "accuracy", "macro-F1", "test names", "aliases"), rows, bars)
+
+
+def _shares(folder: Path) -> Table:
+    """Return a row per page of shares in ``folder``."""
+    rows = []
+    for page in sorted(folder.glob("*/shares.html")):
+        frame = _read(page.with_suffix(".parquet"))
+        by = [] if frame is None else frame.columns[: -len(NUMBERS) - 2]  # before label, …, refused
+        frames = () if frame is None else (frame, frame.drop_nulls("share"))
+        groups = [str(f.select(by or "rows").n_unique()) for f in frames] or ["–", "–"]
+        link = Link(page.parent.name, str(page.relative_to(folder.parent)))
+        rows.append((link, ", ".join(by) or "–", *groups))
+    return Table(("table", "by", "groups", "groups with shares"), rows)
+
+
+def _reviews(folder: Path) -> Table:
+    """Return a row per table with names to look at, or with labels read back, in ``folder``."""
+    rows = []
+    for path in sorted(folder.glob("*.csv")):
+        frame = _read(path.with_suffix(".labels.parquet"))
+        link = Link(path.stem, str(path.relative_to(folder.parent)))
+        rows.append((link, "–" if frame is None else str(frame.height)))
+    return Table(("names to look at", "labels read back"), rows)
+
+
+def _read(path: Path) -> pl.DataFrame | None:
+    """Return a table of this program's, None where there is none that can be read."""
+    with suppress(OSError, pl.exceptions.PolarsError):
+        return pl.read_parquet(read_file(path))
+    return None

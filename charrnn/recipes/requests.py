@@ -176,7 +176,7 @@ class InboxRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorRequest(Request):
-    """Draw the history of all runs in a folder, with its comparisons and models, as one page.
+    """Draw one page of all runs in a folder, with their history, comparisons, models and shares.
 
     The page is FOLDER/index.html: self-contained, with links to the reports beside it.
     """

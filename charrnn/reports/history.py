@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from charrnn.errors import InputMissingError
@@ -101,20 +102,20 @@ def history_page(
     histories: Sequence[History],
     folder: str,
     comparisons: Sequence[tuple[str, ComparisonManifest]] = (),
-    models: Table | None = None,
+    others: Mapping[str, Table | None] = MappingProxyType({}),
 ) -> bytes:
     """Return the histories as a self-contained HTML page to be written into ``folder``, with links
-    relative to it to the reports of the runs and of the ``comparisons``, and a table of
-    ``models``."""
+    relative to it to the reports of the runs and of the ``comparisons``; and the tables of
+    ``others``: ``models``, ``shares`` and ``reviews``."""
     context = _context(histories, folder, with_figures=True)
     compared = _comparisons(comparisons) if comparisons else None
-    return html_page("history", **context, comparisons=compared, models=models)
+    return html_page("history", **context, comparisons=compared, others=others)
 
 
 def history_markdown(histories: Sequence[History], folder: str) -> str:
     """Return the tables of runs as Markdown, without charts."""
     context = _context(histories, folder, with_figures=False)
-    return markdown_page("history", **context, comparisons=None, models=None)
+    return markdown_page("history", **context, comparisons=None, others={})
 
 
 def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -> dict[str, Any]:
