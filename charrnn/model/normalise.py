@@ -30,6 +30,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_BLOCK = 2**18  # texts that are normalised at a time: some 500 bytes each are needed
 # Look-alikes of the punctuation in the training names.
 _PUNCTUATION = str.maketrans(
     dict.fromkeys("‘’‚‛ʻʼʽʾʿ′`´ꞌ＇", "'") | dict.fromkeys("‐‑‒–—―−﹣－", "-")
@@ -143,6 +144,12 @@ def normalise_array(
     >>> normalise_array(pa.array(["Novak", " Ślusàrski"], pa.large_string())).to_pylist()
     ['novak', 'slusarski']
     """
+    blocks = [texts.slice(first, _BLOCK) for first in range(0, len(texts), _BLOCK)]
+    return pa.concat_arrays([_normalised(block, rules) for block in blocks or [texts]])
+
+
+def _normalised(texts: pa.LargeStringArray, rules: Normalisation) -> pa.LargeStringArray:
+    """Return ``normalise_array`` of one block."""
     mapped, slow = map_characters(texts, partial(beside_any, rules=rules))
     slow |= pc.match_substring_regex(mapped, "^ | $|  ").to_numpy(zero_copy_only=False)
     others = texts.filter(pa.array(slow)).dictionary_encode()
@@ -182,7 +189,7 @@ def map_characters(
     lengths = pc.utf8_length(texts).to_numpy()
     _, buffer, data = texts.buffers()
     edges = np.frombuffer(buffer, np.int64)[[texts.offset, texts.offset + len(texts)]]
-    text = (data.to_pybytes() if data else b"")[edges[0] : edges[1]].decode()
+    text = bytes(memoryview(data)[edges[0] : edges[1]]).decode() if data else ""
     points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     code = np.zeros(sys.maxunicode + 1, np.int32)
     code[points] = 1

@@ -37,10 +37,11 @@ from charrnn.training.name_keys import FOLDS
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
 from charrnn.training.spellings import has_other_spellings, joined_names, other_spellings
-from charrnn.training.splits import Examples, Split, honest_split, seed_split
+from charrnn.training.splits import Examples, Split, evenly_spaced, honest_split, seed_split
 from charrnn.training.synthetic import synthetic_names
 
 Protocol = Literal["honest", "seed"]
+_MOST_RESPELLED = 2**20  # of the training names: those of more are Python objects for too long
 
 
 @dataclass(frozen=True)
@@ -174,38 +175,40 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     """Return the examples and, where ``rules`` keep accents, as further ones their other spellings
     (``other_spellings``), those of outliers too, and full names without a space
     (``joined_names``). Where there are given names, outliers of one word are outliers as given
-    names, too."""
+    names, too. Of more than ``_MOST_RESPELLED`` names, evenly spaced ones are respelled."""
     if not rules.composes:
         return examples
-    normalised = normalise_array(examples.names, rules)
+    normalised, label_ids = normalise_array(examples.names, rules), examples.label_ids
     rows = np.flatnonzero(has_other_spellings(normalised, rules))
-    label_ids, weights = examples.label_ids.tolist(), examples.weights.tolist()
+    rows = rows[evenly_spaced(len(rows), _MOST_RESPELLED)]
+    columns = (normalised.take(pa.array(rows)), label_ids[rows], examples.weights[rows])
     further = [
-        (spelling, label_ids[i], weights[i])
-        for i, name in zip(rows.tolist(), normalised.take(pa.array(rows)).to_pylist(), strict=True)
+        (spelling, label_id, weight)
+        for name, label_id, weight in zip(*(column.tolist() for column in columns), strict=True)
         for spelling in other_spellings(name, rules)
     ]
-    usual = float(np.mean(weights or 1))
-    unspaced = np.flatnonzero(pc.invert(pc.string_is_ascii(examples.names)))
-    names = examples.names.take(pa.array(unspaced)).to_pylist()
-    joined = joined_names(names, examples.label_ids[unspaced].tolist())
-    further += [(*pair, usual) for pair in joined]
     words = examples.outliers.to_pylist()
     words += [spelling for word in words for spelling in other_spellings(word, rules)]
     if examples.given.any():
+        usual = float(examples.weights.astype(np.float64).mean())
+        unspaced = np.flatnonzero(pc.invert(pc.string_is_ascii(examples.names)))
+        names = examples.names.take(pa.array(unspaced)).to_pylist()
+        further += [(*pair, usual) for pair in joined_names(names, label_ids[unspaced].tolist())]
         words += [GIVEN + word for word in words if len(word.split()) == 1]
     if not further and not words:
         return examples
-    seen = set(zip(normalised.to_pylist(), label_ids, strict=True))
+    keys = [normalise(text, rules) for text, _, _ in further]
+    also = np.flatnonzero(pc.is_in(normalised, value_set=pa.array(keys, pa.large_string())))
+    own = normalised.take(pa.array(also)).to_pylist()
+    seen = set(zip(own, label_ids[also].tolist(), strict=True))
     added = []
-    for text, label_id, weight in further:
-        key = (normalise(text, rules), label_id)
-        if key not in seen:
-            seen.add(key)
+    for key, (text, label_id, weight) in zip(keys, further, strict=True):
+        if (key, label_id) not in seen:
+            seen.add((key, label_id))
             added.append((text, label_id, weight))
     return Examples.of(
         pa.concat_arrays([examples.names, pa.array([a[0] for a in added], pa.large_string())]),
-        np.append(examples.label_ids, np.array([a[1] for a in added], np.int64)),
+        np.append(label_ids, np.array([a[1] for a in added], np.int64)),
         weights=np.append(examples.weights, np.array([a[2] for a in added], np.float32)),
         outliers=list(dict.fromkeys(words)),
     )

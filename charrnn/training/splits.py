@@ -126,26 +126,28 @@ def evenly_spaced(count: int, most: int) -> Rows:
 def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:
     """Return one row per name of a label, in the order of their first rows, and their weights."""
     usable = np.flatnonzero(corpus.folds >= 0)
-    names = corpus.names.take(pa.array(usable))
-    keys = _codes(corpus.normalised.take(pa.array(usable))) * 2 + given_names(names)
-    rows, group = _first_rows(keys, corpus.label_ids[usable])
+    keys = (_codes(corpus.normalised) * 2 + corpus.given)[usable]
+    first = _first_rows(keys, corpus.label_ids[usable])
     # Of a name whose first row is in another script, the first row in Latin letters, if there is.
-    is_ascii = pc.string_is_ascii(names).to_numpy(zero_copy_only=False)
-    repeated = np.bincount(group, minlength=len(rows)) > 1
-    others = np.flatnonzero((repeated & ~is_ascii[rows])[group])
-    texts = names.take(pa.array(others)).to_pylist()
+    other = ~pc.string_is_ascii(corpus.names).to_numpy(zero_copy_only=False)[usable]
+    other &= np.bincount(first, minlength=len(first)) > 1
+    others = np.flatnonzero(other[first])
+    texts = corpus.names.take(pa.array(usable[others])).to_pylist()
     latin = others[np.fromiter(map(_is_latin, texts), np.bool_, len(texts))]
-    rows[group[latin[::-1]]] = latin[::-1]  # the last one assigned stays
-    return usable[rows], _weights(corpus, usable, group)
+    chosen = usable.copy()
+    chosen[first[latin[::-1]]] = usable[latin[::-1]]  # the last one assigned stays
+    rows, weights = _of_first_rows(corpus, usable, first)
+    return chosen[rows], weights
 
 
 def _distinct_spellings(corpus: Corpus) -> tuple[Rows, Weights]:
     """Return one row per spelling of a name of a label, as ``ACCENTS`` tells them apart, and their
     weights."""
     usable = np.flatnonzero(corpus.folds >= 0)
-    spellings = normalise_array(corpus.names.take(pa.array(usable)), ACCENTS)
-    rows, group = _first_rows(_codes(spellings), corpus.label_ids[usable])
-    return usable[rows], _weights(corpus, usable, group)
+    keys = _codes(normalise_array(corpus.names, ACCENTS))[usable]
+    first = _first_rows(keys, corpus.label_ids[usable])
+    rows, weights = _of_first_rows(corpus, usable, first)
+    return usable[rows], weights
 
 
 def _codes(texts: pa.LargeStringArray) -> Rows:
@@ -154,27 +156,28 @@ def _codes(texts: pa.LargeStringArray) -> Rows:
     return codes
 
 
-def _first_rows(keys: Rows, label_ids: npt.NDArray[np.int32]) -> tuple[Rows, Rows]:
-    """Return the first row of each of G distinct pairs of key and label, ascending, ``(G,)``, and
-    the number of the pair of each of N rows, ``(N,)``."""
-    labels = int(label_ids.max(initial=0)) + 1
-    pairs = pa.array(keys * labels + label_ids).dictionary_encode()
-    group = pairs.indices.to_numpy().astype(np.int64)
-    first = np.empty(len(pairs.dictionary), np.int64)
-    first[group[::-1]] = np.arange(len(group))[::-1]  # the last one assigned stays
-    return first, group
+def _first_rows(keys: Rows, label_ids: npt.NDArray[np.int32]) -> Rows:
+    """Return the first row with an equal pair for each of N pairs of key and label, ``(N,)``."""
+    pairs = keys * (int(label_ids.max(initial=0)) + 1) + label_ids
+    order = np.argsort(pairs, kind="stable")
+    pairs = pairs[order]
+    start = np.arange(len(order))
+    start[1:][pairs[1:] == pairs[:-1]] = 0
+    first = np.empty_like(order)
+    first[order] = order[np.maximum.accumulate(start, out=start)]
+    return first
 
 
-def _weights(corpus: Corpus, rows: Rows, group: Rows) -> Weights:
-    """Return the weight of each of G groups of rows, ``(G,)``: the sum of the rows' where labelled
-    tables count; where there are lists, the highest one: a list that has a name twice says no more
-    than one that has it once."""
-    weights = corpus.weights[rows]
+def _of_first_rows(corpus: Corpus, usable: Rows, first: Rows) -> tuple[Rows, Weights]:
+    """Return the G of the N ``usable`` rows that are the first of theirs, ascending, and the weight
+    of each, ``(G,)``: the sum of the rows' where labelled tables count; where there are lists, the
+    highest one: a list that has a name twice says no more than one that has it once."""
+    rows, weights = np.flatnonzero(first == np.arange(len(first))), corpus.weights[usable]
     if corpus.counted:
-        return np.bincount(group, weights).astype(np.float32)
-    highest = np.zeros(int(group.max(initial=-1)) + 1, np.float32)
-    np.maximum.at(highest, group, weights)
-    return highest
+        return rows, np.bincount(first, weights)[rows].astype(np.float32)
+    highest = np.zeros_like(weights)
+    np.maximum.at(highest, first, weights)
+    return rows, highest[rows]
 
 
 def _is_latin(name: str) -> bool:

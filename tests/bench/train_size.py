@@ -48,6 +48,7 @@ def corpus_of(made_up: LabelledNames, rows: int) -> Corpus:
         digest="0" * 64,
         outliers=pa.array([], pa.large_string()),
         outlier_folds=np.zeros(0, np.int8),
+        counted=True,
     )
 
 
@@ -102,18 +103,21 @@ def main() -> None:
     def names(done: int, left: int) -> None:
         if not read:
             stage("examples")
-        read.append(done)
+        read[:] = done, left
 
     started = time.process_time()
     try:
         result = run_protocol(corpus, preset, "honest", on_epoch=epoch, on_names=names)
+        stage("measure")
     except EnoughError:
-        return
-    stage("measure")
+        result = None
+    done, left = read
     print(
-        f"{read[-1]:,} names read, {read[-1] / (time.process_time() - started):,.0f} a second of "
-        f"CPU, {preset.train.epochs} passes"
+        f"{done:,} of {done + left:,} names of {preset.train.epochs} passes read, "
+        f"{done / (time.process_time() - started):,.0f} a second of CPU"
     )
+    if result is None:
+        return
     provenance = Provenance("2026-01-01T00:00:00Z", "cpu", 1, {})
     version = make_version(corpus, preset, result, [], {}, provenance)
     stage("make version")
