@@ -1,8 +1,8 @@
 """Batched inference without padding; shared prefixes are computed once.
 
 ``Engine`` has two paths. The *plain* path runs ``CharRNN`` on batches of names of equal length; it
-is the reference. The *trie* path is for the networks of the presets in ``eval`` mode on a CPU: a
-forward tanh recurrence with pooling ``last``. Names over ``_LONGEST_SHARED`` take the plain path.
+is the reference. The *trie* path is for networks in ``eval`` mode on a CPU. Names over
+``_LONGEST_SHARED`` take the plain path.
 
 The state after t characters depends on these alone, so names with a common prefix, adjacent once
 sorted, share their first states. The distinct proper prefixes of one length are a level of a trie:
@@ -80,12 +80,10 @@ class Engine:
         self.check = check
         on_cpu = network.h2o.weight.device.type == "cpu"
         self._plain_size = min(batch_size, _PLAIN_NAMES) if on_cpu else batch_size
-        config = network.config
         has_trie = (
             on_cpu
             and type(network) is CharRNN  # a subclass may override forward
-            and not (network.training or config.bidirectional)
-            and (config.cell, config.pooling) == ("rnn", "last")
+            and not network.training
         )
         if has_trie and by_sigmoid is None:
             by_sigmoid = sigmoid_is_faster()
@@ -225,7 +223,7 @@ class _Recurrence:
         self.by_sigmoid = by_sigmoid
         factor = 2.0 if self.by_sigmoid else 1.0  # of sigmoid's argument; a power of two: exact
         # The addend to h2h(h) per symbol, both biases included, (V + 1, H).
-        self.table = factor * (network.projected_symbols(network.forward_rnn) + cell.h2h.bias)
+        self.table = factor * (network.projected_symbols() + cell.h2h.bias)
         self.h2h = factor * cell.h2h.weight.T.contiguous()  # (H, H)
         self.h2o = network.h2o.weight.T.contiguous()  # (H, L)
         self.bias = network.h2o.bias.detach()  # (L,)

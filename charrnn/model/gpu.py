@@ -15,7 +15,6 @@ kernels do not do: very long names. ``kernel_suits`` says which networks they ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -29,7 +28,7 @@ from charrnn.model.network import CharRNN
 from charrnn.model.vocabulary import Counts, Encoded, Ids
 
 if TYPE_CHECKING:  # Triton takes a quarter of a second to import, which a CPU should not pay
-    from charrnn.model.kernel import Weights
+    from charrnn.model.kernel import Batch, Weights
 
 Found = TypeVar("Found")
 KERNEL_NAMES = 2**18  # in one launch, at most: bounds the memory for states
@@ -182,7 +181,7 @@ class KernelEngine:
                     ) from None
                 self.batch_size = max(_LEAST_NAMES, self.batch_size // 2)
 
-    def _names(self, encoded: Encoded, rows: Counts, flat: Tensor) -> _Names:
+    def _names(self, encoded: Encoded, rows: Counts, flat: Tensor) -> Batch:
         """Bring the places of some names to the device, and sort them there by falling length."""
         lengths = self._send(encoded.lengths[rows].astype(np.int32))
         starts = self._send(encoded.starts[rows].astype(np.int32))
@@ -190,18 +189,17 @@ class KernelEngine:
         order = lengths.to(torch.int16).sort(descending=True, stable=True).indices
         vocabulary = encoded.vocabulary
         marks = (vocabulary.begin, vocabulary.end) if vocabulary.boundaries else None
-        return _Names(flat, starts, lengths, order, marks)
+        return self._kernel.Batch(flat, starts, lengths, order, marks)
 
-    def _launch(self, names: _Names, **outputs: Any) -> None:
+    def _launch(self, names: Batch, **outputs: Any) -> None:
         """Run both kernels over all names."""
         count, H = len(names.order), self.network.config.hidden_size
         size = min(self.batch_size, count)
         states = torch.empty(size, H, device=self.device)
         for first in range(0, count, size):
-            order = names.order[first : first + size]
-            self.check(len(order))
-            some = states[: len(order)]
-            batch = self._kernel.Batch(names.flat, names.starts, names.lengths, order, names.marks)
+            batch = names._replace(order=names.order[first : first + size])
+            self.check(len(batch.order))
+            some = states[: len(batch.order)]
             self._kernel.launch_recur(self.weights, batch, some)
             self._kernel.launch_answer(self.weights, batch, some, **outputs)
 
@@ -225,24 +223,13 @@ class KernelEngine:
         return [tensor.numpy() for tensor in here]
 
 
-@dataclass(frozen=True)
-class _Names:
-    """Names on the device, as ``kernel.launch_recur`` takes them."""
-
-    flat: Tensor
-    starts: Tensor
-    lengths: Tensor
-    order: Tensor
-    marks: tuple[int, int] | None
-
-
 def kernel_suits(network: CharRNN) -> bool:
     """Whether the kernels can run a network where it is, and as precisely as it should be: where
     its weights do not fit with their remainders, or its table of symbols not beside them, that is
     measured on made-up names."""
     from charrnn.model.kernel import OutOfResources, Weights, available
 
-    if not available() or Weights.why_not(network) or network.training:
+    if not available() or not Weights.can_be_of(network) or network.training:
         return False
     weights = Weights.of(network)
     device = network.h2o.weight.device

@@ -89,20 +89,15 @@ class Weights:
         return self.table.dtype == torch.float32
 
     @staticmethod
-    def why_not(network: CharRNN) -> str:
-        """Return why the kernels cannot run a network, or an empty text where they can."""
+    def can_be_of(network: CharRNN) -> bool:
+        """Whether the kernels can run a network."""
         config = network.config
-        if type(network) is not CharRNN or config.cell != "rnn":
-            return "the cell is not a tanh RNN"
-        if config.bidirectional or config.pooling != "last":
-            return "the network has two directions or pools all states"
-        if config.hidden_size not in HIDDEN_SIZES:
-            return "the hidden size does not fit the kernel"
-        if config.ngram_rank or config.label_groups:
-            return "the n-gram table has a rank, or the labels have groups"
-        if config.outputs > _MOST_LOGITS // 16:
-            return "there are too many labels"
-        return ""
+        return (
+            type(network) is CharRNN  # a subclass may override forward
+            and config.hidden_size in HIDDEN_SIZES
+            and not (config.ngram_rank or config.label_groups)
+            and config.outputs <= _MOST_LOGITS // 16
+        )
 
     @classmethod
     @torch.inference_mode()
@@ -114,11 +109,7 @@ class Weights:
             network.config.hidden_size,
             network.config.outputs,
         )
-        if network.embedding is not None:
-            table = cell.x2h(network.embedding.weight)
-        else:
-            table = F.pad(cell.x2h.weight.T, (0, 0, 1, 0)) + cell.x2h.bias
-        table = ((table + cell.h2h.bias) * _TO_LOG2).contiguous()
+        table = ((network.projected_symbols() + cell.h2h.bias) * _TO_LOG2).contiguous()
         if len(table) <= IDS:
             table = _halves(F.pad(table, (0, 0, 0, IDS - len(table))))
         P = max(16, 1 << (L - 1).bit_length())

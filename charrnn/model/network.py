@@ -6,13 +6,12 @@ notebook. The input projection x2h is computed once per symbol and gathered per 
 keeps its last state through its padding, so a padded batch gives exactly the results of its names
 alone.
 
-State-dict names (H hidden, V vocabulary size, G gates: rnn 1, gru 3, lstm 4, L labels):
+State-dict names (H hidden, V vocabulary size, L labels):
 
     embedding.weight     (V + 1, E)   only with embedding_size; row 0 is padding
-    forward_rnn.cell.x2h.weight  (G·H, E or V)      .bias (G·H,)
-    forward_rnn.cell.h2h.weight  (G·H, H)           .bias (G·H,)
-    backward_rnn.…       the same again, only when bidirectional
-    h2o.weight           (K, pooled size)           .bias (K,); K outputs: L, or L + 1
+    forward_rnn.cell.x2h.weight  (H, E or V)        .bias (H,)
+    forward_rnn.cell.h2h.weight  (H, H)             .bias (H,)
+    h2o.weight           (K, H)                     .bias (K,); K outputs: L, or L + 1
     ngrams.weight        (buckets, K or R)  only with ngram_buckets
     n2o.weight           (K, R)       only with ngram_rank R
     places               (K,)         only with label_groups G; then h2o and n2o have G + G·S rows
@@ -29,8 +28,6 @@ p(label) = p(group) · p(label | group). The first G rows of ``h2o`` and ``n2o``
 groups, the others those of a grid of G groups of S places, in which output i has place
 ``places[i]``; its logit is that of its group plus the log of p(label | group). For thousands of
 labels a step of training, and the most probable labels, then take a small part of the rows.
-
-Gate order and equations are those of ``torch.nn.RNN``, ``GRU`` and ``LSTM``.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,18 +59,16 @@ class ModelConfig:
         label_count: number of labels, L.
         none_output: whether there is one output more, behind those of the labels, for texts that
             are no name of any label (outlier exposure, Hendrycks et al. 2019).
-        hidden_size: H, for each direction.
-        cell: recurrence: ``rnn`` (tanh), ``gru`` or ``lstm``.
+        hidden_size: H.
+        cell, bidirectional, pooling: as every file of a version has them; other recurrences were
+            no better (docs/experiments.md).
         embedding_size: E; 0 feeds one-hot symbols, as the seed notebook does.
-        bidirectional: add a second recurrence that reads the name from its end.
-        pooling: input of ``h2o``: the ``last`` state, or the last state concatenated with the mean
-            and the maximum of all states (``last_mean_max``).
         ngram_buckets: rows of the n-gram table, a power of two up to 2^24; 0 for no table.
         ngram_bits: of a number of the n-gram table, as it is stored: 16 (half precision), or 8 (an
             integer, and a power of two for each row).
         ngram_rank: R, weights of a row of the n-gram table; 0 for one per output.
         label_groups: G, groups that the outputs are divided into; 0 for a logit from one matrix.
-        dropout: probability of dropping a pooled feature, in training.
+        dropout: probability of dropping a feature of the last state, in training.
         input_dropout: probability of dropping an embedding feature, for all characters of a name.
         ngram_dropout: probability of dropping an n-gram.
 
@@ -86,10 +81,10 @@ class ModelConfig:
     label_count: Annotated[int, Interval(ge=1, le=MAX_LABELS)]
     none_output: bool = False
     hidden_size: Annotated[int, Interval(ge=1, le=_MAX_SIZE)] = 128
-    cell: Literal["rnn", "gru", "lstm"] = "rnn"
+    cell: Literal["rnn"] = "rnn"
     embedding_size: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
-    bidirectional: bool = False
-    pooling: Literal["last", "last_mean_max"] = "last"
+    bidirectional: Literal[False] = False
+    pooling: Literal["last"] = "last"
     ngram_buckets: int = 0
     ngram_bits: Literal[8, 16] = 16
     ngram_rank: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
@@ -138,59 +133,16 @@ class ModelConfig:
 
 
 class RNNCell(nn.Module):
-    """One step of the recurrence: ``h_t = tanh(x2h(x_t) + h2h(h_{t-1}))`` (Elman 1990).
-
-    The *state* of a cell is one tensor ``(B, states · H)``; its first H columns are h_t.
-    """
-
-    gates = 1
-    states = 1
+    """One step of the recurrence: ``h_t = tanh(x2h(x_t) + h2h(h_{t-1}))`` (Elman 1990)."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.x2h = nn.Linear(input_size, self.gates * hidden_size)
-        self.h2h = nn.Linear(hidden_size, self.gates * hidden_size)
-
-    def start(self, batch: int, like: Tensor) -> Tensor:
-        """Return the state before the first character, zeros ``(batch, states · H)``."""
-        return like.new_zeros(batch, self.states * self.hidden_size)
+        self.x2h = nn.Linear(input_size, hidden_size)
+        self.h2h = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """Return the next state; ``x_t`` is the *projected* input x2h(x_t), ``(B, G·H)``."""
+        """Return h_t, ``(B, H)``; ``x_t`` is the *projected* input x2h(x_t), ``(B, H)``."""
         return torch.tanh(x_t + self.h2h(state))
-
-
-class GRUCell(RNNCell):
-    """Gated recurrent unit (Cho et al. 2014) in ``torch.nn.GRU``'s form: gates r, z, n."""
-
-    gates = 3
-
-    def forward(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """Return the next state; see ``RNNCell.forward``."""
-        x_r, x_z, x_n = x_t.chunk(3, dim=1)
-        h_r, h_z, h_n = self.h2h(state).chunk(3, dim=1)
-        r = torch.sigmoid(x_r + h_r)
-        z = torch.sigmoid(x_z + h_z)
-        n = torch.tanh(x_n + r * h_n)
-        return n + z * (state - n)  # (1 - z)·n + z·h
-
-
-class LSTMCell(RNNCell):
-    """Long short-term memory in ``torch.nn.LSTM``'s form: gates i, f, g, o; state h joined by c."""
-
-    gates = 4
-    states = 2
-
-    def forward(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """Return the next state; see ``RNNCell.forward``."""
-        h, c = state.chunk(2, dim=1)
-        i, f, g, o = (x_t + self.h2h(h)).chunk(4, dim=1)
-        c_t = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        return torch.cat((torch.sigmoid(o) * torch.tanh(c_t), c_t), dim=1)
-
-
-_CELLS: dict[str, type[RNNCell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
 
 
 class RNN(nn.Module):
@@ -202,10 +154,9 @@ class RNN(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None, every_state: bool) -> Tensor:
         """Return h_1 … h_T, ``(B, T, H)``, the last state repeated through the padding; without
-        ``every_state`` the last state, ``(B, 1, H)``. ``x`` is x2h(x_t), ``(B, T, G·H)``;
-        ``lengths`` is int64 ``(B,)``, None when all are T."""
-        H = self.cell.hidden_size
-        state = self.cell.start(len(x), like=x)
+        ``every_state`` the last state, ``(B, 1, H)``. ``x`` is x2h(x_t), ``(B, T, H)``; ``lengths``
+        is int64 ``(B,)``, None when all are T."""
+        state = x.new_zeros(len(x), x.shape[2])
         hidden = []
         for t, x_t in enumerate(x.unbind(1)):  # one gradient for all steps, not one for each
             following = self.cell(x_t, state)
@@ -213,8 +164,8 @@ class RNN(nn.Module):
                 following = torch.where((t < lengths)[:, None], following, state)
             state = following
             if every_state:
-                hidden.append(state[:, :H])
-        return torch.stack(hidden, dim=1) if every_state else state[:, None, :H]
+                hidden.append(state)
+        return torch.stack(hidden, dim=1) if every_state else state[:, None]
 
 
 class NgramTable(nn.Module):
@@ -277,11 +228,8 @@ class CharRNN(nn.Module):
         self.config = config
         V, E, H = config.vocabulary_size, config.embedding_size, config.hidden_size
         self.embedding = nn.Embedding(V + 1, E, padding_idx=0) if E else None
-        cell = _CELLS[config.cell]
-        self.forward_rnn = RNN(cell(E or V, H))
-        self.backward_rnn = RNN(cell(E or V, H)) if config.bidirectional else None
-        parts = (1 if config.pooling == "last" else 3) * (2 if config.bidirectional else 1)
-        self.h2o = nn.Linear(parts * H, config.rows)
+        self.forward_rnn = RNN(RNNCell(E or V, H))
+        self.h2o = nn.Linear(H, config.rows)
         self.ngrams = (
             NgramTable(config.ngram_buckets, config.ngram_width, config.ngram_dropout)
             if config.ngram_buckets
@@ -298,21 +246,18 @@ class CharRNN(nn.Module):
         """Return logits, float ``(B, L)``, of integer ids ``(B, T)``, T ≥ 1, ``PAD`` (0) behind
         each name's end. ``lengths`` is int64 ``(B,)``, None when all are T; an empty name is one
         step of padding."""
-        every_state = self.config.pooling != "last"
-        return self.states_and_logits(ids, lengths, every_state=every_state)[1]
+        return self.states_and_logits(ids, lengths, every_state=False)[1]
 
     def states_and_logits(
         self, ids: Tensor, lengths: Tensor | None = None, *, every_state: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Return the states h_1 … h_T, ``(B, T, D)``, and the logits, ``(B, L)``.
-
-        D is H, or 2·H with both directions side by side; a name's last state is repeated through
-        its padding. ``every_state=False``, for pooling ``last`` only, returns the last states,
-        ``(B, 1, D)``.
-        """
+        """Return the states h_1 … h_T, ``(B, T, H)``, and the logits, ``(B, L)``. A name's last
+        state is repeated through its padding; ``every_state=False`` returns the last states,
+        ``(B, 1, H)``."""
         lengths = None if lengths is None else lengths.clamp(min=1)
         ids = ids.long()
-        hidden, logits = self._recur(ids, lengths, every_state)
+        hidden, features = self._recur(ids, lengths, every_state)
+        logits = self.h2o(features)
         if self.ngrams is not None:
             sums = self.ngrams(ids, lengths)
             logits = logits + (sums if self.n2o is None else self.n2o(sums))
@@ -343,7 +288,7 @@ class CharRNN(nn.Module):
         among those of its group."""
         G, S = self.config.label_groups, self.config.group_size
         ids = ids.long()
-        read = [(self._recur_features(ids, lengths), self.h2o.weight)]
+        read = [(self._recur(ids, lengths)[1], self.h2o.weight)]
         if self.ngrams is not None and self.n2o is not None:
             read.append((self.ngrams(ids, lengths), self.n2o.weight))
         place = self.places.long()[targets]
@@ -377,48 +322,32 @@ class CharRNN(nn.Module):
     def recurrence_logits(self, ids: Tensor) -> Tensor:
         """Return the rows of ``h2o`` alone, without those of the n-grams, ``(B, K)``, for names of
         equal length, ids ``(B, T)``."""
-        return self._recur(ids.long(), None, self.config.pooling != "last")[1]
+        logits: Tensor = self.h2o(self._recur(ids.long(), None)[1])
+        return logits
 
     def _recur(
-        self, ids: Tensor, lengths: Tensor | None, every_state: bool
+        self, ids: Tensor, lengths: Tensor | None, every_state: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return the states as ``states_and_logits`` does, and ``h2o`` of them, ``(B, K)``."""
-        hidden = self._hidden(ids, lengths, every_state)
-        pooled = hidden[:, -1] if self.config.pooling == "last" else _pool(hidden, lengths)
-        return hidden, self.h2o(self.dropout(pooled))
+        """Return the states as ``states_and_logits`` does, and what ``h2o`` reads, ``(B, H)``."""
+        hidden = self.forward_rnn(self._inputs(ids), lengths, every_state)
+        return hidden, self.dropout(hidden[:, -1])
 
-    def _recur_features(self, ids: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return what ``h2o`` reads, ``(B, D)``."""
-        last = self.config.pooling == "last"
-        hidden = self._hidden(ids, lengths, not last)
-        features: Tensor = self.dropout(hidden[:, -1] if last else _pool(hidden, lengths))
-        return features
-
-    def _hidden(self, ids: Tensor, lengths: Tensor | None, every_state: bool) -> Tensor:
-        """Return the states as ``states_and_logits`` does."""
-        h = [self.forward_rnn(self._inputs(self.forward_rnn, ids), lengths, every_state)]
-        if self.backward_rnn is not None:
-            reversed_ids = _reverse(ids, lengths)
-            x = self._inputs(self.backward_rnn, reversed_ids)
-            h.append(self.backward_rnn(x, lengths, every_state))
-        return torch.cat(h, dim=2)
-
-    def projected_symbols(self, rnn: RNN) -> Tensor:
-        """Return x2h(x) for padding and every symbol, ``(V + 1, G·H)``."""
-        x2h = rnn.cell.x2h
+    def projected_symbols(self) -> Tensor:
+        """Return x2h(x) for padding and every symbol, ``(V + 1, H)``."""
+        x2h = self.forward_rnn.cell.x2h
         if self.embedding is not None:
             return x2h(self.embedding.weight)  # type: ignore[no-any-return]
         return F.pad(x2h.weight.T, (0, 0, 1, 0)) + x2h.bias  # row 0 is padding
 
-    def _inputs(self, rnn: RNN, ids: Tensor) -> Tensor:
-        """Return x2h(x_t) for every character, ``(B, T, G·H)``."""
-        x2h = rnn.cell.x2h
+    def _inputs(self, ids: Tensor) -> Tensor:
+        """Return x2h(x_t) for every character, ``(B, T, H)``."""
+        x2h = self.forward_rnn.cell.x2h
         if self.embedding is not None and self.training and self.config.input_dropout:
             mask = self.embedding.weight.new_ones(len(ids), 1, self.config.embedding_size)
             mask = F.dropout(mask, self.config.input_dropout)  # one per name
             projected: Tensor = x2h(self.embedding(ids) * mask)
             return projected
-        return F.embedding(ids, self.projected_symbols(rnn))
+        return F.embedding(ids, self.projected_symbols())
 
 
 def to_stored(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -479,26 +408,3 @@ class _NoInitialWeights(TorchFunctionMode):
         if getattr(func, "__module__", "") == "torch.nn.init":
             return named["tensor"] if "tensor" in named else args[0]
         return func(*args, **named)
-
-
-def _reverse(ids: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the ids of each name in reverse order, padding still behind them, ``(B, T)``."""
-    if lengths is None:
-        return ids.flip(1)
-    steps = torch.arange(ids.shape[1], device=ids.device)
-    from_end = lengths[:, None] - 1 - steps  # (B, T), negative in the padding
-    return ids.gather(1, from_end.clamp(min=0)).masked_fill(from_end < 0, 0)
-
-
-def _pool(hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the last state, the mean and the maximum over the steps of each name, ``(B, 3·D)``,
-    for states ``(B, T, D)``."""
-    last = hidden[:, -1]
-    if lengths is None:
-        return torch.cat((last, hidden.mean(dim=1), hidden.amax(dim=1)), dim=1)
-    steps = torch.arange(hidden.shape[1], device=hidden.device)
-    own = lengths[:, None]
-    inside = (steps < own)[:, :, None]  # (B, T, 1)
-    mean = (hidden * inside).sum(dim=1) / own
-    maximum = hidden.masked_fill(~inside, -torch.inf).amax(dim=1)
-    return torch.cat((last, mean, maximum), dim=1)

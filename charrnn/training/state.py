@@ -105,7 +105,7 @@ class TrainingModel(nn.Module):
             label_loss = (of_names * batch.weights).mean()
         if self.h2next is None or states is None:
             return label_loss, label_loss
-        forward = network.dropout(states[:, :-1, : network.config.hidden_size])
+        forward = network.dropout(states[:, :-1])
         next_ids = ids[:, 1:].long()
         next_loss = F.cross_entropy(
             self.h2next(forward).transpose(1, 2),  # (B, V + 1, T - 1)

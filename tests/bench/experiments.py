@@ -66,22 +66,25 @@ a teacher.
 # --- networks that the library does not have ------------------------------------------------------
 
 
-class PackedGRU(CharRNN):
-    """Two layers of torch's own bidirectional GRU, the n-grams as they are."""
+class Packed(CharRNN):
+    """A recurrence of torch's own, the n-grams as they are. ``reads`` says what the labels are told
+    by beside the last states: an attention-weighted mean, or the mean and the maximum."""
 
-    layers, attend = 2, False
+    cell: type[nn.RNNBase] = nn.GRU
+    layers, both, reads = 1, True, ""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        E, H = config.embedding_size, config.hidden_size
-        del self.forward_rnn, self.backward_rnn
-        self.gru = nn.GRU(E, H, self.layers, batch_first=True, bidirectional=True,
-                          dropout=0.2 if self.layers > 1 else 0.0)  # fmt: skip
-        self.score = nn.Linear(2 * H, 1) if self.attend else None
-        if self.attend:
-            self.h2o = nn.Linear(4 * H, config.label_count)
+        E, H, D = config.embedding_size, config.hidden_size, config.hidden_size * (1 + self.both)
+        del self.forward_rnn
+        self.rnn = self.cell(E, H, self.layers, batch_first=True, bidirectional=self.both,
+                             dropout=0.2 if self.layers > 1 else 0.0)  # fmt: skip
+        self.score = nn.Linear(D, 1)
+        self.h2o = nn.Linear(D * {"": 1, "attention": 2, "pooling": 3}[self.reads], config.rows)
 
-    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def states_and_logits(
+        self, ids: Tensor, lengths: Tensor | None = None, *, every_state: bool = True
+    ) -> tuple[Tensor, Tensor]:
         ids = ids.long()
         own = torch.full((len(ids),), ids.shape[1]) if lengths is None else lengths.clamp(min=1)
         assert self.embedding is not None
@@ -90,21 +93,27 @@ class PackedGRU(CharRNN):
             kept = x.new_ones(len(ids), 1, x.shape[2])
             x = x * nn.functional.dropout(kept, self.config.input_dropout)
         packed = nn.utils.rnn.pack_padded_sequence(x, own, batch_first=True, enforce_sorted=False)
-        hidden, last = self.gru(packed)
-        pooled = torch.cat((last[-2], last[-1]), dim=1)
-        if self.score is not None:
-            states, _ = nn.utils.rnn.pad_packed_sequence(hidden, batch_first=True)
-            inside = torch.arange(states.shape[1]) < own[:, None]
-            weight = self.score(states)[:, :, 0].masked_fill(~inside, -torch.inf).softmax(dim=1)
-            pooled = torch.cat((pooled, (weight[:, :, None] * states).sum(dim=1)), dim=1)
-        logits = self.h2o(self.dropout(pooled))
-        return logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
+        hidden, last = self.rnn(packed)
+        last = last[0] if self.cell is nn.LSTM else last
+        read = [*last[-1 - self.both :]]
+        states, _ = nn.utils.rnn.pad_packed_sequence(
+            hidden, batch_first=True, total_length=ids.shape[1]
+        )
+        inside = (torch.arange(ids.shape[1]) < own[:, None])[:, :, None]
+        if self.reads == "attention":
+            weight = self.score(states).masked_fill(~inside, -torch.inf).softmax(dim=1)
+            read.append((weight * states).sum(dim=1))
+        if self.reads == "pooling":
+            read.append(states.sum(dim=1) / own[:, None])
+            read.append(states.masked_fill(~inside, -torch.inf).amax(dim=1))
+        logits = self.h2o(self.dropout(torch.cat(read, dim=1)))
+        logits = logits if self.ngrams is None else logits + self.ngrams(ids, lengths)
+        return states[:, :, : self.config.hidden_size], logits
 
 
-class Attention(PackedGRU):
-    """One layer, and an attention-weighted mean of the states beside the last ones."""
-
-    layers, attend = 1, True
+def packed(**options: Any) -> type[Packed]:
+    """Return ``Packed`` with other class attributes."""
+    return type("Packed", (Packed,), options)
 
 
 class FiveGrams(CharRNN):
@@ -215,7 +224,6 @@ def backwards(corpus: Corpus, examples: Examples) -> Examples:
 
 
 NARROW, TABLE_18 = {"hidden_size": 128}, {"ngram_buckets": 2**18}
-BOTH = {"cell": "gru", "bidirectional": True}
 LABELS_ONLY = {"next_character": 0.0}
 VARIANTS = [
     Variant("default"),
@@ -232,29 +240,32 @@ VARIANTS = [
     Variant("320 hidden", model={"hidden_size": 320}),
     Variant("384 hidden", model={"hidden_size": 384}),
     Variant("128 hidden, embedding of 96", model={**NARROW, "embedding_size": 96}),
-    Variant("two directions of 64", model={"bidirectional": True, "hidden_size": 64}),
-    Variant("two directions of 128", model={"bidirectional": True, **NARROW}),
+    Variant("two directions of 64", model={"hidden_size": 64}, build=packed(cell=nn.RNN)),
+    Variant("two directions of 128", model=NARROW, build=packed(cell=nn.RNN)),
     Variant(
-        "128 hidden, pooling: last, mean and maximum", model={**NARROW, "pooling": "last_mean_max"}
+        "128 hidden, pooling: last, mean and maximum",
+        model=NARROW,
+        build=packed(cell=nn.RNN, both=False, reads="pooling"),
     ),
     Variant(
         "192 hidden, pooling: last, mean and maximum",
-        model={"hidden_size": 192, "pooling": "last_mean_max"},
+        model={"hidden_size": 192},
+        build=packed(cell=nn.RNN, both=False, reads="pooling"),
     ),
-    Variant("128 hidden, cell: GRU", model={**NARROW, "cell": "gru"}),
-    Variant("128 hidden, cell: LSTM", model={**NARROW, "cell": "lstm"}),
-    Variant("128 hidden, cell: GRU, two directions", model=NARROW | BOTH),
+    Variant("128 hidden, cell: GRU", model=NARROW, build=packed(both=False)),
+    Variant("128 hidden, cell: LSTM", model=NARROW, build=packed(cell=nn.LSTM, both=False)),
+    Variant("128 hidden, cell: GRU, two directions", model=NARROW, build=packed()),
     Variant(
         "128 hidden, cell: GRU, two directions, 2 layers, no second task",
-        model=NARROW | BOTH,
+        model=NARROW,
         train=LABELS_ONLY,
-        build=PackedGRU,
+        build=packed(layers=2),
     ),
     Variant(
         "128 hidden, cell: GRU, two directions, attention pooling, no second task",
-        model=NARROW | BOTH,
+        model=NARROW,
         train=LABELS_ONLY,
-        build=Attention,
+        build=packed(reads="attention"),
     ),
     Variant("no n-grams", model={"ngram_buckets": 0}),
     Variant("n-grams alone, no recurrence", train=LABELS_ONLY, build=NgramsOnly),

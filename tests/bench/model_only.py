@@ -151,16 +151,12 @@ def plain_logits(network: CharRNN, encoded: Encoded) -> Tensor:
 def packed_baseline(network: CharRNN) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function of padded ids and lengths built on torch's own recurrence."""
     config = network.config
-    kind = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[config.cell]
     width = config.embedding_size or config.vocabulary_size
-    recurrence = kind(
-        width, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
-    )
-    for rnn, suffix in ((network.forward_rnn, ""), (network.backward_rnn, "_reverse")):
-        for layer, theirs in (("x2h", "ih"), ("h2h", "hh")) if rnn is not None else ():
-            for part in ("weight", "bias"):
-                target = getattr(recurrence, f"{part}_{theirs}_l0{suffix}")
-                target.data.copy_(getattr(getattr(rnn.cell, layer), part))
+    recurrence = nn.RNN(width, config.hidden_size, batch_first=True)
+    for layer, theirs in (("x2h", "ih"), ("h2h", "hh")):
+        for part in ("weight", "bias"):
+            target = getattr(recurrence, f"{part}_{theirs}_l0")
+            target.data.copy_(getattr(getattr(network.forward_rnn.cell, layer), part))
 
     def logits(ids: Tensor, lengths: Tensor) -> Tensor:
         if network.embedding is not None:
@@ -170,9 +166,7 @@ def packed_baseline(network: CharRNN) -> Callable[[Tensor, Tensor], Tensor]:
         packed = nn.utils.rnn.pack_padded_sequence(
             x, lengths, batch_first=True, enforce_sorted=False
         )
-        state = recurrence(packed)[1]
-        last = state[0] if config.cell == "lstm" else state  # (directions, B, H)
-        found: Tensor = network.h2o(last.transpose(0, 1).flatten(1))
+        found: Tensor = network.h2o(recurrence(packed)[1][0])
         return found if network.ngrams is None else found + network.ngrams(ids.long(), lengths)
 
     return logits

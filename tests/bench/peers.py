@@ -147,7 +147,7 @@ def loop(version: ModelVersion, work: Path) -> Callable[[pa.Array], Answers]:
         for i in range(len(encoded)):
             ids = torch.from_numpy(encoded.padded(np.array([i]))[0].astype(np.int64))
             line = F.one_hot(ids - 1, size).float()  # (1, T, V)
-            state = cell.start(1, like=line)
+            state = line.new_zeros(1, network.config.hidden_size)
             for t in range(line.shape[1]):
                 state = cell(cell.x2h(line[:, t]), state)
             yield np.array([i]), network.h2o(state)
@@ -181,8 +181,6 @@ def onnx_graph(network: CharRNN) -> bytes:
     adds inputs ``grams`` ``(B, M)``, rows of the table, and ``scale`` ``(B, 1)``."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    if network.config.cell != "rnn" or network.backward_rnn is not None:
-        raise ValueError("only a one-directional vanilla RNN is written as ONNX")
     cell = network.forward_rnn.cell
     V = network.config.vocabulary_size
     embedding = network.embedding
@@ -198,7 +196,12 @@ def onnx_graph(network: CharRNN) -> bytes:
     node = helper.make_node
     nodes = [
         node("Gather", ["table", "ids"], ["x"]),  # (T, B, E)
-        node("RNN", ["x", "W", "R", "B", "lengths"], ["", "last"], hidden_size=cell.hidden_size),
+        node(
+            "RNN",
+            ["x", "W", "R", "B", "lengths"],
+            ["", "last"],
+            hidden_size=network.config.hidden_size,
+        ),
         node("Squeeze", ["last", "zero"], ["state"]),  # (B, H)
         node("Gemm", ["state", "h2o", "bias"], ["deep"], transB=1),
     ]

@@ -5,7 +5,6 @@ import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -32,14 +31,19 @@ NASTY = [
     "ab", "", "a", "abab", "ab", "aba", "b", "ba", "ab", None, "b" * 70, "b" * 71, "b" * 70 + "a",
     "ab" * 40, "bab", "c", "x", "a" * 26, "a" * 25 + "b", "a" * 26, "é", "名", "abba", "babba",
 ]  # fmt: skip
-SHAPES = list(product(("rnn", "gru", "lstm"), (False, True), ("last", "last_mean_max"), (0, 64)))
 
 
-def make_network(vocabulary: Vocabulary, **changes: object) -> CharRNN:
+class Plain(CharRNN):
+    """A network that takes the plain path."""
+
+
+def make_network(
+    vocabulary: Vocabulary, kind: type[CharRNN] = CharRNN, **changes: object
+) -> CharRNN:
     options = {"hidden_size": 8, "embedding_size": 5, **changes}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        network = CharRNN(ModelConfig(vocabulary.size, 4, **options)).eval()
+        network = kind(ModelConfig(vocabulary.size, 4, **options)).eval()
         if network.ngrams is not None:
             torch.nn.init.normal_(network.ngrams.weight, std=0.02)
     return network
@@ -86,14 +90,12 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("embedding", [0, 5], ids=["one-hot", "embedding"])
 @pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=VOCABULARIES)
-@pytest.mark.parametrize(("cell", "both", "pooling", "buckets"), SHAPES)
+@pytest.mark.parametrize("buckets", [0, 64])
+@pytest.mark.parametrize("kind", [CharRNN, Plain])
 def test_every_kind_of_network(
-    vocabulary: Vocabulary, cell: str, both: bool, pooling: str, buckets: int, embedding: int
+    vocabulary: Vocabulary, kind: type[CharRNN], buckets: int, embedding: int
 ) -> None:
-    network = make_network(
-        vocabulary, cell=cell, bidirectional=both, pooling=pooling, ngram_buckets=buckets,
-        embedding_size=embedding,
-    )  # fmt: skip
+    network = make_network(vocabulary, kind, ngram_buckets=buckets, embedding_size=embedding)
     encoded = encode(vocabulary, NASTY)
     assert_close(found_by(Engine(network), encoded), expected_of(network, encoded))
     assert_close(logits_of(network, encoded), expected_of(network, encoded))
@@ -229,8 +231,8 @@ def test_threads_share_an_engine() -> None:
         assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("pooling", ["last", "last_mean_max"])  # with the trie and without
-def test_work_ends_at_the_next_pass_when_the_check_says_so(pooling: str) -> None:
+@pytest.mark.parametrize("kind", [CharRNN, Plain])  # with the trie and without
+def test_work_ends_at_the_next_pass_when_the_check_says_so(kind: type[CharRNN]) -> None:
     checks = []
 
     def check(names: int) -> None:
@@ -238,7 +240,7 @@ def test_work_ends_at_the_next_pass_when_the_check_says_so(pooling: str) -> None
         if len(checks) == 3:
             raise KeyboardInterrupt
 
-    network = make_network(LATIN_VOCABULARY, pooling=pooling)
+    network = make_network(LATIN_VOCABULARY, kind)
     engine = Engine(network, 100, check)
     with pytest.raises(KeyboardInterrupt):
         list(engine.logits(encode(LATIN_VOCABULARY, many_names(3000))))
@@ -256,24 +258,11 @@ def test_answers_of_two_calls_may_be_taken_in_turn() -> None:
             assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("changes", "has_trie"),
-    [
-        ({}, True),
-        ({"ngram_buckets": 64, "embedding_size": 0}, True),
-        ({"cell": "gru"}, False),
-        ({"cell": "lstm"}, False),
-        ({"bidirectional": True}, False),
-        ({"pooling": "last_mean_max"}, False),
-    ],
-    ids=str,
-)
-def test_only_a_forward_tanh_recurrence_takes_the_trie(
-    changes: dict[str, object], has_trie: bool
-) -> None:
-    network = make_network(LATIN_VOCABULARY, **changes)
-    assert (Engine(network)._recurrence is not None) == has_trie
+def test_a_network_in_training_or_of_another_class_takes_the_plain_path() -> None:
+    network = make_network(LATIN_VOCABULARY, ngram_buckets=64, embedding_size=0)
+    assert Engine(network)._recurrence is not None
     assert Engine(network.train())._recurrence is None
+    assert Engine(make_network(LATIN_VOCABULARY, Plain))._recurrence is None
 
 
 def test_the_presets_take_the_trie() -> None:
@@ -341,13 +330,15 @@ MIXED += [f"name{'abcdefgh'[i % 8]}{'ka' * (i % 5)}" for i in range(40)]
 both_vocabularies = pytest.mark.parametrize(
     "vocabulary", [LATIN_VOCABULARY, SEED_VOCABULARY], ids=["latin", "seed"]
 )
-both_paths = pytest.mark.parametrize("pooling", ["last", "last_mean_max"], ids=["trie", "plain"])
+both_paths = pytest.mark.parametrize("kind", [CharRNN, Plain], ids=["trie", "plain"])
 
 
 @both_paths
 @both_vocabularies
-def test_logits_come_back_in_the_order_of_the_names(vocabulary: Vocabulary, pooling: str) -> None:
-    network = make_network(vocabulary, pooling=pooling)
+def test_logits_come_back_in_the_order_of_the_names(
+    vocabulary: Vocabulary, kind: type[CharRNN]
+) -> None:
+    network = make_network(vocabulary, kind)
     together = logits_of(network, vocabulary.encode(pa.array(MIXED)))
     assert together.shape == (len(MIXED), 4)
     assert together.dtype == np.float32
@@ -361,9 +352,9 @@ def test_logits_come_back_in_the_order_of_the_names(vocabulary: Vocabulary, pool
 @both_vocabularies
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 1024])
 def test_batch_size_does_not_change_a_names_logits(
-    vocabulary: Vocabulary, pooling: str, batch_size: int
+    vocabulary: Vocabulary, kind: type[CharRNN], batch_size: int
 ) -> None:
-    network = make_network(vocabulary, pooling=pooling)
+    network = make_network(vocabulary, kind)
     encoded = vocabulary.encode(pa.array(MIXED))
     expected = logits_of(network, encoded, batch_size=13)
     found = logits_of(network, encoded, batch_size=batch_size)
@@ -372,8 +363,10 @@ def test_batch_size_does_not_change_a_names_logits(
 
 @both_paths
 @both_vocabularies
-def test_row_order_does_not_change_a_names_logits(vocabulary: Vocabulary, pooling: str) -> None:
-    network = make_network(vocabulary, pooling=pooling)
+def test_row_order_does_not_change_a_names_logits(
+    vocabulary: Vocabulary, kind: type[CharRNN]
+) -> None:
+    network = make_network(vocabulary, kind)
     array = pa.array(MIXED)
     expected = logits_of(network, vocabulary.encode(array), batch_size=8)
     order = np.random.default_rng(0).permutation(len(MIXED))
@@ -383,8 +376,10 @@ def test_row_order_does_not_change_a_names_logits(vocabulary: Vocabulary, poolin
 
 @both_vocabularies
 @both_paths
-def test_exact_length_batches_equal_one_padded_batch(vocabulary: Vocabulary, pooling: str) -> None:
-    network = make_network(vocabulary, pooling=pooling)
+def test_exact_length_batches_equal_one_padded_batch(
+    vocabulary: Vocabulary, kind: type[CharRNN]
+) -> None:
+    network = make_network(vocabulary, kind)
     encoded = vocabulary.encode(pa.array([name for name in MIXED if name]))
     ids, lengths = map(torch.from_numpy, encoded.padded())
     with torch.inference_mode():
@@ -395,9 +390,9 @@ def test_exact_length_batches_equal_one_padded_batch(vocabulary: Vocabulary, poo
 @both_paths
 @both_vocabularies
 def test_an_empty_name_gets_the_same_logits_from_a_padded_batch(
-    vocabulary: Vocabulary, pooling: str
+    vocabulary: Vocabulary, kind: type[CharRNN]
 ) -> None:
-    network = make_network(vocabulary, pooling=pooling)
+    network = make_network(vocabulary, kind)
     encoded = vocabulary.encode(pa.array(["", "ab", None]))
     ids, lengths = map(torch.from_numpy, encoded.padded())
     with torch.inference_mode():
@@ -407,10 +402,8 @@ def test_an_empty_name_gets_the_same_logits_from_a_padded_batch(
 
 @both_paths
 @both_vocabularies
-def test_no_names_give_no_logits(vocabulary: Vocabulary, pooling: str) -> None:
-    logits = logits_of(
-        make_network(vocabulary, pooling=pooling), vocabulary.encode(pa.array([], pa.string()))
-    )
+def test_no_names_give_no_logits(vocabulary: Vocabulary, kind: type[CharRNN]) -> None:
+    logits = logits_of(make_network(vocabulary, kind), vocabulary.encode(pa.array([], pa.string())))
     assert logits.shape == (0, 4)
 
 
@@ -425,8 +418,7 @@ def test_no_gradient_is_recorded() -> None:
 
 
 class _SmallDevice(CharRNN):
-    """A network whose device has memory for so many names at a time; it pools, so that it takes
-    the plain path also on a CPU."""
+    """A network whose device has memory for so many names at a time."""
 
     room = 3
     asked: list[int]
@@ -439,7 +431,7 @@ class _SmallDevice(CharRNN):
 
 
 def _small_device(room: int) -> _SmallDevice:
-    config = ModelConfig(LATIN_VOCABULARY.size, 3, hidden_size=4, pooling="last_mean_max")
+    config = ModelConfig(LATIN_VOCABULARY.size, 3, hidden_size=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = _SmallDevice(config).eval()

@@ -25,8 +25,6 @@ NAMES = ["Katoro", "Kéto", "burg-hof", "a", "van der Hof", "o'mi", "x" * 60]
 SHAPES: dict[str, dict[str, object]] = {
     "one way with n-grams": {"ngram_buckets": 2**12},
     "few buckets": {"ngram_buckets": 4},
-    "two ways, pooled": {"ngram_buckets": 64, "bidirectional": True, "cell": "gru",
-                         "pooling": "last_mean_max"},
     "no n-grams": {},
     "a table of a rank": {"ngram_buckets": 2**12, "ngram_rank": 3},
 }  # fmt: skip

@@ -36,7 +36,6 @@ from charrnn.training.splits import honest_split, seed_split
 SMALL = replace(
     with_overrides(PRESETS["tutorial"], epochs=3, batch_size=64, seed=5),
     model={
-        "cell": "gru",
         "embedding_size": 8,
         "hidden_size": 12,
         "ngram_buckets": 64,
@@ -170,7 +169,7 @@ def test_too_few_names_are_refused(lines: str, protocol: str, message: str, tmp_
         lambda corpus, preset: (replace(corpus, digest="other"), preset, "honest"),
         lambda corpus, preset: (corpus, with_overrides(preset, seed=6), "honest"),
         lambda corpus, preset: (corpus, with_overrides(preset, epochs=4), "honest"),
-        lambda corpus, preset: (corpus, replace(preset, model={"cell": "lstm"}), "honest"),
+        lambda corpus, preset: (corpus, replace(preset, model={"hidden_size": 9}), "honest"),
         lambda corpus, preset: (
             corpus, replace(preset, vocabulary=PRESETS["seed"].vocabulary), "honest",
         ),
