@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from operator import ge, gt, le, lt
@@ -323,6 +324,18 @@ def storage_error(what: str, error: Exception) -> StorageError:
     reached"), the exception's class and the first line of its message, without passwords."""
     lines = str(error).strip().splitlines()
     return StorageError(without_password(": ".join([what, type(error).__name__, *lines[:1]])))
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Raise what a storage library raises in the block, of classes of its own, as ``storage_error``
+    wraps it."""
+    try:
+        yield
+    except CharrnnError:
+        raise
+    except Exception as error:
+        raise storage_error(what, error) from error
 
 
 def without_password(text: str) -> str:

@@ -6,13 +6,19 @@ whenever another writer commits before us.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from charrnn.errors import BusyError, CharrnnError, DataError, missing_package, storage_error
+from charrnn.errors import (
+    BusyError,
+    DataError,
+    missing_package,
+    storage_error,
+    storage_errors,
+)
 from charrnn.runs.folders import run_name
 from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import part_schema, read_part_batches
@@ -45,10 +51,11 @@ def append_run(run: Path, uri: str) -> bool:
     manifest = read_run(run)
     application = f"charrnn-{manifest.fingerprint}"
     schema = _delta_schema(run, manifest)
+    reading = partial(storage_errors, f"the Delta table {uri} cannot be read")
     for _ in range(_ATTEMPTS):
-        table = _open(uri)
-        if table is not None:
-            with _reading(uri):
+        with reading():  # a table reads its log when it is first asked
+            table = _open(uri)
+            if table is not None:
                 if table.transaction_version(application) is not None:
                     return False
                 _check_columns(table, schema, uri)
@@ -67,8 +74,8 @@ def append_run(run: Path, uri: str) -> bool:
         except Exception as error:
             if rows.problem is not None:
                 raise rows.problem from None
-            latest = _open(uri)
-            with _reading(uri):
+            with reading():
+                latest = _open(uri)
                 if latest is not None and (table is None or latest.version() != table.version()):
                     continue  # another writer was first
             raise storage_error(f"the Delta table {uri} cannot be written", error) from error
@@ -80,20 +87,7 @@ def _open(uri: str) -> Any:
     """Return the latest version of the table, None if it does not exist."""
     from deltalake import DeltaTable
 
-    with _reading(uri):
-        return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
-
-
-@contextmanager
-def _reading(uri: str) -> Iterator[None]:
-    """Raise what deltalake raises in the block, nothing narrower than Exception, as StorageError;
-    a table reads its log when it is first asked."""
-    try:
-        yield
-    except CharrnnError:
-        raise
-    except Exception as error:
-        raise storage_error(f"the Delta table {uri} cannot be read", error) from error
+    return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
 
 
 class _Rows:

@@ -11,7 +11,6 @@ interrupted call can be repeated.
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import charrnn
-from charrnn.errors import CharrnnError, ConfigError, missing_package, storage_error
+from charrnn.errors import ConfigError, missing_package, storage_errors
 from charrnn.model.version import PRETRAINED, ModelVersion, aliases, load_version, resolve
 
 _METRICS_PER_CALL = 1000  # MLflow's limit
@@ -50,7 +49,7 @@ def register_version(root: Path, reference: str, uri: str, *, name: str = "charr
     except ImportError:
         raise missing_package("MLflow", "mlflow") from None
     version = resolve(reference, root)
-    with _reaching(uri):
+    with storage_errors(f"MLflow at {uri} cannot be used"):  # also of requests, of SQLAlchemy
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
@@ -191,14 +190,3 @@ def _numbers(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield from _numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}{key}", float(value)
-
-
-@contextmanager
-def _reaching(uri: str) -> Iterator[None]:
-    """Raise errors of MLflow and its libraries as StorageError."""
-    try:
-        yield
-    except CharrnnError:
-        raise
-    except Exception as error:  # of MLflow, of requests, of SQLAlchemy
-        raise storage_error(f"MLflow at {uri} cannot be used", error) from error

@@ -33,6 +33,7 @@ from charrnn.errors import (
     DataError,
     InputMissingError,
     StorageError,
+    is_uri,
     missing_package,
     storage_error,
 )
@@ -48,6 +49,7 @@ from charrnn.files import (
     scratch_file,
     writing_to,
 )
+from charrnn.runs.manifest import FetchedRecord
 from charrnn.tables.discovery import MAGIC, Skipped, is_hidden, sort_names
 from charrnn.tables.hive import is_partition
 from charrnn.tables.kinds import TABLES, remedy, table_name
@@ -57,16 +59,7 @@ _EXTRAS = {"s3": "s3", "gs": "gcs", "memory": ""}  # supported scheme → extra
 _STATE_KEYS = ("ETag", "etag", "generation", "LastModified", "last_modified", "mtime", "created")
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """State of an object when it was listed; ``state`` is its ETag, generation or time."""
-
-    uri: str
-    size: int
-    state: str
-
-
-def fetch(uri: str, destination: Path) -> tuple[Path, tuple[RemoteFile, ...]]:
+def fetch(uri: str, destination: Path) -> tuple[Path, tuple[FetchedRecord, ...]]:
     """Copy an object, the matches of a glob, or all tables below a prefix into
     ``destination/.fetched-…``; return the file, glob or folder to score, and the objects copied.
 
@@ -104,7 +97,22 @@ def fetch(uri: str, destination: Path) -> tuple[Path, tuple[RemoteFile, ...]]:
     return folder / _inside(listing.named, listing.base), objects
 
 
-def check_remote_unchanged(files: Sequence[RemoteFile]) -> None:
+def fetch_input(source: str, destination: Path) -> tuple[str, tuple[FetchedRecord, ...]]:
+    """Copy an input from object storage beside the run; leave a local one where it is."""
+    if not is_uri(source):
+        return source, ()
+    copied, remote = fetch(source, destination)
+    return str(copied), remote
+
+
+def remove_copies(source: str, remote: tuple[FetchedRecord, ...]) -> None:
+    """Remove what ``fetch_input`` copied."""
+    for folder in (Path(source), *Path(source).parents) if remote else ():
+        if folder.name.startswith(".fetched-"):
+            remove_tree(folder)
+
+
+def check_remote_unchanged(files: Sequence[FetchedRecord]) -> None:
     """Raise DataError if an object has changed since it was copied."""
     for file in files:
         with _reaching(file.uri):
@@ -236,13 +244,13 @@ def _open(uri: str) -> tuple[Any, str]:
     return store, path.rstrip("/")
 
 
-def _identify(store: Any, path: str) -> RemoteFile:
+def _identify(store: Any, path: str) -> FetchedRecord:
     info = store.info(path)
     state = next((str(info[key]) for key in _STATE_KEYS if info.get(key)), "")
-    return RemoteFile(store.unstrip_protocol(path), int(info["size"]), state)
+    return FetchedRecord(store.unstrip_protocol(path), int(info["size"]), state)
 
 
-def _download(store: Any, path: str, copy: Path, file: RemoteFile) -> None:
+def _download(store: Any, path: str, copy: Path, file: FetchedRecord) -> None:
     """Copy an object; raise DataError if it changed meanwhile, StorageError if it is incomplete."""
     with writing_to(copy, mode=0o600) as temporary:
         with _reaching(file.uri):

@@ -1,14 +1,11 @@
 """Compare a champion and a challenger on one table: what would change if the second took over."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from charrnn.errors import ConfigError
 from charrnn.files import make_private, private_files
-from charrnn.recipes.fetched import check_copied, fetch_input, remove_copies
+from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input, remove_copies
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import run_facts
@@ -16,6 +13,7 @@ from charrnn.reports.comparison import comparison_markdown, comparison_report
 from charrnn.runs.comparison import Comparison, ModelPair, compare_partitions, comparison_manifest
 from charrnn.runs.manifest import (
     ComparisonManifest,
+    FetchedRecord,
     ModelRef,
     PartRecord,
     RunOptions,
@@ -25,9 +23,6 @@ from charrnn.runs.plan import RunPlan, destination_of, plan_run, run_key
 from charrnn.runs.publish import finished_run, hold_destination, publish, update_latest
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
-
-if TYPE_CHECKING:
-    from charrnn.integrations.object_storage import RemoteFile
 
 
 @dataclass(frozen=True)
@@ -167,10 +162,10 @@ def compare_all(
 
 
 def publish_comparison(
-    plan: RunPlan, manifest: ComparisonManifest, remote: tuple[RemoteFile, ...]
+    plan: RunPlan, manifest: ComparisonManifest, remote: tuple[FetchedRecord, ...]
 ) -> Path:
     """Write manifest and reports, and make the comparison visible by one rename."""
-    check_copied(remote)
+    check_remote_unchanged(remote)
     reports = {
         "report.html": comparison_report(manifest),
         "report.md": comparison_markdown(manifest),

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.errors import ConfigError, DataError
+from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input
 from charrnn.model.calibration import Floats
 from charrnn.model.facts import Metrics, PairedDifference
 from charrnn.model.families import families_of
 from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion, resolve
-from charrnn.recipes.fetched import check_copied, fetch_input
 from charrnn.recipes.metric_lines import label_lines, metrics_line
 from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
 from charrnn.scoring.options import ScoreOptions
@@ -187,7 +187,7 @@ def _labelled(request: EvaluateRequest | CompareVersionsRequest, version: ModelV
     with tempfile.TemporaryDirectory() as staging:
         path, remote = fetch_input(request.on, Path(staging))
         labelled = load_labelled(path, version.labels, request.csv, columns)
-        check_copied(remote)
+        check_remote_unchanged(remote)
     return labelled
 
 

@@ -1,23 +1,21 @@
 """Turn lists of names and labelled tables into the training table."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from charrnn.errors import ConfigError, DataError, is_uri
 from charrnn.files import hold, json_bytes, remove_tree, write_bytes
+from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input
 from charrnn.model.labels import LANGUAGE, MIN_LABELS
-from charrnn.recipes.fetched import check_copied, fetch_input
 from charrnn.recipes.requests import TUTORIAL_URL, IngestRequest
 from charrnn.recipes.runner import Runner
+from charrnn.runs.manifest import FetchedRecord
 from charrnn.scoring.dictionary import check_label_column
 from charrnn.tables.discovery import MAGIC, NoTableError, discover
 from charrnn.tables.kinds import path_text, table_name
@@ -44,9 +42,6 @@ from charrnn.training.label_files import (
 from charrnn.training.labelled import LabelledColumns, LabelledTable, open_labelled
 from charrnn.training.merge import Merge
 from charrnn.training.name_packages import VERSIONS, read_package
-
-if TYPE_CHECKING:  # imported where an input is on object storage
-    from charrnn.integrations.object_storage import RemoteFile
 
 _MOST_LISTED = 10  # files named in a line
 
@@ -237,7 +232,7 @@ def merge(
                 yield part
             for _, table in opened:
                 check_unchanged(table.source.files)
-            check_copied(remote)
+            check_remote_unchanged(remote)
 
         rows = sum(table.source.rows for _, table in opened)
         with runner.progress("reading", rows, "rows") as advance:
@@ -253,11 +248,11 @@ def merge(
 
 def _opened(
     tables: Sequence[str], lists: Sequence[Source], request: IngestRequest, scratch: Path
-) -> tuple[list[tuple[str, LabelledTable]], tuple[RemoteFile, ...]]:
+) -> tuple[list[tuple[str, LabelledTable]], tuple[FetchedRecord, ...]]:
     """Open the labelled tables, each with the name of its source, and copy those on object storage;
     also return the objects copied."""
     opened: list[tuple[str, LabelledTable]] = []
-    remote: tuple[RemoteFile, ...] = ()
+    remote: tuple[FetchedRecord, ...] = ()
     columns = LabelledColumns(
         request.name_column, request.label_column, request.weight_column, request.split_column
     )

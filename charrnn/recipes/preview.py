@@ -7,7 +7,7 @@ from pathlib import Path
 
 from charrnn.errors import DataError
 from charrnn.files import existing_folder
-from charrnn.recipes.fetched import fetch_input
+from charrnn.integrations.object_storage import fetch_input
 from charrnn.recipes.requests import PREDICTIONS, ScoreRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import load_scorer, prepare, run_options, settle_prior

@@ -1,19 +1,16 @@
 """Score a table: plan, score, publish and deliver one run."""
 
-from __future__ import annotations
-
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from charrnn.files import json_bytes, make_private, private_files
+from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input, remove_copies
 from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
-from charrnn.recipes.fetched import check_copied, fetch_input, remove_copies
 from charrnn.recipes.published import Published
 from charrnn.recipes.requests import PREDICTIONS, InboxRequest, ScoreRequest
 from charrnn.recipes.runner import Runner
@@ -54,9 +51,6 @@ from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
 from charrnn.scoring.scorer import Scorer, fitted_options
-
-if TYPE_CHECKING:  # imported where an input is on object storage
-    from charrnn.integrations.object_storage import RemoteFile
 
 
 def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = None) -> Published:
@@ -159,14 +153,13 @@ def score_all(
 
 
 def publish_run(
-    plan: RunPlan, manifest: RunManifest, version: ModelVersion, remote: tuple[RemoteFile, ...]
+    plan: RunPlan, manifest: RunManifest, version: ModelVersion, remote: tuple[FetchedRecord, ...]
 ) -> tuple[Path, tuple[str, ...]]:
     """Compare the run with those before, write manifest and report, and make the run visible by one
     rename. Return its folder, and a sentence for each folder that cannot be compared with."""
-    check_copied(remote)
+    check_remote_unchanged(remote)
     drift, passed_over = drift_of(manifest, plan.destination, version)
-    fetched = tuple(FetchedRecord(**asdict(file)) for file in remote)
-    manifest = replace(manifest, drift=drift, fetched=fetched)
+    manifest = replace(manifest, drift=drift, fetched=remote)
     columns = added_columns(plan.key.options.scoring, version.labels, stamp=plan.key.options.stamp)
     package = data_package(manifest, part_schema(part_path(plan.staging, 0)), columns)
     files = {"report.html": run_report(manifest), "datapackage.json": json_bytes(package)}

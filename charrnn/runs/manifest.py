@@ -72,7 +72,8 @@ class PartRecord:
 
 @dataclass(frozen=True)
 class FetchedRecord:
-    """An object copied from object storage: its URI, bytes, and ETag, generation or time."""
+    """An object copied from object storage: its URI, bytes, and ETag, generation or time when it
+    was listed."""
 
     uri: str
     size: Count

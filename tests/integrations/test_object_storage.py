@@ -179,7 +179,7 @@ def test_an_object_that_changes_while_it_is_scored_publishes_nothing(
 
     pq.write_table(pq.read_table(people).slice(1), people.with_name("other.parquet"))
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "check_remote_unchanged", change)
+        patched.setattr("charrnn.recipes.score.check_remote_unchanged", change)
         with pytest.raises(DataError, match=r"people.parquet changed during the run"):
             run_score(uri)
     destination = Path("outputs/predictions/people")
@@ -326,7 +326,7 @@ def test_a_table_on_object_storage_is_compared_and_looked_at_again(
 
     destination = Path("outputs/comparisons/people")
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "check_remote_unchanged", changed)
+        patched.setattr("charrnn.recipes.compare.check_remote_unchanged", changed)
         with pytest.raises(DataError, match="changed"):
             compare(request, console_runner())
     assert not list(destination.glob("runs/run=2*"))
@@ -386,7 +386,7 @@ def test_labelled_tables_on_object_storage_are_ingested_and_evaluated_on(
         raise DataError(f"{len(files)} changed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "check_remote_unchanged", changed)
+        patched.setattr("charrnn.recipes.ingest.check_remote_unchanged", changed)
         with pytest.raises(DataError, match="2 changed"):
             ingest(request, console_runner())
     assert not Path("data").exists()
