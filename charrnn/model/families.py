@@ -34,21 +34,13 @@ _MEMBERS = {
 FAMILIES = {label: family for family, labels in _MEMBERS.items() for label in labels.split()}
 
 
-def family_of(label: str) -> str:
-    """Return the family of a label; a label that is not in the table is a family of its own.
-
-    >>> family_of("Danish"), family_of("Greek")
-    ('Scandinavian', 'Greek')
-    """
-    return FAMILIES.get(label, label)
-
-
 def families_of(labels: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
     """Return the F families of L labels, sorted, and which labels belong to each, 0 or 1, float32
-    ``(L, F)``: probabilities ``(N, L)`` times it are the families' ``(N, F)``.
+    ``(L, F)``: probabilities ``(N, L)`` times it are the families' ``(N, F)``. A label that is not
+    in the table is a family of its own.
 
-    >>> families_of(["Czech", "Dutch", "Polish"])[0]
-    ('Slavic', 'West Germanic')
+    >>> families_of(["Czech", "Greek", "Polish"])[0]
+    ('Greek', 'Slavic')
     """
-    families, own = np.unique([family_of(label) for label in labels], return_inverse=True)
+    families, own = np.unique([FAMILIES.get(label, label) for label in labels], return_inverse=True)
     return tuple(families.tolist()), np.eye(len(families), dtype=np.float32)[own]

@@ -227,9 +227,9 @@ def kernel_suits(network: CharRNN) -> bool:
     """Whether the kernels can run a network where it is, and as precisely as it should be: where
     its weights do not fit with their remainders, or its table of symbols not beside them, that is
     measured on made-up names."""
-    from charrnn.model.kernel import OutOfResources, Weights, available
+    from charrnn.model.kernel import OutOfResources, Weights
 
-    if not available() or not Weights.can_be_of(network) or network.training:
+    if not Weights.can_be_of(network) or network.training:
         return False
     weights = Weights.of(network)
     device = network.h2o.weight.device

@@ -34,7 +34,7 @@ try:
 
     # A kernel is compiled once for all numbers of names, not anew for 1 and for multiples of 16.
     jit: Any = triton.jit(do_not_specialize=["n", "begin", "end", "labels"])
-except ImportError:  # torch for a CPU comes without it; ``available`` says so
+except ImportError:  # torch for a CPU comes without it
     triton = None
     OutOfResources = MemoryError
 
@@ -49,11 +49,6 @@ RANKS = 8  # labels that ``_answer`` can rank
 _EXACT_SIZE = 128  # hidden units up to which the remainders of the weights fit beside them
 _TO_LOG2 = 2.8853900817779268  # 2 / log(2): tanh(z) = 1 - 2 / (1 + 2 ** (z * 2 / log(2)))
 _MOST_LOGITS = 2**14  # of a program of ``_answer``
-
-
-def available() -> bool:
-    """Return whether the kernels can be compiled, or interpreted, here."""
-    return triton is not None
 
 
 @dataclass(frozen=True)
@@ -90,10 +85,11 @@ class Weights:
 
     @staticmethod
     def can_be_of(network: CharRNN) -> bool:
-        """Whether the kernels can run a network."""
+        """Whether the kernels can be compiled, or interpreted, here, and run a network."""
         config = network.config
         return (
-            type(network) is CharRNN  # a subclass may override forward
+            triton is not None
+            and type(network) is CharRNN  # a subclass may override forward
             and config.hidden_size in HIDDEN_SIZES
             and not (config.ngram_rank or config.label_groups)
             and config.outputs <= _MOST_LOGITS // 16

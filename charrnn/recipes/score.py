@@ -79,7 +79,9 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
                 receipts = runner.step(
                     "score partitions", score_all, plan, scorer, settled[0], request.compute, runner
                 )
-            facts = run_facts(runner, started, device_name(request.compute, scorer))
+            compute = request.compute
+            device = f"Ray, {compute.device}" if compute.engine == "ray" else scorer.device.type
+            facts = run_facts(runner, started, device)
             manifest = manifest_of(plan, receipts, facts, settled[1])
             run, remarks = runner.step(
                 "publish", publish_run, plan, manifest, scorer.version, remote
@@ -194,11 +196,6 @@ def run_facts(runner: Runner, started: datetime, device: str) -> RunFacts:
         tracked=runner.tracked,
         libraries=library_versions(),
     )
-
-
-def device_name(compute: ComputeOptions, scorer: Scorer) -> str:
-    """Return what a manifest calls the device."""
-    return f"Ray, {compute.device}" if compute.engine == "ray" else scorer.device.type
 
 
 def _executor(compute: ComputeOptions) -> Executor:

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.tables.columns import as_large_string, is_text
 
 _UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
-_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
 
 
 def has_csv_text(data_type: pa.DataType) -> bool:
@@ -40,7 +39,8 @@ def csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_run_end_encoded(data_type):
         return csv_column(pc.run_end_decode(column))
     if _is_bytes(data_type):
-        return _hexadecimal(column.cast(pa.large_binary()))
+        digits = pl.Series(column.cast(pa.large_binary())).bin.encode("hex")
+        return pa.chunked_array([digits.to_arrow()], pa.large_string())
     if pa.types.is_timestamp(data_type) or pa.types.is_date(data_type):
         return _dated(column)
     return column
@@ -54,26 +54,6 @@ def _is_bytes(data_type: pa.DataType) -> bool:
         or types.is_binary_view(data_type)
         or types.is_fixed_size_binary(data_type)
     )
-
-
-def _hexadecimal(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pa.chunked_array([_hexadecimal_digits(c) for c in column.chunks], pa.large_string())
-
-
-def _hexadecimal_digits(array: pa.LargeBinaryArray) -> pa.Array:
-    """Return two digits per byte, by a look-up over all bytes of an array at once."""
-    count = len(array)
-    if not count:
-        return pa.array([], pa.large_string())
-    _, offset_buffer, data = array.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + count + 1]
-    first, last = int(offsets[0]), int(offsets[-1])
-    content = np.frombuffer(data or b"", np.uint8)[first:last]
-    ends = (offsets - first) * 2
-    texts = pa.LargeStringArray.from_buffers(
-        count, pa.py_buffer(ends), pa.py_buffer(_HEX[content].tobytes())
-    )
-    return pc.if_else(array.is_valid(), texts, None)
 
 
 def _dated(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from charrnn.runs.manifest import RunManifest
 from charrnn.scoring.dictionary import AddedColumn
-from charrnn.tables.columns import is_text
+from charrnn.tables.columns import is_text, value_type
 
 _PROFILE = "https://datapackage.org/profiles/2.0/datapackage.json"
 _TYPES = (
@@ -61,8 +61,7 @@ def _field(field: pa.Field, described: str, added: AddedColumn | None) -> dict[s
     """Return the description of a column: that of its metadata, or ``described`` without one."""
     if note := (field.metadata or {}).get(b"description"):
         described = note.decode(errors="replace")
-    value_type = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    kind = next((name for is_kind, name in _TYPES if is_kind(value_type)), "any")
+    kind = next((name for is_kind, name in _TYPES if is_kind(value_type(field.type))), "any")
     entry: dict[str, Any] = {"name": field.name, "type": kind, "description": described}
     if added and added.values:
         entry["constraints"] = {"enum": list(added.values)}

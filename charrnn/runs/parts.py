@@ -29,6 +29,7 @@ from charrnn.model.facts import Count, Digest, Profile
 from charrnn.runs.folders import ROWS
 from charrnn.runs.manifest import PartRecord
 from charrnn.runs.plan import RunPlan
+from charrnn.tables.columns import value_type
 from charrnn.tables.parquet_types import writer_options
 from charrnn.tables.row_groups import Partition
 
@@ -73,7 +74,7 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
         StorageError: the file on the disk is not the file that was written.
     """
     own = plan.source.schema.names
-    fields = (f if f.name in own else f.with_type(_read_as(f.type)) for f in table.schema)
+    fields = (f if f.name in own else f.with_type(value_type(f.type)) for f in table.schema)
     metadata = {
         **(table.schema.metadata or {}),
         b"charrnn.fingerprint": plan.key.fingerprint.encode(),
@@ -95,10 +96,6 @@ def write_part(table: pa.Table, path: Path, plan: RunPlan, partition: Partition)
         if not whole:
             raise StorageError(f"{path} could not be read back; check the disk and run this again")
         return sha256_of_open(temporary)
-
-
-def _read_as(data_type: pa.DataType) -> pa.DataType:
-    return data_type.value_type if pa.types.is_dictionary(data_type) else data_type
 
 
 def parquet_options(table: pa.Table, input_columns: Sequence[str]) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def name_pool(
             stopping=scorer.stopping,
         )  # fmt: skip
 
-    names = _repeated(_sample(plan), each, _most_names(scorer, options))
+    wide = options.probabilities or options.coverage_target
+    most = min(_NAMES, _VALUES // len(scorer.version.labels)) if wide else _NAMES
+    names = _repeated(_sample(plan), each, most)
     if names is None:
         return None
     pa.default_memory_pool().release_unused()  # what reading the sample took, some 40 MB
@@ -80,11 +82,6 @@ def _distinct(group: RowGroup, options: ScoreOptions) -> pa.LargeStringArray:
     columns = list(options.name_fields.values())
     names = pc.unique(as_large_string(names_in(read_groups([group], columns), options)))
     return names.filter(pc.less_equal(pc.binary_length(names), _LONGEST))  # drops null
-
-
-def _most_names(scorer: Scorer, options: ScoreOptions) -> int:
-    wide = options.probabilities or options.coverage_target
-    return min(_NAMES, _VALUES // len(scorer.version.labels)) if wide else _NAMES
 
 
 def _repeated(

@@ -79,9 +79,12 @@ def check_no_clash(columns: Sequence[str], added: Iterable[str]) -> None:
 
 def is_text(column_type: pa.DataType) -> bool:
     """Whether an Arrow type is string, large_string or string_view, or a dictionary of these."""
-    if pa.types.is_dictionary(column_type):
-        column_type = column_type.value_type
-    return column_type in (pa.string(), pa.large_string(), pa.string_view())
+    return value_type(column_type) in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def value_type(column_type: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a dictionary; any other type as it is."""
+    return column_type.value_type if pa.types.is_dictionary(column_type) else column_type
 
 
 def shown_type(column_type: pa.DataType) -> str:
@@ -99,8 +102,7 @@ def shown_type(column_type: pa.DataType) -> str:
 def as_large_string(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Cast text of any Arrow type (see ``is_text``) to large_string: many compute kernels lack
     string_view, and a string array holds at most 2 GB."""
-    decoded = names.cast(names.type.value_type) if pa.types.is_dictionary(names.type) else names
-    return decoded.cast(pa.large_string())
+    return names.cast(value_type(names.type)).cast(pa.large_string())
 
 
 def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -205,7 +205,10 @@ def _detect_delimiter(header: str, head: bytes, form: CsvFormat) -> str:
     counts = {c: unquoted.count(c) for c in _DELIMITERS if c in unquoted}
     if len(counts) < 2:
         return next(iter(counts), ",")
-    matches = {candidate: _matching_records(head, candidate, form) for candidate in counts}
+    matches = dict[str, int]()  # records that have as many fields as the header
+    for candidate in counts:
+        first, *records = _sample(head, candidate, form) or [[]]
+        matches[candidate] = sum(len(record) == len(first) for record in records)
     best, second = sorted(counts, key=lambda c: (matches[c], counts[c]), reverse=True)[:2]
     if matches[best] == matches[second] and (matches[best] or counts[best] == counts[second]):
         raise CsvFormatError(
@@ -214,12 +217,6 @@ def _detect_delimiter(header: str, head: bytes, form: CsvFormat) -> str:
             option="delimiter",
         )
     return best
-
-
-def _matching_records(head: bytes, delimiter: str, form: CsvFormat) -> int:
-    """Count the first records that have as many fields as the header."""
-    header, *records = _sample(head, delimiter, form) or [[]]
-    return sum(len(record) == len(header) for record in records)
 
 
 def _rows(lines: Any, delimiter: str, form: CsvFormat, **options: Any) -> Iterator[list[str]]:

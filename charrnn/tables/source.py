@@ -126,7 +126,10 @@ def fingerprint(found: Found) -> tuple[InputFile, ...]:
         DataError: a file changed while it was read.
     """
     before = [FileState.of(path.stat()) for path in found.paths]
-    digests = _digests(found.paths)
+    try:
+        digests = sha256_of_each(found.paths)
+    except OSError as error:
+        raise UnreadableError(error.filename or "a file of the input", error) from error
     for path, state in zip(found.paths, before, strict=True):
         if FileState.of(path.stat()) != state:
             raise DataError(f"{path} changed while it was read; run this again when it is complete")
@@ -232,11 +235,3 @@ def _named(rejects: pa.Table, name: str) -> pa.Table:
     where = rejects.schema.get_field_index("file")
     names = pa.repeat(pa.scalar(name), len(rejects))
     return rejects.set_column(where, REJECTS.field("file"), names)
-
-
-def _digests(paths: Sequence[Path]) -> list[str]:
-    try:
-        return sha256_of_each(paths)
-    except OSError as error:
-        path = str(error.filename) if error.filename else "a file of the input"
-        raise UnreadableError(path, error) from error

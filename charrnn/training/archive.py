@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 from charrnn.errors import ConfigError, DataError, InputMissingError
@@ -204,36 +204,25 @@ def _fetch_rest(
     url: str, partial: Path, max_bytes: int, timeout: float, on_bytes: Callable[[int], None]
 ) -> None:
     with open_growing(partial) as file:
-        _fetch_into(url, file, partial, max_bytes, timeout, on_bytes)
-
-
-def _fetch_into(
-    url: str,
-    file: BinaryIO,
-    partial: Path,
-    max_bytes: int,
-    timeout: float,
-    on_bytes: Callable[[int], None],
-) -> None:
-    have = file.tell()
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with _OPENER.open(request, timeout=timeout) as response:
-        start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-        resumed = response.status == 206 and start == str(have)
-        if response.status == 206 and not resumed:
-            raise ConnectionError("the server sent a range that was not requested")
-        expected = response.headers.get("Content-Length")
-        size = have if resumed else 0
-        total = size + int(expected) if expected else None
-        if not resumed:
-            restart(file)
-        while chunk := response.read(_CHUNK):
-            size += len(chunk)
-            if size > max_bytes:
-                remove_file(partial)
-                raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
-            with translate_os_errors(partial):
-                file.write(chunk)
-            on_bytes(len(chunk))
-    if total is not None and size != total:
-        raise ConnectionError(f"got {size} of {total} bytes")
+        have = file.tell()
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        with _OPENER.open(request, timeout=timeout) as response:
+            sent = response.headers.get("Content-Range", "").removeprefix("bytes ")
+            resumed = response.status == 206 and sent.partition("-")[0] == str(have)
+            if response.status == 206 and not resumed:
+                raise ConnectionError("the server sent a range that was not requested")
+            expected = response.headers.get("Content-Length")
+            size = have if resumed else 0
+            total = size + int(expected) if expected else None
+            if not resumed:
+                restart(file)
+            while chunk := response.read(_CHUNK):
+                size += len(chunk)
+                if size > max_bytes:
+                    remove_file(partial)
+                    raise DataError(f"{url} is larger than {max_bytes:,} bytes; it is refused")
+                with translate_os_errors(partial):
+                    file.write(chunk)
+                on_bytes(len(chunk))
+        if total is not None and size != total:
+            raise ConnectionError(f"got {size} of {total} bytes")

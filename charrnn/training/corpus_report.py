@@ -228,7 +228,11 @@ class CorpusCounts:
             **{field: self._totals[field] for field in fields},
             labels=len(rows),
             dropped=dict(sorted(self._dropped.items())),
-            unusual_characters={c: n for c, n in self._characters.most_common() if _is_unusual(c)},
+            unusual_characters={
+                c: n
+                for c, n in self._characters.most_common()
+                if c not in _USUAL and not c.isalpha()
+            },
             longest=self._longest,
             largest_label_share=float(shares.max(initial=0)),
             label_entropy_nats=float(-(shares * np.log(shares)).sum()),
@@ -267,10 +271,6 @@ def corpus_report(table: pa.Table) -> CorpusReport:
     counts = CorpusCounts()
     counts.add(table)
     return counts.report({})
-
-
-def _is_unusual(character: str) -> bool:
-    return not (character in _USUAL or character.isalpha())
 
 
 def report_markdown(report: CorpusReport, title: str) -> str:

@@ -19,6 +19,7 @@ from charrnn.tables.columns import (
     is_text,
     name_column_of,
     shown_type,
+    value_type,
 )
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
@@ -166,7 +167,7 @@ def _column(schema: pa.Schema, column: str, what: str) -> str:
         return ""
     column = name_column_of(schema.names, column, f"{what}_column")
     kind = schema.field(column).type
-    stored = kind.value_type if pa.types.is_dictionary(kind) else kind
+    stored = value_type(kind)
     is_number = pa.types.is_integer(stored) or pa.types.is_floating(stored)
     fits = {
         "label": is_text(kind) or pa.types.is_integer(stored),

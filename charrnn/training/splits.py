@@ -133,7 +133,8 @@ def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:
     other &= np.bincount(first, minlength=len(first)) > 1
     others = np.flatnonzero(other[first])
     texts = corpus.names.take(pa.array(usable[others])).to_pylist()
-    latin = others[np.fromiter(map(_is_latin, texts), np.bool_, len(texts))]
+    is_latin = [t.isascii() or normalise(t.removeprefix(GIVEN), LATIN).isascii() for t in texts]
+    latin = others[np.array(is_latin, np.bool_)]
     chosen = usable.copy()
     chosen[first[latin[::-1]]] = usable[latin[::-1]]  # the last one assigned stays
     rows, weights = _of_first_rows(corpus, usable, first)
@@ -178,10 +179,6 @@ def _of_first_rows(corpus: Corpus, usable: Rows, first: Rows) -> tuple[Rows, Wei
     highest = np.zeros_like(weights)
     np.maximum.at(highest, first, weights)
     return rows, highest[rows]
-
-
-def _is_latin(name: str) -> bool:
-    return name.isascii() or normalise(name.removeprefix(GIVEN), LATIN).isascii()
 
 
 def seed_split(corpus: Corpus, seed: int) -> Split:
