@@ -27,7 +27,7 @@ from charrnn.model.version import ModelVersion, save_version
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.monitoring.profile import validation_profile
 from charrnn.training.corpus import Corpus, build_table, load_corpus, write_table
-from charrnn.training.label_files import read_label_files
+from charrnn.training.label_files import find_label_files
 from charrnn.training.presets import PRESETS, with_overrides
 from flows.score import app
 
@@ -56,7 +56,7 @@ def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus_path(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "names.parquet"
-    write_table(build_table(read_label_files(language_folder)), path)
+    write_table(build_table(find_label_files(language_folder)[0]), path)
     return path
 
 

@@ -76,11 +76,6 @@ class LabelFile:
     frequencies: tuple[float, ...] = ()
 
 
-def read_label_files(source: Path) -> list[LabelFile]:
-    """Return the language files of ``find_label_files``."""
-    return find_label_files(source)[0]
-
-
 def find_label_files(
     source: Path, min_labels: int = MIN_LABELS
 ) -> tuple[list[LabelFile], list[str]]:

@@ -51,11 +51,6 @@ def key_hashes(keys: pa.LargeStringArray) -> npt.NDArray[np.uint64]:
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
-def fold_of(key: str) -> int:
-    """Return the fold, 0 to 9, that a name with this key belongs to."""
-    return int(key_hashes(pa.array([key], pa.large_string()))[0] % FOLDS)
-
-
 def drop_reasons(
     keys: pa.LargeStringArray, no_names: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.int8]:

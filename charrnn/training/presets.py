@@ -146,43 +146,43 @@ class Preset:
                 and the preset has none.
         """
         rows = np.flatnonzero(corpus.folds >= 0)
-        if (script or ("auto" if corpus.counted and not self.vocabulary else "")) == "auto":
+        if script == "auto" or (script is None and corpus.counted and not self.vocabulary):
             vocabulary, text_rules = auto_vocabulary(corpus)
         else:
             sample = rows[evenly_spaced(len(rows), VOCABULARY_ROWS)]
-            text_rules, vocabulary = (
-                None,
-                self.vocabulary
-                or Vocabulary.of_names(
-                    corpus.names.take(pa.array(sample)).to_pylist(),
-                    corpus.label_ids[sample].tolist(),
-                ),
-            )
-        teacher = self.teacher and replace(self.teacher, vocabulary=vocabulary)
-        own = replace(self, vocabulary=vocabulary, text_rules=text_rules, teacher=teacher)
-        is_large = len(rows) >= LARGE_ROWS or len(corpus.labels) > LARGE_LABELS
-        if own.large and (is_large or corpus.counted):
-            passes = max(1, min(6 if is_large else 12, round(READ_NAMES / len(rows))))
-            changes: dict[str, Any] = {} if is_large else _SMALL
-            dropout = {} if is_large else {"dropout": 0.3, "input_dropout": 0.1}
-            L = len(corpus.labels)
-            rank = {"ngram_rank": _RANK} if L > LARGE_LABELS else {}
-            groups = {"label_groups": round(L**0.5)} if L > MANY_LABELS else {}
-            own = replace(
-                own.large,
-                vocabulary=vocabulary,
-                text_rules=text_rules,
-                train=replace(own.large.train, epochs=passes, **changes),
-                model=own.large.model | rank | groups | dropout,
-            )
-        none_output = bool(own.model.get("none_output") and len(corpus.outliers))
-        train = replace(own.train, logit_adjustment=0.0, merge_shared=False)
+            names, label_ids = corpus.names.take(pa.array(sample)), corpus.label_ids[sample]
+            own = self.vocabulary or Vocabulary.of_names(names.to_pylist(), label_ids.tolist())
+            vocabulary, text_rules = own, None
+        recipe = self._for_table(corpus, len(rows))
+        train, teacher = recipe.train, recipe.teacher
+        if corpus.counted:
+            train = replace(train, logit_adjustment=0.0, merge_shared=False)
+        none_output = bool(recipe.model.get("none_output") and len(corpus.outliers))
         return replace(
-            own,
-            train=train if corpus.counted else own.train,
-            model=own.model | {"none_output": none_output},
-            teacher=own.teacher and own.teacher.settled(corpus, "preset"),
+            recipe,
+            vocabulary=vocabulary,
+            text_rules=text_rules,
+            train=train,
+            model=recipe.model | {"none_output": none_output},
+            teacher=teacher and replace(teacher, vocabulary=vocabulary).settled(corpus, "preset"),
         )
+
+    def _for_table(self, corpus: Corpus, rows: int) -> Preset:
+        """Return the recipe for a table of so many usable rows: this one, or ``large`` where it is
+        for such tables, as its size asks."""
+        L = len(corpus.labels)
+        is_large = rows >= LARGE_ROWS or L > LARGE_LABELS
+        if not self.large or not (is_large or corpus.counted):
+            return self
+        train: dict[str, Any] = {} if is_large else dict(_SMALL)
+        train["epochs"] = max(1, min(6 if is_large else 12, round(READ_NAMES / rows)))
+        model: dict[str, Any] = {} if is_large else {"dropout": 0.3, "input_dropout": 0.1}
+        if L > LARGE_LABELS:
+            model["ngram_rank"] = _RANK
+        if L > MANY_LABELS:
+            model["label_groups"] = round(L**0.5)
+        large = self.large
+        return replace(large, train=replace(large.train, **train), model=large.model | model)
 
     def model_config(self, label_count: int) -> ModelConfig:
         """Return the architecture for ``label_count`` labels; the preset must be settled."""

@@ -33,7 +33,6 @@ from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus
 from charrnn.training.fit import Checkpoint, FitResult, fit
 from charrnn.training.metrics import evaluate, rows_of_confidence
-from charrnn.training.name_keys import FOLDS
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
 from charrnn.training.spellings import has_other_spellings, joined_names, other_spellings
@@ -91,17 +90,6 @@ def split_of(corpus: Corpus, protocol: Protocol, seed: int, *, spellings: bool =
             "ingest more names"
         )
     return split
-
-
-def rotation(corpus: Corpus) -> list[Split]:
-    """Return ten honest splits, each with another fold as the test fold, the protocol's own first.
-
-    The fold before the test fold is the validation fold. Every name is a test name once.
-    """
-    return [
-        honest_split(corpus, test_fold=fold, validation_fold=(fold - 1) % FOLDS)
-        for fold in reversed(range(FOLDS))
-    ]
 
 
 def run_protocol(

@@ -32,14 +32,14 @@ from torch import Tensor, nn
 from charrnn.model.calibration import fit_temperature, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.network import CharRNN, ModelConfig, NgramTable, to_stored
-from charrnn.model.normalise import normalise
+from charrnn.model.normalise import normalise, normalise_array
 from charrnn.model.vocabulary import LATIN_VOCABULARY
 from charrnn.training.baselines import ngram_probabilities
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.fit import Checkpoint, fit
 from charrnn.training.metrics import evaluate
-from charrnn.training.name_keys import fold_of
+from charrnn.training.name_keys import key_hashes
 from charrnn.training.presets import PRESETS, Preset
 from charrnn.training.splits import Examples, Split, honest_split
 from charrnn.training.synthetic import synthetic_names
@@ -198,7 +198,7 @@ def out_of_fold(corpus: Corpus, examples: Examples) -> Any:
     """Return the default's probabilities for its own training names, float32 ``(N, L)``, each from
     a fit on the half of the names that it is not in."""
     preset, L = PRESETS["tutorial"], len(corpus.labels)
-    half = np.array([fold_of(normalise(name)) for name in examples.names.to_pylist()]) % 2
+    half = key_hashes(normalise_array(examples.names)) % 2  # that of the fold
     found = np.zeros((len(half), L), np.float32)
     for side in (0, 1):
         rows, other = np.flatnonzero(half != side), np.flatnonzero(half == side)

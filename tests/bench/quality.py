@@ -30,8 +30,8 @@ from charrnn.training.metrics import evaluate
 from charrnn.training.name_keys import FOLDS
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import PRESETS, with_overrides
-from charrnn.training.protocol import Protocol, ProtocolResult, rotation, run_protocol, split_of
-from charrnn.training.splits import Split
+from charrnn.training.protocol import Protocol, ProtocolResult, run_protocol, split_of
+from charrnn.training.splits import Split, honest_split
 
 NGRAMS = "char 1-5-grams + logistic regression"
 LOOKED_AT = (8, 7, 6)  # validation folds that the presets were chosen on (experiments.py)
@@ -124,10 +124,10 @@ class Bench:
 
     def rotation_lines(self, rotations: int) -> tuple[list[str], Rows]:
         rows: Rows = {}
-        splits = rotation(self.corpus)  # fold 9 first, then 8, 7, …
         folds = sorted(range(FOLDS), key=lambda fold: (fold in LOOKED_AT, -fold))[:rotations]
-        for fold in folds:
-            self.measure(self.presets, "honest", 0, splits[FOLDS - 1 - fold], rows)
+        for fold in folds:  # every name is a test name once
+            split = honest_split(self.corpus, test_fold=fold, validation_fold=(fold - 1) % FOLDS)
+            self.measure(self.presets, "honest", 0, split, rows)
         pooled = {name: [self.pooled(found)] for name, found in rows.items()}
         clean = [i for i, fold in enumerate(folds) if fold not in LOOKED_AT]
         if len(clean) < len(folds):

@@ -11,7 +11,7 @@ from commands import CANARY, Command, commands_of, complaint
 
 import flows.ingest
 from charrnn.training.corpus import SCHEMA
-from charrnn.training.label_files import content_digest, read_label_files
+from charrnn.training.label_files import content_digest, find_label_files
 from flows.ingest import ingest
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -107,7 +107,7 @@ def test_reports_count_but_hold_no_name(command: Command, tmp_path: Path) -> Non
 
 
 def test_digest_that_is_expected_is_checked(command: Command, language_folder: Path) -> None:
-    digest = content_digest(read_label_files(language_folder))
+    digest = content_digest(find_label_files(language_folder)[0])
     assert command(language_folder, "--digest", digest)[0] == 0
     code, _, error = command(language_folder, "--digest", "0" * 64, "--target", "other.parquet")
     assert digest in complaint(code, 65, error)

@@ -7,7 +7,7 @@ from charrnn.errors import DataError
 from charrnn.training import archive, corpus
 from charrnn.training.archive import MAX_ARCHIVE_BYTES
 from charrnn.training.corpus import build_table
-from charrnn.training.label_files import read_label_files
+from charrnn.training.label_files import find_label_files
 
 MODULES = [archive, corpus]
 TOKENS = [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"../", b"/", b"\\", b".txt",
@@ -20,7 +20,7 @@ def check(data: bytes) -> None:
         path = Path(name) / "data.zip"
         path.write_bytes(data)
         try:
-            files = read_label_files(path)
+            files = find_label_files(path)[0]
             build_table(files)
         except DataError:
             files = []

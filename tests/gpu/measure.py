@@ -63,7 +63,7 @@ from charrnn.scoring.scorer import Scorer  # noqa: E402
 from charrnn.tables.csv_format import CsvFormat  # noqa: E402
 from charrnn.training.corpus import build_table, load_corpus, write_table  # noqa: E402
 from charrnn.training.fit import fit  # noqa: E402
-from charrnn.training.label_files import read_label_files  # noqa: E402
+from charrnn.training.label_files import find_label_files  # noqa: E402
 from charrnn.training.presets import PRESETS, with_overrides  # noqa: E402
 from charrnn.training.splits import Examples, honest_split  # noqa: E402
 
@@ -683,7 +683,7 @@ def training(bench: Bench) -> Found:
 
     if bench.arguments.corpus is not None:
         table = bench.folder / "corpus.parquet"
-        write_table(build_table(read_label_files(bench.arguments.corpus)), table)
+        write_table(build_table(find_label_files(bench.arguments.corpus)[0]), table)
         corpus = load_corpus(table)
         split = honest_split(corpus)
         train = split.train

@@ -9,7 +9,7 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import Metrics
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.training.corpus import build_table, load_corpus, write_table
-from charrnn.training.label_files import read_label_files
+from charrnn.training.label_files import find_label_files
 from charrnn.training.metrics import evaluate, expected_accuracy, prediction_sets
 from charrnn.training.splits import Examples, honest_split
 
@@ -24,7 +24,7 @@ pytestmark = [
 def test_fold(tmp_path_factory: pytest.TempPathFactory) -> Examples:
     assert NAMES is not None
     path = tmp_path_factory.mktemp("corpus") / "names.parquet"
-    write_table(build_table(read_label_files(NAMES)), path)
+    write_table(build_table(find_label_files(NAMES)[0]), path)
     return honest_split(load_corpus(path)).test
 
 

@@ -18,7 +18,7 @@ from charrnn.model.engine import logits_of
 from charrnn.model.priors import PriorEstimate, corrected, correction, estimate_prior, parse_prior
 from charrnn.model.version import resolve
 from charrnn.training.corpus import build_table, load_corpus, write_table
-from charrnn.training.label_files import read_label_files
+from charrnn.training.label_files import find_label_files
 from charrnn.training.splits import honest_split
 
 LABELS = ("Arabic", "English", "Greek", "Russian")
@@ -398,7 +398,7 @@ def test_real_tables_gain_where_shares_differ_and_lose_nothing_elsewhere(tmp_pat
     folder, version = real_names(), resolve("pretrained-tutorial")
     if folder is None:
         pytest.skip("needs the real names: set CHARRNN_NAMES to their folder")
-    write_table(build_table(read_label_files(folder)), tmp_path / "names.parquet")
+    write_table(build_table(find_label_files(folder)[0]), tmp_path / "names.parquet")
     test = honest_split(load_corpus(tmp_path / "names.parquet")).test
     encoded = version.vocabulary.encode(test.names)
     probabilities = softmax(logits_of(version.network(), encoded), version.temperature)

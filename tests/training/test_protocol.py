@@ -26,10 +26,11 @@ from charrnn.reports.model import model_markdown
 from charrnn.training import presets, splits
 from charrnn.training.baselines import Baseline, baselines
 from charrnn.training.corpus import Corpus, build_table, load_corpus, write_table
-from charrnn.training.label_files import LabelFile, read_label_files
+from charrnn.training.label_files import LabelFile, find_label_files
 from charrnn.training.metrics import evaluate
+from charrnn.training.name_keys import FOLDS
 from charrnn.training.presets import PRESETS, Preset, with_overrides
-from charrnn.training.protocol import ProtocolResult, identity_of, rotation, run_protocol, split_of
+from charrnn.training.protocol import ProtocolResult, identity_of, run_protocol, split_of
 from charrnn.training.release import make_version, promotion_problems
 from charrnn.training.splits import honest_split, seed_split
 
@@ -123,21 +124,19 @@ def test_only_the_seed_split_depends_on_the_seed(corpus: Corpus) -> None:
     assert split_of(corpus, "seed", 0).test.names != split_of(corpus, "seed", 1).test.names
 
 
-def test_rotation_tests_every_name_once_by_a_model_that_never_saw_it(corpus: Corpus) -> None:
-    splits = rotation(corpus)
+def test_every_name_is_a_test_name_of_one_split_that_has_it_nowhere_else(corpus: Corpus) -> None:
+    splits = [
+        honest_split(corpus, test_fold=fold, validation_fold=(fold - 1) % FOLDS)
+        for fold in range(FOLDS)
+    ]
     tested = [
         pair
         for s in splits
         for pair in zip(s.test.names.to_pylist(), s.test.label_ids, strict=True)
     ]
-    whole = honest_split(corpus)
-    every = sum(len(part.names) for part in (whole.train, whole.validation, whole.test))
-    assert len(tested) == len(set(tested)) == every
-    assert splits[0].test.names == whole.test.names
-    assert splits[0].validation.names == whole.validation.names
     for split in splits:
         parts = (split.train, split.validation, split.test)
-        assert sum(len(part.names) for part in parts) == every
+        assert sum(len(part.names) for part in parts) == len(tested) == len(set(tested))
         train, validation, test = (
             {normalise(name) for name in part.names.to_pylist()} for part in parts
         )
@@ -342,7 +341,7 @@ def test_names_that_scoring_refuses_are_right_in_no_figure(
     foreign = [a + b + c for a in "бвгд" for b in "аеио" for c in "клмн"]
     with (folder / "Alpha.txt").open("a") as file:
         file.write("\n".join(foreign) + "\n")
-    write_table(build_table(read_label_files(folder)), tmp_path / "n.parquet")
+    write_table(build_table(find_label_files(folder)[0]), tmp_path / "n.parquet")
     corpus = load_corpus(tmp_path / "n.parquet")
     result = run_protocol(corpus, SMALL, "honest")
     compared = {"honest": {"as it is": Baseline(result.test, result.test_probabilities)}}
