@@ -531,6 +531,12 @@ def writing_parquet(
         yield writer
 
 
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table to ``path``; see ``writing_parquet``."""
+    with writing_parquet(path, table.schema) as writer:
+        writer.write_table(table)
+
+
 def json_bytes(document: Any) -> bytes:
     """Return ``document`` as indented UTF-8 JSON with a final newline; ValueError for NaN."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -91,8 +92,9 @@ def tiny_version_of(vocabulary: Vocabulary) -> ModelVersion:
     calibration = calibration_of(network, vocabulary, names, ambiguous=["Katoro"])
     encoded = vocabulary.encode(pa.array(names))
     profile = validation_profile(
-        labels, softmax(calibration.logits, temperature), encoded.lengths, encoded.unknown
-    )
+        labels, softmax(calibration.logits, temperature), encoded.lengths, encoded.unknown,
+        np.zeros(len(names), np.int64),
+    )  # fmt: skip
     return ModelVersion(
         config=config,
         vocabulary=vocabulary,

@@ -36,7 +36,8 @@ def facts_of(labels: Sequence[str], profile: Profile | None = None, **changes: A
             unfamiliarity=np.linspace(0, 1, 2 * L),
             ambiguous=0,
         ),
-        profile=profile or validation_profile(labels, probabilities, lengths, unknown),
+        profile=profile
+        or validation_profile(labels, probabilities, lengths, unknown, np.zeros_like(lengths)),
         provenance=Provenance("2026-01-02T03:04:05Z", "cpu", 1, {"torch": "2.13.0"}),
     )
     return replace(facts, **changes)

@@ -50,7 +50,7 @@ from charrnn.files import (
     writing_to,
 )
 from charrnn.runs.manifest import FetchedRecord
-from charrnn.tables.discovery import MAGIC, Skipped, is_hidden, sort_names
+from charrnn.tables.discovery import MAGIC, Skipped, has_hidden, sort_names
 from charrnn.tables.hive import is_partition
 from charrnn.tables.kinds import TABLES, remedy, table_name
 
@@ -220,14 +220,9 @@ def _discover(uri: str) -> _Listing:
     base = top  # folders with columns in their names are kept
     while is_partition(PurePosixPath(base).name):
         base = base.rpartition("/")[0]
-    seen = [f"{top}/{n}" for n in names if not _is_hidden(n)]
+    seen = [f"{top}/{n}" for n in names if not has_hidden(n)]
     others = {*given, *seen} - tables
     return _Listing(store, sorted(tables), sorted(others), base, path)
-
-
-def _is_hidden(name: str) -> bool:
-    *folders, file = name.split("/")
-    return is_hidden(file, False) or any(is_hidden(folder, True) for folder in folders)
 
 
 def _open(uri: str) -> tuple[Any, str]:

@@ -115,15 +115,15 @@ def validation_profile(
     probabilities: npt.NDArray[np.float64],
     lengths: Counts,
     unknown: Counts,
-    reason: npt.NDArray[Any] | None = None,
+    reason: npt.NDArray[Any],
 ) -> Profile:
     """Return the profile of M validation names: calibrated probabilities ``(M, L)``, characters and
-    unknown characters ``(M,)``, and why they have no answer (None: all have one)."""
+    unknown characters ``(M,)``, and why they have no answer, an index into ``REASONS``."""
     return profile_of_names(
         labels=labels,
         label_ids=probabilities.argmax(axis=1),
         confidence=probabilities.max(axis=1),
-        reason=np.zeros(len(probabilities), np.int64) if reason is None else reason,
+        reason=reason,
         lengths=lengths,
         unknown=unknown,
     )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from charrnn.errors import CharrnnError, ConfigError
-from charrnn.files import writing_parquet
+from charrnn.files import write_parquet
 from charrnn.recipes import ingest as ingest_recipe
 from charrnn.recipes import train as train_recipe
 from charrnn.recipes.requests import IngestRequest, TrainRequest
@@ -78,6 +78,4 @@ def write_labelled(table: Any, path: Path, **columns: str) -> None:
     for option, column in named.items():
         own = name_column_of(headers, column, option)
         cells[own] = values_of(whole, own) if option in _OF_NUMBERS else cells_of(whole, own)
-    copied = pa.table(cells)
-    with writing_parquet(path, copied.schema) as writer:
-        writer.write_table(copied)
+    write_parquet(path, pa.table(cells))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -142,13 +142,9 @@ def is_labelled_table(source: str) -> bool:
 
 def check_no_columns(request: IngestRequest) -> None:
     """Refuse options about columns where no source has columns."""
-    for option, default in (
-        ("name_column", "name"),
-        ("label_column", "language"),
-        ("weight_column", ""),
-        ("split_column", ""),
-    ):
-        if getattr(request, option) != default:
+    for field in fields(request):
+        option = field.name
+        if option.endswith("_column") and getattr(request, option) != field.default:
             raise ConfigError(
                 f"{option} is about labelled tables, and no source is one; the label of a list is "
                 "its file name",

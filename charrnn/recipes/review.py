@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from charrnn.files import make_folder, writing_parquet
+from charrnn.files import make_folder, write_parquet
 from charrnn.recipes.requests import ReviewRequest
 from charrnn.runs.csv_text import csv_column
 from charrnn.runs.export import escape_formulas, writing_csv
@@ -83,6 +83,5 @@ def apply(request: ReviewRequest, filled: Path) -> Reviewed:
         source = open_source(files, Path(staging), partition_rows=CHUNK_ROWS, csv=request.csv)
         labels = reviewed_labels(source, str(filled))
     path = request.output / f"{filled.name.split('.')[0]}.labels.parquet"
-    with writing_parquet(path, labels.schema) as writer:
-        writer.write_table(labels)
+    write_parquet(path, labels)
     return Reviewed(path, labels.num_rows, {}, tuple(labels.column_names))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charrnn.errors import ConfigError, ModelError
-from charrnn.files import remove_file, write_bytes, writing_parquet
+from charrnn.files import remove_file, write_bytes, write_parquet
 from charrnn.model.version import resolve
 from charrnn.recipes.requests import SharesRequest
 from charrnn.recipes.runner import Runner
@@ -143,7 +143,5 @@ def write(folder: Path, tables: ShareTables, manifest: RunManifest, grouping: Gr
         if frame is None:
             remove_file(path)
             continue
-        table = frame.to_arrow()
-        with writing_parquet(path, table.schema) as writer:
-            writer.write_table(table)
+        write_parquet(path, frame.to_arrow())
     write_bytes(folder / "shares.html", shares_page(tables, manifest, grouping))

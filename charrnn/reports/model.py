@@ -182,12 +182,13 @@ def _confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Matrix:
 def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
     """Return the most frequent confusions of ``counts`` ``(L, L)``, and the number of all."""
     wrong = counts - np.diag(np.diag(counts))
+    cells = largest_cells(wrong)[:_MOST_ERRORS]
+    shares = [n / counts[i].sum() for i, _, n in cells]
     rows = [
-        (labels[i], labels[j], n, percent(n / counts[i].sum()))
-        for i, j, n in largest_cells(wrong)[:_MOST_ERRORS]
+        (labels[i], labels[j], n, percent(share))
+        for (i, j, n), share in zip(cells, shares, strict=True)
     ]
     head = ("true label", "predicted label", "names", "share of the true label")
-    shares = [n / counts[i].sum() for i, _, n in largest_cells(wrong)[:_MOST_ERRORS]]
     return {
         "table": Table(head, rows, Bars.of_shares("share of the true label", shares)),
         "listed": sum(row[2] for row in rows),

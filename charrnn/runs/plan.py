@@ -16,7 +16,7 @@ import pyarrow as pa
 
 import charrnn
 from charrnn.errors import ConfigError, DataError, OutputError, is_uri
-from charrnn.files import own_folders, remove_tree, translate_os_errors, writing_parquet
+from charrnn.files import own_folders, remove_tree, translate_os_errors, write_parquet
 from charrnn.runs.folders import staging_folder
 from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
 from charrnn.scoring.inputs import names_in
@@ -177,8 +177,7 @@ def plan_run(
         check_no_clash(source.schema.names, added)
     except TooManyRejectsError as error:
         report = destination / f"_rejects-{key.fingerprint[:8]}.parquet"
-        with writing_parquet(report, error.rejects.schema) as writer:
-            writer.write_table(error.rejects)
+        write_parquet(report, error.rejects)
         raise DataError(f"{error}; {report} lists all of them", option=error.option) from None
     key = replace(key, options=replace(options, scoring=scoring))
     partitions = tuple(cut(source.tables, options.partition_rows))

@@ -27,8 +27,8 @@ from charrnn.files import (
     remove_tree,
     swap_link,
     write_bytes,
+    write_parquet,
     write_sums,
-    writing_parquet,
 )
 from charrnn.monitoring.profile import total
 from charrnn.runs.folders import (
@@ -162,8 +162,7 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
     write_bytes(staging / "manifest.json", json_bytes(manifest.to_json()))
     rejects = plan.source.rejects
     if rejects.num_rows:
-        with writing_parquet(staging / "rejects.parquet", rejects.schema) as writer:
-            writer.write_table(rejects)
+        write_parquet(staging / "rejects.parquet", rejects)
     parts = {part.name: part.sha256 for part in manifest.parts}
     ours = {*parts, *files, "manifest.json", *(["rejects.parquet"] if rejects.num_rows else [])}
     sums = write_sums(staging, ours)

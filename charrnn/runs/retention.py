@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from charrnn.errors import CharrnnError, ConfigError, InputMissingError, StorageError
+from charrnn.errors import CharrnnError, InputMissingError, StorageError
 from charrnn.files import (
     hold,
     is_system_file,
@@ -61,17 +61,11 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_newest: bool = Fals
         keep_newest: leave the newest run of each destination, see ``folders.run_at``.
 
     Raises:
-        ConfigError: ``days`` is negative. InputMissingError: there is no such folder.
+        InputMissingError: there is no such folder.
     """
-    if not days >= 0:
-        raise ConfigError(f"older_than must be ≥ 0 days, got {days}", option="older_than")
     if not root.is_dir():
         raise InputMissingError(f"{root} does not exist")
-    try:
-        before = now - timedelta(days=days)
-    except OverflowError:
-        return OldRuns()
-    old = OldRuns()
+    before, old = now - timedelta(days=days), OldRuns()
     for folder in _folders(root, old):
         try:
             created = _created(folder)

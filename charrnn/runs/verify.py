@@ -33,7 +33,8 @@ def verify_run(run: Path) -> Manifest:
     listed = {part.name for part in manifest.parts}
     names = (path.relative_to(run).as_posix() for path in (run / ROWS).glob("*"))
     if others := sorted(name for name in names if name not in listed and not is_system_file(name)):
-        raise DataError(f"{run}: {_first(others)} is no part that the manifest lists")
+        more = f" and {len(others) - 1:,} more" if others[1:] else ""
+        raise DataError(f"{run}: {others[0]}{more} is no part that the manifest lists")
     if not isinstance(manifest, RunManifest):
         rows = sum(_read_checked(run / part.name, part).num_rows for part in manifest.parts)
         if rows != (manifest.changed if manifest.flips_written else 0):
@@ -64,10 +65,6 @@ def verify_run(run: Path) -> Manifest:
             f"{run}: the parts do not hold the {', '.join(differing)} that the manifest says"
         )
     return manifest
-
-
-def _first(names: list[str]) -> str:
-    return names[0] + (f" and {len(names) - 1:,} more" if names[1:] else "")
 
 
 def _read_checked(path: Path, part: PartRecord) -> pa.Table:

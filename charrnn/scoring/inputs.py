@@ -3,6 +3,7 @@
 pandas is never imported here: an object can only be one of pandas where the caller imported it.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 from charrnn.errors import DataError
 from charrnn.scoring.name_parts import join_parts
 from charrnn.scoring.options import ScoreOptions
-from charrnn.tables.columns import as_large_string, is_text, shown_type
+from charrnn.tables.columns import as_large_string, is_number, is_text, shown_type
 
 _SERIES = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 _MISSING = ("NAType", "NaTType")  # what pandas puts where a value is missing
@@ -54,7 +55,8 @@ def names_array(names: Any, what: str = "names") -> pa.Array | pa.ChunkedArray:
     if hasattr(names, "__arrow_c_stream__") or hasattr(names, "__arrow_c_array__"):
         return _text(_imported(pa.chunked_array, names, what), what)
     one_name, unordered = isinstance(names, str | bytes), isinstance(names, Mapping | Set)
-    if one_name or unordered or isinstance(names, pl.Expr) or not _iterable(names):
+    iterable = isinstance(names, Iterable) or hasattr(names, "__getitem__")
+    if one_name or unordered or isinstance(names, pl.Expr) or not iterable:
         fix = "; put a single name into a list" if one_name else ""
         raise DataError(f"{what} are a {type(names).__name__}, {_NAMES}{fix}")
     return _listed(list(names), what)
@@ -124,15 +126,9 @@ def values_of(table: Any, column: str) -> pa.Array | pa.ChunkedArray:
         types = sys.modules["pandas"].api.types
         if types.is_numeric_dtype(cells) and not types.is_bool_dtype(cells):
             return pa.array(cells, from_pandas=True)
-    elif _is_number(cells.type):
+    elif is_number(cells.type):
         return cells
     return names_array(cells, _cells_text(column))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    )
 
 
 def _column(table: Any, column: str) -> Any:
@@ -211,7 +207,8 @@ def _listed(names: list[Any], what: str) -> pa.Array:
     try:
         return pa.array(names, pa.large_string())
     except UnicodeEncodeError:
-        index = next(i for i, n in enumerate(names) if n is not None and _has_surrogate(n))
+        halves = re.compile("[\ud800-\udfff]")
+        index = next(i for i, name in enumerate(names) if name and halves.search(name))
     raise DataError(
         f"{what}: expected Unicode text, got half of a surrogate pair at index {index}; decode the "
         "source with errors='replace', or leave the name out"
@@ -241,11 +238,3 @@ def _is_missing(name: Any) -> bool:
     return isinstance(name, float | np.floating | np.datetime64 | np.timedelta64) and bool(
         name != name
     )
-
-
-def _has_surrogate(name: str) -> bool:
-    return any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _iterable(names: Any) -> bool:
-    return isinstance(names, Iterable) or hasattr(names, "__getitem__")

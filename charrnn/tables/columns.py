@@ -82,6 +82,13 @@ def is_text(column_type: pa.DataType) -> bool:
     return value_type(column_type) in (pa.string(), pa.large_string(), pa.string_view())
 
 
+def is_number(column_type: pa.DataType) -> bool:
+    """Whether an Arrow type is one of integers, floats or decimals."""
+    types = pa.types
+    tests = (types.is_integer, types.is_floating, types.is_decimal)
+    return any(test(column_type) for test in tests)
+
+
 def value_type(column_type: pa.DataType) -> pa.DataType:
     """Return the type of the values of a dictionary; any other type as it is."""
     return column_type.value_type if pa.types.is_dictionary(column_type) else column_type

@@ -182,7 +182,7 @@ def sort_names(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str, st
     skipped: list[tuple[str, str, str]] = []
     for name in names:
         *folders, file = name.split("/")
-        if is_hidden(file, False) or any(is_hidden(folder, True) for folder in folders):
+        if has_hidden(name):
             continue
         above = ("/".join(folders[: n + 1]) for n in range(len(folders)))
         run = "" if "" in runs else next((folder for folder in above if folder in runs), None)
@@ -199,6 +199,12 @@ def is_hidden(name: str, is_folder: bool) -> bool:
     """Whether a name is passed over, as readers of Hive tables do: ``_year=2024`` is a folder with
     a column."""
     return name[0] == "." or (name[0] == "_" and not (is_folder and is_partition(name)))
+
+
+def has_hidden(path: str) -> bool:
+    """Whether a file, or a folder that it is in, is passed over; see ``is_hidden``."""
+    *folders, file = path.split("/")
+    return is_hidden(file, False) or any(is_hidden(folder, True) for folder in folders)
 
 
 def _other(name: str) -> tuple[str, str, str]:

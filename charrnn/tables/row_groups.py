@@ -207,13 +207,8 @@ def read_groups(
     by_file = itertools.groupby(groups, lambda group: group.path)
     tables = [_read_file(path, list(of_file), columns) for path, of_file in by_file]
     target = schema or common_schema([table.schema for table in tables])
-    return pa.concat_tables([_with_schema(table, target) for table in tables])
-
-
-def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    if table.column_names != schema.names:
-        table = table.select(schema.names)
-    return pa.Table.from_arrays(table.columns, schema=schema)
+    ordered = (t if t.column_names == target.names else t.select(target.names) for t in tables)
+    return pa.concat_tables([pa.Table.from_arrays(t.columns, schema=target) for t in ordered])
 
 
 def _read_file(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:

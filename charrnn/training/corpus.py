@@ -28,7 +28,7 @@ from charrnn.files import (
     publish_folder,
     remove_file,
     withdraw_folder,
-    writing_parquet,
+    write_parquet,
 )
 from charrnn.model.labels import LANGUAGE, check_labels, label_key
 from charrnn.model.vocabulary import GIVEN, string_buffers
@@ -256,8 +256,7 @@ def write_table(table: pa.Table, path: Path) -> bool:
         return False
     if _is_corpus_folder(path):
         withdraw_folder(path, path.parent)
-    with writing_parquet(path, table.schema) as writer:
-        writer.write_table(table)
+    write_parquet(path, table)
     return True
 
 
@@ -272,8 +271,7 @@ def write_parts(parts: Iterable[pa.Table], target: Path, staging: Path) -> bool:
     is_folder, digests = _is_corpus_folder(target), []
     for index, table in enumerate(parts):
         digests.append(table.schema.metadata[_TABLE_KEY])
-        with writing_parquet(staging / PARTS.format(index), table.schema) as writer:
-            writer.write_table(table)
+        write_parquet(staging / PARTS.format(index), table)
     if _digests_at(target) == digests:
         return False
     if is_folder:

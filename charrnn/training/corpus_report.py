@@ -60,11 +60,6 @@ class RowCounts:
             self.dropped[reason] = self.dropped.get(reason, 0) + rows
 
     @property
-    def whole(self) -> bool:
-        """Whether every row is accounted for."""
-        return self.rows == self.kept + self.merged + sum(self.dropped.values())
-
-    @property
     def text(self) -> str:
         """The counts on one line."""
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.dropped.items()))

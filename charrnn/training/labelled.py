@@ -16,6 +16,7 @@ from charrnn.scoring.inputs import one_name
 from charrnn.tables.columns import (
     as_large_string,
     check_weights,
+    is_number,
     is_text,
     name_column_of,
     shown_type,
@@ -168,10 +169,9 @@ def _column(schema: pa.Schema, column: str, what: str) -> str:
     column = name_column_of(schema.names, column, f"{what}_column")
     kind = schema.field(column).type
     stored = value_type(kind)
-    is_number = pa.types.is_integer(stored) or pa.types.is_floating(stored)
     fits = {
         "label": is_text(kind) or pa.types.is_integer(stored),
-        "weight": is_text(kind) or is_number or pa.types.is_decimal(stored),
+        "weight": is_text(kind) or is_number(stored),
     }
     if not fits.get(what, is_text(kind)):
         expected = {"label": "text or whole numbers", "weight": "numbers"}.get(what, "text")

@@ -57,7 +57,6 @@ class ProtocolResult:
         test_labels: label ids ``(N,)``.
     """
 
-    protocol: Protocol
     fit: FitResult
     temperature: float
     validation: Metrics | None
@@ -156,7 +155,7 @@ def run_protocol(
         on_epoch=on_epoch,
         on_names=on_names,
     )
-    return _measure(protocol, fitted, vocabulary, split, corpus.labels, outside)
+    return _measure(fitted, vocabulary, split, corpus.labels, outside)
 
 
 def respelled(examples: Examples, rules: Normalisation) -> Examples:
@@ -203,7 +202,6 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
 
 
 def _measure(
-    protocol: Protocol,
     fitted: FitResult,
     vocabulary: Vocabulary,
     split: Split,
@@ -234,7 +232,6 @@ def _measure(
     test = softmax(test_logits[:, :L], temperature)
     refused = unreadable(vocabulary, split.test.names)
     return ProtocolResult(
-        protocol=protocol,
         fit=fitted,
         temperature=temperature,
         validation=validation,

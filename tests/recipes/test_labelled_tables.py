@@ -76,7 +76,7 @@ def test_rows_of_one_name_and_label_become_one_whose_weight_is_their_sum(kind: s
     assert (corpus.folds == key_hashes(corpus.normalised) % FOLDS).all()
     assert corpus.label_name == "country"
     counts = found.report.tables[source.name]
-    assert counts.whole
+    assert counts.rows == counts.kept + counts.merged + sum(counts.dropped.values())
     assert corpus.counted
     assert counts.dropped == {"empty": 2, "stray_character": 1, "no_label": 1}
     assert (counts.rows, counts.kept) == (3004, len(expected))
@@ -126,7 +126,7 @@ def test_a_split_column_decides_and_no_name_is_on_two_sides() -> None:
     assert {name_key(name) for name in split.test.names.to_pylist()} == tested
     assert {name_key(name) for name in split.validation.names.to_pylist()} == validated
     counts = found.report.tables["people.parquet"]
-    assert counts.whole
+    assert counts.rows == counts.kept + counts.merged + sum(counts.dropped.values())
     assert counts.dropped["also_in_test"] == sum(
         k in tested and part != "test " for k, part in zip(keys, parts, strict=True)
     )

@@ -17,6 +17,7 @@ from charrnn.cli import KEY_VARIABLE
 from charrnn.errors import BusyError, ConfigError, InputMissingError
 from charrnn.files import hold, write_sums
 from charrnn.recipes import score as recipe
+from charrnn.recipes.requests import PurgeRequest
 from charrnn.runs.plan import RunPlan
 from charrnn.runs.retention import OldRuns, old_runs, purge
 from charrnn.runs.verify import verify_run
@@ -210,4 +211,4 @@ def test_purge_of_nonsense_is_refused(tmp_path: Path) -> None:
         old_runs(tmp_path / "nowhere", 1, NOW)
     for days in (-1, float("nan")):
         with pytest.raises(ConfigError):
-            old_runs(tmp_path, days, NOW)
+            PurgeRequest(folder=tmp_path, older_than=days)
