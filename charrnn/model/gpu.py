@@ -124,13 +124,14 @@ class KernelEngine:
             float32 ``(N, k)``; with ``prior`` also the first label and its probability before it,
             ``(N,)`` each.
         """
-        found = self._blank(len(rows), k, corrected=prior is not None)
+        corrected = prior is not None
+        found = [t.numpy() for t in _outputs("cpu", len(rows), k, corrected=corrected)]
         long = encoded.lengths[rows] > _LONGEST
         usual = rows[~long] if long.any() else rows
 
         def find() -> list[npt.NDArray[Any]]:
             names = self._names(encoded, usual, self._send(encoded.flat))
-            outputs = self._outputs(len(usual), k, corrected=prior is not None)
+            outputs = _outputs(self.device, len(usual), k, corrected=corrected)
             self._launch(
                 names, temperature=temperature, prior=prior, ranked=(outputs[0], outputs[1]),
                 uncorrected=(outputs[2], outputs[3]) if prior is not None else None,
@@ -150,22 +151,6 @@ class KernelEngine:
             parts = _rank(logits, k, temperature, prior)
             for target, tensor in zip(found, parts, strict=True):
                 target[to] = tensor.cpu().numpy()
-        return found
-
-    def _blank(self, count: int, k: int, *, corrected: bool) -> list[npt.NDArray[Any]]:
-        found: list[npt.NDArray[Any]]
-        found = [np.zeros((count, k), np.int16), np.zeros((count, k), np.float32)]
-        return [*found, np.zeros(count, np.int16), np.zeros(count, np.float32)][
-            : 4 if corrected else 2
-        ]
-
-    def _outputs(self, count: int, k: int, *, corrected: bool) -> list[Tensor]:
-        def empty(*shape: int, dtype: torch.dtype) -> Tensor:
-            return torch.empty(shape, dtype=dtype, device=self.device)
-
-        found = [empty(count, k, dtype=torch.int16), empty(count, k, dtype=torch.float32)]
-        if corrected:
-            found += [empty(count, dtype=torch.int16), empty(count, dtype=torch.float32)]
         return found
 
     def _with_memory(self, find: Callable[[], Found]) -> Found:
@@ -221,6 +206,13 @@ class KernelEngine:
         done.record(torch.cuda.current_stream(self.device))
         done.synchronize()
         return [tensor.numpy() for tensor in here]
+
+
+def _outputs(device: torch.device | str, count: int, k: int, *, corrected: bool) -> list[Tensor]:
+    """Return what ``KernelEngine.ranked`` fills in for so many names."""
+    shapes = [(count, k), *([(count,)] if corrected else [])]
+    kinds = (torch.int16, torch.float32)
+    return [torch.empty(shape, dtype=kind, device=device) for shape in shapes for kind in kinds]
 
 
 def kernel_suits(network: CharRNN) -> bool:

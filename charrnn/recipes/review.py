@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from charrnn.files import make_folder, write_parquet
 from charrnn.recipes.requests import ReviewRequest
-from charrnn.runs.csv_text import csv_column
-from charrnn.runs.export import escape_formulas, writing_csv
+from charrnn.runs.export import csv_column, escape_formulas, writing_csv
 from charrnn.runs.folders import destination_of_run, run_at
 from charrnn.runs.manifest import read_run
 from charrnn.runs.review import NAMES, OURS, REASONS, names_to_review, reviewed_labels

@@ -35,7 +35,6 @@ from charrnn.tables.csv_format import (
 from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, read_header
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
 from charrnn.tables.kinds import path_text, table_name
-from charrnn.tables.parquet_columns import check_columns
 from charrnn.tables.parquet_cost import (
     Cost,
     check_footer,
@@ -43,6 +42,7 @@ from charrnn.tables.parquet_cost import (
     check_ratio,
     group_costs,
 )
+from charrnn.tables.parquet_types import check_columns
 from charrnn.tables.row_groups import (
     PARTITION_BYTES,
     TableFile,
@@ -164,27 +164,21 @@ def _tables(reader: pq.ParquetFile, path: Path, costs: list[Cost]) -> Iterator[p
     in batches that take as little; raise DataError if the file is damaged."""
     batches: list[pa.RecordBatch] = []
     rows = size = 0
-    for index, cost in enumerate(costs):
-        check_open_pages(path, index, cost)
-        batch_rows = int(min(_GROUP_ROWS, max(1, _TABLE_BYTES // max(cost.row, 1))))
-        for batch in _batches(reader, path, index, batch_rows):
-            _check_cells(batch, path, index)
-            batches.append(batch)
-            rows, size = rows + batch.num_rows, size + batch.nbytes
-            if rows >= _GROUP_ROWS or size >= _TABLE_BYTES:
-                yield pa.Table.from_batches(batches)
-                batches, rows, size = [], 0, 0
-    if batches:
-        yield pa.Table.from_batches(batches)
-
-
-def _batches(
-    reader: pq.ParquetFile, path: Path, group: int, batch_rows: int
-) -> Iterator[pa.RecordBatch]:
     try:
-        yield from reader.iter_batches(batch_rows, row_groups=[group], use_threads=False)
+        for index, cost in enumerate(costs):
+            check_open_pages(path, index, cost)
+            batch_rows = int(min(_GROUP_ROWS, max(1, _TABLE_BYTES // max(cost.row, 1))))
+            for batch in reader.iter_batches(batch_rows, row_groups=[index], use_threads=False):
+                _check_cells(batch, path, index)
+                batches.append(batch)
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                if rows >= _GROUP_ROWS or size >= _TABLE_BYTES:
+                    yield pa.Table.from_batches(batches)
+                    batches, rows, size = [], 0, 0
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged; restore it and run this again") from error
+    if batches:
+        yield pa.Table.from_batches(batches)
 
 
 def _check_cells(batch: pa.RecordBatch, path: Path, group: int) -> None:

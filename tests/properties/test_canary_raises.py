@@ -97,7 +97,7 @@ LISTED = {
     "corpus.py:load_corpus": "how many labels there are, or the number of one",
     "label_files.py:refuse": "names of files",
     "csv_staging.py:_check_kind": "a kind of file",
-    "parquet_columns.py:_int96_unit": "the name of a column",
+    "parquet_types.py:_int96_unit": "the name of a column",
     "priors.py:correction": "numbers of a caller",
     "priors.py:parse_prior": "an option",
     "row_groups.py:_read_file": "a number of rows",

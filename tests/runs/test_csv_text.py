@@ -11,8 +11,7 @@ import pyarrow.csv as pacsv
 import pytest
 
 from charrnn.errors import DataError
-from charrnn.runs.csv_text import csv_column, has_csv_text
-from charrnn.runs.export import check_exportable
+from charrnn.runs.export import check_exportable, csv_column, has_csv_text
 from tests.recording import Proof
 
 BYTES = [b"\xff\x00", None, b"ab"]

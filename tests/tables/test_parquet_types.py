@@ -12,8 +12,7 @@ from found import fingerprint_files
 from charrnn.errors import DataError
 from charrnn.tables.columns import check_name_column, without_notes
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.tables.parquet_columns import check_columns
-from charrnn.tables.parquet_types import changed_columns, writer_options
+from charrnn.tables.parquet_types import changed_columns, check_columns, writer_options
 from charrnn.tables.row_groups import cut, read_groups
 from charrnn.tables.source import Source, open_source
 from tests.recording import Proof
