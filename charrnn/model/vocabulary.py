@@ -207,7 +207,8 @@ class Vocabulary:
         least ``least`` names, and in one of ``_NAMES_A_SYMBOL`` of their script, are symbols while
         there are ids, first those of the script that most labels use, and of a script the most
         frequent. Ideographs are more than there are ids: ``IDEOGRAPH`` is the symbol of all, and
-        the ids that are left go to those whose frequency differs most from label to label.
+        the ids that are left go to those whose frequency differs most from label to label. Where
+        Hangul syllables have no id, jamo are symbols, which spell them.
 
         Args:
             label_ids: int ``(N,)``.
@@ -265,7 +266,9 @@ class Vocabulary:
         if own is not None or not self.normalisation.composes or character == " ":
             return [own or self.unknown_id]
         apart = unicodedata.normalize("NFD", character)
-        if len(apart) > 1:
+        if _is_syllable(character) and self._ids.keys() >= set(apart):
+            plainer = apart
+        elif len(apart) > 1:
             plainer = unicodedata.normalize("NFC", apart[:-1])
         else:
             plainer = normalise(character, LATIN)
@@ -477,7 +480,15 @@ def _distinguishing(
     others = [c for c in others if c not in first]
     if IDEOGRAPH in first:
         others += _telling_ideographs(names, label_ids, [c for c in frequent if _script(c) == _HAN])
+    syllables = {c for c in counts if _is_syllable(c) and uses[_script(c)] > 1}
+    if syllables.difference(others[: free - len(first)]):  # the others are spelled
+        first.update(*(unicodedata.normalize("NFD", c) for c in syllables))
     return first.union(others[: free - len(first)])
+
+
+def _is_syllable(character: str) -> bool:
+    """Return whether a character is a Hangul syllable, which jamo spell."""
+    return "\uac00" <= character <= "\ud7a3"
 
 
 def _telling_ideographs(

@@ -18,7 +18,7 @@ import torch
 
 from charrnn.model.facts import TextChoice, TextRules
 from charrnn.model.network import NgramTable
-from charrnn.model.normalise import Normalisation, normalise_array
+from charrnn.model.normalise import Normalisation
 from charrnn.model.vocabulary import Vocabulary, batches
 from charrnn.training.corpus import Corpus
 from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, evenly_spaced
@@ -79,10 +79,6 @@ def _covering(sample: _Sample, rules: Normalisation) -> tuple[Vocabulary, float]
     """Return the vocabulary under some rules, and the share of the characters that it knows."""
     vocabulary = _vocabulary(sample, rules)
     encoded = vocabulary.encode(pa.array(sample.names, pa.large_string()))
-    known = set(vocabulary.symbols)
-    texts = normalise_array(pa.array(sample.names, pa.large_string()), rules).to_pylist()
-    if not rules.jamo and any(c not in known for c in {*"".join(texts)} if "가" <= c <= "힣"):
-        return vocabulary, 0.0  # a syllable that is no symbol would lose its last consonant
     return vocabulary, float(1 - encoded.unknown.sum() / max(1, encoded.lengths.sum()))
 
 

@@ -16,6 +16,7 @@ from charrnn.model.normalise import ACCENTS, LATIN, SEED, Normalisation, normali
 from charrnn.model.vocabulary import (
     GIVEN,
     LATIN_VOCABULARY,
+    MAX_IDS,
     PAD,
     SEED_VOCABULARY,
     UNKNOWN,
@@ -283,6 +284,21 @@ def test_the_rarest_characters_of_the_less_used_script_give_way_where_ids_run_ou
     expected = {UNKNOWN, GIVEN, *latin, *cyrillic[50:], cyrillic[0]}
     assert set(vocabulary.symbols) == expected
     assert vocabulary.symbols == "".join(sorted(expected))
+
+
+def test_jamo_spell_the_hangul_syllables_that_have_no_id() -> None:
+    syllables = [chr(0xAC00 + 29 * i) for i in range(300)]  # the first ones are the most frequent
+    names = [s for i, s in enumerate(syllables) for _ in range(2 + 2 * (i < 200))]
+    label_ids = [i % 2 for i in range(len(names))]
+    rules = Normalisation("NFKC", fold="plain", jamo=False)
+    vocabulary = Vocabulary.of_names(names, label_ids, rules, coverage=0.999)
+    assert vocabulary.size == MAX_IDS
+    lengths = vocabulary.encode(pa.array(syllables)).lengths
+    assert set(lengths[:100]) == {1}
+    assert set(lengths[-50:]) <= {2, 3}
+    for syllable in syllables:
+        spelled = vocabulary.decode(vocabulary.encode_one(syllable))
+        assert unicodedata.normalize("NFC", spelled) == syllable
 
 
 def test_the_only_symbol_of_a_script_stands_for_all_of_its_letters() -> None:
