@@ -8,7 +8,7 @@ whenever another writer commits before us.
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 
@@ -59,11 +59,12 @@ def append_run(run: Path, uri: str) -> bool:
                 if table.transaction_version(application) is not None:
                     return False
                 _check_columns(table, schema, uri)
-        rows = _Rows(run, manifest, schema)
+        problems = list[DataError]()  # deltalake raises what it reads as an untyped exception
+        rows = _batches(run, manifest, schema, problems)
         try:
             deltalake.write_deltalake(
                 uri if table is None else table,
-                pa.RecordBatchReader.from_batches(schema, rows.batches()),
+                pa.RecordBatchReader.from_batches(schema, rows),
                 mode="error" if table is None else "append",
                 commit_properties=deltalake.CommitProperties(
                     app_transactions=[deltalake.Transaction(application, version=1)],
@@ -72,8 +73,8 @@ def append_run(run: Path, uri: str) -> bool:
                 ),
             )
         except Exception as error:
-            if rows.problem is not None:
-                raise rows.problem from None
+            if problems:
+                raise problems[0] from None
             with reading():
                 latest = _open(uri)
                 if latest is not None and (table is None or latest.version() != table.version()):
@@ -90,38 +91,31 @@ def _open(uri: str) -> Any:
     return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
 
 
-class _Rows:
-    """The rows of a run, converted to ``schema``. An error while reading them is kept in
-    ``problem``, because deltalake raises it as an untyped exception."""
+def _batches(
+    run: Path, manifest: RunManifest, schema: pa.Schema, problems: list[DataError]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a run as batches of ``schema``; raise DataError if a part is damaged or
+    cannot be converted, and add it to ``problems``."""
 
-    def __init__(self, run: Path, manifest: RunManifest, schema: pa.Schema) -> None:
-        self.run, self.manifest, self.schema = run, manifest, schema
-        self.problem: DataError | None = None
+    def failed(message: str) -> DataError:
+        problems.append(DataError(f"{message}; nothing was appended"))
+        return problems[-1]
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield record batches; raise DataError if a part is damaged or cannot be converted."""
-        rows = 0
-        for part in self.manifest.parts:
-            path = self.run / part.name
-            try:
-                for batch in read_part_batches(path, _BATCH_ROWS):
-                    rows += batch.num_rows
-                    yield self._converted(batch)
-            except DataError as error:
-                self._fail(str(error), error)
-            except pa.ArrowException as error:
-                self._fail(f"{path} has a value that Delta does not support", error)
-        if rows != self.manifest.rows:
-            self._fail(f"{self.run} has {rows:,} rows, its manifest {self.manifest.rows:,}")
-
-    def _converted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        run = pa.repeat(pa.scalar(run_name(self.run)), batch.num_rows)
-        columns = [c.cast(f.type) for c, f in zip(batch.columns, self.schema, strict=False)]
-        return pa.RecordBatch.from_arrays([*columns, run], schema=self.schema)
-
-    def _fail(self, message: str, cause: Exception | None = None) -> NoReturn:
-        self.problem = DataError(f"{message}; nothing was appended")
-        raise self.problem from cause
+    rows = 0
+    for part in manifest.parts:
+        path = run / part.name
+        try:
+            for batch in read_part_batches(path, _BATCH_ROWS):
+                rows += batch.num_rows
+                columns = [c.cast(f.type) for c, f in zip(batch.columns, schema, strict=False)]
+                columns.append(pa.repeat(pa.scalar(run_name(run)), batch.num_rows))
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        except DataError as error:
+            raise failed(str(error)) from error
+        except pa.ArrowException as error:
+            raise failed(f"{path} has a value that Delta does not support") from error
+    if rows != manifest.rows:
+        raise failed(f"{run} has {rows:,} rows, its manifest {manifest.rows:,}")
 
 
 def _delta_schema(run: Path, manifest: RunManifest) -> pa.Schema:

@@ -128,11 +128,6 @@ class RunOptions:
             del scoring["label_as"]
         return _plain({**scoring, **own, "csv": self.csv.to_json()})
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> RunOptions:
-        """Rebuild what ``to_json`` returned; raises ``msgspec.ValidationError``."""
-        return msgspec.convert({**document, "scoring": document}, cls)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:

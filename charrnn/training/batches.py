@@ -10,7 +10,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from charrnn.errors import DataError
 from charrnn.model.network import ModelConfig
 from charrnn.model.novelty import name_hashes
 from charrnn.model.vocabulary import Encoded, Vocabulary, batches
@@ -189,13 +188,7 @@ def sparse_data(
     train: TrainConfig,
     device: torch.device,
 ) -> SparseData:
-    """Encode the examples, the outliers among them where the network has an output for these.
-
-    Raises:
-        DataError: there are no examples.
-    """
-    if not len(examples.names):
-        raise DataError("there are no training examples")
+    """Encode the examples, the outliers among them where the network has an output for these."""
     outliers = _outliers(vocabulary, examples, config)
     names = pa.concat_arrays([examples.names, pa.array(outliers, pa.large_string())])
     label_ids = np.append(examples.label_ids, np.full(len(outliers), config.label_count))
@@ -222,13 +215,7 @@ def training_data(
 ) -> TrainingData:
     """Encode the examples, the outliers among them where the network has an output for these and
     ``vocabulary`` letters that tell them from names, and move them to ``device``; for
-    ``merge_shared`` see ``TrainConfig``.
-
-    Raises:
-        DataError: there are no labelled examples.
-    """
-    if not len(examples.names):
-        raise DataError("there are no training examples")
+    ``merge_shared`` see ``TrainConfig``."""
     outliers = _outliers(vocabulary, examples, config)
     outputs = np.concatenate((examples.label_ids, np.full(len(outliers), config.label_count)))
     names = examples.names.to_pylist() + outliers

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, DataError
 from charrnn.model.calibration import LabelIds, negative_log_likelihood, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord
@@ -84,7 +84,10 @@ def fit(
     Raises:
         CharrnnError: the loss is no longer a finite number.
         ConfigError, DataError: the checkpoint is damaged or of another run.
+        DataError: there are no examples.
     """
+    if not len(examples.names):
+        raise DataError("there are no training examples")
     state = TrainingState(config, train, torch.device(device), build)
     if checkpoint is not None and checkpoint.resume and checkpoint.path.exists():
         state.load(checkpoint.path, checkpoint.identity)
