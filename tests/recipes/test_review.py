@@ -1,15 +1,19 @@
 """The command review: names to look at, filled in as in a spreadsheet, are labels to learn from."""
 
 import csv
+import json
 import random
+import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from commands import CANARY
+from commands import CANARY, Command, commands_of
 from conftest import SYLLABLES
 from flat import score
 
+from charrnn import cli
 from charrnn.cli import console_runner
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.recipes.evaluate import evaluate_version
@@ -90,3 +94,43 @@ def test_what_cannot_be_reviewed_is_refused(run: Path) -> None:
     hidden = Path(score("people.parquet", model="pretrained-tiny", names="omit"))
     with pytest.raises(CharrnnError, match="does not keep its names"):
         review(ReviewRequest(run=hidden))
+
+
+@pytest.mark.slow
+def test_the_loop_of_review_ends_in_a_better_model(
+    working_folder: Path,
+    language_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Names of Gamma that its list lacks, met in a table: scored, reviewed, learned and measured."""
+    command: Command = commands_of(
+        cli.console(), monkeypatch, capsys, lambda app: cli.run(app, sys.argv[1:])
+    )
+
+    def answer(*arguments: str) -> dict[str, Any]:
+        code, out, error = command(*arguments, "--json")
+        assert code == 0, error
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+    def measured(version: str) -> float:
+        result = answer("evaluate", version, "--on", labels)
+        return float(result["parts"][0]["metrics"]["accuracy"])
+
+    fit = ("train", "--preset", "seed", "--epochs", "8", "--seeds", "0", "--no-baselines")
+    lists, labels = str(language_folder), "outputs/review/people.labels.parquet"
+    answer("ingest", lists)
+    answer(*fit)
+    draw = random.Random(3)
+    names = {"".join(draw.choices(["quld", "zumf", "wexp", "jyck"], k=3)) for _ in range(90)}
+    pl.DataFrame({"name": sorted(names) * 3}).write_csv("people.csv")
+    answer("score", "people.csv", "--model", "v0001")
+    answer("review", "outputs/predictions/people", "--rows", "100")
+    table = pl.read_csv("outputs/review/people.csv")
+    table.with_columns(language=pl.lit("Gamma")).write_csv("outputs/review/people.csv")
+    answer("review", "--apply", "outputs/review/people.csv")
+    before = measured("v0001")
+    answer("ingest", lists, labels, "--weight-column", "rows")
+    answer(*fit)
+    assert before < 0.5 < 0.9 < measured("v0002")
