@@ -36,6 +36,7 @@ MIN_NAMES = 30  # distinct names: fewer give intervals too wide to be of use
 MIN_HELD_OUT = 100  # names: likewise
 MAX_NAMES = 2000  # distinct names: more are sampled, since other errors are larger
 ALIKE = 0.38  # mean probability of the other one of two labels: 0.5 where they are the same
+LOOKS_LIKE = 0.3  # of the mean probability that own names give the better known of the two
 ALIKE_SHARE = 0.05  # of two labels together, from which on it matters that they are alike
 
 _MOST_LABELS = 60  # with the largest mean probability: others have no share
@@ -136,17 +137,23 @@ class Quantifier:
     @cached_property
     def overlaps(self) -> tuple[Floats, Floats]:
         """How alike two labels are, ``(L, L)``, for names of one part and of two: the mean
-        probability of the other one, of the two, for their held-out names."""
+        probability of the other one, of the two, for their held-out names. 0 where names of the
+        less known one do not look like the other's: of a label that the model hardly ever gives,
+        every other one is the more probable."""
         one, two = (self._overlap(log_p) for log_p in self.log_p)
         return one, two
 
     def _overlap(self, log_p: Floats) -> Floats:
         L = log_p.shape[1]
-        overlap = np.zeros((L, L))
+        overlap, mean = np.zeros((L, L)), np.zeros((L, L))
         for label in np.unique(self.label_ids):
             p = np.exp(log_p[self.label_ids == label])
             overlap[label] = (p / (p + p[:, [label]])).mean(axis=0)
-        both: Floats = (overlap + overlap.T) / 2
+            mean[label] = p.mean(axis=0)
+        own = mean.diagonal()
+        looks = mean / np.maximum(own, 1e-12)  # names of the row, like those of the column
+        looks = np.where(own[:, None] <= own, looks, looks.T)
+        both: Floats = np.where(looks >= LOOKS_LIKE, (overlap + overlap.T) / 2, 0)
         np.fill_diagonal(both, 0)
         return both
 

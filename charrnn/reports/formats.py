@@ -30,8 +30,9 @@ def utc_minute(created: str) -> str:
 
 
 def setting(value: Any) -> str:
-    """Return the value of an option: yes or no, a dash for an empty text, else as Python has it."""
-    return shown(value) if isinstance(value, bool) else str(value) or "–"
+    """Return the value of an option: yes or no, a dash for None or an empty text, else as Python
+    has it."""
+    return shown(value) if isinstance(value, bool | None) else str(value) or "–"
 
 
 def shown(value: Any) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+_LONG = 20  # characters of a cell that is a sentence
+_MOST_COLUMNS = 5  # of a table on a telephone
 _RESPONSIBLE_USE = "Use aggregates; never decide about a single person by it."
 RESPONSIBLE_USE = (
     "A label is the language of the lists of names it was learned from, not a person's origin, "
@@ -128,6 +130,12 @@ class Table:
         """Whether each column holds only numbers; False where there are no rows."""
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
         return [bool(cells) and all(map(is_number, cells)) for cells in columns]
+
+    @property
+    def wide(self) -> bool:
+        """Whether a telephone has no room for the columns, and shows each row as a block."""
+        texts = [cell for row in self.rows for cell in row[1:] if isinstance(cell, str)]
+        return len(self.head) + any(len(text) > _LONG for text in texts) > _MOST_COLUMNS
 
     @property
     def open_rows(self) -> list[tuple[int, Sequence[Any]]]:

@@ -105,6 +105,12 @@ def test_labels_that_are_the_same_are_said_to_be_alike_and_too_few_names_refused
     few = same.shares(Group(p[:29], np.ones(29), np.zeros(29, bool)))
     assert few.refused == "shares need ≥ 30 distinct names, got 29"
     assert (few.low.max(), few.high.min(), len(few.draws)) == (0, 1, 0)
+    # A label that the model hardly ever gives is like those that its names look like, no others.
+    p = World(2, apart=3).probabilities(ids)
+    p[:, 5] *= 1e-6
+    p /= p.sum(axis=1, keepdims=True)
+    rare = Quantifier(p, ids, np.full(6, 1 / 6)).shares(Group(p, np.ones(360), np.zeros(360, bool)))
+    assert [label for label in range(5) if 5 in rare.alike[label]] == [1, 2]
 
 
 def test_names_unlike_those_of_every_label_are_refused() -> None:

@@ -103,7 +103,7 @@ def test_the_loop_of_review_ends_in_a_better_model(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Names of Gamma that its list lacks, met in a table: scored, reviewed, learned and measured."""
+    """Names of Gamma that its list lacks: scored, reviewed, learned and measured."""
     command: Command = commands_of(
         cli.console(), monkeypatch, capsys, lambda app: cli.run(app, sys.argv[1:])
     )
