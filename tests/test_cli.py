@@ -327,6 +327,9 @@ def test_an_option_that_makes_no_sense_exits_64_and_is_named(
         (("score", "people.csv", "--model", "v9"), "train one, or choose one; existing: "),
         (("score", "Katoro"), "a table is a file, a folder or a glob"),
         (("verify", "people"), "such as outputs/predictions/people"),
+        (("review", "people"), "such as outputs/predictions/people"),
+        (("shares", "people", "--by", "id"), "such as outputs/predictions/people"),
+        (("review", "--apply", "peple.csv"), "did you mean 'people.csv'?"),
         (("train",), "run ingest first"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -339,6 +342,7 @@ def test_a_newcomers_mistake_is_answered_by_a_line_that_says_the_fix(
     code, _, error = command(*arguments)
     assert code in (2, 65, 66, 78)
     assert fix in complaint(code, code, error)
+    assert sorted(path.name for path in Path("outputs").iterdir()) == ["models"]
 
 
 def test_training_without_its_extra_says_what_to_install(

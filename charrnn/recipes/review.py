@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from charrnn.files import make_folder, write_parquet
+from charrnn.files import write_parquet
 from charrnn.recipes.requests import ReviewRequest
+from charrnn.recipes.runs import run_asked
 from charrnn.runs.export import csv_column, escape_formulas, writing_csv
-from charrnn.runs.folders import destination_of_run, run_at
+from charrnn.runs.folders import destination_of_run
 from charrnn.runs.manifest import read_run
 from charrnn.runs.review import NAMES, OURS, REASONS, names_to_review, reviewed_labels
 from charrnn.tables.discovery import discover
@@ -56,13 +57,12 @@ def review(request: ReviewRequest) -> Reviewed:
         InputMissingError, DataError: there is no such run or file, it is damaged, has no names, or
             no label was filled in.
     """
-    make_folder(request.output)
     return apply(request, request.apply) if request.apply else select(request)
 
 
 def select(request: ReviewRequest) -> Reviewed:
     """Write the names to look at as CSV; cells that a spreadsheet would run get an apostrophe."""
-    run = run_at(request.run or Path()).resolve()
+    run = run_asked(request.run or Path()).resolve()
     found = names_to_review(run, read_run(run), request.rows)
     table = found.to_arrow()
     table = pa.table([csv_column(column) for column in table.columns], table.column_names)

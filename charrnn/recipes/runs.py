@@ -1,5 +1,6 @@
 """Look after published runs: prove them again, remove old ones."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,21 @@ from charrnn.runs.folders import run_at
 from charrnn.runs.retention import old_runs
 from charrnn.runs.retention import purge as remove
 from charrnn.runs.verify import verify_run
+
+
+def run_asked(path: Path) -> Path:
+    """Return the run at ``path`` (see ``run_at``).
+
+    Raises:
+        InputMissingError: there is none; the message says which one may be meant.
+    """
+    run = run_at(path)
+    if not os.path.lexists(run / "manifest.json"):
+        hint = f"give the folder of a run, or of a destination such as {PREDICTIONS}/people"
+        if (PREDICTIONS / run.stem).is_dir():
+            hint = f"did you mean {PREDICTIONS / run.stem}?"
+        raise InputMissingError(f"{run} is not a run: it has no manifest.json; {hint}")
+    return run
 
 
 @dataclass(frozen=True)
@@ -43,14 +59,8 @@ def verify(request: VerifyRequest) -> Verified:
             manifest = verify_run(download_run(request.run, Path(folder)))
         name, added = request.run, list[str]()
     else:
-        run = run_at(Path(request.run))
-        try:
-            manifest = verify_run(run)
-        except InputMissingError as error:
-            hint = f"give the folder of a run, or of a destination such as {PREDICTIONS}/people"
-            if (PREDICTIONS / run.name).is_dir():
-                hint = f"did you mean {PREDICTIONS / run.name}?"
-            raise InputMissingError(f"{error}; {hint}") from None
+        run = run_asked(Path(request.run))
+        manifest = verify_run(run)
         name, added = str(run), system_files(run)
     return Verified(name, manifest.rows, len(manifest.parts), added)
 

@@ -12,8 +12,9 @@ from charrnn.files import remove_file, write_bytes, write_parquet
 from charrnn.model.version import resolve
 from charrnn.recipes.requests import SharesRequest
 from charrnn.recipes.runner import Runner
+from charrnn.recipes.runs import run_asked
 from charrnn.reports.shares import shares_page
-from charrnn.runs.folders import destination_of_run, run_at
+from charrnn.runs.folders import destination_of_run
 from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.shares import (
     FEWEST_ROWS,
@@ -93,7 +94,7 @@ def shares(request: SharesRequest, runner: Runner) -> SharesFound:
 
 def runs_of(request: SharesRequest) -> list[tuple[Path, RunManifest]]:
     """Return the run with its manifest, after the one that it is compared with."""
-    paths = [run_at(p).resolve() for p in (request.against, request.run) if p is not None]
+    paths = [run_asked(p).resolve() for p in (request.against, request.run) if p is not None]
     if len(paths) != len({*paths}):
         raise ConfigError("against is the run itself; name another", option="against")
     runs = [(path, read_run(path)) for path in paths]
