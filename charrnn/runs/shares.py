@@ -23,12 +23,13 @@ from charrnn.runs.parts import part_schema, read_part
 from charrnn.scoring.inputs import names_in
 from charrnn.scoring.options import NAME_PARTS, ScoreOptions
 from charrnn.scoring.scorer import Scorer
-from charrnn.tables.columns import check_weights, name_column_of
+from charrnn.tables.columns import check_weights, is_text, name_column_of
 
 FEWEST_ROWS = 10  # of a group: a smaller one can be about a single person
 MOST_GROUPS = 1000  # each takes about a second
 MAX_UNFAMILIAR = 0.5  # of the rows with a name that could be scored
 SMALLEST_SHARE = 0.0005  # of a label that no row has, to be listed
+_DAY = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ].*)?$"  # a date or a time, as text
 RUN = "run"  # column of the runs, where there are two
 NUMBERS = ("rows", "distinct", "scored", "raw", "expected", "share", "low", "high")
 CHANGES = ("before", "after", "change", "low", "high")
@@ -66,8 +67,8 @@ class Counts:
 def grouping_of(
     run: Path, manifest: RunManifest, by: Sequence[str], weight: str, *, two_runs: bool
 ) -> Grouping:
-    """Return the grouping by columns of a run; a column of dates, or one called month, orders the
-    groups in time, and so do two runs.
+    """Return the grouping by columns of a run; a column of dates (of a CSV: text such as
+    2026-11-27), or one called month, orders the groups in time, and so do two runs.
 
     Raises:
         DataError: there is no such column, or it cannot be grouped by.
@@ -100,9 +101,19 @@ def grouping_of(
                 f"column {weight!r} is {kind}, expected numbers; cast it, or choose another column",
                 option="weight",
             )
-    dated = [c for c in found if pa.types.is_temporal(schema.field(c).type) or c.lower() == "month"]
+    first = run / manifest.parts[0].name
+    dated = [c for c in found if c.lower() == "month" or _has_dates(first, schema.field(c))]
     period = RUN if two_runs else next(iter(dated), "")
     return Grouping((RUN, *found) if two_runs else found, period, weight)
+
+
+def _has_dates(part: Path, field: pa.Field) -> bool:
+    """Whether a column holds dates, in a CSV as text."""
+    if not is_text(field.type):
+        return bool(pa.types.is_temporal(field.type))
+    frame: Any = pl.from_arrow(read_part(part, columns=[field.name]))
+    texts = frame[field.name].cast(pl.String).drop_nulls()
+    return len(texts) > 0 and bool(texts.str.contains(_DAY).all())
 
 
 def count_rows(runs: Sequence[tuple[Path, RunManifest]], grouping: Grouping) -> Counts:
@@ -167,10 +178,12 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
 
 def _key(frame: pl.DataFrame, column: str) -> pl.Expr:
     """Return a column as groups have it: dates and times by month, dictionaries as text."""
-    kind = frame.schema[column]
+    kind, text = frame.schema[column], pl.col(column).cast(pl.String)
     if kind.is_temporal():
         return pl.col(column).dt.strftime("%Y-%m")
-    return pl.col(column) if kind.is_integer() else pl.col(column).cast(pl.String)
+    if kind.is_integer():
+        return pl.col(column)
+    return pl.when(text.str.contains(_DAY)).then(text.str.slice(0, 7)).otherwise(text)
 
 
 def _sums(frame: pl.DataFrame, by: Sequence[str]) -> Iterator[pl.DataFrame]:

@@ -85,12 +85,19 @@ def test_shares_by_country_are_counted_corrected_and_suppressed(
         assert CANARY.encode() not in path.read_bytes()
 
 
-def test_months_and_runs_are_compared_and_rows_weighted(run: Path, table: pl.DataFrame) -> None:
+def test_months_and_runs_are_compared_and_rows_weighted(
+    run: Path, table: pl.DataFrame, working_folder: Path
+) -> None:
     result = found(run, by=("day",), weight="n")
     changes = pl.read_parquet(result.folder / "changes.parquet")
     assert set(changes.select("from", "to").rows()) == {("2026-09", "2026-10")}
     assert (changes["low"] <= changes["change"]).all()
     assert (changes["change"] <= changes["high"]).all()
+    table.write_csv("people.csv")  # days are text in it
+    text_run = score("people.csv", model="pretrained-tiny", device="cpu", workers=1)
+    same = shares(SharesRequest(run=Path(text_run), by=("day",), device="cpu"), console_runner())
+    assert same.tables.changes is not None
+    assert same.tables.changes["to"].unique().to_list() == ["2026-10"]
     content = (result.folder / "shares.html").read_bytes()
     text, elements = checked(content)
     assert "weighted by n" in text
