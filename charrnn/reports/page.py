@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_LONG = 20  # characters of a cell that is a sentence
-_MOST_COLUMNS = 5  # of a table on a telephone
+_LONG, _BAR = 20, 10  # characters: of a cell that is broken into lines, at most, and of a bar
+_TELEPHONE = 47  # characters of a table's row there
 _RESPONSIBLE_USE = "Use aggregates; never decide about a single person by it."
 RESPONSIBLE_USE = (
     "A label is the language of the lists of names it was learned from, not a person's origin, "
@@ -134,8 +134,11 @@ class Table:
     @property
     def wide(self) -> bool:
         """Whether a telephone has no room for the columns, and shows each row as a block."""
-        texts = [cell for row in self.rows for cell in row[1:] if isinstance(cell, str)]
-        return len(self.head) + any(len(text) > _LONG for text in texts) > _MOST_COLUMNS
+        widths = (
+            max(len(shown(cell)) for cell in column) for column in zip(*self.rows, strict=True)
+        )
+        widest = _BAR * bool(self.bars) + sum(min(width, _LONG) for width in widths)
+        return widest > _TELEPHONE
 
     @property
     def open_rows(self) -> list[tuple[int, Sequence[Any]]]:
