@@ -73,7 +73,9 @@ def compare(request: CompareRequest, runner: Runner) -> PublishedComparison:
         models = load_pair(request)
         source, remote = runner.step("fetch", fetch_input, request.source, folder)
         more = {"sample": request.sample, "flips": request.flips}
-        key = run_key(source, _ref(models), comparison_options(request, models), more)
+        one, other = models.champion.version, models.challenger.version
+        both = ModelRef(f"{one.name} {other.name}", f"{one.digest} {other.digest}")
+        key = run_key(source, both, comparison_options(request, models), more)
         run = None if request.force else finished_run(folder, key.fingerprint)
         reused = run is not None
         if run is None:
@@ -171,8 +173,3 @@ def publish_comparison(
         "report.md": comparison_markdown(manifest),
     }
     return publish(plan, manifest, reports)
-
-
-def _ref(models: ModelPair) -> ModelRef:
-    one, other = models.champion.version, models.challenger.version
-    return ModelRef(f"{one.name} {other.name}", f"{one.digest} {other.digest}")

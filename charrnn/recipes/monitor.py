@@ -35,12 +35,7 @@ class MonitorPage:
     @property
     def drift(self) -> list[tuple[str, str]]:
         """(destination, sentence) of each large drift of a newest run."""
-        return [
-            (history.name, sentence)
-            for history in self.histories
-            if (drift := history.runs[-1][1].drift)
-            for sentence in drift.alarms()
-        ]
+        return [(history.name, text) for history in self.histories for text in history.alarms]
 
     def lines(self) -> list[str]:
         """Return the lines about the histories on the page."""
@@ -50,7 +45,7 @@ class MonitorPage:
             lines.append(f"{history.name:20} {len(history.runs):,} runs, the last {newest}")
             passed_over = passed_over_line(history.passed_over)
             lines += [f"{'':20} {text}" for text in passed_over]
-            lines += [f"{'':20} drift: {text}" for name, text in self.drift if name == history.name]
+            lines += [f"{'':20} drift: {text}" for text in history.alarms]
         return [*lines, *passed_over_line(self.unreadable), f"page                 {self.page}"]
 
 

@@ -30,6 +30,12 @@ class History:
     runs: tuple[tuple[str, RunManifest], ...]
     passed_over: tuple[str, ...] = ()
 
+    @property
+    def alarms(self) -> list[str]:
+        """A sentence per large drift of the newest run."""
+        drift = self.runs[-1][1].drift
+        return drift.alarms() if drift else []
+
 
 def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
     """Return the history of every destination in ``folder`` (see ``_destinations``): the ``last``
@@ -122,7 +128,7 @@ def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -
     shown: list[dict[str, Any]] = [
         {
             "name": (Path(folder) / history.name).name,
-            "alarms": _alarms(history),
+            "alarms": history.alarms,
             "runs": _runs(history),
             "figures": _figures(history) if with_figures else (),
         }
@@ -142,12 +148,6 @@ def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -
         "limits": LIMITS["labels"],
         **words,
     }
-
-
-def _alarms(history: History) -> list[str]:
-    """Return a sentence per large drift of the newest run."""
-    drift = history.runs[-1][1].drift
-    return drift.alarms() if drift else []
 
 
 def _comparisons(comparisons: Sequence[tuple[str, ComparisonManifest]]) -> Table:

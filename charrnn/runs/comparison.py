@@ -155,7 +155,12 @@ def compare_partitions(
 
     def compare(partition: Partition) -> tuple[int, Comparison, PartRecord | None]:
         comparison, flips = _compare_partition(partition, plan.key.options.scoring, models, every)
-        part = _write_flips(flips, plan, partition) if write_flips else None
+        if not write_flips:
+            return partition.rows, comparison, None
+        path = part_path(plan.staging, partition.index)
+        sha256, size = write_part(flips, path, plan, partition), path.stat().st_size
+        name = part_name(partition.index)
+        part = PartRecord(name, partition.first_row, flips.num_rows, size, sha256)
         return partition.rows, comparison, part
 
     models.challenger.stopping = models.champion.stopping  # both end at their next pass
@@ -214,13 +219,6 @@ def _label_ids(
     """Return the label of each name as an index into ``labels``, the last where it has none."""
     place = np.array([labels.index(label) for label in own])
     return np.where(predictions.status == SCORED, place[predictions.ranked[:, 0]], len(labels) - 1)
-
-
-def _write_flips(flips: pa.Table, plan: RunPlan, partition: Partition) -> PartRecord:
-    path = part_path(plan.staging, partition.index)
-    sha256 = write_part(flips, path, plan, partition)
-    size = path.stat().st_size
-    return PartRecord(part_name(partition.index), partition.first_row, flips.num_rows, size, sha256)
 
 
 def comparison_manifest(

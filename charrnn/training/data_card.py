@@ -1,7 +1,7 @@
 """The data card of a corpus table: what it is, where it comes from, what it lacks; no name is in
 it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from charrnn.errors import printable
 from charrnn.model.labels import LANGUAGE, plural
@@ -25,6 +25,9 @@ def data_card(report: CorpusReport, digest: str, label_name: str = LANGUAGE) -> 
         digest: ``content_digest`` of its lists.
         label_name: what the labels are.
     """
+    question = f"which {label_name} a name may have"
+    if label_name == LANGUAGE:
+        question = "which languages a name may come from"
     lines = [
         "# Data card: training names",
         "",
@@ -47,11 +50,11 @@ def data_card(report: CorpusReport, digest: str, label_name: str = LANGUAGE) -> 
         "",
         "## Known gaps",
         "",
-        *_bullets(_gaps(report)),
+        *(f"- {printable(gap)}" for gap in _gaps(report)),
         "",
         "## Intended use",
         "",
-        f"To train and to measure models that tell {_question(label_name)}. A label "
+        f"To train and to measure models that tell {question}. A label "
         "says on whose lists a name stands, not who bears it: not for decisions about persons, nor "
         "for their nationality, ethnicity or religion.",
         "",
@@ -63,12 +66,6 @@ def data_card(report: CorpusReport, digest: str, label_name: str = LANGUAGE) -> 
         "",
     ]
     return "\n".join(lines)
-
-
-def _question(label_name: str) -> str:
-    if label_name == LANGUAGE:
-        return "which languages a name may come from"
-    return f"which {label_name} a name may have"
 
 
 def _gaps(report: CorpusReport) -> list[str]:
@@ -99,7 +96,3 @@ def _gaps(report: CorpusReport) -> list[str]:
 def _listed(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - _MOST_LISTED:,} more" if labels[_MOST_LISTED:] else ""
     return ", ".join(labels[:_MOST_LISTED]) + more
-
-
-def _bullets(texts: Iterable[str]) -> list[str]:
-    return [f"- {printable(text)}" for text in texts]

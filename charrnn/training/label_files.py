@@ -99,7 +99,8 @@ def find_label_files(
         raise DataError(
             f"{source} holds no .txt files; expected one per language, such as Greek.txt"
         )
-    labels = [_label_of(name) for name, _ in contents]
+    stems = (PurePosixPath(name).stem.strip() for name, _ in contents)
+    labels = [unicodedata.normalize("NFC", stem) for stem in stems]
     files = [LabelFile(a, name, data) for a, (name, data) in zip(labels, contents, strict=True)]
     problems = [
         f"{f.name!r} {p}" for a, f in zip(labels, files, strict=True) if (p := label_problem(a))
@@ -122,11 +123,6 @@ def find_label_files(
             f"{source} has {len(files)} language files; expected {min_labels} to {MAX_LABELS}"
         )
     return sorted(files, key=lambda file: str(file.label)), left_out
-
-
-def _label_of(name: str) -> str:
-    """Return the label that a file name gives, in the composed Unicode form."""
-    return unicodedata.normalize("NFC", PurePosixPath(name).stem.strip())
 
 
 def _read_folder(folder: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
