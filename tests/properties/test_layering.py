@@ -1,6 +1,7 @@
 """Who may import whom, and what a module says it exports."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -27,9 +28,14 @@ OPTIONAL = {"prefect", "sklearn", "fastapi", "sqlalchemy", "rich",
 NO_TORCH = ("tables", "files", "errors")
 
 
-def imports_of(module: str, top_level_only: bool = False) -> set[str]:
+def parsed(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
+
+
+@functools.cache
+def imports_of(module: str, top_level_only: bool = False) -> frozenset[str]:
     """Return the dotted names of the modules that a module of charrnn imports."""
-    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
+    tree = parsed(module)
     nodes = tree.body if top_level_only else ast.walk(tree)
     found: set[str] = set()
     for node in nodes:
@@ -39,7 +45,7 @@ def imports_of(module: str, top_level_only: bool = False) -> set[str]:
             assert node.level == 0, f"{module} has a relative import"
             found.add(str(node.module))
             found.update(f"{node.module}.{name.name}" for name in node.names)
-    return found
+    return frozenset(found)
 
 
 def own_imports(module: str) -> set[str]:
@@ -97,10 +103,9 @@ def test_optional_packages_are_imported_where_they_are_used(module: str) -> None
 @pytest.mark.parametrize("module", MODULES)
 def test_no_private_name_crosses_modules(module: str) -> None:
     """Names without a leading underscore are a module's public ones; there is no other list."""
-    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
     taken = [
         name.name
-        for node in ast.walk(tree)
+        for node in ast.walk(parsed(module))
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("charrnn")
         for name in node.names
     ]
