@@ -47,9 +47,9 @@ def _constant(value: str, rows: int, at_once: int = 10_000) -> Iterator[pa.Recor
         yield pa.record_batch({"name": names})
 
 
-@_case("one value of 4 KB in a million rows")
+@_case("one value of 4 KB in 300,000 rows")
 def _repeated_value(path: Path) -> None:
-    _of_batches(path, _constant("A" * 4096, 1_000_000), dictionary_pagesize_limit=2**20)
+    _of_batches(path, _constant("A" * 4096, 300_000), dictionary_pagesize_limit=2**20)
 
 
 @_case("one value of 900 KB in 10,000 rows", LARGE)
@@ -62,24 +62,24 @@ def _repeated_in_lists(path: Path) -> None:
     values = _repeated("A" * 100_000, 5000, pa.string())
     lists = pa.ListArray.from_arrays(pa.array(range(0, 5001, 5), pa.int32()), values)
     batch = pa.record_batch({"name": pa.repeat("A", 1000), "tags": lists})
-    _of_batches(path, iter([batch] * 10))
+    _of_batches(path, iter([batch] * 3))
 
 
-@_case("one name of 300 MB")
+@_case("one name of 30 MB")
 def _one_name(path: Path) -> None:
-    table = pa.table({"name": pa.array(["A", "B" * 300_000_000, "C"])})
+    table = pa.table({"name": pa.array(["A", "B" * 30_000_000, "C"])})
     _write(path, table, use_dictionary=False)
 
 
-@_case("one name of 100 MB in a dictionary")
+@_case("one name of 40 MB in a dictionary")
 def _one_name_in_dictionary(path: Path) -> None:
-    table = pa.table({"name": pa.array(["A", "B" * 100_000_000, "C"])})
+    table = pa.table({"name": pa.array(["A", "B" * 40_000_000, "C"])})
     _write(path, table, dictionary_pagesize_limit=2**30)
 
 
-@_case("names of 300 MB in text views")
+@_case("names of 30 MB in text views")
 def _one_view(path: Path) -> None:
-    table = pa.table({"name": pa.array(["A", "B" * 300_000_000], pa.string_view())})
+    table = pa.table({"name": pa.array(["A", "B" * 30_000_000], pa.string_view())})
     _write(path, table, use_dictionary=False)
 
 
@@ -121,7 +121,7 @@ def _many_columns(path: Path) -> None:
     _write(path, table)
 
 
-@_case("100 columns without values in a million rows")
+@_case("100 columns without values in a million rows", LARGE)
 def _nulls(path: Path) -> None:
     columns = {f"c{i}": pa.nulls(100_000, pa.int64()) for i in range(100)}
     names = pa.array([f"Anna {i}" for i in range(100_000)])
@@ -144,10 +144,10 @@ def _groups(path: Path) -> None:
             writer.write_batch(batch)
 
 
-@_case("a list of 100 million values in one row")
+@_case("a list of 70 million values in one row")
 def _one_list(path: Path) -> None:
     lists = pa.ListArray.from_arrays(
-        pa.array([0, 100_000_000], pa.int32()), pa.nulls(100_000_000, pa.int8())
+        pa.array([0, 70_000_000], pa.int32()), pa.nulls(70_000_000, pa.int8())
     )
     _write(path, pa.table({"name": ["A"], "tags": lists}))
 
