@@ -23,7 +23,9 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import re
+import select
 import signal
 import sys
 import tempfile
@@ -258,8 +260,9 @@ def serve() -> None:
     """Answer requests on standard input until it ends.
 
     A request is a list of commands that are run at once: ``{"cwd", "argv": ["score", …], "plan",
-    "kill_after": seconds, "patch": {"module:attribute": …}}``; the answer is a list of ``{"code",
-    "out", "err", "operations", "seconds"}``. ``code`` is negative for a signal, as in subprocess.
+    "kill_after": seconds, "patch": {"module:attribute": …}, "user": number}``; the answer is a list
+    of ``{"code", "out", "err", "operations", "seconds"}``. ``code`` is negative for a signal, as in
+    subprocess.
     """
     _import_everything()
     for line in sys.stdin:
@@ -267,25 +270,27 @@ def serve() -> None:
 
 
 def _import_everything() -> None:
-    """Import what commands import while they run, and check that nobody started a thread."""
+    """Import what commands import while they run, parse the templates of pages, and check that
+    nobody started a thread."""
     import anyascii  # noqa: F401
+    import numpy.ctypeslib  # noqa: F401
+    import pyarrow.dataset  # noqa: F401
     import rich.progress  # noqa: F401
     import torch
 
+    import charrnn
+
     torch.set_num_threads(1)
-    for name in (
-        "integrations.delta",
-        "model.priors",
-        "reports.model",
-        "reports.run",
-        "runs.execute",
-        "runs.export",
-        "runs.plan",
-        "training.release",
-    ):
-        importlib.import_module(f"charrnn.{name}")
-    for name in ("ingest", "train", "score", "models"):
+    for module in pkgutil.walk_packages(charrnn.__path__, "charrnn."):
+        importlib.import_module(module.name)
+    for name in ("inbox", "ingest", "train", "score", "models"):
         importlib.import_module(f"flows.{name}")
+    from charrnn.reports.page import environment
+
+    for pages in (environment("html"), environment("md")):
+        shared = (str(pages.globals[name]) for name in ("base", "macros"))
+        for name in (*pages.list_templates(["jinja"]), *shared):
+            pages.get_template(name)
     parameter = torch.nn.Parameter(torch.zeros(1))
     torch.optim.AdamW([parameter], fused=True)  # imports half of torch
     tasks = Path("/proc/self/task").iterdir()
@@ -314,24 +319,30 @@ def _together(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
     started = time.monotonic()
     os.close(go)
     ended: dict[int, dict[str, Any]] = {}
-    while len(ended) < len(running):
+    ends = {
+        os.pidfd_open(pid): (pid, started + command.get("kill_after", 120))
+        for command, pid, _ in running
+    }
+    while ends:
         if len(ended) == len(running) - 1 and release >= 0:
             os.close(release)
             release = -1
-        for command, pid, _ in running:
-            seconds = time.monotonic() - started
-            if pid not in ended and seconds >= command.get("kill_after", 120):
+        next_end = min(end for _, end in ends.values())
+        found, _, _ = select.select(ends, [], [], max(0.0, next_end - time.monotonic()))
+        for handle, (pid, end) in list(ends.items()):
+            if handle not in found and end > time.monotonic():
+                continue
+            if handle not in found:
                 os.kill(pid, signal.SIGKILL)
-        found, status, used = os.wait4(-1, os.WNOHANG)
-        if found:
-            ended[found] = {
+            _, status, used = os.wait4(pid, 0)
+            ended[pid] = {
                 "code": os.waitstatus_to_exitcode(status),
-                "pid": found,
+                "pid": pid,
                 "seconds": time.monotonic() - started,
                 "cpu": used.ru_utime + used.ru_stime,
             }
-        else:
-            time.sleep(0.001)
+            os.close(handle)
+            del ends[handle]
     os.close(ready)
     os.close(linger)
     answers = []
@@ -356,6 +367,11 @@ def _run(command: dict[str, Any], log: int, linger: int) -> None:
     """Be the command; never returns."""
     try:
         os.chdir(command["cwd"])
+        if "user" in command:
+            os.environ["HOME"] = command["cwd"]
+            os.setgroups([])
+            os.setgid(command["user"])
+            os.setuid(command["user"])
         name, *arguments = command["argv"]
         sys.argv = [f"flows/{name}.py", *arguments]
         for target, what in command.get("patch", {}).items():
