@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_LONG, _BAR = 20, 10  # characters: of a cell that is broken into lines, at most, and of a bar
-_TELEPHONE = 47  # characters of a table's row there
+_LONG, _BAR = 20, 11  # characters: of a cell, which is broken into lines beyond, and of a bar
+_TELEPHONE = 52  # characters of a table's row there
 _RESPONSIBLE_USE = "Use aggregates; never decide about a single person by it."
 RESPONSIBLE_USE = (
     "A label is the language of the lists of names it was learned from, not a person's origin, "
@@ -134,11 +134,13 @@ class Table:
     @property
     def wide(self) -> bool:
         """Whether a telephone has no room for the columns, and shows each row as a block."""
-        widths = (
-            max(len(shown(cell)) for cell in column) for column in zip(*self.rows, strict=True)
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
+        words = (
+            [*map(shown, cells), *head.split()]
+            for head, cells in zip(self.head, columns, strict=True)
         )
-        widest = _BAR * bool(self.bars) + sum(min(width, _LONG) for width in widths)
-        return widest > _TELEPHONE
+        widths = [1 + min(_LONG, max(map(len, column), default=0)) for column in words]
+        return sum(widths) + _BAR * bool(self.bars) > _TELEPHONE
 
     @property
     def open_rows(self) -> list[tuple[int, Sequence[Any]]]:
