@@ -280,17 +280,17 @@ def _target_weights(
     examples: Examples, outputs: npt.NDArray[np.int64], shares: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Return the weights of N names and M outliers in the targets of a name of several ``outputs``,
-    ``(N + M,)``: without frequencies the root of the outputs' ``shares``, ``(K,)``, and with them
-    the shares times the root of the frequency, which is known roughly."""
-    if not examples.has_frequencies:
-        return np.sqrt(shares)[outputs]
-    words = np.full(len(outputs) - len(examples.names), USUAL, np.float32)
-    return shares[outputs] * np.sqrt(np.append(examples.weights, words))
+    ``(N + M,)``: the root of the output's share, of ``shares``, ``(K,)``, times the frequency: of
+    a name on several lists, long ones have less common names, and frequencies are known roughly."""
+    word = USUAL if examples.has_frequencies else 1
+    words = np.full(len(outputs) - len(examples.names), word, np.float32)
+    weights: npt.NDArray[np.float32] = np.sqrt(shares[outputs] * np.append(examples.weights, words))
+    return weights
 
 
 def _times(examples: Examples, count: int) -> npt.NDArray[np.int64]:
-    """Return how often each of ``count`` examples, names and outliers, is read in an epoch: the
-    root of the frequency. Frequent names are a few of a list, and many rows of a table."""
+    """Return how often each of ``count`` examples, names and outliers, is read in an epoch: more
+    often for frequent names, which are a few of a list, and many rows of a table."""
     times = np.ones(count, np.int64)
     if examples.has_frequencies:
         often = np.sqrt(examples.weights / USUAL)

@@ -59,6 +59,7 @@ _TABLE_KEY = b"charrnn.table_digest"  # metadata: SHA-256 of the cells
 _SOURCES_KEY = b"charrnn.sources"  # metadata: the sources with their counts, as JSON
 _PART_KEY = b"charrnn.part"  # metadata: which part of how many
 _LABEL_NAME_KEY = b"charrnn.label_name"  # metadata: what the labels are; without it, languages
+_FREQUENT = 0.001  # share of the people of a label, where a list tells
 _BETWEEN_NAMES = re.compile("[ ,.&-]+")
 
 
@@ -129,6 +130,7 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
             two labels differ by case or Unicode form only, or there is not one usable name.
     """
     check_label_keys(file.label for file in files if file.label is not None)
+    files = sorted(files, key=lambda file: not file.listed)
     lines = []
     for file in files:
         lines.append(lines_of(file))
@@ -144,14 +146,21 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
         "source_file": _repeated([file.name for file in files], counts),
     }
     columns["name_normalised"] = keys = name_keys(columns["name"])
-    shares = [f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True)]
-    columns["weight"] = filled_frequencies(
-        keys, columns["part"], columns["language"], np.concatenate([np.arange(0.0), *shares])
+    shares = np.concatenate(
+        [
+            np.arange(0.0),
+            *(f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True)),
+        ]
     )
-    others = np.repeat([file.part == "other" for file in files], counts)
+    columns["weight"] = filled_frequencies(keys, columns["part"], columns["language"], shares)
+    columns["fold"] = _split_folds(keys, shares)
+    rows = sum(count for file, count in zip(files, counts, strict=True) if file.listed)
+    columns = {name: values[:rows] for name, values in columns.items()}
+    keys = keys[:rows]
+    others = np.repeat([file.part == "other" for file in files], counts)[:rows]
     reasons = drop_reasons(keys, others)
     columns["dropped"] = pa.array(REASONS).take(pa.array(reasons, mask=reasons < 0))
-    columns["fold"] = pa.array(key_hashes(keys) % FOLDS, pa.int8(), mask=reasons >= 0)
+    columns["fold"] = pa.array(columns["fold"], pa.int8(), mask=reasons >= 0)
     table = table_of(columns)
     table = _without_names_among_others(table)
     names = pc.is_valid(table["language"])
@@ -159,6 +168,17 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
         raise DataError("the language files hold no usable name")
     sources = list(dict.fromkeys(file.source for file in files))
     return with_metadata(table, content_digest(files), sources)
+
+
+def _split_folds(
+    keys: pa.LargeStringArray, shares: npt.NDArray[np.float64]
+) -> npt.NDArray[np.uint64]:
+    """Return the fold of each of N names, ``(N,)``; frequent ones are in those that are trained on:
+    they are few, and in many rows of a table, and a test is to tell how names are answered that
+    were not learned."""
+    frequent = pc.is_in(keys, keys.filter(pa.array(shares >= _FREQUENT)))
+    hashes = key_hashes(keys)
+    return np.where(frequent.to_numpy(zero_copy_only=False), hashes % (FOLDS - 2), hashes % FOLDS)
 
 
 def table_of(columns: Mapping[str, Any]) -> pa.Table:

@@ -5,7 +5,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-USUAL = 200.0  # per million people, of a name on a list that does not say
+USUAL = 200.0  # per million people, of a word that is no name, and of a name on most lists
+COVERED = 0.5  # share of a label's people whose names are taken to be on its lists
+_LEAST, _MOST = 50.0, 2000.0  # per million, of a name on such a list
 _RARE = 0.5  # of the lowest known frequency, for a name that the counts of its label lack
 
 
@@ -16,8 +18,8 @@ def filled_frequencies(
     1 where none is known.
 
     All lines of a name of a label get the highest frequency that any list gives it. A name that no
-    list gives one is rare where others of the label have one; where none has, it is ``USUAL``, or
-    half way from there, in logs, to the frequency that it has under another label.
+    list gives one is rare where others of the label have one; where none has, the label's lists are
+    taken to hold the names of half of its people, all of them alike.
 
     Args:
         keys: names as ``name_key`` has them.
@@ -31,11 +33,14 @@ def filled_frequencies(
     frame = pl.DataFrame(
         {"key": keys, "part": parts, "label": labels, "share": pl.Series(1e6 * shares)}
     ).with_columns(known.fill_nan(None))
+    names = pl.col("key").n_unique().over("part", "label")
+    usual = pl.when(pl.col("label").is_null()).then(USUAL).otherwise(1e6 * COVERED / names)
+    usual = usual.clip(_LEAST, _MOST)
     filled = frame.select(
         pl.coalesce(
             known.max().over("key", "part", "label"),
             _RARE * known.min().over("part", "label"),
-            pl.max_horizontal((USUAL * known.max().over("key", "part")).sqrt(), pl.lit(USUAL)),
+            usual,
         )
     )
     return filled.to_series().to_numpy().astype(np.float32)

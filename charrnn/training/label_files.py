@@ -66,6 +66,8 @@ class LabelFile:
         content: its bytes.
         frequencies: of each line's name, its share among the people of the label; empty where the
             list does not say.
+        listed: whether its lines are names of the label; if not, they only tell how common they
+            are, where another list of the label has them.
     """
 
     label: str | None
@@ -74,6 +76,7 @@ class LabelFile:
     part: Part = "surname"
     source: Source = Source()
     frequencies: tuple[float, ...] = ()
+    listed: bool = True
 
 
 def find_label_files(
@@ -179,6 +182,7 @@ def _digest_of_source(files: Sequence[LabelFile]) -> str:
         frequencies = "".join(f"{share:.6e}\n" for share in file.frequencies)
         content = hashlib.sha256(file.content + frequencies.encode()).hexdigest()
         part = "" if file.part == "surname" else f"{file.part}\0"
+        part += "" if file.listed else "frequencies only\0"
         lines.append(f"{file.label or ''}\0{part}{content}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 

@@ -5,8 +5,10 @@ Their frequencies tell what lists alone cannot: that Petrov is on the lists of R
 and Macedonian names, but is many times as frequent in Russia. Only the data file of a package is
 read, none of its code is run, so a package may be installed without what it depends on.
 
-A name is kept under a label where at least one in ``_LEAST_SHARE`` of its bearers is expected, were
-all countries of one size: others are mostly people whose family came from elsewhere.
+A name is on the list of a label where at least ``_LEAST_SHARE`` of its bearers are expected, were
+all countries of one size: others are mostly people whose family came from elsewhere. Further names
+of the label are on no list, but their frequencies are known for lists that have them: Anna is a
+frequent name in twenty countries, none of which has a tenth of all.
 """
 
 import csv
@@ -24,7 +26,10 @@ from charrnn.training.name_keys import name_keys
 _LEAST_SHARE = 0.1
 _LEAST_PEOPLE = 300  # of a nationality: fewer say little; and the weight of "no one has this name"
 _LEAST_BEARERS = 2  # of a name in name2nat
-_MOST = {"surname": 2500, "given": 1500}  # names of a label, the most frequent ones
+MOST: Mapping[Part, int] = {
+    "surname": 2500,
+    "given": 1500,
+}  # names of a label, the most frequent ones
 
 # Label → nationalities of name2nat. Left out: nations of several languages (American, Belgian,
 # Nigerian …), and those of which name2nat has hardly anyone (Danish, Swedish, Polish, Turkish …).
@@ -92,14 +97,20 @@ def read_counts(source: Source) -> list[LabelFile]:
     names."""
     read, file_name = READERS[source.name]
     names = read(data_file(source.name, file_name))
-    lists = names.group_by("label", "part", maintain_order=True).agg("name", "frequency")
-    files = list[LabelFile]()
-    for label, part, texts, frequencies in lists.sort("label", "part").rows():
-        content = "".join(f"{text}\n" for text in texts).encode()
-        files.append(
-            LabelFile(label, Path(file_name).name, content, part, source, tuple(frequencies))
+    of_list = ("label", "part", "listed")
+    lists = names.group_by(*of_list, maintain_order=True).agg("name", "frequency")
+    return [
+        LabelFile(
+            label,
+            Path(file_name).name,
+            "".join(f"{text}\n" for text in texts).encode(),
+            part,
+            source,
+            tuple(frequencies),
+            listed,
         )
-    return files
+        for label, part, listed, texts, frequencies in lists.sort(of_list).rows()
+    ]
 
 
 def data_file(package: str, name: str) -> Path:
@@ -196,7 +207,8 @@ def _dacy(path: Path) -> pl.DataFrame:
 def _counted(
     frame: pl.DataFrame, least: float = 0, smoothing: float = _LEAST_PEOPLE
 ) -> pl.DataFrame:
-    """Return names with label and frequency, the most frequent ones of each label and part.
+    """Return names with label, frequency, and whether they are on its list: the most frequent ones
+    of each label and part.
 
     Args:
         frame: ``name``, ``part``, ``label`` (null for nations of no label), ``nation``, and ``n``,
@@ -222,15 +234,16 @@ def _counted(
         .filter(
             pl.col("label").is_not_null() & (pl.col("key") != ""),
             pl.col("n") >= least,
-            pl.col("share") >= _LEAST_SHARE,
         )
-        .with_columns((pl.col("n") / pl.col("people")).alias("frequency"))
-        .sort("frequency", "name", descending=[True, False])
+        .with_columns(
+            (pl.col("n") / pl.col("people")).alias("frequency"),
+            (pl.col("share") >= _LEAST_SHARE).alias("own"),
+        )
+        .sort("own", "frequency", "name", descending=[True, True, False])
     )
-    most = pl.col("part").replace_strict(_MOST, return_dtype=pl.Int64)
-    return names.filter(pl.int_range(pl.len()).over("part", "label") < most).select(
-        "label", "part", "name", "frequency"
-    )
+    most = pl.col("part").replace_strict(MOST, return_dtype=pl.Int64)
+    listed = pl.col("own") & (pl.int_range(pl.len()).over("part", "label") < most)
+    return names.select("label", "part", "name", "frequency", listed.alias("listed"))
 
 
 # Package → the function that reads its data file, and the file

@@ -41,10 +41,10 @@ class TrainConfig:
         logit_adjustment: adds this times the log of the training label shares to the logits in the
             loss (Menon et al. 2021), which helps rare labels; 0 is plain cross-entropy.
         merge_shared: make one example of a name under several labels. They share its target in
-            proportion to their numbers of names and the root of its frequencies, without the logit
-            adjustment; where no list tells frequencies, to the root of the numbers: a name on
-            several lists is frequent in all of these languages, however long the lists are. A name
-            of a high frequency is read several times in an epoch.
+            proportion to the root of their numbers of names times its frequency, where a list tells
+            that, without the logit adjustment: a name on several lists is frequent in all of these
+            languages, however long the lists are. A name of a high frequency is read several times
+            in an epoch.
         label_smoothing: share of every target that is spread over all labels.
         next_character: weight of the auxiliary next-character loss, computed from every state of
             the forward direction (Dai & Le 2015). It regularises; its head is discarded after

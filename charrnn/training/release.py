@@ -244,8 +244,8 @@ def probabilities_of(
 
 def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Examples) -> Metrics:
     """Measure a version on the test names of a newer corpus with ``labels``. A name is in the same
-    fold of every corpus, so neither version was fitted to it. A label that the version does not
-    know is one that it gets wrong."""
+    fold of every corpus, but for one that only the older corpus knows to be frequent, so neither
+    version was fitted to it. A label that the version does not know is one that it gets wrong."""
     if GIVEN not in champion.vocabulary.symbols:  # it reads a given name as any other
         unmarked = pc.replace_substring_regex(test.names, f"^{GIVEN}", "")
         test = replace(test, names=unmarked)

@@ -53,8 +53,8 @@ def test_where_frequencies_are_known_a_name_is_shared_by_them() -> None:
     data = training_data(
         LATIN_VOCABULARY, examples, None, config, torch.device("cpu"), merge_shared=True
     )
-    shared = 4 * 3**0.5  # 4 names of the first label, 2 of the other
-    assert data.targets[0].tolist() == pytest.approx([shared / (shared + 2), 2 / (shared + 2)])
+    shared = (4 * 300) ** 0.5, (2 * 100) ** 0.5  # 4 names of the first label, 2 of the other
+    assert data.targets[0].tolist() == pytest.approx([part / sum(shared) for part in shared])
     assert set(data.targets[1:].flatten().tolist()) == {0, 1}
 
 
@@ -66,7 +66,7 @@ def test_a_frequent_name_is_read_several_times_in_an_epoch() -> None:
         LATIN_VOCABULARY, examples, None, config, torch.device("cpu"), merge_shared=True
     )
     assert data.labelled == 7
-    assert data.targets[:4, 0].tolist() == pytest.approx([6 / (6 + 2**0.5)] * 3 + [1], rel=1e-3)
+    assert data.targets[:4, 0].tolist() == pytest.approx([6 / (6 + 2)] * 3 + [1], rel=1e-3)
 
 
 def test_labels_count_alike_among_the_names_of_a_script() -> None:
