@@ -37,7 +37,7 @@ CorpusSources = Annotated[
     tuple[str, ...],
     doc(
         "Where names come from, one or more: tutorial (its archive, downloaded); faker, mimesis, "
-        "wordfreq, name2nat, gender-guesser, dacy or turkish-name-generator (lists of the "
+        "wordfreq, name2nat, gender-guesser, dacy, turkish-name-generator or ipadic (lists of the "
         "installed package); a folder of LABEL.txt files or a zip of one; "
         "or a labelled table: Parquet or CSV, a file, a folder, a glob or a URI (s3://, gs://)."
     ),

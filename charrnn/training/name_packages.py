@@ -10,6 +10,7 @@ script than Latin is there twice: as it is and transliterated, in a file of its 
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -19,10 +20,13 @@ from itertools import chain
 from pkgutil import iter_modules
 from typing import Any
 
+import numpy as np
+
 from charrnn.errors import ConfigError, missing_package
 from charrnn.model.normalise import LATIN, normalise, transliterate
+from charrnn.training.frequencies import COVERED
 from charrnn.training.label_files import LabelFile, Part, Source
-from charrnn.training.name_counts import READERS, data_file, read_counts
+from charrnn.training.name_counts import MOST, READERS, data_file, read_counts
 
 # The first three as pinned by the extra ``corpus``; of the others only a data file is read, so they
 # are installed without what they depend on.
@@ -35,6 +39,7 @@ VERSIONS = {
     "gender-guesser": "0.4.0",
     "dacy": "2.9.0",
     "turkish-name-generator": "1.0.6",
+    "ipadic": "1.0.0",
 }
 
 # Label → locales of faker.providers.person. For those left out see ``NOTES``.
@@ -94,6 +99,11 @@ FAKER_LOCALES = {
     "Yoruba": "yo_NG",
     "Zulu": "zu_ZA",
 }
+# Locales whose lists tell how common a surname is, among the people of their label as well
+_WEIGHTED = frozenset({
+    "en_GB", "es_AR", "es_CL", "es_CO", "fi_FI", "he_IL", "hu_HU", "ja_JP", "ko_KR", "nl_BE",
+    "sv_SE", "zh_CN", "zh_TW",
+})  # fmt: skip
 # Locale → the ending of a man's surname → those of women's, where a list lacks most of them
 _FEMININE = {
     "bg_BG": {"ов": ["ова"], "ев": ["ева"], "ски": ["ска"]},
@@ -114,6 +124,9 @@ _COMPANIES = 300  # names of companies that a locale's provider invents
 _COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "address", "lorem")]
 
 _COMMON_WORDS = 1500  # of a language
+_MECAB_HEADER = 72  # bytes of a dictionary of MeCab: ten numbers, the sixth and seventh of which
+# are the sizes of index and tokens, and the name of the encoding
+_MECAB_TOKEN = np.dtype([("context", "<u2", 3), ("cost", "<i2"), ("feature", "<u4"), ("", "<u4")])
 _IDEOGRAPH = re.compile("[\u3400-\u9fff]")
 
 # Label → locales of mimesis/datasets
@@ -160,6 +173,9 @@ NOTES = {
         "Irish holds the names of Ireland as they are written in English (en_IE), a quarter of "
         "them English names, beside the Irish ones; most given names of Akan are English; Serbian "
         "has no list at all.",
+        "Surnames of " + ", ".join(sorted(_WEIGHTED)) + " have weights: half of the people of the "
+        "label are taken to have one of them. Other weights are not used: those of given names, "
+        "which gender-guesser has for more countries, and of de_LI and en_NZ.",
         "Icelandic surnames are made as the package makes them: of every given name of a man, "
         "with -son and with -dóttir.",
         "Transliterations are made character by character, not as passports have them: those from "
@@ -194,6 +210,11 @@ NOTES = {
     ),
     "dacy": ("The most frequent Danish names of the University of Copenhagen, with bearers.",),
     "turkish-name-generator": ("Surnames, without frequencies.",),
+    "ipadic": (
+        "The most frequent Japanese surnames and given names with an ideograph in MeCab's "
+        "dictionary of 2007, without frequencies. Under the licence of the Nara Institute of "
+        "Science and Technology, which its file COPYING holds.",
+    ),
 }
 
 
@@ -212,20 +233,38 @@ def read_package(name: str) -> list[LabelFile]:
         "mimesis": (_mimesis_names, _mimesis_words),
         "wordfreq": (_common_words,),
         "turkish-name-generator": (_turkish_surnames,),
+        "ipadic": (_japanese_names,),
     }
     lists = chain.from_iterable(read() for read in readers[name])
     seen: dict[tuple[str | None, Part], set[str]] = {}
     files = list[LabelFile]()
     for label, part, file_name, found in lists:
         before = seen.setdefault((label, part), {""})
-        new = [n for n in dict.fromkeys(" ".join(n.split()) for n in found) if n not in before]
+        shares = _shares(found)
+        new = [name for name in shares if name not in before]
+        again = [name for name in shares if name in before and name and shares[name] > 0]
         before.update(new)
         latin = [transliterate(n) for n in new if _has_transliteration(n, label)]
-        for title, lines in ((file_name, new), (f"{file_name}, transliterated", latin)):
+        for title, lines, listed in (
+            (file_name, new, True),
+            (f"{file_name}, transliterated", latin, True),
+            (f"{file_name}, again", again, False),
+        ):
             if lines:
                 content = "".join(f"{line}\n" for line in lines).encode()
-                files.append(LabelFile(label, title, content, part, source))
+                known = tuple(shares.get(line, math.nan) for line in lines)
+                frequencies = () if np.isnan(known).all() else known
+                files.append(LabelFile(label, title, content, part, source, frequencies, listed))
     return files
+
+
+def _shares(found: Iterable[str]) -> dict[str, float]:
+    """Return the names without needless spaces, and the share of each among the people of its
+    label: NaN where ``found`` has no weights, which are of any unit."""
+    if not isinstance(found, Mapping):
+        return dict.fromkeys((" ".join(name.split()) for name in found), math.nan)
+    total = float(np.nansum(list(found.values())))
+    return {" ".join(name.split()): COVERED * w / total for name, w in found.items()}
 
 
 def _has_transliteration(name: str, label: str | None) -> bool:
@@ -265,14 +304,30 @@ def _without_dependencies(name: str) -> str:
 
 
 _Lists = Iterator[tuple[str | None, Part, str, Iterable[str]]]
-"""Label, part, name of the file, and its lines."""
+"""Label, part, name of the file, and its lines; with the weights of some of them, a mapping."""
 
 
 def _faker_names() -> _Lists:
     for label, locales in FAKER_LOCALES.items():
         for locale in locales.split():
-            yield label, "surname", f"person/{locale}", _faker_surnames(locale)
+            names = _faker_surnames(locale)
+            weights = _faker_weights(locale) if locale in _WEIGHTED else {}
+            weighted = {name: weights.get(name, math.nan) for name in names}
+            yield label, "surname", f"person/{locale}", weighted if weights else names
             yield label, "given", f"person/{locale}", _faker_lists(locale, "first")
+
+
+def _faker_weights(locale: str) -> dict[str, float]:
+    """Return the weights of the surnames of a locale, the highest one of several lists."""
+    provider = import_module(f"faker.providers.person.{locale}").Provider
+    weights: dict[str, float] = {}
+    for title, names in vars(provider).items():
+        is_list = {"last", "names"} <= set(title.split("_")) or title == "last_name_pairs"
+        if is_list and isinstance(names, Mapping):
+            for name, weight in names.items():
+                for text in _texts(name):  # of a pair: in several scripts
+                    weights[text] = max(weight, weights.get(text, 0.0))
+    return weights
 
 
 def _faker_surnames(locale: str) -> list[str]:
@@ -377,6 +432,24 @@ def _turkish_surnames() -> _Lists:
     path = data_file("turkish-name-generator", "trnamegen/data/soyisimler.txt")
     capitals = path.read_text(encoding="utf-8").translate({0x130: "i", ord("I"): "ı"})
     yield "Turkish", "surname", "soyisimler.txt", capitals.lower().title().splitlines()
+
+
+def _japanese_names() -> _Lists:
+    """Yield the names of MeCab's dictionary with an ideograph, those of the lowest cost: its file
+    has a header, an index, a token of 16 bytes for each word, and features, ended by NUL."""
+    content = data_file("ipadic", "ipadic/dicdir/sys.dic").read_bytes()
+    index, tokens = np.frombuffer(content, "<u4", 10)[6:8].tolist()
+    start = _MECAB_HEADER + index
+    fields = np.frombuffer(content, _MECAB_TOKEN, tokens // _MECAB_TOKEN.itemsize, start)
+    features = start + tokens + fields["feature"].astype(np.int64)
+    by_cost = features[np.argsort(fields["cost"], kind="stable")].tolist()
+    kinds: dict[Part, str] = {"surname": "姓", "given": "名"}
+    for part, kind in kinds.items():
+        prefix = f"名詞,固有名詞,人名,{kind},".encode()
+        of_kind = [i for i in by_cost if content.startswith(prefix, i)]
+        words = [content[i : content.index(b"\0", i)].decode().split(",")[6] for i in of_kind]
+        names = list(dict.fromkeys(word for word in words if _IDEOGRAPH.search(word)))
+        yield "Japanese", part, "sys.dic", names[: MOST[part]]
 
 
 def _mimesis(locale: str, kind: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Provider(Base):
     last_names_male = {"Katoro": 0.5, "Kamiro": 0.25}
     last_names = last_names_female + tuple(last_names_male)
     first_names = ("Rota  mi", "Kamiro", "")
-    last_name_pairs = {("ignored", "pair"): 1}
+    last_name_pairs = {("Katoro", "other"): 0.5}
     prefixes = ("Mr.",)
 """,
     "person/yy_YY": """
@@ -162,6 +162,20 @@ def test_a_locales_own_lists_are_read_once_per_name_and_not_those_it_inherits() 
     assert lines["Alpha", "surname"] == ["Katorá", "Kamiro", "Katoro"]
     assert lines["Alpha", "given"] == ["Rota mi", "Kamiro"]
     assert not [name for names in lines.values() for name in names if name == "Inherited"]
+
+
+@pytest.mark.usefixtures("faker")
+def test_weights_of_a_locale_that_has_them_tell_the_frequencies_of_its_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(name_packages, "_WEIGHTED", {"xx_XX"})
+    files = [f for f in read_package("faker") if (f.label, f.part) == ("Alpha", "surname")]
+    assert files[0].content.decode().split() == ["Katorá", "Kamiro", "Katoro"]
+    assert str(files[0].frequencies) == f"(nan, {0.5 / 3}, {1 / 3})"  # half of the people
+    monkeypatch.setattr(name_packages, "FAKER_LOCALES", {"Alpha": "yy_YY xx_XX xx_XX"})
+    again = [file for file in read_package("faker") if not file.listed]
+    assert [file.content.decode().split() for file in again] == [["Kamiro", "Katoro"]]
+    assert again[0].frequencies == pytest.approx((0.5 / 3, 1 / 3))
 
 
 def test_words_are_the_most_frequent_ones_of_each_language_that_can_be_taken_for_names(
@@ -344,13 +358,14 @@ def _key(corpus: Corpus, name: str) -> str:
 
 # Of the pinned versions, with the pinned transliteration.
 DIGESTS = {
-    "faker": "d7039874820b69a3eed3c2389bcf30982194000e5b430bb78ccedf7ff501aa28",
+    "faker": "f9eddc79332395c2422d88c8742b19efe281e8d251b3b9d2f278a6e576a04407",
     "mimesis": "590eb2983ddd2c0207da010de742bf01264aa85dc9b1103a4e542fce10609fd5",
     "wordfreq": "f6a059578c3e4ee40cd7d1c823b56a154b969462f21ed44e5d05f80bfbe0ffab",
-    "name2nat": "6c13d9f9a1555cfe102d80253e8692b8b64e9a2bf0e44e5fafd7ec4a94767bd9",
-    "gender-guesser": "73ad3a82c2ad80d66acfb7d4ca53bd2006070f0e94cc8a64a28a6adcd377334d",
+    "name2nat": "88dcdb904cc681f39b575d598f33d6b391209965e3c29f3356bd0fcad1662d4c",
+    "gender-guesser": "01e30b38acf4364cca8b9a8801d032265e1f800a40bd6b8047cd0aa5d43b4071",
     "dacy": "6e7f96a7065aa2cecd720497ac4c35c024a91220b9a6ac32fc79840e459133fd",
     "turkish-name-generator": "c45917fa1a69c6bffa93abc3ba716ec7279207875d6530f086b8b8c89bad698d",
+    "ipadic": "21387eeca3d51ecf0f95f253a23a5ef7f6d5a2690501383d9fb070ea8c11b5c6",
 }
 
 
@@ -364,7 +379,7 @@ def test_the_real_lists_are_the_known_ones_in_many_scripts(name: str) -> None:
     counts = Counter[tuple[str | None, str]]()
     for file in files:
         counts[file.label, file.part] += file.content.count(b"\n")
-    if name in READERS or name == "turkish-name-generator":
+    if name in READERS or name in ("turkish-name-generator", "ipadic"):
         assert (None, "other") not in counts
         return
     assert counts[None, "other"] > 20_000
