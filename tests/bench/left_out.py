@@ -24,8 +24,14 @@ from charrnn.recipes.requests import TrainRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.train import train
 from charrnn.scoring.scorer import Scorer
-from charrnn.training.corpus import build_table, load_corpus, sources_of, write_table
-from charrnn.training.label_files import LabelFile
+from charrnn.training.corpus import (
+    SCHEMA,
+    load_corpus,
+    sources_of,
+    table_of,
+    with_metadata,
+    write_table,
+)
 from charrnn.training.name_packages import FAKER_LOCALES
 
 LANGUAGES = ("Finnish", "Hungarian", "Turkish", "Indonesian", "Zulu", "Icelandic")
@@ -45,18 +51,12 @@ def filtered(corpus: Path, target: Path, keep: pl.Expr) -> Path:
     """Write the corpus table made of those lines of the lists that ``keep`` says; return its
     path."""
     table = pq.read_table(corpus)
-    sources = {counts.source.name: counts.source for counts in sources_of(table)}
-    rows = pl.DataFrame(table).filter(keep)
-    counted = not (rows["weight"] == 1).all()
-    files = [
-        LabelFile(label, name, "".join(f"{n}\n" for n in of_file["name"]).encode(), part,
-                  sources[source], tuple(of_file["weight"] / 1e6) if counted and label else ())
-        for (label, part, source, name), of_file in rows.group_by(
-            "language", "part", "source", "source_file", maintain_order=True
-        )
-    ]  # fmt: skip
+    kept = pl.DataFrame(table).filter(keep).to_arrow()
+    content = table.schema.metadata[b"charrnn.content_sha256"].decode()
+    sources = [counts.source for counts in sources_of(table)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_table(build_table(files), target)
+    columns = {field.name: kept[field.name].combine_chunks() for field in SCHEMA}
+    write_table(with_metadata(table_of(columns), content, sources), target)
     return target
 
 
