@@ -43,7 +43,8 @@ from charrnn.model.normalise import (
 
 PAD = 0
 UNKNOWN = "_"
-IDEOGRAPH = "一"  # a symbol that also stands for the ideographs that are none
+IDEOGRAPH = "一"  # a symbol that also stands for the ideographs that are none,
+SIMPLIFIED, JAPANESE = "们", "込"  # and those for ones that only China, or only Japan, writes
 GIVEN = "\ue000"  # put before a given name; a symbol of the models that know given names
 MAX_IDS = 255  # of a vocabulary, without PAD: one byte each
 _MOST_SLOW = 0.5  # of names that are not ASCII: with more, all take the tier of code points
@@ -206,9 +207,11 @@ class Vocabulary:
         letters would take the ids of those that tell labels apart. Of the others, characters in at
         least ``least`` names, and in one of ``_NAMES_A_SYMBOL`` of their script, are symbols while
         there are ids, first those of the script that most labels use, and of a script the most
-        frequent. Ideographs are more than there are ids: ``IDEOGRAPH`` is the symbol of all, and
-        the ids that are left go to those whose frequency differs most from label to label. Where
-        Hangul syllables have no id, jamo are symbols, which spell them.
+        frequent. Ideographs are more than there are ids: ``SIMPLIFIED`` is the symbol of those
+        that are not in JIS X 0208, ``JAPANESE`` of those of it that are in neither GB 2312 nor
+        Big5, ``IDEOGRAPH`` of all others; and the ids that are left go to those whose frequency
+        differs most from label to label. Where Hangul syllables have no id, jamo are symbols,
+        which spell them.
 
         Args:
             label_ids: int ``(N,)``.
@@ -251,7 +254,7 @@ class Vocabulary:
     @cached_property
     def _script_ids(self) -> dict[str, int]:
         """The ids of symbols that stand for any character of their script, by script: the only one
-        of a script, and ``IDEOGRAPH``."""
+        of a script, and ``IDEOGRAPH``; see ``_standing_for`` for others."""
         counts = Counter(map(_script, self.symbols))
         alone = {_script(c): i for c, i in self._ids.items() if counts[_script(c)] == 1}
         if IDEOGRAPH in self._ids:
@@ -273,7 +276,8 @@ class Vocabulary:
         else:
             plainer = normalise(character, LATIN)
         if plainer == character:
-            return [self._script_ids.get(_script(character), self.unknown_id)]
+            of_script = self._script_ids.get(_script(character), self.unknown_id)
+            return [self._ids.get(_standing_for(character), of_script)]
         return [i for c in plainer for i in self._ids_of(c)]
 
     @cached_property
@@ -477,9 +481,11 @@ def _distinguishing(
         elif script not in represented:
             represented.add(script)
             first.add(c if uses[script] == 1 else IDEOGRAPH)
-    others = [c for c in others if c not in first]
     if IDEOGRAPH in first:
-        others += _telling_ideographs(names, label_ids, [c for c in frequent if _script(c) == _HAN])
+        ideographs = [c for c in frequent if _script(c) == _HAN]
+        first.update(map(_standing_for, ideographs))
+        others += _telling_ideographs(names, label_ids, ideographs)
+    others = [c for c in others if c not in first]
     syllables = {c for c in counts if _is_syllable(c) and uses[_script(c)] > 1}
     if syllables.difference(others[: free - len(first)]):  # the others are spelled
         first.update(*(unicodedata.normalize("NFD", c) for c in syllables))
@@ -494,8 +500,8 @@ def _is_syllable(character: str) -> bool:
 def _telling_ideographs(
     names: Sequence[str], label_ids: Sequence[int] | npt.NDArray[np.int64], ideographs: list[str]
 ) -> list[str]:
-    """Return ideographs, but for ``IDEOGRAPH``, by how much more of a label's names in ideographs
-    have them than of any other label's."""
+    """Return ideographs by how much more of a label's names in ideographs have them than of any
+    other label's."""
     written, having = Counter[int](), {c: Counter[int]() for c in ideographs}
     for name, label_id in zip(names, label_ids, strict=True):
         if found := having.keys() & set(name):
@@ -507,7 +513,24 @@ def _telling_ideographs(
         shares = sorted((n / written[label] for label, n in having[c].items()), reverse=True)
         return shares[0] - sum(shares[1:2])
 
-    return sorted((c for c in ideographs if c != IDEOGRAPH), key=lambda c: (-lead(c), c))
+    return sorted(ideographs, key=lambda c: (-lead(c), c))
+
+
+def _standing_for(character: str) -> str:
+    """Return the symbol that stands for an ideograph that is none, or another character itself.
+
+    >>> [_standing_for(c) for c in "张沢山é"]
+    ['们', '込', '一', 'é']
+    """
+    if _script(character) != _HAN:
+        return character
+    if not _is_in("shift_jis", character):
+        return SIMPLIFIED
+    return IDEOGRAPH if _is_in("gb2312", character) or _is_in("big5", character) else JAPANESE
+
+
+def _is_in(encoding: str, character: str) -> bool:
+    return bool(character.encode(encoding, "ignore"))
 
 
 @cache

@@ -152,7 +152,10 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
             *(f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True)),
         ]
     )
-    columns["weight"] = filled_frequencies(keys, columns["part"], columns["language"], shares)
+    # Ideographs have many homophones in Latin letters, and not in Mandarin alone.
+    spelt = pc.match_substring_regex(columns["name"], "[\u3400-\u9fff]")
+    spelt_keys = pc.if_else(spelt, columns["name"], keys)
+    columns["weight"] = filled_frequencies(spelt_keys, columns["part"], columns["language"], shares)
     columns["fold"] = _split_folds(keys, shares)
     rows = sum(count for file, count in zip(files, counts, strict=True) if file.listed)
     columns = {name: values[:rows] for name, values in columns.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from annotated_types import Ge, Interval
 
@@ -15,6 +16,7 @@ from charrnn.model.facts import TextRules
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
 from charrnn.training.corpus import Corpus
+from charrnn.training.spellings import joined_names
 from charrnn.training.splits import evenly_spaced
 from charrnn.training.text_rules import VOCABULARY_ROWS, auto_vocabulary
 
@@ -146,13 +148,11 @@ class Preset:
                 and the preset has none.
         """
         rows = np.flatnonzero(corpus.folds >= 0)
+        text_rules = None
         if script == "auto" or (script is None and corpus.counted and not self.vocabulary):
             vocabulary, text_rules = auto_vocabulary(corpus)
         else:
-            sample = rows[evenly_spaced(len(rows), VOCABULARY_ROWS)]
-            names, label_ids = corpus.names.take(pa.array(sample)), corpus.label_ids[sample]
-            own = self.vocabulary or Vocabulary.of_names(names.to_pylist(), label_ids.tolist())
-            vocabulary, text_rules = own, None
+            vocabulary = self.vocabulary or _vocabulary_of(corpus, rows)
         recipe = self._for_table(corpus, len(rows))
         train, teacher = recipe.train, recipe.teacher
         if corpus.counted:
@@ -187,6 +187,17 @@ class Preset:
     def model_config(self, label_count: int) -> ModelConfig:
         """Return the architecture for ``label_count`` labels; the preset must be settled."""
         return ModelConfig(self.symbols.size, label_count, **self.model)
+
+
+def _vocabulary_of(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Vocabulary:
+    """Return the vocabulary of the names in ``rows``, and of full names without a space."""
+    sample = rows[evenly_spaced(len(rows), VOCABULARY_ROWS)]
+    columns = (corpus.names.take(pa.array(sample)), corpus.label_ids[sample])
+    names, label_ids = (column.tolist() for column in columns)
+    joined = joined_names(names, label_ids, corpus.weights[sample].tolist())
+    return Vocabulary.of_names(
+        [*names, *(name for name, _ in joined)], [*label_ids, *(label_id for _, label_id in joined)]
+    )
 
 
 # The notebook: 58 one-hot symbols → 128 tanh units → labels, Adam, 27 epochs.

@@ -179,8 +179,14 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     if examples.given.any():
         usual = float(examples.weights.astype(np.float64).mean())
         unspaced = np.flatnonzero(pc.invert(pc.string_is_ascii(examples.names)))
-        names = examples.names.take(pa.array(unspaced)).to_pylist()
-        further += [(*pair, usual) for pair in joined_names(names, label_ids[unspaced].tolist())]
+        columns = (
+            examples.names.take(pa.array(unspaced)),
+            label_ids[unspaced],
+            examples.weights[unspaced],
+        )
+        further += [
+            (*pair, usual) for pair in joined_names(*(column.tolist() for column in columns))
+        ]
         words += [GIVEN + word for word in words if len(word.split()) == 1]
     if not further and not words:
         return examples

@@ -62,20 +62,23 @@ def has_other_spellings(names: pa.LargeStringArray, rules: Normalisation) -> npt
 
 
 def joined_names(
-    names: Sequence[str], label_ids: Sequence[int], seed: int = 0
+    names: Sequence[str], label_ids: Sequence[int], weights: Sequence[float], seed: int = 0
 ) -> list[tuple[str, int]]:
     """Return full names as Chinese, Japanese and Korean are written, the given name behind the
     surname without a space: ``JOINED`` random pairs of each label that has both in such a script,
-    with their label ids."""
-    parts: dict[int, tuple[list[str], list[str]]] = {}
-    for name, label_id in zip(names, label_ids, strict=True):
+    with their label ids. Names are drawn by their ``weights``."""
+    parts: dict[int, tuple[dict[str, float], dict[str, float]]] = {}
+    for name, label_id, weight in zip(names, label_ids, weights, strict=True):
         text = name.removeprefix(GIVEN)
         if _UNSPACED.fullmatch(text):
-            parts.setdefault(label_id, ([], []))[text != name].append(text)
+            parts.setdefault(label_id, ({}, {}))[text != name][text] = weight
     draw = random.Random(seed)
     return [
-        (draw.choice(surnames) + draw.choice(given_names), label_id)
-        for label_id, (surnames, given_names) in sorted(parts.items())
-        if surnames and given_names
-        for _ in range(JOINED)
+        (surname + given, label_id)
+        for label_id, of_label in sorted(parts.items())
+        if all(of_label)
+        for surname, given in zip(
+            *(draw.choices(list(part), list(part.values()), k=JOINED) for part in of_label),
+            strict=True,
+        )
     ]
