@@ -5,7 +5,7 @@ softmax (Guo et al. 2017, "On Calibration of Modern Neural Networks"). It change
 never the most probable label.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,9 @@ Floats = npt.NDArray[np.float64]
 LabelIds = npt.NDArray[np.int64]
 
 
-def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
-    """Return the probabilities of logits ``(N, L)`` divided by ``temperature``, float64 ``(N, L)``,
-    rows summing to 1.
+def softmax(logits: npt.ArrayLike, temperature: float | Floats = 1.0) -> Floats:
+    """Return the probabilities of logits ``(N, L)`` divided by ``temperature``, one or ``(N, 1)``,
+    float64 ``(N, L)``, rows summing to 1.
 
     >>> softmax([[0.0, 0.0, 0.0, 0.0]]).tolist()
     [[0.25, 0.25, 0.25, 0.25]]
@@ -26,6 +26,14 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
     probabilities: Floats = np.exp(scaled, out=scaled)  # in place: a row may have 10,000 labels
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def by_part(
+    given: npt.NDArray[np.bool_], temperature: float, given_temperature: float | None
+) -> Floats:
+    """Return the temperature of each of N names, ``(N, 1)``: that of given names where ``given``,
+    ``(N,)``, says so, unless it is None."""
+    return np.where(given, given_temperature or temperature, temperature)[:, None]
 
 
 def negative_log_likelihood(
@@ -66,14 +74,37 @@ def fit_joint_temperature(
 ) -> float:
     """Return the one temperature that minimises the sum of the NLLs of several pairs of logits and
     label ids; see ``fit_temperature``."""
-    ratio = (np.sqrt(5) - 1) / 2
 
-    def loss(log_temperature: float) -> float:
-        temperature = float(np.exp(log_temperature))
+    def loss(temperature: float) -> float:
         return sum(
             negative_log_likelihood(softmax(logits, temperature), labels, weights)
             for logits, labels in parts
         )
+
+    return _least(loss)
+
+
+def fit_confidence(logits: Floats, labels: LabelIds, weights: Floats) -> float:
+    """Return the temperature, 0.05 to 20, for which the confidence, the highest probability, tells
+    best whether the most probable label is right: that minimises the mean of -log confidence where
+    it is and -log(1 - confidence) where it is not. Arguments as ``fit_temperature``; the NLL of all
+    labels is lowest for confidences that are too low where some names are no label's."""
+    right = logits.argmax(axis=1) == labels
+
+    def loss(temperature: float) -> float:
+        confidence = softmax(logits, temperature).max(axis=1)
+        chosen = np.where(right, confidence, 1 - confidence)
+        return float(np.average(-np.log(np.maximum(chosen, 1e-12)), weights=weights))
+
+    return _least(loss)
+
+
+def _least(loss_of: Callable[[float], float]) -> float:
+    """Return the temperature, 0.05 to 20, of the least loss, by a golden-section search."""
+    ratio = (np.sqrt(5) - 1) / 2
+
+    def loss(log_temperature: float) -> float:
+        return loss_of(float(np.exp(log_temperature)))
 
     low, high = float(np.log(0.05)), float(np.log(20))
     left, right = high - ratio * (high - low), low + ratio * (high - low)

@@ -46,7 +46,7 @@ from charrnn.files import (
     write_bytes,
     write_sums,
 )
-from charrnn.model.calibration import Floats, softmax
+from charrnn.model.calibration import Floats, by_part, softmax
 from charrnn.model.facts import ModelFacts
 from charrnn.model.labels import LANGUAGE, LabelName, check_labels
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
@@ -119,6 +119,7 @@ class ModelDescription:
         label_name: what the labels are, such as country: the name of their column.
         labels: L label names, in the order of the logits.
         temperature: divides the logits before the softmax; training fits 0.05 to 20.
+        given_temperature: the one of given names; None where it is the same.
         priors: L label shares of the training examples, summing to 1.
         pair_exponent: flattens (below 1) or sharpens the probabilities of names with a surname and
             a given name (see ``Scorer.predict``); fitted on such names.
@@ -131,6 +132,7 @@ class ModelDescription:
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     priors: tuple[Annotated[float, Meta(ge=0, le=1)], ...]
     pair_exponent: Annotated[float, Meta(ge=0.05, le=5)] = 1.0
+    given_temperature: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     facts: ModelFacts = field(repr=False)
 
 
@@ -172,6 +174,11 @@ class ModelVersion(ModelDescription):
         """The unfamiliarity above which scoring gives no label by default; 1 (never) for a model
         that did not learn to tell names from other words."""
         return MAX_UNFAMILIARITY if self.config.none_output else 1.0
+
+    def temperatures(self, given: npt.NDArray[np.bool_]) -> Floats:
+        """Return the temperature of each of N names, ``(N, 1)``, of which ``given``, ``(N,)``, are
+        given names."""
+        return by_part(given, self.temperature, self.given_temperature)
 
     def validation_probabilities(self) -> Floats:
         """Return the calibrated probabilities of the M validation names, float64 ``(M, L)``."""

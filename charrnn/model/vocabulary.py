@@ -86,6 +86,13 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def given(self) -> npt.NDArray[np.bool_]:
+        """Which names begin with ``GIVEN``, bool ``(N,)``."""
+        mark = self.vocabulary.symbols.find(GIVEN) + 1
+        begins: npt.NDArray[np.bool_] = (self.lengths > 0) & (self.flat[self.starts] == mark)
+        return begins & (mark > 0)
+
     def take(self, rows: Counts) -> Encoded:
         """Return the names of these row numbers."""
         return replace(

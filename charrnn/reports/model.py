@@ -349,4 +349,6 @@ def _provenance(version: ModelVersion) -> Table:
         for key, value in values.items()
     ]
     head_rows = [("preset", facts.preset), ("temperature", f"{version.temperature:.4f}")]
+    if version.given_temperature is not None:
+        head_rows.append(("temperature of given names", f"{version.given_temperature:.4f}"))
     return Table(("", "value"), [*head_rows, *rows])

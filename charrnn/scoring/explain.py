@@ -85,7 +85,7 @@ def explanation_of(
 ) -> Explanation:
     """Explain the answer to the one name in ``encoded``; ``network`` is that of the version, on
     its device."""
-    vocabulary, temperature = version.vocabulary, version.temperature
+    vocabulary, temperature = version.vocabulary, float(version.temperatures(encoded.given)[0, 0])
     ids = torch.from_numpy(encoded.padded()[0][0]).to(network.h2o.weight.device).long()  # (T,)
     given = 1 + vocabulary.symbols.find(GIVEN)  # 0, which is no id of a name, without that symbol
     marks = {vocabulary.begin: "^", vocabulary.end: "$", given: "»"}

@@ -475,7 +475,8 @@ class Scorer:
         surprises = torch.empty(len(texts), device=self.device)
         for rows, logits in self.engine.logits(encoded, texts):
             at = torch.from_numpy(np.searchsorted(texts, rows)).to(self.device)
-            log_p[at] = torch.log_softmax(logits[:, :L] / self.version.temperature, dim=1)
+            scaled = logits[:, :L] / self._temperature(encoded, rows)
+            log_p[at] = torch.log_softmax(scaled, dim=1)
             surprises[at] = surprise(logits, L)
         return log_p, surprises
 
@@ -485,12 +486,12 @@ class Scorer:
         """Fill in the network's predictions for the names ``rows``. On a GPU all batches are
         queued first and their results copied together, so that the CPU waits once."""
         k, L = predictions.ranked.shape[1], len(self.version.labels)
-        temperature = self.version.temperature
         needs_logits = options.probabilities or options.coverage_target or options.families
+        needs_logits = needs_logits or self.version.given_temperature is not None
         needs_logits = needs_logits or predictions.surprise is not None
         weights = self._prior_weights(options)
         if not needs_logits and self.engine.ranks(k, prior=weights is not None):
-            ranked = self.engine.ranked(encoded, rows, k, temperature, weights)
+            ranked = self.engine.ranked(encoded, rows, k, self.version.temperature, weights)
             uncorrected = predictions.uncorrected or ()
             targets: list[npt.NDArray[Any]] = [predictions.ranked, predictions.confidence]
             for target, values in zip([*targets, *uncorrected], ranked, strict=True):
@@ -498,11 +499,19 @@ class Scorer:
             return
         rank, batches = self._ranking(options, k), []
         for batch, logits in self.engine.logits(encoded, rows):
-            found = rank(torch.softmax(logits[:, :L] / temperature, dim=1))
+            scaled = logits[:, :L] / self._temperature(encoded, batch)
+            found = rank(torch.softmax(scaled, dim=1))
             if predictions.surprise is not None:
                 found.append(surprise(logits, L))
             batches.append((batch, found))
         _fill_in(predictions, batches)
+
+    def _temperature(self, encoded: Encoded, rows: Counts) -> float | Tensor:
+        """Return the temperature of the names ``rows``: one, or float32 ``(B, 1)``."""
+        if self.version.given_temperature is None:
+            return self.version.temperature
+        temperatures = self.version.temperatures(encoded.take(rows).given)
+        return torch.from_numpy(temperatures.astype(np.float32)).to(self.device)
 
     def _before_pass(self, texts: int) -> None:
         if self.stopping.is_set():

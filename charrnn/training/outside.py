@@ -186,7 +186,9 @@ def balanced_metrics(
 
 
 def _probabilities(version: ModelVersion, names: list[str]) -> Floats:
-    return softmax(_logits(version, names)[:, : len(version.labels)], version.temperature)
+    encoded = version.vocabulary.encode(pa.array(names, pa.string()))
+    logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
+    return softmax(logits, version.temperatures(encoded.given))
 
 
 def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:

@@ -22,7 +22,14 @@ import pyarrow.compute as pc
 import torch
 
 from charrnn.errors import DataError
-from charrnn.model.calibration import Floats, fit_joint_temperature, fit_temperature, softmax
+from charrnn.model.calibration import (
+    Floats,
+    by_part,
+    fit_confidence,
+    fit_joint_temperature,
+    fit_temperature,
+    softmax,
+)
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
@@ -59,7 +66,9 @@ class ProtocolResult:
 
     fit: FitResult
     temperature: float
+    given_temperature: float | None
     validation: Metrics | None
+    validation_probabilities: Floats
     validation_logits: npt.NDArray[np.float32]
     validation_labels: npt.NDArray[np.int64]
     test: Metrics
@@ -214,10 +223,11 @@ def _measure(
     labels: Sequence[str],
     outside: Examples | None,
 ) -> ProtocolResult:
-    """Fit the temperature, on the outside names, else on the validation part, where there is one,
-    and measure the network."""
-    temperature, validation, L = 1.0, None, len(labels)
+    """Fit the temperature, on the outside names, surnames and given names apart, else on the
+    validation part, where there is one, and measure the network."""
+    temperature, given_temperature, validation, L = 1.0, None, None, len(labels)
     logits = np.zeros((0, fitted.network.config.outputs), np.float32)
+    probabilities = np.zeros((0, L))
     if len(split.validation.names):
         logits = _logits(fitted.network, vocabulary, split.validation.names)
         refused = unreadable(vocabulary, split.validation.names)
@@ -228,19 +238,24 @@ def _measure(
         else:
             temperature = fit_temperature(logits[rows, :L], split.validation.label_ids[rows])
         if outside and not fitted.network.config.label_groups:
-            surnames, label_ids = outside.surnames
-            outside_logits = _logits(fitted.network, vocabulary, surnames)[:, :L]
-            weights = balanced_weights(label_ids, LEAST)
-            temperature = fit_temperature(outside_logits, label_ids, weights)
-        probabilities = softmax(logits[:, :L], temperature)
+            outside_logits = _logits(fitted.network, vocabulary, outside.names)[:, :L]
+            of_part = (outside_logits, outside.label_ids, outside.given)
+            temperature = _fit_part(*of_part, given=False)
+            if outside.given.any() and GIVEN in vocabulary.symbols:
+                given_temperature = _fit_part(*of_part, given=True)
+        temperatures = by_part(split.validation.given, temperature, given_temperature)
+        probabilities = softmax(logits[:, :L], temperatures)
         validation = evaluate(probabilities, split.validation.label_ids, labels, refused)
     test_logits = _logits(fitted.network, vocabulary, split.test.names)
-    test = softmax(test_logits[:, :L], temperature)
+    temperatures = by_part(split.test.given, temperature, given_temperature)
+    test = softmax(test_logits[:, :L], temperatures)
     refused = unreadable(vocabulary, split.test.names)
     return ProtocolResult(
         fit=fitted,
         temperature=temperature,
+        given_temperature=given_temperature,
         validation=validation,
+        validation_probabilities=probabilities,
         validation_logits=logits,
         validation_labels=split.validation.label_ids,
         test=evaluate(test, split.test.label_ids, labels, refused),
@@ -248,6 +263,19 @@ def _measure(
         test_logits=test_logits,
         test_labels=split.test.label_ids,
     )
+
+
+def _fit_part(
+    logits: npt.NDArray[np.float32],
+    label_ids: npt.NDArray[np.int64],
+    is_given: npt.NDArray[np.bool_],
+    *,
+    given: bool,
+) -> float:
+    """Return the temperature of the given names among N outside names, or of the surnames."""
+    rows = is_given == given
+    weights = balanced_weights(label_ids[rows], LEAST)
+    return fit_confidence(logits[rows].astype(np.float64), label_ids[rows], weights)
 
 
 def _sharpen(
@@ -278,7 +306,9 @@ def _soft_labels(
         preset.train.seed,
     )
     logits = _logits(teacher.fit.network, vocabulary, names)
-    probabilities = softmax(logits, teacher.temperature).astype(np.float32)
+    is_given = np.array([name.startswith(GIVEN) for name in names])
+    temperatures = by_part(is_given, teacher.temperature, teacher.given_temperature)
+    probabilities = softmax(logits, temperatures).astype(np.float32)
     return SoftLabels(names, probabilities, preset.synthetic_per_epoch)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import torch
 
-from charrnn.model.calibration import Floats, LabelIds, softmax
+from charrnn.model.calibration import Floats, LabelIds, by_part, softmax
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import (
     MIN_TEST_NAMES,
@@ -70,7 +70,7 @@ def make_version(
     held_out = vocabulary.encode(split.validation.names)
     reason = unscorable(held_out, split.validation.names)
     refused = unreadable(vocabulary, split.test.names)
-    validation = softmax(honest.validation_logits[:, :L], honest.temperature)
+    validation = honest.validation_probabilities
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
     rows = rows_of_confidence(reason != 0)
     calibration = _calibration(vocabulary, network, split, honest, rows, outside, assumed)
@@ -107,6 +107,7 @@ def make_version(
         label_name=corpus.label_name,
         labels=labels,
         temperature=honest.temperature,
+        given_temperature=honest.given_temperature,
         priors=tuple(priors.tolist()),
         calibration=calibration,
         facts=facts,
@@ -158,8 +159,11 @@ def _calibration(
         logits = logits_of(network, vocabulary.encode(surnames))
         scale = NoveltyScale.of(_surprise(logits, L), balanced_weights(label_ids, LEAST))
     kept = _representative(held_out_ids, assumed)
+    given = split.validation.given[rows][kept]
+    own = by_part(given, honest.temperature, honest.given_temperature)
+    scale_of_part = (honest.temperature / own).astype(np.float32)  # read by one temperature
     return Calibration(
-        logits=held_out[kept, :L],
+        logits=held_out[kept, :L] * scale_of_part,
         label_ids=held_out_ids[kept],
         novelty=scale,
         ambiguous=np.array(ambiguous, np.int64),
@@ -239,7 +243,7 @@ def probabilities_of(
     encoded = version.vocabulary.encode(examples.names)
     refused = unscorable(encoded, examples.names) != 0
     logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
-    return softmax(logits, version.temperature), refused
+    return softmax(logits, version.temperatures(encoded.given)), refused
 
 
 def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Examples) -> Metrics:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from charrnn.model.calibration import (
     conformal_threshold,
     expected_calibration_error,
+    fit_confidence,
     fit_temperature,
     negative_log_likelihood,
     softmax,
@@ -49,6 +50,19 @@ def test_softmax_leaves_its_input_alone() -> None:
     logits = np.array([[1.0, 2.0]])
     softmax(logits)
     assert logits.tolist() == [[1.0, 2.0]]
+
+
+def test_the_temperature_of_confidence_is_that_by_which_it_tells_what_is_right() -> None:
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(4000, 5)) * 2
+    labels = drawn_labels(softmax(logits), 1)
+    found = fit_confidence(1.7 * logits, labels, np.ones(4000))
+    assert found == pytest.approx(1.7, rel=0.05)
+    # Where a third of the names are of no label's kind, confidence is still right on average.
+    mixed = np.where(np.arange(4000) % 3, labels, draw.integers(0, 5, 4000))
+    probabilities = softmax(logits, fit_confidence(logits, mixed, np.ones(4000)))
+    right = probabilities.argmax(axis=1) == mixed
+    assert probabilities.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.01)
 
 
 def test_nll_of_a_hand_example() -> None:

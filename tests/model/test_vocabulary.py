@@ -265,12 +265,16 @@ def test_ideographs_share_a_symbol_but_for_those_that_tell_labels_apart() -> Non
     vocabulary = Vocabulary.of_names(names, [0, 1, 1, 1, 2, 2, 2, 2, 1, 1, 1], least=2)
     assert set(vocabulary.symbols) == set("_一山田明王李石中")
     assert vocabulary.decode(vocabulary.encode_one("山城")) == "山一"
-    ids, names = 255 - 2 - 3, [chr(0x4E00 + i) for i in range(1, 300)]  # marks; i, _ and 一
+    ids, names = 255 - 2 - 5, [chr(0x4E00 + i) for i in range(1, 300)]  # marks; i, _, 一, 们, 込
     vocabulary = Vocabulary.of_names(
         ["i", *names, *names, *names[:9]], [0] * 300 + [1] * 308, least=1
     )
     assert vocabulary.size == 255
     assert set(names[9:ids]) < set(vocabulary.symbols)
+    names = ["王伟", "王沢", "山", "们"]
+    vocabulary = Vocabulary.of_names(names, [0, 1, 1, 0], least=1)
+    decoded = [vocabulary.decode(vocabulary.encode_one(name)) for name in ("张伟", "辺沢", "辻山")]
+    assert decoded == ["们伟", "込沢", "込山"]
 
 
 def test_the_rarest_characters_of_the_less_used_script_give_way_where_ids_run_out() -> None:

@@ -78,6 +78,20 @@ def test_exponent_of_the_version_sharpens_or_flattens_pairs_only(
     assert_allclose(probabilities(flat.score(FULL, **ALL)), combined(flat, 0.7), atol=1e-5)
 
 
+def test_given_names_have_a_temperature_of_their_own(given_version: ModelVersion) -> None:
+    own = Scorer(replace(given_version, given_temperature=2 * given_version.temperature))
+    for column, names in (("surname", ["Katoro"]), ("given", ["Mirela"])):
+        table = pl.DataFrame({"name": names})
+        found, before = (
+            probabilities(s.score_table(table, **{f"{column}_column": "name"}, **ALL))
+            for s in (own, Scorer(given_version))
+        )
+        expected = before if column == "surname" else before**0.5
+        assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+    assert_allclose(probabilities(own.score(FULL, **ALL)), combined(own), atol=1e-5)
+    assert own.explain("Mirela", part="given").ranked[0][1] == pytest.approx(found.max(), abs=1e-6)
+
+
 def test_label_without_training_names_is_never_that_of_a_pair(given_version: ModelVersion) -> None:
     without = Scorer(replace(given_version, priors=(0.5, 0.3, 0.0, 0.2)))
     frame = without.score(["Mirela Katoro"], **ALL)
