@@ -16,6 +16,7 @@ from charrnn.model.facts import (
     HonestMetrics,
     Metrics,
     ModelFacts,
+    PairedDifference,
     ProtocolMetrics,
     Provenance,
     ReportData,
@@ -70,7 +71,6 @@ def make_version(
     held_out = vocabulary.encode(split.validation.names)
     reason = unscorable(held_out, split.validation.names)
     refused = unreadable(vocabulary, split.test.names)
-    validation = honest.validation_probabilities
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
     rows = rows_of_confidence(reason != 0)
     calibration = _calibration(vocabulary, network, split, honest, rows, outside, assumed)
@@ -87,16 +87,11 @@ def make_version(
             protocol: {name: baseline.metrics for name, baseline in measured.items()}
             for protocol, measured in baselines.items()
         },
-        paired={
-            name: paired_bootstrap(
-                with_refusals(honest.test_probabilities, refused),
-                baseline.probabilities,
-                honest.test_labels,
-            )
-            for name, baseline in baselines.get("honest", {}).items()
-        },
+        paired=_paired(honest, baselines.get("honest", {}), refused),
         report_data=_report_data(labels, honest, rows_of_confidence(refused), calibration),
-        profile=validation_profile(labels, validation, held_out.lengths, held_out.unknown, reason),
+        profile=validation_profile(
+            labels, honest.validation_probabilities, held_out.lengths, held_out.unknown, reason
+        ),
         provenance=provenance,
         text_rules=preset.text_rules,
     )
@@ -116,6 +111,18 @@ def make_version(
         return version
     version = replace(version, pair_exponent=fit_pair_exponent(version, outside.calibration))
     return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
+
+
+def _paired(
+    honest: ProtocolResult, baselines: Mapping[str, Baseline], refused: npt.NDArray[np.bool_]
+) -> dict[str, PairedDifference]:
+    """Return the version's lead over each baseline on the N test names, of which scoring refuses
+    those in ``refused``, bool ``(N,)``."""
+    own = with_refusals(honest.test_probabilities, refused)
+    return {
+        name: paired_bootstrap(own, baseline.probabilities, honest.test_labels)
+        for name, baseline in baselines.items()
+    }
 
 
 def _report_data(

@@ -95,8 +95,8 @@ def test_a_saved_version_comes_back_as_it_was(tiny_version: ModelVersion, tmp_pa
 def test_model_json_has_the_documented_fields(models: Path) -> None:
     document = json.loads((models / "v0001" / "model.json").read_bytes())
     assert sorted(document) == [
-        "config", "facts", "format_version", "label_name", "labels", "pair_exponent", "priors",
-        "temperature", "vocabulary",
+        "config", "facts", "format_version", "given_temperature", "label_name", "labels",
+        "pair_exponent", "priors", "temperature", "vocabulary",
     ]  # fmt: skip
     assert document["format_version"] == 1
 
