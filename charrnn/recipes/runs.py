@@ -1,6 +1,5 @@
 """Look after published runs: prove them again, remove old ones."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,11 +22,15 @@ def run_asked(path: Path) -> Path:
         InputMissingError: there is none; the message says which one may be meant.
     """
     run = run_at(path)
-    if not os.path.lexists(run / "manifest.json"):
+    try:
+        (run / "manifest.json").lstat()
+    except (FileNotFoundError, NotADirectoryError):
         hint = f"give the folder of a run, or of a destination such as {PREDICTIONS}/people"
         if (PREDICTIONS / run.stem).is_dir():
             hint = f"did you mean {PREDICTIONS / run.stem}?"
-        raise InputMissingError(f"{run} is not a run: it has no manifest.json; {hint}")
+        raise InputMissingError(f"{run} is not a run: it has no manifest.json; {hint}") from None
+    except OSError:  # who reads it says why
+        pass
     return run
 
 

@@ -241,7 +241,7 @@ def test_option_that_makes_no_sense_exits_64(command: Command, arguments: tuple[
 def test_wrong_command_line_exits_2(command: Command, arguments: tuple[str, ...]) -> None:
     code, _, error = command(*arguments)
     assert code == 2
-    assert "usage:" in error
+    assert "--help" in error
 
 
 def test_models_folder_that_is_a_file_exits_73(command: Command) -> None:
