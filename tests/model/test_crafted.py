@@ -36,7 +36,7 @@ from charrnn.scoring.scorer import Scorer
 
 CRAFTED = "values of model.json replaced, digests made right: scored, or refused naming the field"
 FILES = "crafted files, tensors and aliases of models, digests made right: refused by a clear line"
-MUTATIONS = int(os.environ.get("CHARRNN_MUTATIONS", "2000"))  # 10,000 in the longer run
+MUTATIONS = int(os.environ.get("CHARRNN_MUTATIONS", "800"))  # 10,000 in the longer run
 HOSTILE: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 255, 256, 2**24, 2**31, 2**53 + 1, 2**63, 10**25, 10**400, 0.0,
     -0.0, 0.5, 1.5, -1.5, 1e-300, 5e-324, 1e308, -1e308, math.nan, math.inf, -math.inf, "", "x",

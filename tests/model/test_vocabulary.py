@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from dataclasses import asdict
+from itertools import product
 
 import msgspec
 import numpy as np
@@ -71,10 +72,12 @@ def assert_equals_reference(
     assert {column.dtype for column in counts} == {np.dtype(np.int64)}
 
 
-@every_vocabulary
 @pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.string_view()], ids=["string", "large", "view"]
-)
+    ("vocabulary", "kind"),
+    [*product(VOCABULARIES.values(), [pa.string()]),
+     *product([LATIN_VOCABULARY], [pa.large_string(), pa.string_view()])],
+    ids=[*VOCABULARIES, "large", "view"],
+)  # fmt: skip
 @example(texts=[" a", "a ", "a", " ", "", None, "a  b", "b"])
 @example(texts=["a ", " b"])
 @example(texts=["", "", " "])
