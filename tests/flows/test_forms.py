@@ -11,66 +11,60 @@ import pytest
 import yaml
 from prefect_server import ROOT
 
-_FORMS = """
+_PREFECT = """
 import json, sys
-from prefect.flows import load_flow_from_entrypoint
-print(json.dumps({
-    entrypoint: load_flow_from_entrypoint(entrypoint).parameters.model_dump()
-    for entrypoint in sys.argv[1:]
-}))
-"""
-
-
-@pytest.fixture(scope="module")
-def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The schema of the parameters of each flow in prefect.yaml, and of the other two."""
-    entries = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    entrypoints = {entry["entrypoint"] for entry in entries}
-    home = tmp_path_factory.mktemp("prefect")
-    done = subprocess.run(
-        [sys.executable, "-c", _FORMS, *entrypoints, "flows/challenge.py:challenge",
-         "flows/pipeline.py:pipeline"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    forms = json.loads(done.stdout.splitlines()[-1])
-    return {Path(entrypoint).stem: form for entrypoint, form in forms.items()}
-
-
-_ASKED = """
-import json, sys
-import prefect
 from prefect.exceptions import ParameterTypeError, SignatureMismatchError
-from flows.score import score
-answers = []
-for parameters in json.loads(sys.argv[1]):
+from prefect.flows import load_flow_from_entrypoint
+asked, *entrypoints = sys.argv[1:]
+flows = {entrypoint: load_flow_from_entrypoint(entrypoint) for entrypoint in entrypoints}
+score, answers = flows["flows/score.py:score"], []
+for parameters in json.loads(asked):
     try:
         valid = score.validate_parameters({"source": "people.csv", **parameters})
         answers.append(score.serialize_parameters(valid))
     except (ParameterTypeError, SignatureMismatchError) as refused:
         answers.append(str(refused))
-print(json.dumps(answers))
+forms = {entrypoint: flow.parameters.model_dump() for entrypoint, flow in flows.items()}
+print(json.dumps([forms, answers]))
 """
+VALID = {"scoring": {"top_k": 2}, "compute": {"workers": None, "batch_size": 8}, "models": "m"}
+REFUSED: list[dict[str, Any]] = [
+    {"scoring": {"top_k": 0}}, {"compute": {"engine": "spark"}}, {"force": "maybe"},
+    {"scoring": {"topk": 1}}, {"csv": {"workers": 1}}, {"top_k": 1},
+]  # fmt: skip
 
 
-def test_parameters_are_checked_before_a_run_begins(tmp_path: Path) -> None:
-    """Refused: out of bounds, no choice, of another type, unknown in a group or beside it."""
-    valid = {"scoring": {"top_k": 2}, "compute": {"workers": None, "batch_size": 8}, "models": "m"}
-    refused: list[dict[str, Any]] = [
-        {"scoring": {"top_k": 0}}, {"compute": {"engine": "spark"}}, {"force": "maybe"},
-        {"scoring": {"topk": 1}}, {"csv": {"workers": 1}}, {"top_k": 1},
-    ]  # fmt: skip
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[Any]]:
+    """What Prefect says in a process of its own: the schema of the parameters of each flow in
+    prefect.yaml and of the other two, and its answers to ``VALID`` and ``REFUSED``."""
+    entries = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    entrypoints = {entry["entrypoint"] for entry in entries}
+    home = tmp_path_factory.mktemp("prefect")
     done = subprocess.run(
-        [sys.executable, "-c", _ASKED, json.dumps([valid, *refused])],
+        [sys.executable, "-c", _PREFECT, json.dumps([VALID, *REFUSED]), *entrypoints,
+         "flows/challenge.py:challenge", "flows/pipeline.py:pipeline"],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    first, *others = json.loads(done.stdout.splitlines()[-1])
+    forms, answers = json.loads(done.stdout.splitlines()[-1])
+    return {Path(entrypoint).stem: form for entrypoint, form in forms.items()}, answers
+
+
+@pytest.fixture(scope="module")
+def forms(said: tuple[dict[str, Any], list[Any]]) -> dict[str, dict[str, Any]]:
+    return said[0]
+
+
+def test_parameters_are_checked_before_a_run_begins(
+    said: tuple[dict[str, Any], list[Any]],
+) -> None:
+    """Refused: out of bounds, no choice, of another type, unknown in a group or beside it."""
+    first, *others = said[1]
     assert (first["scoring"]["top_k"], first["scoring"]["name_column"]) == (2, "name")
     assert (first["compute"]["batch_size"], first["models"]) == (8, "m")
-    assert [isinstance(answer, str) for answer in others] == [True] * len(refused)
+    assert [isinstance(answer, str) for answer in others] == [True] * len(REFUSED)
     assert "scoring.top_k: Input should be greater than or equal to 1" in others[0]
 
 

@@ -452,7 +452,7 @@ def started(source: Path, folder: Path) -> subprocess.Popen[str]:
     [
         (signal.SIGINT, 130, "interrupted"),
         (signal.SIGTERM, 143, "terminated"),
-        (signal.SIGKILL, -9, ""),
+        pytest.param(signal.SIGKILL, -9, "", marks=pytest.mark.slow),  # as in faults/test_resume
     ],
     ids=["ctrl-c", "sigterm", "sigkill"],
 )

@@ -17,7 +17,6 @@ from commands import Command, commands_of, complaint
 from safetensors.torch import load
 
 import flows.pipeline
-import flows.score
 import flows.train
 from charrnn.errors import ModelError
 from charrnn.files import check_sums, hold
@@ -131,14 +130,6 @@ def test_preset_of_the_seed_notebook_can_be_trained(command: Command) -> None:
     assert version.facts.preset == "seed"
     assert (version.config.cell, version.config.hidden_size) == ("rnn", 128)
     assert version.vocabulary.size == 58
-
-
-def test_trained_model_scores(command: Command) -> None:
-    command(*QUICK)
-    Path("people.csv").write_text("id,name\n1,Katoro\n2,\n")
-    code, _, error = command("people.csv", "--model", "champion", app=flows.score.app)
-    assert code == 0, error
-    assert verify_run(Path("outputs/predictions/people/latest")).model.name == "v0001"
 
 
 def test_pipeline_goes_from_language_files_to_predictions(

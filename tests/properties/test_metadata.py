@@ -1,27 +1,24 @@
 """Names in the metadata of a Parquet file: none of its bytes passes on where names are left out.
 
 Metadata of the file and of columns, what pandas and Polars note (Polars lists the categories of an
-Enum), statistics and dictionaries of the name column are searched for a name, by a process of its
-own.
+Enum), statistics and dictionaries of the name column are searched for a name.
 """
 
 import base64
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cases.trial import inside, run_command
 from recording import Proof
 
 CANARY = "Zanzibarova"
 NAMES = [CANARY, "Katoro", None, CANARY]
 MODEL = ("--model", "pretrained-tiny", "--workers", "1", "--device", "cpu")
-KEY = "CHARRNN_NAME_KEY"
 
 
 def noted(path: Path) -> None:
@@ -68,20 +65,22 @@ def content(path: Path) -> bytes:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """Run ``charrnn`` as a process; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "charrnn.cli", *arguments, *MODEL], cwd=folder, check=False,
-        capture_output=True, text=True, env={**os.environ, KEY: "0123456789abcdef"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    """Run ``charrnn`` in a folder; return what it printed."""
+    with inside(folder):
+        code, out, error = run_command(*arguments, *MODEL)
+    assert code == 0, error
+    return out + error
 
 
 @pytest.mark.parametrize("make", [noted, pytest.param(enumerated, marks=pytest.mark.slow)])
 def test_metadata_passes_no_name_on_where_names_are_left_out(
-    make: object, tmp_path: Path, proof: Proof
+    make: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    proof: Proof,
 ) -> None:
-    assert callable(make)
+    monkeypatch.setenv("CHARRNN_NAME_KEY", "0123456789abcdef")
+    (tmp_path / "home").mkdir()
     make(tmp_path / "in.parquet")
     assert content(tmp_path / "in.parquet").count(CANARY.encode()) > 2
     said = ""
