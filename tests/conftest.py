@@ -32,6 +32,10 @@ from charrnn.training.label_files import find_label_files
 from charrnn.training.presets import PRESETS, with_overrides
 from flows.score import app
 
+# Networks of tests are small: two threads wait for each other longer than they work, and on a busy
+# machine several times as long.
+torch.set_num_threads(1)
+
 # Invented syllables, so that no real list of names is in the repository.
 SYLLABLES = {
     "Alpha": ["ka", "ro", "mi", "ta", "shi"],

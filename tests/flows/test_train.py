@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -29,17 +28,11 @@ MODELS = Path("outputs/models")
 
 
 @pytest.fixture(autouse=True)
-def _working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus_path: Path
-) -> Iterator[None]:
-    """A folder in which ingest has been; one thread, so that sums have one order."""
+def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus_path: Path) -> None:
+    """A folder in which ingest has been."""
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/names.parquet").write_bytes(corpus_path.read_bytes())
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

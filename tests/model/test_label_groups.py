@@ -99,7 +99,6 @@ def test_groups_must_fit_the_outputs_and_the_table() -> None:
 def test_a_model_of_many_labels_scores_the_same_with_and_without_all_probabilities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.set_num_threads(1)
     monkeypatch.setattr(presets, "LARGE_LABELS", 5)
     monkeypatch.setattr(presets, "MANY_LABELS", 10)
     names = names_of(900).slice(0, 900).cast(pa.large_string())

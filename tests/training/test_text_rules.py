@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from charrnn.errors import DataError
 from charrnn.model.facts import Provenance, TextRules
@@ -70,7 +69,6 @@ def made_up(count: int, scripts: dict[str, tuple[str, str, str]], case: str = "t
 
 
 def test_names_in_any_script_train_and_score_without_transliteration(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     corpus = made_up(40, SCRIPTS)
     preset = with_overrides(PRESETS["default"].settled(corpus), epochs=5)
     small = {"hidden_size": 32, "embedding_size": 16, "ngram_buckets": 2**13}
