@@ -152,10 +152,10 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
             *(f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True)),
         ]
     )
-    # Ideographs have many homophones in Latin letters, and not in Mandarin alone.
-    spelt = pc.match_substring_regex(columns["name"], "[\u3400-\u9fff]")
-    spelt_keys = pc.if_else(spelt, columns["name"], keys)
-    columns["weight"] = filled_frequencies(spelt_keys, columns["part"], columns["language"], shares)
+    # The key of ideographs is their Mandarin reading, which many names have.
+    ideographs = pc.match_substring_regex(columns["name"], "[\u3400-\u9fff]")
+    own_keys = pc.if_else(ideographs, columns["name"], keys)
+    columns["weight"] = filled_frequencies(own_keys, columns["part"], columns["language"], shares)
     columns["fold"] = _split_folds(keys, shares)
     rows = sum(count for file, count in zip(files, counts, strict=True) if file.listed)
     columns = {name: values[:rows] for name, values in columns.items()}

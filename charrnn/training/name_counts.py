@@ -26,10 +26,7 @@ from charrnn.training.name_keys import name_keys
 _LEAST_SHARE = 0.1
 _LEAST_PEOPLE = 300  # of a nationality: fewer say little; and the weight of "no one has this name"
 _LEAST_BEARERS = 2  # of a name in name2nat
-MOST: Mapping[Part, int] = {
-    "surname": 2500,
-    "given": 1500,
-}  # names of a label, the most frequent ones
+MOST: Mapping[Part, int] = {"surname": 2500, "given": 1500}  # names of a label, of a package
 
 # Label → nationalities of name2nat. Left out: nations of several languages (American, Belgian,
 # Nigerian …), and those of which name2nat has hardly anyone (Danish, Swedish, Polish, Turkish …).

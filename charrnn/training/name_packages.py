@@ -124,8 +124,7 @@ _COMPANIES = 300  # names of companies that a locale's provider invents
 _COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "address", "lorem")]
 
 _COMMON_WORDS = 1500  # of a language
-_MECAB_HEADER = 72  # bytes of a dictionary of MeCab: ten numbers, the sixth and seventh of which
-# are the sizes of index and tokens, and the name of the encoding
+_MECAB_HEADER = 72  # bytes: ten numbers, of which [6:8] are the bytes of index and tokens, and text
 _MECAB_TOKEN = np.dtype([("context", "<u2", 3), ("cost", "<i2"), ("feature", "<u4"), ("", "<u4")])
 _IDEOGRAPH = re.compile("[\u3400-\u9fff]")
 
