@@ -310,6 +310,7 @@ def run(
             # What a signal interrupts may fail in its own way, such as an import.
             number = next(iter(stop.received), stops.get(type(error)))
             if number is not None:
+                signal.signal(signal.SIGTERM, lambda *_: None)  # a second one changes nothing
                 sys.exit(stop.say_stopped(number))
             ours = shown(error)
             message = f"{ours}{_remedy(ours, app, tokens)}"
