@@ -2,7 +2,7 @@
 
     python tests/bench/shares.py --draws 8 --page docs/shares.md
 
-Needs the tables of ``charrnn ingest tutorial faker wordfreq`` and
+Needs the tables of ``charrnn ingest …`` (docs/models.md) and
 ``charrnn ingest mimesis --target data/outside.parquet``.
 """
 
