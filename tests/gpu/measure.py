@@ -46,7 +46,7 @@ import torch  # noqa: E402
 import charrnn.runs.execute as execute  # noqa: E402
 import charrnn.scoring.scorer as scorer_module  # noqa: E402
 from charrnn.model.engine import Engine, logits_of  # noqa: E402
-from charrnn.model.gpu import KernelEngine, kernel_suits  # noqa: E402
+from charrnn.model.gpu import KernelEngine, _outputs, kernel_suits  # noqa: E402
 from charrnn.model.kernel import Batch, Weights, launch_answer, launch_recur  # noqa: E402
 from charrnn.model.network import CharRNN  # noqa: E402
 from charrnn.model.version import resolve  # noqa: E402
@@ -267,7 +267,7 @@ def speed(bench: Bench) -> Found:
         engine = KernelEngine(network)
         flat = engine._send(encoded.flat)
         sent = engine._names(encoded, rows, flat)
-        outputs = engine._outputs(N, 3, corrected=False)
+        outputs = _outputs(engine.device, N, 3, corrected=False)
         states = torch.empty(N, network.config.hidden_size, device=bench.device)
         arguments = (Batch(flat, sent.starts, sent.lengths, sent.order, sent.marks), states)
         pair = (outputs[0], outputs[1])
@@ -367,7 +367,7 @@ def sweep(bench: Bench) -> Found:
         sent = engine._names(encoded, np.arange(len(encoded)), engine._send(encoded.flat))
         states = torch.empty(len(encoded), network.config.hidden_size, device=bench.device)
         arguments = (Batch(sent.flat, sent.starts, sent.lengths, sent.order, sent.marks), states)
-        outputs = engine._outputs(len(encoded), 3, corrected=False)
+        outputs = _outputs(engine.device, len(encoded), 3, corrected=False)
 
         def rate(work: Callable[[], None], count: int = len(encoded)) -> float | str:
             try:
