@@ -89,7 +89,7 @@ class Encoded:
     @property
     def given(self) -> npt.NDArray[np.bool_]:
         """Which names begin with ``GIVEN``, bool ``(N,)``."""
-        mark = self.vocabulary.symbols.find(GIVEN) + 1
+        mark = self.vocabulary.given
         begins: npt.NDArray[np.bool_] = (self.lengths > 0) & (self.flat[self.starts] == mark)
         return begins & (mark > 0)
 
@@ -248,6 +248,11 @@ class Vocabulary:
     def end(self) -> int:
         """Id of the end mark; in use with ``boundaries``."""
         return len(self.symbols) + 2
+
+    @property
+    def given(self) -> int:
+        """Id of ``GIVEN``; 0, which is no id of a name, without that symbol."""
+        return self.symbols.find(GIVEN) + 1
 
     @cached_property
     def unknown_id(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charrnn.model.network import CharRNN, NgramTable
 from charrnn.model.version import ModelVersion
-from charrnn.model.vocabulary import GIVEN, Encoded
+from charrnn.model.vocabulary import Encoded
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ def explanation_of(
     its device."""
     vocabulary, temperature = version.vocabulary, float(version.temperatures(encoded.given)[0, 0])
     ids = torch.from_numpy(encoded.padded()[0][0]).to(network.h2o.weight.device).long()  # (T,)
-    given = 1 + vocabulary.symbols.find(GIVEN)  # 0, which is no id of a name, without that symbol
-    marks = {vocabulary.begin: "^", vocabulary.end: "$", given: "»"}
+    marks = {vocabulary.begin: "^", vocabulary.end: "$", vocabulary.given: "»"}
     symbols = [marks.get(i) or vocabulary.symbols[i - 1].replace(" ", "␣") for i in ids.tolist()]
     L = len(version.labels)  # a further output, of words that are no names, takes no part
     logits = network(ids[None])[:, :L]

@@ -34,7 +34,14 @@ from charrnn.model.labels import LANGUAGE, check_labels, label_key
 from charrnn.model.vocabulary import GIVEN, string_buffers
 from charrnn.training.frequencies import filled_frequencies
 from charrnn.training.label_files import LabelFile, Source, content_digest, lines_of
-from charrnn.training.name_keys import FOLDS, REASONS, drop_reasons, key_hashes, name_keys
+from charrnn.training.name_keys import (
+    FOLDS,
+    IDEOGRAPHS,
+    REASONS,
+    drop_reasons,
+    key_hashes,
+    name_keys,
+)
 
 MAX_ROWS = 4_000_000  # of a corpus table, or of one part of it, which is held in memory
 _MAX_TABLE_BYTES = 2**29  # of its cells, uncompressed
@@ -146,14 +153,10 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
         "source_file": _repeated([file.name for file in files], counts),
     }
     columns["name_normalised"] = keys = name_keys(columns["name"])
-    shares = np.concatenate(
-        [
-            np.arange(0.0),
-            *(f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True)),
-        ]
-    )
+    of_files = (f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True))
+    shares = np.concatenate([np.arange(0.0), *of_files])
     # The key of ideographs is their Mandarin reading, which many names have.
-    ideographs = pc.match_substring_regex(columns["name"], "[\u3400-\u9fff]")
+    ideographs = pc.match_substring_regex(columns["name"], IDEOGRAPHS)
     own_keys = pc.if_else(ideographs, columns["name"], keys)
     columns["weight"] = filled_frequencies(own_keys, columns["part"], columns["language"], shares)
     columns["fold"] = _split_folds(keys, shares)

@@ -96,18 +96,11 @@ def read_counts(source: Source) -> list[LabelFile]:
     names = read(data_file(source.name, file_name))
     of_list = ("label", "part", "listed")
     lists = names.group_by(*of_list, maintain_order=True).agg("name", "frequency")
-    return [
-        LabelFile(
-            label,
-            Path(file_name).name,
-            "".join(f"{text}\n" for text in texts).encode(),
-            part,
-            source,
-            tuple(frequencies),
-            listed,
-        )
-        for label, part, listed, texts, frequencies in lists.sort(of_list).rows()
-    ]
+    title, files = Path(file_name).name, list[LabelFile]()
+    for label, part, listed, texts, frequencies in lists.sort(of_list).rows():
+        content = "".join(f"{text}\n" for text in texts).encode()
+        files.append(LabelFile(label, title, content, part, source, tuple(frequencies), listed))
+    return files
 
 
 def data_file(package: str, name: str) -> Path:

@@ -17,6 +17,7 @@ from charrnn.model.normalise import (
 )
 
 FOLDS = 10
+IDEOGRAPHS = "[\u3400-\u9fff]"  # a regular expression
 MAX_NAME = 256  # characters after normalising; scoring refuses longer names, too
 REASONS = ("empty", "page_furniture", "too_long", "stray_character")
 _PAGE_FURNITURE = "to the first page"  # a web page's link text, left in the Russian file

@@ -27,6 +27,7 @@ from charrnn.model.normalise import LATIN, normalise, transliterate
 from charrnn.training.frequencies import COVERED
 from charrnn.training.label_files import LabelFile, Part, Source
 from charrnn.training.name_counts import MOST, READERS, data_file, read_counts
+from charrnn.training.name_keys import IDEOGRAPHS
 
 # The first three as pinned by the extra ``corpus``; of the others only a data file is read, so they
 # are installed without what they depend on.
@@ -126,7 +127,6 @@ _COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "add
 _COMMON_WORDS = 1500  # of a language
 _MECAB_HEADER = 72  # bytes: ten numbers, of which [6:8] are the bytes of index and tokens, and text
 _MECAB_TOKEN = np.dtype([("context", "<u2", 3), ("cost", "<i2"), ("feature", "<u4"), ("", "<u4")])
-_IDEOGRAPH = re.compile("[\u3400-\u9fff]")
 
 # Label → locales of mimesis/datasets
 MIMESIS_LOCALES = {
@@ -270,7 +270,7 @@ def _has_transliteration(name: str, label: str | None) -> bool:
     """Return whether ``transliterate`` writes a name in Latin letters as its bearers may: a name in
     another script, but for ideographs of other labels than Chinese, which it reads as Mandarin."""
     mandarin = label in (None, "Chinese")
-    return not normalise(name, LATIN).isascii() and (mandarin or not _IDEOGRAPH.search(name))
+    return not normalise(name, LATIN).isascii() and (mandarin or not re.search(IDEOGRAPHS, name))
 
 
 def _installed(name: str) -> Source:
@@ -447,7 +447,7 @@ def _japanese_names() -> _Lists:
         prefix = f"名詞,固有名詞,人名,{kind},".encode()
         of_kind = [i for i in by_cost if content.startswith(prefix, i)]
         words = [content[i : content.index(b"\0", i)].decode().split(",")[6] for i in of_kind]
-        names = list(dict.fromkeys(word for word in words if _IDEOGRAPH.search(word)))
+        names = list(dict.fromkeys(word for word in words if re.search(IDEOGRAPHS, word)))
         yield "Japanese", part, "sys.dic", names[: MOST[part]]
 
 

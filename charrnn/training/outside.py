@@ -25,6 +25,7 @@ from charrnn.model.facts import BalancedMetrics, OutsideMetrics
 from charrnn.model.normalise import LATIN, normalise
 from charrnn.model.novelty import surprise
 from charrnn.model.version import ModelVersion
+from charrnn.model.vocabulary import Encoded
 from charrnn.scoring.scorer import unreadable
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import reliability, rows_of_confidence
@@ -114,7 +115,9 @@ def pairs_of(examples: Examples, seed: int) -> tuple[list[str], list[str], Label
 def pair_logits(version: ModelVersion, surnames: list[str], given_names: list[str]) -> Floats:
     """Return ``log p(l|s) + log p(l|g) - log p(l)`` of P full names, ``(P, L)``; p(l) are the label
     shares that the model assumes."""
-    log_p = [np.log(_probabilities(version, names)) for names in (surnames, given_names)]
+    log_p = [
+        np.log(calibrated(version, _encoded(version, names))) for names in (surnames, given_names)
+    ]
     joint: Floats = log_p[0] + log_p[1] - np.log(np.maximum(version.assumed_shares, 1e-12))
     return joint
 
@@ -138,7 +141,8 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
 
     def measured(names: list[str], label_ids: LabelIds) -> BalancedMetrics | None:
         refused = unreadable(version.vocabulary, pa.array(names, pa.large_string()))
-        return balanced_metrics(_probabilities(version, names), label_ids, version, refused)
+        probabilities = calibrated(version, _encoded(version, names))
+        return balanced_metrics(probabilities, label_ids, version, refused)
 
     return OutsideMetrics(
         digest=outside.digest,
@@ -185,21 +189,21 @@ def balanced_metrics(
     )
 
 
-def _probabilities(version: ModelVersion, names: list[str]) -> Floats:
-    encoded = version.vocabulary.encode(pa.array(names, pa.string()))
+def calibrated(version: ModelVersion, encoded: Encoded) -> Floats:
+    """Return the calibrated probabilities of N encoded names, float64 ``(N, L)``."""
     logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
     return softmax(logits, version.temperatures(encoded.given))
 
 
 def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
     """Return which of N texts scoring gives no label by default, ``(N,)``."""
-    scores = surprise(torch.from_numpy(_logits(version, names)), len(version.labels)).numpy()
+    logits = logits_of(version.network(), _encoded(version, names))
+    scores = surprise(torch.from_numpy(logits), len(version.labels)).numpy()
     unfamiliar = version.calibration.novelty.novelty(scores) > version.max_unfamiliarity
     unread = unreadable(version.vocabulary, pa.array(names, pa.large_string()))
     refused: npt.NDArray[np.bool_] = unread | unfamiliar
     return refused
 
 
-def _logits(version: ModelVersion, names: list[str]) -> npt.NDArray[np.float32]:
-    """Return the logits of N names, ``(N, K)``."""
-    return logits_of(version.network(), version.vocabulary.encode(pa.array(names, pa.string())))
+def _encoded(version: ModelVersion, names: list[str]) -> Encoded:
+    return version.vocabulary.encode(pa.array(names, pa.string()))

@@ -56,7 +56,9 @@ class ProtocolResult:
 
     Attributes:
         temperature: 1 under ``seed``.
+        given_temperature: that of given names; None where it is the same.
         validation: None under ``seed``, where M is 0.
+        validation_probabilities: calibrated, ``(M, L)``.
         validation_logits: of all outputs, uncalibrated, ``(M, K)``.
         validation_labels: label ids ``(M,)``.
         test_probabilities: calibrated, ``(N, L)``.
@@ -187,15 +189,10 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     words += [spelling for word in words for spelling in other_spellings(word, rules)]
     if examples.given.any():
         usual = float(examples.weights.astype(np.float64).mean())
-        unspaced = np.flatnonzero(pc.invert(pc.string_is_ascii(examples.names)))
-        columns = (
-            examples.names.take(pa.array(unspaced)),
-            label_ids[unspaced],
-            examples.weights[unspaced],
-        )
-        further += [
-            (*pair, usual) for pair in joined_names(*(column.tolist() for column in columns))
-        ]
+        rows = np.flatnonzero(pc.invert(pc.string_is_ascii(examples.names)))
+        columns = (examples.names.take(pa.array(rows)), label_ids[rows], examples.weights[rows])
+        joined = joined_names(*(column.tolist() for column in columns))
+        further += [(*pair, usual) for pair in joined]
         words += [GIVEN + word for word in words if len(word.split()) == 1]
     if not further and not words:
         return examples

@@ -40,6 +40,7 @@ from charrnn.training.outside import (
     LEAST,
     Outside,
     balanced_weights,
+    calibrated,
     fit_pair_exponent,
     measure_outside,
 )
@@ -249,8 +250,7 @@ def probabilities_of(
     scoring gives no label, bool ``(N,)``."""
     encoded = version.vocabulary.encode(examples.names)
     refused = unscorable(encoded, examples.names) != 0
-    logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
-    return softmax(logits, version.temperatures(encoded.given)), refused
+    return calibrated(version, encoded), refused
 
 
 def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Examples) -> Metrics:

@@ -52,10 +52,10 @@ def filtered(corpus: Path, target: Path, keep: pl.Expr) -> Path:
     path."""
     table = pq.read_table(corpus)
     kept = pl.DataFrame(table).filter(keep).to_arrow()
-    content = table.schema.metadata[b"charrnn.content_sha256"].decode()
     sources = [counts.source for counts in sources_of(table)]
     target.parent.mkdir(parents=True, exist_ok=True)
     columns = {field.name: kept[field.name].combine_chunks() for field in SCHEMA}
+    content = load_corpus(corpus).digest
     write_table(with_metadata(table_of(columns), content, sources), target)
     return target
 
