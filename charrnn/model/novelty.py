@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from charrnn.model.vocabulary import Encoded, batches
@@ -54,11 +55,24 @@ class NoveltyScale:
         ranks = np.interp(np.linspace(0, 1, QUANTILES), rank / weight.sum(), values[order])
         return cls(ranks.astype(np.float32))
 
-    def novelty(self, surprises: Floats) -> Floats:
+    def novelty(self, surprises: Tensor) -> Tensor:
         """Return the share of held-out names with a lower surprise than each of N names, 0 to 1,
-        float32 ``(N,)``."""
-        below = np.searchsorted(self.quantiles, surprises, side="left")
-        return (below / len(self.quantiles)).astype(np.float32)
+        float32 ``(N,)``, on their device."""
+        quantiles = torch.from_numpy(self.quantiles).to(surprises.device)
+        return torch.searchsorted(quantiles, surprises).double().div(len(quantiles)).float()
+
+
+def joint_novelty(one: Tensor, other: Tensor) -> Tensor:
+    """Return the novelty of N full names from those of their parts, ``(N,)`` each: the share of
+    pairs whose product of the shares above both parts is larger (Fisher 1932, "Statistical Methods
+    for Research Workers", 21.1). A usual given name makes up for a rare surname.
+
+    >>> joint_novelty(Tensor([0.5, 0.99]), Tensor([0.5, 0.5]))
+    tensor([0.4034, 0.9685])
+    """
+    above = ((1 - share).clamp(min=0.5 / QUANTILES) for share in (one, other))
+    product = next(above) * next(above)
+    return 1 - product * (1 - product.log())
 
 
 def name_hashes(encoded: Encoded) -> Hashes:

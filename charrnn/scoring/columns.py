@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.model.families import families_of
-from charrnn.model.novelty import NoveltyScale
 from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.options import (
     ABSTAINED,
@@ -46,9 +45,7 @@ class Predictions:
             ``(D,)`` each.
         in_set: whether each label is in the prediction set, bool ``(D, L)`` or ``(D, 0)``.
         ambiguous: whether the name has several labels in the training data, bool ``(D,)``.
-        surprise: see ``model.novelty``, of a full name the larger one of its parts, float32
-            ``(D,)``.
-        unfamiliarity: 0 to 1, float32 ``(D,)``.
+        unfamiliarity: see ``model.novelty``, 0 to 1, float32 ``(D,)``.
         parts: which parts of the name were scored, index in ``NAME_PARTS``, uint8 ``(D,)``.
         status: index in ``STATUSES``, uint8 ``(D,)``.
         reason: index in ``REASONS``, uint8 ``(D,)``; 0 for scored names.
@@ -63,7 +60,6 @@ class Predictions:
     uncorrected: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None
     in_set: Mask
     ambiguous: Mask | None
-    surprise: npt.NDArray[np.float32] | None
     unfamiliarity: npt.NDArray[np.float32] | None
     parts: npt.NDArray[np.uint8]
     status: npt.NDArray[np.uint8]
@@ -78,10 +74,10 @@ class Predictions:
         options: ScoreOptions,
         label_count: int,
         *,
-        surprise: bool = False,
+        unfamiliarity: bool = False,
     ) -> Self:
-        """Return zeros for D reasons, ``(D,)``, to be filled in where a reason is 0; ``surprise``
-        says whether that is needed."""
+        """Return zeros for D reasons, ``(D,)``, to be filled in where a reason is 0;
+        ``unfamiliarity`` says whether that is needed."""
         D, k = len(reason), min(options.top_k, label_count)
 
         def best(requested: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
@@ -95,8 +91,7 @@ class Predictions:
             uncorrected=best(options.prior != "train"),
             in_set=np.zeros((D, label_count if options.coverage_target else 0), bool),
             ambiguous=None,
-            surprise=np.zeros(D, np.float32) if surprise else None,
-            unfamiliarity=None,
+            unfamiliarity=np.zeros(D, np.float32) if unfamiliarity else None,
             parts=np.full(D, NAME_PARTS.index("surname"), np.uint8),
             status=np.where(reason == 0, SCORED, UNSCORED).astype(np.uint8),
             reason=reason,
@@ -107,9 +102,9 @@ class Predictions:
     def ranks(self) -> list[npt.NDArray[Any]]:
         """Return the arrays ``(D, …)`` that a ranking of labels fills in: ``ranked``,
         ``confidence``, ``probabilities``, ``in_set`` and, where requested, the two of ``family``
-        and of ``uncorrected`` and ``surprise``."""
+        and of ``uncorrected`` and ``unfamiliarity``."""
         first = (self.ranked, self.confidence, self.probabilities, self.in_set)
-        last = () if self.surprise is None else (self.surprise,)
+        last = () if self.unfamiliarity is None else (self.unfamiliarity,)
         return [*first, *(self.family or ()), *(self.uncorrected or ()), *last]
 
     def take(self, rows: npt.NDArray[Any]) -> Self:
@@ -138,14 +133,6 @@ class Predictions:
 
         columns = zip(*(vars(part).values() for part in (self, *others)), strict=True)
         return type(self)(**dict(zip(vars(self), map(of, columns), strict=True)))
-
-    def set_unfamiliarity(self, scale: NoveltyScale) -> None:
-        """Set ``unfamiliarity`` from ``surprise``. That of a full name is squared: the larger one
-        of two shares is below t as often as both are."""
-        if self.surprise is not None:
-            novelty = scale.novelty(self.surprise)
-            both = self.parts == NAME_PARTS.index("given+surname")
-            self.unfamiliarity = np.where(both, novelty**2, novelty)
 
     def abstain(self, min_confidence: float, max_unfamiliarity: float) -> None:
         """Change the status of scored names that are less familiar, or of a lower confidence, to

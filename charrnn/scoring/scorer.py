@@ -28,7 +28,7 @@ from charrnn.model.engine import Engine
 from charrnn.model.families import families_of
 from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
 from charrnn.model.labels import LANGUAGE, plural
-from charrnn.model.novelty import name_hashes, surprise
+from charrnn.model.novelty import joint_novelty, name_hashes, surprise
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.model.vocabulary import GIVEN, Counts, Encoded, Vocabulary
@@ -361,7 +361,6 @@ class Scorer:
             predictions = self._predict_parts(
                 encoded, reason, (parts.surname, parts.given), parts.first_given, options
             )
-        predictions.set_unfamiliarity(self.version.calibration.novelty)
         predictions.abstain(options.min_confidence, self._max_unfamiliarity(options))
         return predictions
 
@@ -409,7 +408,7 @@ class Scorer:
 
     def _blank(self, reason: npt.NDArray[np.uint8], options: ScoreOptions) -> Predictions:
         needed = options.details or self._max_unfamiliarity(options) < 1
-        return Predictions.blank(reason, options, len(self.version.labels), surprise=needed)
+        return Predictions.blank(reason, options, len(self.version.labels), unfamiliarity=needed)
 
     def _max_unfamiliarity(self, options: ScoreOptions) -> float:
         if options.max_unfamiliarity is None:
@@ -455,30 +454,30 @@ class Scorer:
         for first in range(0, len(ordered), size):
             block = ordered[first : first + size]
             texts, places = np.unique(np.concatenate((s[block], g[block])), return_inverse=True)
-            log_p, surprises = self._log_probabilities(encoded, texts)
+            log_p, novelty = self._log_probabilities(encoded, texts)
             pairs = torch.from_numpy(places.reshape(2, -1)).to(self.device)
             for start in range(0, len(block), self.batch_size):
                 one, other = pairs[:, start : start + self.batch_size]
                 joint = log_p[one].add_(log_p[other]).sub_(log_shares).mul_(version.pair_exponent)
                 some = block[start : start + self.batch_size]
                 found = rank(torch.softmax(joint, dim=1))
-                if predictions.surprise is not None:
-                    found.append(torch.maximum(surprises[one], surprises[other]))
+                if predictions.unfamiliarity is not None:
+                    found.append(joint_novelty(novelty[one], novelty[other]))
                 batches.append((some, found))
         _fill_in(predictions, batches)
 
     def _log_probabilities(self, encoded: Encoded, texts: Counts) -> tuple[Tensor, Tensor]:
         """Return the log probabilities of the labels of U texts, given by their row numbers in
-        ascending order, float32 ``(U, L)``, and their surprise, ``(U,)``."""
+        ascending order, float32 ``(U, L)``, and their novelty, ``(U,)``."""
         L = len(self.version.labels)
         log_p = torch.empty(len(texts), L, device=self.device)
-        surprises = torch.empty(len(texts), device=self.device)
+        novelty = torch.empty(len(texts), device=self.device)
         for rows, logits in self.engine.logits(encoded, texts):
             at = torch.from_numpy(np.searchsorted(texts, rows)).to(self.device)
             scaled = logits[:, :L] / self._temperature(encoded, rows)
             log_p[at] = torch.log_softmax(scaled, dim=1)
-            surprises[at] = surprise(logits, L)
-        return log_p, surprises
+            novelty[at] = self._novelty(logits)
+        return log_p, novelty
 
     def _rank(
         self, predictions: Predictions, encoded: Encoded, rows: Counts, options: ScoreOptions
@@ -488,7 +487,7 @@ class Scorer:
         k, L = predictions.ranked.shape[1], len(self.version.labels)
         needs_logits = options.probabilities or options.coverage_target or options.families
         needs_logits = needs_logits or self.version.given_temperature is not None
-        needs_logits = needs_logits or predictions.surprise is not None
+        needs_logits = needs_logits or predictions.unfamiliarity is not None
         weights = self._prior_weights(options)
         if not needs_logits and self.engine.ranks(k, prior=weights is not None):
             ranked = self.engine.ranked(encoded, rows, k, self.version.temperature, weights)
@@ -501,10 +500,14 @@ class Scorer:
         for batch, logits in self.engine.logits(encoded, rows):
             scaled = logits[:, :L] / self._temperature(encoded, batch)
             found = rank(torch.softmax(scaled, dim=1))
-            if predictions.surprise is not None:
-                found.append(surprise(logits, L))
+            if predictions.unfamiliarity is not None:
+                found.append(self._novelty(logits))
             batches.append((batch, found))
         _fill_in(predictions, batches)
+
+    def _novelty(self, logits: Tensor) -> Tensor:
+        scale = self.version.calibration.novelty
+        return scale.novelty(surprise(logits, len(self.version.labels)))
 
     def _temperature(self, encoded: Encoded, rows: Counts) -> float | Tensor:
         """Return the temperature of the names ``rows``: one, or float32 ``(B, 1)``."""
@@ -520,7 +523,7 @@ class Scorer:
 
     def _ranking(self, options: ScoreOptions, k: int) -> Callable[[Tensor], list[Tensor]]:
         """Return the function from probabilities ``(B, L)`` to the values of
-        ``Predictions.ranks``, without ``surprise``."""
+        ``Predictions.ranks``, without ``unfamiliarity``."""
         weights, threshold = self._prior_weights(options), self._set_threshold(options)
         of_family = families_of(self.version.labels if options.families else ())[1]
         members = torch.from_numpy(of_family).to(self.device)  # (L, F)

@@ -198,8 +198,8 @@ def calibrated(version: ModelVersion, encoded: Encoded) -> Floats:
 def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
     """Return which of N texts scoring gives no label by default, ``(N,)``."""
     logits = logits_of(version.network(), _encoded(version, names))
-    scores = surprise(torch.from_numpy(logits), len(version.labels)).numpy()
-    unfamiliar = version.calibration.novelty.novelty(scores) > version.max_unfamiliarity
+    scores = surprise(torch.from_numpy(logits), len(version.labels))
+    unfamiliar = version.calibration.novelty.novelty(scores).numpy() > version.max_unfamiliarity
     unread = unreadable(version.vocabulary, pa.array(names, pa.large_string()))
     refused: npt.NDArray[np.bool_] = unread | unfamiliar
     return refused

@@ -138,7 +138,7 @@ def _report_data(
         (honest.test_probabilities[rows], honest.test_labels[rows]),
         (softmax(calibration.logits, honest.temperature), calibration.label_ids),
         labels,
-        unfamiliarity=calibration.novelty.novelty(surprises),
+        unfamiliarity=calibration.novelty.novelty(surprises).numpy(),
         ambiguous=len(calibration.ambiguous),
     )
 
@@ -191,8 +191,8 @@ def _representative(label_ids: LabelIds, shares: Floats) -> npt.NDArray[np.int64
     return rows[::step]
 
 
-def _surprise(logits: npt.NDArray[np.float32], label_count: int) -> npt.NDArray[np.float32]:
-    return surprise(torch.from_numpy(logits), label_count).numpy()
+def _surprise(logits: npt.NDArray[np.float32], label_count: int) -> torch.Tensor:
+    return surprise(torch.from_numpy(logits), label_count)
 
 
 def evidence_problems(candidate: ModelVersion) -> list[str]:

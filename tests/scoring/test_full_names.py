@@ -1,5 +1,6 @@
 """Given name and surname are scored once each and combined by Bayes. All names are invented."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -226,8 +227,9 @@ def test_details_of_a_pair_are_those_of_both_parts(scorer: Scorer) -> None:
         in_columns(scorer, [g], [s], details=True).row(0, named=True)
         for g, s in (("Mirela", None), (None, "Katoro"), ("Mirela", "Katoro"))
     )
-    larger = max(given["unfamiliarity"], surname["unfamiliarity"])
-    assert pair["unfamiliarity"] == pytest.approx(larger**2, abs=1e-6)
+    product = (1 - given["unfamiliarity"]) * (1 - surname["unfamiliarity"])
+    expected = 1 - product * (1 - math.log(product))
+    assert pair["unfamiliarity"] == pytest.approx(expected, abs=1e-6)
     assert surname["ambiguous"]
     assert not pair["ambiguous"]
     assert pair["name_parts"] == "given+surname"
