@@ -41,7 +41,8 @@ from charrnn.training.label_files import (
 )
 from charrnn.training.labelled import LabelledColumns, LabelledTable, open_labelled
 from charrnn.training.merge import Merge
-from charrnn.training.name_packages import VERSIONS, read_package
+from charrnn.training.name_packages import read_package
+from charrnn.training.name_sources import VERSIONS
 
 _MOST_LISTED = 10  # files named in a line
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from charrnn.errors import printable
 from charrnn.model.labels import LANGUAGE, plural
 from charrnn.training.corpus_report import CorpusReport, label_table, source_table
-from charrnn.training.name_packages import NOTES
+from charrnn.training.name_sources import NOTES
 
 _FEW = 100  # names of a label and part; fewer are hardly learned, and measured on ten
 _MOST_LISTED = 60  # labels in a sentence

@@ -8,6 +8,7 @@ packages (``training.name_packages``) take the same form.
 
 import codecs
 import hashlib
+import math
 import os
 import re
 import unicodedata
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Self
 
 from charrnn.errors import DataError, InputMissingError
 from charrnn.files import open_file
@@ -77,6 +78,23 @@ class LabelFile:
     source: Source = Source()
     frequencies: tuple[float, ...] = ()
     listed: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        label: str | None,
+        name: str,
+        part: Part,
+        source: Source,
+        names: Sequence[str],
+        shares: Sequence[float],
+        listed: bool,
+    ) -> Self:
+        """Return a list of N names with their shares among the people of the label, some or all of
+        them NaN."""
+        content = "".join(f"{text}\n" for text in names).encode()
+        known = () if all(map(math.isnan, shares)) else tuple(shares)
+        return cls(label, name, content, part, source, known, listed)
 
 
 def find_label_files(

@@ -22,57 +22,13 @@ import polars as pl
 
 from charrnn.training.label_files import LabelFile, Part, Source
 from charrnn.training.name_keys import name_keys
+from charrnn.training.name_sources import NATIONALITIES
 
 _LEAST_SHARE = 0.1
 _LEAST_PEOPLE = 300  # of a nationality: fewer say little; and the weight of "no one has this name"
 _LEAST_BEARERS = 2  # of a name in name2nat
 MOST: Mapping[Part, int] = {"surname": 2500, "given": 1500}  # names of a label, of a package
 
-# Label → nationalities of name2nat. Left out: nations of several languages (American, Belgian,
-# Nigerian …), and those of which name2nat has hardly anyone (Danish, Swedish, Polish, Turkish …).
-NATIONALITIES = {
-    "Akan": "Ghanaian",
-    "Arabic": "Algerian Bahraini Egyptian Emirati Iraqi Jordanian Kuwaiti Lebanese Libyan Moroccan "
-    "Omani Palestinian Qatari Saudi Sudanese Syrian Tunisian Yemeni",
-    "Armenian": "Armenian",
-    "Azerbaijani": "Azerbaijani",
-    "Bengali": "Bangladeshi",
-    "Bulgarian": "Bulgarian",
-    "Chinese": "Chinese Taiwanese",
-    "Czech": "Czech",
-    "Dutch": "Dutch",
-    "English": "English",
-    "Estonian": "Estonian",
-    "French": "French",
-    "Georgian": "Georgian",
-    "German": "Austrian German",
-    "Greek": "Cypriot Greek",
-    "Hebrew": "Israeli",
-    "Hindi": "Indian",
-    "Hungarian": "Hungarian",
-    "Indonesian": "Indonesian",
-    "Irish": "Irish",
-    "Italian": "Italian Sammarinese",
-    "Japanese": "Japanese",
-    "Korean": "Korean",
-    "Latvian": "Latvian",
-    "Lithuanian": "Lithuanian",
-    "Macedonian": "Macedonian",
-    "Nepali": "Nepalese",
-    "Norwegian": "Norwegian",
-    "Persian": "Iranian",
-    "Portuguese": "Brazilian Portuguese",
-    "Romanian": "Moldovan Romanian",
-    "Russian": "Russian",
-    "Slovak": "Slovak",
-    "Spanish": "Argentine Bolivian Chilean Colombian Cuban Dominican Ecuadorian Guatemalan "
-    "Honduran Mexican Nicaraguan Panamanian Paraguayan Peruvian Salvadoran Uruguayan Venezuelan",
-    "Tamil": "Tamil",
-    "Thai": "Thai",
-    "Ukrainian": "Ukrainian",
-    "Urdu": "Pakistani",
-    "Vietnamese": "Vietnamese",
-}
 # Nationalities that write the surname first, as most of their people are listed
 _SURNAME_FIRST = ("Chinese", "Korean", "Taiwanese", "Vietnamese")
 _LEAST_FIRST = 8  # people whose first word tells that it is a surname, for these
@@ -90,17 +46,17 @@ _TWICE = 29  # position of the mark of a line that repeats another one with its 
 
 
 def read_counts(source: Source) -> list[LabelFile]:
-    """Return the lists of an installed package, one of ``READERS``, with the frequencies of their
-    names."""
-    read, file_name = READERS[source.name]
+    """Return the lists of an installed package, one of ``COUNT_READERS``, with the frequencies of
+    their names."""
+    read, file_name = COUNT_READERS[source.name]
     names = read(data_file(source.name, file_name))
     of_list = ("label", "part", "listed")
     lists = names.group_by(*of_list, maintain_order=True).agg("name", "frequency")
-    title, files = Path(file_name).name, list[LabelFile]()
-    for label, part, listed, texts, frequencies in lists.sort(of_list).rows():
-        content = "".join(f"{text}\n" for text in texts).encode()
-        files.append(LabelFile(label, title, content, part, source, tuple(frequencies), listed))
-    return files
+    title = Path(file_name).name
+    return [
+        LabelFile.of(label, title, part, source, texts, frequencies, listed)
+        for label, part, listed, texts, frequencies in lists.sort(of_list).rows()
+    ]
 
 
 def data_file(package: str, name: str) -> Path:
@@ -130,7 +86,7 @@ def _name2nat(path: Path) -> pl.DataFrame:
         rows += [(surname, "surname", nation), (given, "given", nation)]
     frame = pl.DataFrame(rows, schema=["name", "part", "nation"], orient="row")
     frame = frame.filter(pl.col("name").str.strip_chars(".").str.len_chars() > 1)
-    label_of = {nation: k for k, v in NATIONALITIES.items() for nation in v.split()}
+    label_of = {nation: k for k, v in NATIONALITIES.items() for nation in v}
     frame = frame.with_columns(label=pl.col("nation").replace_strict(label_of, default=None))
     return _counted(frame.with_columns(n=1.0), least=_LEAST_BEARERS)
 
@@ -237,7 +193,7 @@ def _counted(
 
 
 # Package → the function that reads its data file, and the file
-READERS = {
+COUNT_READERS = {
     "name2nat": (_name2nat, "name2nat/name2nats.pkl"),
     "gender-guesser": (_gender_guesser, "gender_guesser/data/nam_dict.txt"),
     "dacy": (_dacy, "dacy/resources/lookup_tables/names.csv"),

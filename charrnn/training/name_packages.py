@@ -2,8 +2,8 @@
 words from wordfreq, and further lists from packages that say how common a name is.
 
 Faker and mimesis are made to invent data for tests; their lists are of real, common names, by
-locale. A table here says which locale speaks which language. Lists are read from the installed
-package, never copied into this one, and only of the version that the table was made for.
+locale. Lists are read from the installed package, never copied into this one, and only of the
+version that ``name_sources`` knows.
 
 Names of a locale are the union of its lists (male, female, romanised, kana …). A name in another
 script than Latin is there twice: as it is and transliterated, in a file of its own.
@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files as package_files
 from itertools import chain
 from pkgutil import iter_modules
@@ -22,89 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.errors import ConfigError, missing_package
 from charrnn.model.normalise import LATIN, normalise, transliterate
 from charrnn.training.frequencies import COVERED
-from charrnn.training.label_files import LabelFile, Part, Source
-from charrnn.training.name_counts import MOST, READERS, data_file, read_counts
+from charrnn.training.label_files import LabelFile, Part
+from charrnn.training.name_counts import COUNT_READERS, MOST, data_file, read_counts
 from charrnn.training.name_keys import IDEOGRAPHS
+from charrnn.training.name_sources import (
+    COMMON_WORDS,
+    COMPANIES,
+    FAKER_LOCALES,
+    MIMESIS_LOCALES,
+    MOST_WORDS,
+    WEIGHTED,
+    installed,
+)
 
-# The first three as pinned by the extra ``corpus``; of the others only a data file is read, so they
-# are installed without what they depend on.
-_EXTRA = ("faker", "mimesis", "wordfreq")
-VERSIONS = {
-    "faker": "40.63.0",
-    "mimesis": "22.2.0",
-    "wordfreq": "3.1.1",
-    "name2nat": "0.5.1",
-    "gender-guesser": "0.4.0",
-    "dacy": "2.9.0",
-    "turkish-name-generator": "1.0.6",
-    "ipadic": "1.0.0",
-}
-
-# Label → locales of faker.providers.person. For those left out see ``NOTES``.
-FAKER_LOCALES = {
-    "Akan": "tw_GH",
-    "Arabic": "ar_AA ar_DZ ar_PS ar_SA fr_DZ",
-    "Armenian": "hy_AM",
-    "Azerbaijani": "az_AZ",
-    "Bengali": "bn_BD",
-    "Bulgarian": "bg_BG",
-    "Chinese": "zh_CN zh_TW",
-    "Croatian": "hr_HR",
-    "Czech": "cs_CZ",
-    "Danish": "da_DK",
-    "Dutch": "nl_NL nl_BE",
-    "English": "en_GB en_NZ",
-    "Estonian": "et_EE",
-    "Finnish": "fi_FI",
-    "French": "fr_FR fr_CA fr_CH",
-    "Georgian": "ka_GE",
-    "German": "de_DE de_AT de_CH de_LI",
-    "Greek": "el_GR",
-    "Hebrew": "he_IL",
-    "Hindi": "hi_IN en_IN",
-    "Hungarian": "hu_HU",
-    "Icelandic": "is_IS",
-    "Indonesian": "id_ID",
-    "Irish": "en_IE ga_IE",
-    "Italian": "it_IT",
-    "Japanese": "ja_JP",
-    "Korean": "ko_KR",
-    "Latvian": "lv_LV",
-    "Lithuanian": "lt_LT",
-    "Macedonian": "mk_MK",
-    "Marathi": "mr_IN",
-    "Nepali": "ne_NP",
-    "Norwegian": "no_NO",
-    "Odia": "or_IN",
-    "Persian": "fa_IR",
-    "Polish": "pl_PL",
-    "Portuguese": "pt_PT pt_BR",
-    "Romanian": "ro_RO",
-    "Russian": "ru_RU",
-    "Sinhala": "si_LK",
-    "Slovak": "sk_SK",
-    "Slovene": "sl_SI",
-    "Spanish": "es_ES es_AR es_CL es_CO es_MX",
-    "Swahili": "sw",
-    "Swedish": "sv_SE",
-    "Tamil": "ta_IN",
-    "Thai": "th_TH en_TH",
-    "Turkish": "tr_TR",
-    "Ukrainian": "uk_UA",
-    "Urdu": "en_PK",
-    "Uzbek": "uz_UZ",
-    "Vietnamese": "vi_VN",
-    "Yoruba": "yo_NG",
-    "Zulu": "zu_ZA",
-}
-# Locales whose lists tell how common a surname is, among the people of their label as well
-_WEIGHTED = frozenset({
-    "en_GB", "es_AR", "es_CL", "es_CO", "fi_FI", "he_IL", "hu_HU", "ja_JP", "ko_KR", "nl_BE",
-    "sv_SE", "zh_CN", "zh_TW",
-})  # fmt: skip
 # Locale → the ending of a man's surname → those of women's, where a list lacks most of them
 _FEMININE = {
     "bg_BG": {"ов": ["ова"], "ев": ["ева"], "ски": ["ска"]},
@@ -120,101 +51,10 @@ _FAKER_WORDS = {
     "job": ("jobs", "jobs_male", "jobs_female"),
     "address": ("cities", "city_names", "real_city_names", "countries"),
 }
-_MOST_WORDS = 400  # of a kind and locale, evenly spaced over the lists
-_COMPANIES = 300  # names of companies that a locale's provider invents
 _COMPANY_PROVIDERS = [f"faker.providers.{k}" for k in ("person", "company", "address", "lorem")]
 
-_COMMON_WORDS = 1500  # of a language
 _MECAB_HEADER = 72  # bytes: ten numbers, of which [6:8] are the bytes of index and tokens, and text
 _MECAB_TOKEN = np.dtype([("context", "<u2", 3), ("cost", "<i2"), ("feature", "<u4"), ("", "<u4")])
-
-# Label → locales of mimesis/datasets
-MIMESIS_LOCALES = {
-    "Arabic": "ar ar-ae ar-dz ar-eg ar-jo ar-kw ar-ma ar-om ar-qa ar-sa ar-sy ar-tn ar-ye",
-    "Azerbaijani": "az",
-    "Chinese": "zh",
-    "Croatian": "hr",
-    "Czech": "cs",
-    "Danish": "da",
-    "Dutch": "nl nl-be",
-    "English": "en en-au en-ca en-gb",
-    "Estonian": "et",
-    "Finnish": "fi",
-    "French": "fr",
-    "German": "de de-at de-ch",
-    "Greek": "el",
-    "Hungarian": "hu",
-    "Icelandic": "is",
-    "Italian": "it",
-    "Japanese": "ja",
-    "Kazakh": "kk",
-    "Korean": "ko",
-    "Norwegian": "no",
-    "Persian": "fa",
-    "Polish": "pl",
-    "Portuguese": "pt pt-br",
-    "Russian": "ru",
-    "Slovak": "sk",
-    "Spanish": "es es-mx",
-    "Swedish": "sv",
-    "Turkish": "tr",
-    "Ukrainian": "uk",
-}
-
-# What a data card says about each package
-NOTES = {
-    "faker": (
-        "Hindi holds the names of India at large (en_IN), Urdu those of Pakistan, French-written "
-        "names of Algeria are Arabic; Tamil, Urdu and Thai use given names as surnames.",
-        "Polish surnames are a list of 3,690 for both sexes, none of which ends in -ski or -cki, "
-        "and 200 of men, half of which do. Women's forms of Polish, Lithuanian and Bulgarian "
-        "surnames are made by their endings.",
-        "Irish holds the names of Ireland as they are written in English (en_IE), a quarter of "
-        "them English names, beside the Irish ones; most given names of Akan are English; Serbian "
-        "has no list at all.",
-        "Surnames of " + ", ".join(sorted(_WEIGHTED)) + " have weights: half of the people of the "
-        "label are taken to have one of them. Other weights are not used: those of given names, "
-        "which gender-guesser has for more countries, and of de_LI and en_NZ.",
-        "Icelandic surnames are made as the package makes them: of every given name of a man, "
-        "with -son and with -dóttir.",
-        "Transliterations are made character by character, not as passports have them: those from "
-        "Arabic and Hebrew lack the vowels that are not written, and Indian ones look unusual. "
-        "Ideographs are read as Mandarin, so those of Japanese names are not transliterated.",
-        "Left out: en_US, en, en_KE, en_NG and de_LU (several languages under one locale), "
-        "fr_BE (the surnames of nl_BE), the Russian lists of et_EE, es_CA (given names "
-        "only), and gu_IN, ha_NG, ig_NG (20 surnames or fewer).",
-        f"Words that are no names: texts, companies, job titles, cities and countries of all "
-        f"locales, up to {_MOST_WORDS} of a kind and locale, and {_COMPANIES} companies a locale "
-        "that the package invents, of surnames for the most part.",
-    ),
-    "mimesis": (
-        "English is the most frequent surnames of the United States, so Spanish names are among "
-        "them; German (de-ch) is what is found in Switzerland, French and Italian names included.",
-        f"Words that are no names: up to {_MOST_WORDS} words of texts a locale, and companies.",
-    ),
-    "wordfreq": (
-        f"The {_COMMON_WORDS:,} most frequent words of each of the package's languages, of three "
-        "letters or more; those on a list of names are left out, but names on no list are there. "
-        "Its data are under CC BY-SA 4.0.",
-    ),
-    "name2nat": (
-        "People with a page in the English Wikipedia of 2020, by nationality: sportsmen above all, "
-        "few women, in Latin letters. A name is taken from two people on, under a label where a "
-        "tenth of its bearers or more are expected. Hardly anyone is Danish, Finnish, Polish, "
-        "Spanish, Swedish or Turkish there; Spanish holds the nations of Latin America.",
-    ),
-    "gender-guesser": (
-        "Given names of 2008 by country, with frequencies in steps of two. Its file is under the "
-        "GNU Free Documentation License.",
-    ),
-    "dacy": ("The most frequent Danish names of the University of Copenhagen, with bearers.",),
-    "turkish-name-generator": ("Surnames, without frequencies.",),
-    "ipadic": (
-        "The most frequent Japanese surnames and given names with an ideograph in MeCab's "
-        "dictionary of 2007, without frequencies. Under the licence of the Nara Institute of "
-        "Science and Technology, which its file COPYING holds.",
-    ),
-}
 
 
 def read_package(name: str) -> list[LabelFile]:
@@ -224,36 +64,26 @@ def read_package(name: str) -> list[LabelFile]:
     Raises:
         ConfigError: the package is not installed, or in another version.
     """
-    source = _installed(name)
-    if name in READERS:
+    source = installed(name)
+    if name in COUNT_READERS:
         return read_counts(source)
-    readers = {
-        "faker": (_faker_names, _faker_words),
-        "mimesis": (_mimesis_names, _mimesis_words),
-        "wordfreq": (_common_words,),
-        "turkish-name-generator": (_turkish_surnames,),
-        "ipadic": (_japanese_names,),
-    }
-    lists = chain.from_iterable(read() for read in readers[name])
     seen: dict[tuple[str | None, Part], set[str]] = {}
     files = list[LabelFile]()
-    for label, part, file_name, found in lists:
+    for label, part, title, found in chain.from_iterable(read() for read in _READERS[name]):
         before = seen.setdefault((label, part), {""})
         shares = _shares(found)
         new = [name for name in shares if name not in before]
         again = [name for name in shares if name in before and name and shares[name] > 0]
         before.update(new)
         latin = [transliterate(n) for n in new if _has_transliteration(n, label)]
-        for title, lines, listed in (
-            (file_name, new, True),
-            (f"{file_name}, transliterated", latin, True),
-            (f"{file_name}, again", again, False),
-        ):
-            if lines:
-                content = "".join(f"{line}\n" for line in lines).encode()
-                known = tuple(shares.get(line, math.nan) for line in lines)
-                frequencies = () if np.isnan(known).all() else known
-                files.append(LabelFile(label, title, content, part, source, frequencies, listed))
+        for suffix, names, listed in (
+            ("", new, True), (", transliterated", latin, True), (", again", again, False),
+        ):  # fmt: skip
+            known = [shares.get(name, math.nan) for name in names]
+            if names:
+                files.append(
+                    LabelFile.of(label, title + suffix, part, source, names, known, listed)
+                )
     return files
 
 
@@ -273,44 +103,15 @@ def _has_transliteration(name: str, label: str | None) -> bool:
     return not normalise(name, LATIN).isascii() and (mandarin or not re.search(IDEOGRAPHS, name))
 
 
-def _installed(name: str) -> Source:
-    """Return an installed package as a source, with its version and licence."""
-    try:
-        described = metadata(name)
-    except PackageNotFoundError:
-        if name in _EXTRA:
-            raise missing_package(f"the source {name}", "corpus") from None
-        raise ConfigError(
-            f"the source {name} needs its package, without what that depends on; run: "
-            f"pip install {_without_dependencies(name)}",
-            option="sources",
-        ) from None
-    version = described["Version"]
-    if version != VERSIONS[name]:
-        wanted = "'charrnn-names[corpus]'" if name in _EXTRA else _without_dependencies(name)
-        raise ConfigError(
-            f"{name} {version} is installed; its lists are known for {VERSIONS[name]}; "
-            f"run: pip install {wanted}",
-            option="sources",
-        )
-    licences = [described[key] for key in ("License-Expression", "License") if key in described]
-    licence = (licences or [""])[0]
-    return Source(name, version, licence)
-
-
-def _without_dependencies(name: str) -> str:
-    return f"--no-deps {name}=={VERSIONS[name]}"
-
-
 _Lists = Iterator[tuple[str | None, Part, str, Iterable[str]]]
 """Label, part, name of the file, and its lines; with the weights of some of them, a mapping."""
 
 
 def _faker_names() -> _Lists:
     for label, locales in FAKER_LOCALES.items():
-        for locale in locales.split():
+        for locale in locales:
             names = _faker_surnames(locale)
-            weights = _faker_weights(locale) if locale in _WEIGHTED else {}
+            weights = _faker_weights(locale) if locale in WEIGHTED else {}
             weighted = {name: weights.get(name, math.nan) for name in names}
             yield label, "surname", f"person/{locale}", weighted if weights else names
             yield label, "given", f"person/{locale}", _faker_lists(locale, "first")
@@ -369,9 +170,9 @@ def _faker_words() -> _Lists:
 
 
 def _spaced(words: Iterable[str]) -> list[str]:
-    """Return at most ``_MOST_WORDS`` distinct ones in their order as text, evenly spaced."""
+    """Return at most ``MOST_WORDS`` distinct ones in their order as text, evenly spaced."""
     distinct = sorted(set(words))  # a list of a package may be made of a set
-    return distinct[:: max(1, -(-len(distinct) // _MOST_WORDS))]
+    return distinct[:: max(1, -(-len(distinct) // MOST_WORDS))]
 
 
 def _invented_companies(locale: str) -> list[str]:
@@ -379,7 +180,7 @@ def _invented_companies(locale: str) -> list[str]:
     ones every time."""
     faker = import_module("faker").Faker(locale, providers=_COMPANY_PROVIDERS)
     faker.seed_instance(0)
-    return sorted({faker.company() for _ in range(_COMPANIES)})
+    return sorted({faker.company() for _ in range(COMPANIES)})
 
 
 def _own_lists(kind: str, locale: str) -> dict[str, list[str]]:
@@ -404,7 +205,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _mimesis_names() -> _Lists:
     for label, locales in MIMESIS_LOCALES.items():
-        for locale in locales.split():
+        for locale in locales:
             person = _mimesis(locale, "person")
             yield label, "surname", f"person/{locale}", _values(person.get("surnames", ()))
             yield label, "given", f"person/{locale}", _values(person.get("names", ()))
@@ -412,7 +213,7 @@ def _mimesis_names() -> _Lists:
 
 def _mimesis_words() -> _Lists:
     for locales in MIMESIS_LOCALES.values():
-        for locale in locales.split():
+        for locale in locales:
             words = _mimesis(locale, "text").get("words", ())
             yield None, "other", f"text/{locale}", _spaced(words)
             company = _mimesis(locale, "finance").get("company", {})
@@ -422,9 +223,9 @@ def _mimesis_words() -> _Lists:
 def _common_words() -> _Lists:
     wordfreq: Any = import_module("wordfreq")
     for language in sorted(wordfreq.available_languages()):
-        words = wordfreq.top_n_list(language, 3 * _COMMON_WORDS)
+        words = wordfreq.top_n_list(language, 3 * COMMON_WORDS)
         words = [w for w in words if w.isalpha() and (len(w) > 2 or not w.isascii())]
-        yield None, "other", f"words/{language}", words[:_COMMON_WORDS]
+        yield None, "other", f"words/{language}", words[:COMMON_WORDS]
 
 
 def _turkish_surnames() -> _Lists:
@@ -462,3 +263,13 @@ def _values(names: Any) -> Iterator[str]:
     """Yield names that are in one list, or in one for each sex."""
     for value in names.values() if isinstance(names, Mapping) else (names,):
         yield from value
+
+
+# Package → the functions that read its lists
+_READERS = {
+    "faker": (_faker_names, _faker_words),
+    "mimesis": (_mimesis_names, _mimesis_words),
+    "wordfreq": (_common_words,),
+    "turkish-name-generator": (_turkish_surnames,),
+    "ipadic": (_japanese_names,),
+}

@@ -32,7 +32,7 @@ from charrnn.training.corpus import (
     with_metadata,
     write_table,
 )
-from charrnn.training.name_packages import FAKER_LOCALES
+from charrnn.training.name_sources import FAKER_LOCALES
 
 LANGUAGES = ("Finnish", "Hungarian", "Turkish", "Indonesian", "Zulu", "Icelandic")
 SURE = 0.8  # confidence of an answer that a user would rely on
@@ -62,7 +62,7 @@ def filtered(corpus: Path, target: Path, keep: pl.Expr) -> Path:
 
 def without(languages: tuple[str, ...]) -> pl.Expr:
     """Return which rows are neither names of the languages nor words of their locales."""
-    codes = {code for label in languages for code in FAKER_LOCALES[label].split()}
+    codes = {code for label in languages for code in FAKER_LOCALES[label]}
     codes |= {code.split("_")[0] for code in codes}
     of_locale = pl.col("source_file").str.contains(rf"/({'|'.join(sorted(codes))})(,|$)")
     is_word = pl.col("language").is_null()

@@ -83,7 +83,7 @@ LISTED = {
     "plan.py:plan_run": "names of folders",
     "plan.py:_with_own_columns": "an option",
     "plan.py:destination_of": "an option",
-    "name_packages.py:_installed": "versions of packages",
+    "name_sources.py:installed": "versions of packages",
     "options.py:__post_init__": "fields of options",
     "columns.py:check_name_column": "an option",
     "columns.py:name_column_of": "an option",

@@ -16,7 +16,7 @@ from charrnn.training import name_counts, name_packages
 from charrnn.training.corpus import build_table, load_corpus, write_table
 from charrnn.training.frequencies import USUAL, filled_frequencies
 from charrnn.training.label_files import LabelFile, Source, content_digest
-from charrnn.training.name_counts import READERS, read_counts
+from charrnn.training.name_counts import COUNT_READERS, read_counts
 from charrnn.training.splits import honest_split
 
 Put = Callable[[str, bytes], None]
@@ -35,7 +35,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
 
     def write(package: str, content: bytes) -> None:
         others = {"turkish-name-generator": "soyisimler.txt", "ipadic": "sys.dic"}
-        name = others[package] if package in others else Path(READERS[package][1]).name
+        name = others[package] if package in others else Path(COUNT_READERS[package][1]).name
         (tmp_path / name).write_bytes(content)
 
     return write

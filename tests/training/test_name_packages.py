@@ -13,14 +13,15 @@ import pytest
 
 from charrnn.errors import ConfigError, DataError
 from charrnn.model.vocabulary import GIVEN, LATIN_VOCABULARY
-from charrnn.training import name_packages
+from charrnn.training import name_packages, name_sources
 from charrnn.training.corpus import Corpus, build_table, load_corpus, sources_of, write_table
 from charrnn.training.corpus_report import corpus_report, report_markdown
 from charrnn.training.data_card import data_card
 from charrnn.training.evidence import check_trainable
 from charrnn.training.label_files import LabelFile, Source, content_digest
-from charrnn.training.name_counts import READERS
-from charrnn.training.name_packages import VERSIONS, read_package
+from charrnn.training.name_counts import COUNT_READERS
+from charrnn.training.name_packages import read_package
+from charrnn.training.name_sources import VERSIONS
 from charrnn.training.splits import honest_split
 
 # Invented; by provider, locale and list. A class of a locale may inherit lists of another language.
@@ -81,8 +82,8 @@ class Faker:
     def company(self):
         return next(self.companies)
 """
-_LABELS = {"Alpha": "xx_XX", "Beta": "yy_YY", "Estonian": "et_EE", "Icelandic": "is_IS",
-           "Polish": "pl_PL"}  # fmt: skip
+_LABELS = {"Alpha": ["xx_XX"], "Beta": ["yy_YY"], "Estonian": ["et_EE"], "Icelandic": ["is_IS"],
+           "Polish": ["pl_PL"]}  # fmt: skip
 
 _WORDFREQ = """
 def available_languages():
@@ -145,7 +146,7 @@ def mimesis(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         contents = {"person": person, "text": words, "finance": {"company": company}}
         for kind, content in contents.items():
             (folder / locale / f"{kind}.json").write_text(json.dumps(content))
-    monkeypatch.setattr(name_packages, "MIMESIS_LOCALES", {"Alpha": "a a-b", "Gamma": "c"})
+    monkeypatch.setattr(name_packages, "MIMESIS_LOCALES", {"Alpha": ["a", "a-b"], "Gamma": ["c"]})
 
 
 def lines_of(files: list[LabelFile]) -> dict[tuple[str | None, str], list[str]]:
@@ -168,11 +169,11 @@ def test_a_locales_own_lists_are_read_once_per_name_and_not_those_it_inherits() 
 def test_weights_of_a_locale_that_has_them_tell_the_frequencies_of_its_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(name_packages, "_WEIGHTED", {"xx_XX"})
+    monkeypatch.setattr(name_packages, "WEIGHTED", {"xx_XX"})
     files = [f for f in read_package("faker") if (f.label, f.part) == ("Alpha", "surname")]
     assert files[0].content.decode().split() == ["Katorá", "Kamiro", "Katoro"]
     assert str(files[0].frequencies) == f"(nan, {0.5 / 3}, {1 / 3})"  # half of the people
-    monkeypatch.setattr(name_packages, "FAKER_LOCALES", {"Alpha": "yy_YY xx_XX xx_XX"})
+    monkeypatch.setattr(name_packages, "FAKER_LOCALES", {"Alpha": ["yy_YY", "xx_XX", "xx_XX"]})
     again = [file for file in read_package("faker") if not file.listed]
     assert [file.content.decode().split() for file in again] == [["Kamiro", "Katoro"]]
     assert again[0].frequencies == pytest.approx((0.5 / 3, 1 / 3))
@@ -183,7 +184,7 @@ def test_words_are_the_most_frequent_ones_of_each_language_that_can_be_taken_for
 ) -> None:
     install("wordfreq")
     (tmp_path / "wordfreq.py").write_text(_WORDFREQ)
-    monkeypatch.setattr(name_packages, "_COMMON_WORDS", 3)
+    monkeypatch.setattr(name_packages, "COMMON_WORDS", 3)
     assert lines_of(read_package("wordfreq")) == {
         (None, "other"): ["roka", "katá", "ovsk", "со", "вода", "so", "voda"]
     }
@@ -256,7 +257,7 @@ def test_a_package_that_is_not_installed_is_named_with_what_to_install(
     extra: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(VERSIONS, "no-such-package", "1")
-    monkeypatch.setattr(name_packages, "_EXTRA", ("no-such-package",) * extra)
+    monkeypatch.setattr(name_sources, "_EXTRA", ("no-such-package",) * extra)
     what = r"'charrnn-names\[corpus\]'" if extra else "--no-deps no-such-package==1"
     with pytest.raises(ConfigError, match=f"pip install {what}"):
         read_package("no-such-package")
@@ -379,7 +380,7 @@ def test_the_real_lists_are_the_known_ones_in_many_scripts(name: str) -> None:
     counts = Counter[tuple[str | None, str]]()
     for file in files:
         counts[file.label, file.part] += file.content.count(b"\n")
-    if name in READERS or name in ("turkish-name-generator", "ipadic"):
+    if name in COUNT_READERS or name in ("turkish-name-generator", "ipadic"):
         assert (None, "other") not in counts
         return
     assert counts[None, "other"] > 20_000
