@@ -1,25 +1,20 @@
 """Counts of a corpus table for people to read; no name is in them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from charrnn.errors import printable
-from charrnn.model.vocabulary import string_buffers
 from charrnn.training.corpus import SourceCounts, sources_of
 from charrnn.training.label_files import Source
 from charrnn.training.name_keys import script_of
 
-Ids = npt.NDArray[np.integer]
-
 _MOST_SHARED = 32  # labels of a name that is counted for pairs of labels: more say little
-_USUAL = frozenset(" '-.,")  # between the letters of names
+_UNUSUAL = "[^\\pL '.,-]"  # characters other than those of names
 
 
 @dataclass(frozen=True)
@@ -132,85 +127,52 @@ class CorpusCounts:
 
     def add(self, table: pa.Table) -> None:
         """Add a part (``corpus.SCHEMA``)."""
-        is_name = pc.is_valid(table["language"])
-        others, named = table.filter(pc.invert(is_name)), table.filter(is_name)
-        reasons = table["dropped"].drop_null().value_counts().to_pylist()
-        self._dropped.update({one["values"]: one["counts"] for one in reasons})
-        words = others["name_normalised"].filter(pc.is_null(others["dropped"]))
-        self._totals.update(
-            rows=len(named), outliers=pc.count_distinct(words).as_py(), outlier_rows=len(others)
-        )
         for counted in sources_of(table):
             by_label = self._sources.setdefault(counted.source, {})
             for label, parts in counted.rows.items():
                 by_label.setdefault(label, Counter()).update(parts)
-        if not len(named):
-            return
-        labels = named["language"].combine_chunks().dictionary_encode()
-        of_label, ids = labels.dictionary.to_pylist(), labels.indices.to_numpy()
-        self._add_characters(named)
-        self._add_scripts(named["name"], ids, of_label)
-        usable = pc.is_null(named["dropped"]).to_numpy()
-        self._add_names(named, usable, ids.astype(np.int64), of_label)
+        rows = pl.DataFrame(table.drop_columns(["source", "source_file"]))
+        is_name, usable = pl.col("language").is_not_null(), pl.col("dropped").is_null()
+        named, others = rows.filter(is_name), rows.filter(~is_name)
+        self._dropped.update(dict(rows["dropped"].drop_nulls().value_counts().rows()))
+        self._totals.update(
+            rows=len(named),
+            outlier_rows=len(others),
+            outliers=others.filter(usable)["name_normalised"].n_unique(),
+            non_ascii_rows=len(named.filter(pl.col("name").str.contains(r"[^\x00-\x7f]"))),
+        )
+        longest = named.select(pl.col("name").str.len_chars().max()).item()
+        self._longest = max(self._longest, longest or 0)
+        characters = named.select(pl.col("name_normalised").str.extract_all(_UNUSUAL).explode())
+        unusual = characters.drop_nulls().group_by("name_normalised").len()
+        self._characters.update(dict(unusual.sort("name_normalised").rows()))
+        letters = named.group_by(
+            "language", pl.col("name").str.extract(r"(\pL)").fill_null(""), maintain_order=True
+        )
+        for label, letter, count in letters.len().rows():
+            self._scripts.setdefault(label, Counter())[script_of(letter)] += count
+        self._add_names(named.filter(usable))
 
-    def _add_characters(self, named: pa.Table) -> None:
-        self._longest = max(self._longest, pc.max(pc.utf8_length(named["name"])).as_py())
-        for chunk in named["name_normalised"].chunks:
-            text = string_buffers(chunk.cast(pa.large_string()))[1]
-            if text.isascii():
-                counts = np.bincount(np.frombuffer(text, np.uint8), minlength=128)
-                self._characters.update({chr(c): int(counts[c]) for c in np.flatnonzero(counts)})
-            else:
-                self._characters.update(text.decode())
-
-    def _add_scripts(self, names: pa.ChunkedArray, ids: Ids, labels: Sequence[str]) -> None:
-        """Count the rows of each label by script."""
-        distinct = names.combine_chunks().dictionary_encode()
-        texts = distinct.dictionary
-        is_ascii = pc.string_is_ascii(texts).to_numpy(zero_copy_only=False)
-        has_letter = pc.match_substring_regex(texts, "[A-Za-z]").to_numpy(zero_copy_only=False)
-        found = ["Other", "Latin"]
-        script = has_letter.astype(np.int64)
-        for row, text in zip(
-            np.flatnonzero(~is_ascii).tolist(), texts.filter(pa.array(~is_ascii)).to_pylist(),
-            strict=True,
-        ):  # fmt: skip
-            if (own := script_of(text)) not in found:
-                found.append(own)
-            script[row] = found.index(own)
-        codes = distinct.indices.to_numpy()
-        self._totals["non_ascii_rows"] += int((~is_ascii)[codes].sum())
-        both, counts = np.unique(ids * np.int64(len(found)) + script[codes], return_counts=True)
-        for pair, count in zip(both.tolist(), counts.tolist(), strict=True):
-            label = labels[pair // len(found)]
-            self._scripts.setdefault(label, Counter())[found[pair % len(found)]] += count
-
-    def _add_names(
-        self, named: pa.Table, usable: npt.NDArray[np.bool_], ids: Ids, labels: Sequence[str]
-    ) -> None:
+    def _add_names(self, named: pl.DataFrame) -> None:
         """Count unique names, by label and part, and the labels that share them."""
-        given = pc.equal(named["part"], "given").to_numpy()
-        keys = named["name_normalised"].combine_chunks().dictionary_encode().indices.to_numpy()
-        names = (keys.astype(np.int64) * 2 + given)[usable]
-        unique = np.unique(names * len(labels) + ids[usable])
-        name, label = np.divmod(unique, len(labels))
-        for of_part, text in ((name % 2 == 0, "surname"), (name % 2 == 1, "given")):
-            for i, count in enumerate(np.bincount(label[of_part], minlength=len(labels)).tolist()):
-                self._parts[labels[i], text] += count
-        count_of = np.bincount(name)  # labels by name
+        name = ("name_normalised", "part")
+        unique = named.group_by(*name, "language").agg(pl.len().alias("rows"))
+        unique = unique.with_columns(pl.len().over(*name).alias("labels"))
+        for label, part, count in unique.group_by("language", "part").len().rows():
+            self._parts[label, part] += count
+        shared = unique.filter(pl.col("labels") > 1).sort(*name, "language")
         self._totals.update(
             unique_pairs=len(unique),
-            duplicate_rows=len(names) - len(unique),
-            ambiguous_names=int((count_of > 1).sum()),
-            ambiguous_rows=int((count_of > 1)[names].sum()),
+            duplicate_rows=len(named) - len(unique),
+            ambiguous_names=shared.select(name).n_unique(),
+            ambiguous_rows=int(shared["rows"].sum()),
         )
-        for count in range(2, min(_MOST_SHARED, int(count_of.max(initial=0))) + 1):
-            sets = label[count_of[name] == count].reshape(-1, count)
-            for one, other in combinations(range(count), 2):
-                pairs = np.sort(sets[:, [one, other]]) @ [len(labels), 1]
-                for pair, shared in zip(*np.unique(pairs, return_counts=True), strict=True):
-                    i, j = divmod(int(pair), len(labels))
-                    self._pairs[tuple(sorted((labels[i], labels[j])))] += int(shared)  # type: ignore[index]
+        shared = shared.filter(pl.col("labels") <= _MOST_SHARED)
+        for distance in range(1, shared.select(pl.col("labels").max()).item() or 0):
+            later = pl.col("language").shift(-distance).over(*name).alias("later")
+            pairs = shared.select("language", later).drop_nulls().group_by(pl.all()).len()
+            for one, other, count in pairs.rows():
+                self._pairs[one, other] += count
 
     def report(self, tables: Mapping[str, RowCounts]) -> CorpusReport:
         """Return the counts of all parts; ``tables`` are those of the labelled tables."""
@@ -223,11 +185,7 @@ class CorpusCounts:
             **{field: self._totals[field] for field in fields},
             labels=len(rows),
             dropped=dict(sorted(self._dropped.items())),
-            unusual_characters={
-                c: n
-                for c, n in self._characters.most_common()
-                if c not in _USUAL and not c.isalpha()
-            },
+            unusual_characters=dict(self._characters.most_common()),
             longest=self._longest,
             largest_label_share=float(shares.max(initial=0)),
             label_entropy_nats=float(-(shares * np.log(shares)).sum()),
@@ -247,7 +205,7 @@ class CorpusCounts:
                 unique=self._parts[label, "surname"] + self._parts[label, "given"],
                 surnames=self._parts[label, "surname"],
                 given_names=self._parts[label, "given"],
-                scripts=dict(scripts.most_common()),
+                scripts=dict(sorted(scripts.items(), key=lambda one: (-one[1], one[0] != "Latin"))),
             )
             for label, scripts in sorted(self._scripts.items())
         }
