@@ -94,7 +94,7 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         raise missing_package("the n-gram baseline of a training", "train", "baselines")
     torch.set_num_threads(1)
     device = str(pick_device(request.device))
-    corpus = load_corpus(request.data)
+    corpus = load_corpus(request.data, scratch=request.models)
     preset = with_overrides(
         PRESETS[request.preset].settled(corpus, request.script),
         seed=request.seed,

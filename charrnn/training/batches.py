@@ -14,9 +14,10 @@ from charrnn.model.network import ModelConfig
 from charrnn.model.novelty import name_hashes
 from charrnn.model.vocabulary import Encoded, Vocabulary, batches
 from charrnn.training.frequencies import USUAL
+from charrnn.training.mapped import Column, blocks_of
 from charrnn.training.name_keys import script_of
 from charrnn.training.presets import TrainConfig
-from charrnn.training.splits import Examples
+from charrnn.training.splits import ExampleBlocks, Examples
 
 _COUNTED = 2**13  # examples whose n-grams are counted at a time
 _BLOCK = 2**6  # rows that stay together in an epoch of a pass
@@ -126,12 +127,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class SparseData:
-    """N examples, encoded in the host's memory: about 40 bytes each.
+    """N examples on the host, in mapped files where they are many: see ``mapped.Column``.
 
     Attributes:
-        encoded: the names.
+        encoded: the names; ``unknown`` and ``letters``, which training does not read, are 0.
         label_ids: int64 ``(N,)``.
-        weights: float32 ``(N,)``, with a mean of 1; None where all count alike.
+        weights: float32 ``(N,)``; None where all count alike.
+        mean_weight: of these.
         log_priors: log shares of the outputs, ``(K,)``, on the device.
         round_size: names of an epoch, at most; 0: all.
     """
@@ -139,6 +141,7 @@ class SparseData:
     encoded: Encoded
     label_ids: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32] | None
+    mean_weight: np.float32
     log_priors: Tensor
     round_size: int
 
@@ -165,20 +168,24 @@ class SparseData:
     def batch(self, rows: Tensor) -> Batch:
         """Return the examples of the row numbers ``rows``, int64 ``(B,)``, names of one length."""
         chosen, device = rows.numpy(), self.log_priors.device
-        weights = None if self.weights is None else torch.from_numpy(self.weights[chosen])
+        weights = None
+        if self.weights is not None:
+            weights = torch.from_numpy(self.weights[chosen] / self.mean_weight).to(device)
         return Batch(
             ids=torch.from_numpy(self.encoded.padded(chosen)[0]).to(device),
             lengths=None,
             targets=torch.from_numpy(self.label_ids[chosen]).to(device),
             log_priors=self.log_priors,
-            weights=weights if weights is None else weights.to(device),
+            weights=weights,
         )
 
     def ngram_ids(self) -> Iterator[Tensor]:
         """Yield the ids of the examples, int64 ``(B, T)`` each."""
         device = self.log_priors.device
-        for rows in batches(self.encoded.lengths, _COUNTED):
-            yield torch.from_numpy(self.encoded.padded(rows)[0]).to(device).long()
+        for block in blocks_of(len(self.label_ids)):
+            for rows in batches(self.encoded.lengths[block], _COUNTED):
+                ids = self.encoded.padded(block.start + rows)[0]
+                yield torch.from_numpy(ids).to(device).long()
 
 
 def sparse_data(
@@ -190,18 +197,42 @@ def sparse_data(
 ) -> SparseData:
     """Encode the examples, the outliers among them where the network has an output for these."""
     outliers = _outliers(vocabulary, examples, config)
-    names = pa.concat_arrays([examples.names, pa.array(outliers, pa.large_string())])
-    label_ids = np.append(examples.label_ids, np.full(len(outliers), config.label_count))
-    weights = np.append(examples.weights, np.ones(len(outliers), np.float32))
-    shares = np.bincount(label_ids, weights, config.outputs) / weights.sum()
+    if outliers:
+        blocks, ones = ExampleBlocks(examples.scratch), np.ones(len(outliers), np.float32)
+        blocks.extend(examples)
+        label_ids = np.full(len(outliers), config.label_count)
+        blocks.append(pa.array(outliers, pa.large_string()), label_ids, ones)
+        examples = blocks.whole(examples.outliers)
+    label_ids, weights = examples.label_ids, examples.weights
+    counts = np.zeros(config.outputs)
+    for rows in blocks_of(len(label_ids)):
+        counts += np.bincount(label_ids[rows], weights[rows], config.outputs)
+    shares = counts / weights.sum()
     log_priors = torch.from_numpy(np.log(np.maximum(shares, 1e-6)).astype(np.float32))
     return SparseData(
-        encoded=vocabulary.encode(names),
+        encoded=_encoded(vocabulary, examples),
         label_ids=label_ids,
-        weights=None if (weights == 1).all() else weights / weights.mean(),
+        weights=weights if examples.has_frequencies else None,
+        mean_weight=weights.mean(),
         log_priors=log_priors.to(device),
         round_size=train.round_size,
     )
+
+
+def _encoded(vocabulary: Vocabulary, examples: Examples) -> Encoded:
+    """Return the names of N examples, encoded by blocks; see ``SparseData``."""
+    scratch, N = examples.scratch, len(examples.names)
+    flat, starts = Column(np.uint8, scratch), Column(np.int64, scratch)
+    lengths, first, longest = Column(np.int64, scratch), 0, 0
+    for rows in blocks_of(N):
+        block = vocabulary.encode(examples.names[rows])
+        flat.append(block.flat)
+        starts.append(block.starts + first)
+        lengths.append(block.lengths)
+        first, longest = first + len(block.flat), max(longest, int(block.lengths.max()))
+    flat.append(np.zeros(longest + 8, np.uint8))
+    nothing = np.broadcast_to(np.int64(0), N)
+    return Encoded(flat.whole(), starts.whole(), lengths.whole(), nothing, nothing, vocabulary)
 
 
 def training_data(

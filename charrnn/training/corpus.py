@@ -11,10 +11,10 @@ its spelling without accents and its transliteration are never on two sides of a
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from charrnn.model.labels import LANGUAGE, check_labels, label_key
 from charrnn.model.vocabulary import GIVEN, string_buffers
 from charrnn.training.frequencies import filled_frequencies
 from charrnn.training.label_files import LabelFile, Source, content_digest, lines_of
+from charrnn.training.mapped import Column, Texts, blocks_of, column_of
 from charrnn.training.name_keys import (
     FOLDS,
     IDEOGRAPHS,
@@ -80,7 +81,7 @@ class SourceCounts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus table of N names, and of M words that are no names, in memory.
+    """A corpus table of N names, and of M words that are no names; large columns are mapped files.
 
     Attributes:
         names: as in the files, large_string ``(N,)``; before a given name stands the mark
@@ -92,13 +93,15 @@ class Corpus:
         weights: how often each row counts, float32 ``(N,)``. In lists, 1; but where some of them
             tell the frequencies of names, those per million people of the label
             (``frequencies.filled_frequencies``).
-        sources: name of each name's source, dictionary of strings ``(N,)``.
         labels: sorted.
         label_name: what the labels are, such as country.
         counted: all sources are labelled tables (see ``Source``).
         digest: ``content_digest`` of the lists.
         outliers: words that are no names, large_string ``(M,)``.
         outlier_folds: their folds, int8 ``(M,)``; -1 where one is left out.
+        part_rows: numbers of consecutive rows that have no name in common with the others; empty
+            where only all rows are such a part.
+        scratch: folder for the files of large columns; see ``mapped.Column``.
     """
 
     names: pa.LargeStringArray
@@ -106,13 +109,30 @@ class Corpus:
     label_ids: npt.NDArray[np.int32]
     folds: npt.NDArray[np.int8]
     weights: npt.NDArray[np.float32]
-    sources: pa.DictionaryArray
     labels: tuple[str, ...]
     digest: str
     outliers: pa.LargeStringArray
     outlier_folds: npt.NDArray[np.int8]
     label_name: str = LANGUAGE
     counted: bool = False
+    part_rows: tuple[int, ...] = ()
+    scratch: Path | None = None
+
+    def parts(self) -> Iterator[Self]:
+        """Yield corpora of consecutive rows, no two of which have a name in common."""
+        first = 0
+        for rows in self.part_rows or (len(self.names),):
+            own = slice(first, first + rows)
+            yield replace(
+                self,
+                names=self.names[own],
+                normalised=self.normalised[own],
+                label_ids=self.label_ids[own],
+                folds=self.folds[own],
+                weights=self.weights[own],
+                part_rows=(),
+            )
+            first += rows
 
     @property
     def given(self) -> npt.NDArray[np.bool_]:
@@ -331,29 +351,38 @@ def _parts_at(target: Path) -> list[Path]:
     return sorted(target.glob("part-*.parquet")) if target.is_dir() else [target]
 
 
-def load_corpus(path: Path) -> Corpus:
-    """Read a corpus that ``write_table`` or ``write_parts`` wrote.
+def load_corpus(path: Path, scratch: Path | None = None) -> Corpus:
+    """Read a corpus that ``write_table`` or ``write_parts`` wrote, part by part.
+
+    Args:
+        scratch: folder for the files of large columns; see ``mapped.Column``.
 
     Raises:
         InputMissingError: there is no file; run ingest first.
         DataError: it is no corpus, or not a whole one.
     """
-    files, parts, digests = _parts_at(path), list[Corpus](), set[bytes]()
-    for index, file in enumerate(files):
-        table = _read_table(file)
-        metadata = table.schema.metadata
-        digests.add(metadata[_DIGEST_KEY])
-        if metadata.get(_PART_KEY) != b"%d/%d" % (index, len(files)) or len(digests) > 1:
-            raise DataError(f"{path} is not a whole corpus; run ingest again")
-        parts.append(_corpus_of(table))
-    if not parts:
+    files = _parts_at(path)
+    if not files:
         raise DataError(f"{path} is a folder, and no corpus; run ingest again")
-    corpus = parts[0] if len(parts) == 1 else _joined(parts)
+    corpus = _joined(_proven_parts(path, files), scratch)
     try:
         check_labels(corpus.labels)
     except ValueError as error:
         raise DataError(f"{path}: {error}; run ingest again") from None
     return corpus
+
+
+def _proven_parts(path: Path, files: Sequence[Path]) -> Iterator[Corpus]:
+    """Yield the parts of a corpus; raise DataError where these are not all."""
+    content = None
+    for index, file in enumerate(files):
+        table = _read_table(file)
+        metadata = table.schema.metadata
+        content = content or metadata[_DIGEST_KEY]
+        is_part = metadata.get(_PART_KEY) == b"%d/%d" % (index, len(files))
+        if not is_part or metadata[_DIGEST_KEY] != content:
+            raise DataError(f"{path} is not a whole corpus; run ingest again")
+        yield _corpus_of(table)
 
 
 def _corpus_of(table: pa.Table) -> Corpus:
@@ -371,7 +400,6 @@ def _corpus_of(table: pa.Table) -> Corpus:
         label_ids=_positions(found, labels)[languages.indices],
         folds=_folds(table),
         weights=table["weight"].to_numpy(),
-        sources=table["source"].combine_chunks().dictionary_encode(),
         labels=labels,
         digest=table.schema.metadata[_DIGEST_KEY].decode(),
         outliers=_large(others["name"]),
@@ -381,24 +409,41 @@ def _corpus_of(table: pa.Table) -> Corpus:
     )
 
 
-def _joined(parts: Sequence[Corpus]) -> Corpus:
-    """Return one corpus for its parts."""
-    labels = tuple(sorted({label for part in parts for label in part.labels}))
-    ids = [_positions(part.labels, labels)[part.label_ids] for part in parts]
-    sources = pa.chunked_array([part.sources for part in parts]).unify_dictionaries()
+def _joined(parts: Iterable[Corpus], scratch: Path | None) -> Corpus:
+    """Return one corpus for its parts, of which there is at least one."""
+    names, normalised, outliers = Texts(scratch), Texts(scratch), Texts(scratch)
+    label_ids, weights = Column(np.int32, scratch), Column(np.float32, scratch)
+    folds, outlier_folds = Column(np.int8, scratch), Column(np.int8, scratch)
+    found, part_rows, counted = dict[str, int](), list[int](), True
+    for part in parts:
+        own = [found.setdefault(label, len(found)) for label in part.labels]
+        names.append(part.names)
+        normalised.append(part.normalised)
+        label_ids.append(np.array(own, np.int32)[part.label_ids])
+        weights.append(part.weights)
+        folds.append(part.folds)
+        outliers.append(part.outliers)
+        outlier_folds.append(part.outlier_folds)
+        part_rows.append(len(part.names))
+        counted &= part.counted
+    labels, as_found = tuple(sorted(found)), label_ids.whole()
+    position = _positions(list(found), labels)
     return Corpus(
-        names=pa.concat_arrays([part.names for part in parts]),
-        normalised=pa.concat_arrays([part.normalised for part in parts]),
-        label_ids=np.concatenate(ids),
-        folds=np.concatenate([part.folds for part in parts]),
-        weights=np.concatenate([part.weights for part in parts]),
-        sources=sources.combine_chunks(),
+        names=names.whole(),
+        normalised=normalised.whole(),
+        label_ids=column_of(
+            (position[as_found[rows]] for rows in blocks_of(len(as_found))), np.int32, scratch
+        ),
+        folds=folds.whole(),
+        weights=weights.whole(),
         labels=labels,
-        digest=parts[0].digest,
-        outliers=pa.concat_arrays([part.outliers for part in parts]),
-        outlier_folds=np.concatenate([part.outlier_folds for part in parts]),
-        label_name=parts[0].label_name,
-        counted=all(part.counted for part in parts),
+        digest=part.digest,
+        outliers=outliers.whole(),
+        outlier_folds=outlier_folds.whole(),
+        label_name=part.label_name,
+        counted=counted,
+        part_rows=tuple(part_rows),
+        scratch=scratch,
     )
 
 

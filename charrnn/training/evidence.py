@@ -12,6 +12,7 @@ from charrnn.model.labels import MIN_LABELS
 from charrnn.model.normalise import normalise_array
 from charrnn.model.vocabulary import Vocabulary
 from charrnn.training.corpus import Corpus
+from charrnn.training.mapped import blocks_of
 from charrnn.training.name_keys import script_of
 from charrnn.training.splits import honest_split
 
@@ -23,8 +24,7 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
     """Raise DataError unless two labels or more have usable names, in scripts that ``vocabulary``
     knows: a network would tell other scripts apart by their length alone, and scoring would refuse
     the names. Of a name in several scripts the one in Latin letters counts."""
-    texts = _texts_by_label(corpus, vocabulary)
-    usable = [label for label, text in texts.items() if text is not None]
+    usable = _letters_by_label(corpus, vocabulary)
     if len(usable) < MIN_LABELS:
         raise DataError(
             f"the training table has usable names of {len(usable)} label, a model needs "
@@ -32,8 +32,7 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
         )
     known, letters, scripts = Counter[str](), Counter[str](), Counter[str]()
     unknown_id, read = vocabulary.unknown_id, cache(vocabulary.encode_one)
-    for label in usable:
-        counts = Counter({c: n for c, n in Counter(texts[label]).items() if c.isalpha()})
+    for label, counts in usable.items():
         letters[label] = counts.total()
         unknown = {c for c in counts if unknown_id in read(c)}
         known[label] = sum(n for c, n in counts.items() if c not in unknown)
@@ -49,16 +48,21 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
         )
 
 
-def _texts_by_label(corpus: Corpus, vocabulary: Vocabulary) -> dict[str, str | None]:
-    """Return label → its usable names, normalised, one after the other; None where it has none."""
+def _letters_by_label(corpus: Corpus, vocabulary: Vocabulary) -> dict[str, Counter[str]]:
+    """Return label → how often its usable names, normalised, have each letter; only labels that
+    have such names."""
+    counts: dict[str, Counter[str]] = {}
     split = honest_split(corpus)
-    parts = (split.train, split.validation, split.test)
-    label_ids = np.concatenate([part.label_ids for part in parts])
-    names = pa.concat_arrays([part.names for part in parts])
-    order = np.argsort(label_ids, kind="stable")
-    names = normalise_array(names.take(pa.array(order)), vocabulary.normalisation)
-    edges = np.searchsorted(label_ids[order], np.arange(len(corpus.labels) + 1)).tolist()
-    return {
-        label: "".join(names.slice(start, stop - start).to_pylist()) if start < stop else None
-        for label, (start, stop) in zip(corpus.labels, pairwise(edges), strict=True)
-    }
+    for part in (split.train, split.validation, split.test):
+        for rows in blocks_of(len(part.names)):
+            label_ids = part.label_ids[rows]
+            order = np.argsort(label_ids, kind="stable")
+            names = normalise_array(part.names[rows], vocabulary.normalisation)
+            ordered = names.take(pa.array(order)).to_pylist()
+            present, first = np.unique(label_ids[order], return_index=True)
+            edges = pairwise([*first.tolist(), len(order)])
+            for label_id, (start, stop) in zip(present.tolist(), edges, strict=True):
+                text = Counter("".join(ordered[start:stop]))
+                letters = Counter({c: n for c, n in text.items() if c.isalpha()})
+                counts.setdefault(corpus.labels[label_id], Counter()).update(letters)
+    return {label: counts[label] for label in corpus.labels if label in counts}

@@ -16,8 +16,9 @@ from charrnn.model.facts import TextRules
 from charrnn.model.network import ModelConfig
 from charrnn.model.vocabulary import LATIN_VOCABULARY, SEED_VOCABULARY, Vocabulary
 from charrnn.training.corpus import Corpus
+from charrnn.training.mapped import column_of
 from charrnn.training.spellings import joined_names
-from charrnn.training.splits import evenly_spaced
+from charrnn.training.splits import spaced_rows
 from charrnn.training.text_rules import VOCABULARY_ROWS, auto_vocabulary
 
 LARGE_ROWS, LARGE_LABELS = 250_000, 250  # of a table, from which on a preset's ``large`` is used
@@ -147,13 +148,13 @@ class Preset:
                 ``Vocabulary.of_names`` where it has none. None: auto where the table counts labels
                 and the preset has none.
         """
-        rows = np.flatnonzero(corpus.folds >= 0)
+        usable = column_of((p.folds >= 0 for p in corpus.parts()), np.bool_, corpus.scratch)
         text_rules = None
         if script == "auto" or (script is None and corpus.counted and not self.vocabulary):
             vocabulary, text_rules = auto_vocabulary(corpus)
         else:
-            vocabulary = self.vocabulary or _vocabulary_of(corpus, rows)
-        recipe = self._for_table(corpus, len(rows))
+            vocabulary = self.vocabulary or _vocabulary_of(corpus, usable)
+        recipe = self._for_table(corpus, int(np.count_nonzero(usable)))
         train, teacher = recipe.train, recipe.teacher
         if corpus.counted:
             train = replace(train, logit_adjustment=0.0, merge_shared=False)
@@ -189,9 +190,9 @@ class Preset:
         return ModelConfig(self.symbols.size, label_count, **self.model)
 
 
-def _vocabulary_of(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Vocabulary:
-    """Return the vocabulary of the names in ``rows``, and of full names without a space."""
-    sample = rows[evenly_spaced(len(rows), VOCABULARY_ROWS)]
+def _vocabulary_of(corpus: Corpus, usable: npt.NDArray[np.bool_]) -> Vocabulary:
+    """Return the vocabulary of the ``usable`` names, and of full names without a space."""
+    sample = spaced_rows(usable, VOCABULARY_ROWS)
     columns = (corpus.names.take(pa.array(sample)), corpus.label_ids[sample])
     names, label_ids = (column.tolist() for column in columns)
     joined = joined_names(names, label_ids, corpus.weights[sample].tolist())

@@ -10,7 +10,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,11 +39,19 @@ from charrnn.scoring.scorer import unreadable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus
 from charrnn.training.fit import Checkpoint, FitResult, fit
+from charrnn.training.mapped import blocks_of, column_of
 from charrnn.training.metrics import evaluate, rows_of_confidence
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
 from charrnn.training.spellings import has_other_spellings, joined_names, other_spellings
-from charrnn.training.splits import Examples, Split, evenly_spaced, honest_split, seed_split
+from charrnn.training.splits import (
+    ExampleBlocks,
+    Examples,
+    Split,
+    honest_split,
+    seed_split,
+    spaced_rows,
+)
 from charrnn.training.synthetic import synthetic_names
 
 Protocol = Literal["honest", "seed"]
@@ -176,10 +184,15 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     names, too. Of more than ``_MOST_RESPELLED`` names, evenly spaced ones are respelled."""
     if not rules.composes:
         return examples
-    normalised, label_ids = normalise_array(examples.names, rules), examples.label_ids
-    rows = np.flatnonzero(has_other_spellings(normalised, rules))
-    rows = rows[evenly_spaced(len(rows), _MOST_RESPELLED)]
-    columns = (normalised.take(pa.array(rows)), label_ids[rows], examples.weights[rows])
+    label_ids, scratch = examples.label_ids, examples.scratch
+    has_others = column_of(
+        (has_other_spellings(texts, rules) for _, texts in _normalised(examples, rules)),
+        np.bool_,
+        scratch,
+    )
+    rows = spaced_rows(has_others, _MOST_RESPELLED)
+    normalised = normalise_array(examples.names.take(pa.array(rows)), rules)
+    columns = (normalised, label_ids[rows], examples.weights[rows])
     further = [
         (spelling, label_id, weight)
         for name, label_id, weight in zip(*(column.tolist() for column in columns), strict=True)
@@ -197,20 +210,31 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     if not further and not words:
         return examples
     keys = [normalise(text, rules) for text, _, _ in further]
-    also = np.flatnonzero(pc.is_in(normalised, value_set=pa.array(keys, pa.large_string())))
-    own = normalised.take(pa.array(also)).to_pylist()
-    seen = set(zip(own, label_ids[also].tolist(), strict=True))
-    added = []
+    known, seen, added = pa.array(keys, pa.large_string()), set[tuple[str, int]](), []
+    for block, texts in _normalised(examples, rules) if further else ():
+        also = np.flatnonzero(pc.is_in(texts, value_set=known))
+        own = texts.take(pa.array(also)).to_pylist()
+        seen.update(zip(own, label_ids[block][also].tolist(), strict=True))
     for key, (text, label_id, weight) in zip(keys, further, strict=True):
         if (key, label_id) not in seen:
             seen.add((key, label_id))
             added.append((text, label_id, weight))
-    return Examples.of(
-        pa.concat_arrays([examples.names, pa.array([a[0] for a in added], pa.large_string())]),
-        np.append(label_ids, np.array([a[1] for a in added], np.int64)),
-        weights=np.append(examples.weights, np.array([a[2] for a in added], np.float32)),
-        outliers=list(dict.fromkeys(words)),
+    blocks = ExampleBlocks(scratch)
+    blocks.extend(examples)
+    blocks.append(
+        pa.array([a[0] for a in added], pa.large_string()),
+        np.array([a[1] for a in added], np.int64),
+        np.array([a[2] for a in added], np.float32),
     )
+    return blocks.whole(pa.array(list(dict.fromkeys(words)), pa.large_string()))
+
+
+def _normalised(
+    examples: Examples, rules: Normalisation
+) -> Iterator[tuple[slice, pa.LargeStringArray]]:
+    """Yield blocks of rows, and their normalised names."""
+    for rows in blocks_of(len(examples.names)):
+        yield rows, normalise_array(examples.names[rows], rules)
 
 
 def _measure(

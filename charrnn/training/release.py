@@ -30,6 +30,7 @@ from charrnn.monitoring.profile import validation_profile
 from charrnn.scoring.scorer import unreadable, unscorable
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus
+from charrnn.training.mapped import blocks_of, column_of
 from charrnn.training.metrics import (
     evaluate,
     report_data,
@@ -50,6 +51,7 @@ from charrnn.training.protocol import ProtocolResult
 from charrnn.training.splits import Examples, Split, honest_split
 
 _MOST_HELD_OUT = 2500  # validation names whose logits a version keeps, about
+_MOST_HASHES = 2**22  # sorted at a time
 _MOST_HELD_OUT_LOGITS = 2**23  # of them: 32 MB, of which only models of over 1,000 labels have more
 MAX_REFUSED = 0.1  # of the test names: a model that refuses more was trained on what it cannot read
 
@@ -108,11 +110,9 @@ def make_version(
         calibration=calibration,
         facts=facts,
     )
-    if version.knows_given and not network.config.label_groups:
-        pairs = outside.calibration if outside else split.validation
-        version = replace(version, pair_exponent=fit_pair_exponent(version, pairs))
     if outside is None:
         return version
+    version = replace(version, pair_exponent=fit_pair_exponent(version, outside.calibration))
     return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
 
 
@@ -157,11 +157,7 @@ def _calibration(
     """Return the logits of the validation names ``rows``, bool ``(M,)``, the scale of novelty and
     the hashes of ambiguous names; ``assumed`` are the label shares that the probabilities assume,
     ``(L,)``."""
-    labels_of: dict[int, set[int]] = {}
-    train, L = vocabulary.encode(split.train.names), network.config.label_count
-    for key, label in zip(name_hashes(train).tolist(), split.train.label_ids.tolist(), strict=True):
-        labels_of.setdefault(key, set()).add(label)
-    ambiguous = sorted(key for key, labels in labels_of.items() if len(labels) > 1)
+    L = network.config.label_count
     held_out, held_out_ids = honest.validation_logits[rows], honest.validation_labels[rows]
     scale = NoveltyScale.of(_surprise(held_out, L))
     if outside:
@@ -176,8 +172,28 @@ def _calibration(
         logits=held_out[kept, :L] * scale_of_part,
         label_ids=held_out_ids[kept],
         novelty=scale,
-        ambiguous=np.array(ambiguous, np.int64),
+        ambiguous=_ambiguous(vocabulary, split.train),
     )
+
+
+def _ambiguous(vocabulary: Vocabulary, examples: Examples) -> npt.NDArray[np.int64]:
+    """Return the hashes of the names that have several labels, int64, ascending."""
+    names, label_ids = examples.names, examples.label_ids
+    hashes = column_of(
+        (name_hashes(vocabulary.encode(names[rows])) for rows in blocks_of(len(names))),
+        np.int64,
+        examples.scratch,
+    )
+    parts, found = math.ceil(len(hashes) / _MOST_HASHES), [np.empty(0, np.int64)]
+    for part in range(parts):
+        rows = np.concatenate([
+            block.start + np.flatnonzero(hashes[block] % parts == part)
+            for block in blocks_of(len(hashes))
+        ])  # fmt: skip
+        order = rows[np.lexsort((label_ids[rows], hashes[rows]))]
+        own, labels = hashes[order], label_ids[order]
+        found.append(np.unique(own[1:][(own[1:] == own[:-1]) & (labels[1:] != labels[:-1])]))
+    return np.sort(np.concatenate(found))
 
 
 def _representative(label_ids: LabelIds, shares: Floats) -> npt.NDArray[np.int64]:

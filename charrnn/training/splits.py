@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from charrnn.model.normalise import ACCENTS, LATIN, normalise, normalise_array
 from charrnn.model.vocabulary import GIVEN
 from charrnn.training.corpus import Corpus, given_names
+from charrnn.training.mapped import Column, Texts, blocks_of
 
 TEST_FOLD, VALIDATION_FOLD = 9, 8  # of the honest split
 # Of a held-out part, at most: 128 MB in float64. With 100 labels 167,772 names, with 10,000 1,677.
@@ -32,12 +34,14 @@ class Examples:
         label_ids: int64 ``(N,)``.
         weights: how often each name counts, float32 ``(N,)``.
         outliers: words of the same folds that are no names, large_string ``(M,)``.
+        scratch: folder for the files of large columns; see ``mapped.Column``.
     """
 
     names: pa.LargeStringArray
     label_ids: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
     outliers: pa.LargeStringArray
+    scratch: Path | None = None
 
     @classmethod
     def of(
@@ -65,13 +69,40 @@ class Examples:
     @property
     def has_frequencies(self) -> bool:
         """Whether some names count more often than others."""
-        return not bool((self.weights == 1).all())
+        blocks = blocks_of(len(self.weights))
+        return not all(bool((self.weights[rows] == 1).all()) for rows in blocks)
 
     @property
     def surnames(self) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
         """The S surnames, and their label ids, int64 ``(S,)``."""
         rows = np.flatnonzero(~self.given)
         return self.names.take(pa.array(rows)), self.label_ids[rows]
+
+
+class ExampleBlocks:
+    """Examples that are made by blocks; see ``mapped.Column``."""
+
+    def __init__(self, scratch: Path | None) -> None:
+        self._scratch, self._names = scratch, Texts(scratch)
+        self._label_ids, self._weights = Column(np.int64, scratch), Column(np.float32, scratch)
+
+    def append(
+        self, names: pa.LargeStringArray, label_ids: npt.NDArray[np.integer], weights: Weights
+    ) -> None:
+        """Add N names with their label ids and weights, ``(N,)`` each."""
+        self._names.append(names)
+        self._label_ids.append(label_ids)
+        self._weights.append(weights)
+
+    def extend(self, examples: Examples) -> None:
+        """Add examples, but not their outliers."""
+        for rows in blocks_of(len(examples.names)):
+            self.append(examples.names[rows], examples.label_ids[rows], examples.weights[rows])
+
+    def whole(self, outliers: pa.LargeStringArray) -> Examples:
+        """Return the examples; nothing can be added any more."""
+        columns = (self._names.whole(), self._label_ids.whole(), self._weights.whole())
+        return Examples(*columns, outliers, self._scratch)
 
 
 @dataclass(frozen=True)
@@ -103,24 +134,48 @@ def honest_split(
     Of a held-out fold with more than ``MOST_PROBABILITIES`` pairs of name and label, evenly spaced
     names are taken.
     """
-    rows, weights = _distinct_names(corpus)
-    of_fold = corpus.outlier_folds
-    held_out = []
+    held_out, scratch = (validation_fold, test_fold), corpus.scratch
+    columns = [(Column(np.int64, scratch), Column(np.float32, scratch)) for _ in held_out]
+    train, first = ExampleBlocks(scratch), 0
+    for part in corpus.parts():
+        rows, weights = _distinct_names(part)
+        for fold, (of_rows, of_weights) in zip(held_out, columns, strict=True):
+            own = part.folds[rows] == fold
+            of_rows.append(first + rows[own])
+            of_weights.append(weights[own])
+        if spellings:
+            rows, weights = _distinct_spellings(part)
+        learned = ~np.isin(part.folds[rows], held_out)
+        rows = rows[learned]
+        train.append(part.names.take(pa.array(rows)), part.label_ids[rows], weights[learned])
+        first += len(part.names)
+    of_fold, parts = corpus.outlier_folds, []
+    words = (of_fold >= 0) & ~np.isin(of_fold, held_out)
+    parts.append(train.whole(corpus.outliers.filter(pa.array(words))))
     most = MOST_PROBABILITIES // max(1, len(corpus.labels))
-    for fold in (validation_fold, test_fold):
-        of_fold_rows = np.flatnonzero(corpus.folds[rows] == fold)
-        of_part = of_fold_rows[evenly_spaced(len(of_fold_rows), most)]
-        held_out.append(_examples(corpus, rows[of_part], weights[of_part], of_fold == fold))
-    if spellings:
-        rows, weights = _distinct_spellings(corpus)
-    learned = ~np.isin(corpus.folds[rows], (test_fold, validation_fold))
-    words = (of_fold >= 0) & ~np.isin(of_fold, (test_fold, validation_fold))
-    return Split(_examples(corpus, rows[learned], weights[learned], words), *held_out)
+    for fold, (of_rows, of_weights) in zip(held_out, columns, strict=True):
+        rows, weights = of_rows.whole(), of_weights.whole()
+        kept = evenly_spaced(len(rows), most)
+        parts.append(_examples(corpus, rows[kept], weights[kept], of_fold == fold))
+    return Split(*parts)
 
 
 def evenly_spaced(count: int, most: int) -> Rows:
     """Return at most ``most`` of the numbers 0 to ``count`` - 1, ascending and evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+
+
+def spaced_rows(chosen: npt.NDArray[np.bool_], most: int) -> Rows:
+    """Return at most ``most`` of the rows that are ``chosen``, bool ``(N,)``, ascending and evenly
+    spaced among these."""
+    numbers = evenly_spaced(int(np.count_nonzero(chosen)), most)
+    rows, before = [np.empty(0, np.int64)], 0
+    for block in blocks_of(len(chosen)):
+        of_block = np.flatnonzero(chosen[block])
+        first, end = np.searchsorted(numbers, (before, before + len(of_block)))
+        rows.append(block.start + of_block[numbers[first:end] - before])
+        before += len(of_block)
+    return np.concatenate(rows)
 
 
 def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:

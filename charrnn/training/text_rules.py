@@ -8,6 +8,7 @@ rules stay unless the richer ones are better by more than one standard error of 
 difference (the one-standard-error rule, Breiman et al. 1984).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -21,7 +22,8 @@ from charrnn.model.network import NgramTable
 from charrnn.model.normalise import Normalisation
 from charrnn.model.vocabulary import Vocabulary, batches
 from charrnn.training.corpus import Corpus
-from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, evenly_spaced
+from charrnn.training.mapped import column_of
+from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, spaced_rows
 
 _LEAST_COVERED = 0.99  # with Hangul syllables as symbols; with fewer they are written as jamo
 COVERAGE = 0.999  # of the characters, by symbols, while there are ids
@@ -39,6 +41,7 @@ _RICHER: dict[str, dict[str, Any]] = {
 }
 
 Ids = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -49,26 +52,37 @@ class _Sample:
     label_ids: Ids
 
     @classmethod
-    def of(cls, corpus: Corpus, rows: Ids, most: int) -> Self:
-        chosen = rows[evenly_spaced(len(rows), most)]
-        names = corpus.names.take(pa.array(chosen)).to_pylist()
-        return cls(names, corpus.label_ids[chosen].astype(np.int64))
+    def of(cls, corpus: Corpus, chosen: Callable[[Corpus], Rows], most: int) -> Self:
+        """Return a sample of the rows that are ``chosen`` of each part, bool ``(N,)``."""
+        of_parts = column_of(map(chosen, corpus.parts()), np.bool_, corpus.scratch)
+        rows = spaced_rows(of_parts, most)
+        names = corpus.names.take(pa.array(rows)).to_pylist()
+        return cls(names, corpus.label_ids[rows].astype(np.int64))
 
 
 def auto_vocabulary(corpus: Corpus) -> tuple[Vocabulary, TextRules]:
     """Return the vocabulary of a corpus, and why it is that."""
-    labels = np.argsort(-np.bincount(corpus.label_ids), kind="stable")[:_LABELS]
-    folds = np.where(np.isin(corpus.label_ids, labels), corpus.folds, -1)
-    learned = np.flatnonzero((folds >= 0) & ~np.isin(folds, (TEST_FOLD, VALIDATION_FOLD)))
+    L = len(corpus.labels)
+    counts = sum(np.bincount(part.label_ids, minlength=L) for part in corpus.parts())
+    is_frequent = np.zeros(L, np.bool_)
+    is_frequent[np.argsort(-counts, kind="stable")[:_LABELS]] = True
+
+    def learned(part: Corpus) -> Rows:
+        trained: Rows = (part.folds >= 0) & ~np.isin(part.folds, (TEST_FOLD, VALIDATION_FOLD))
+        return trained & is_frequent[part.label_ids]
+
+    def answered(part: Corpus) -> Rows:
+        validation: Rows = part.folds == VALIDATION_FOLD
+        return validation & is_frequent[part.label_ids]
+
     train = _Sample.of(corpus, learned, _LEARNED)
-    answered = np.flatnonzero(folds == VALIDATION_FOLD)
     validation = _Sample.of(corpus, answered, _ANSWERED)
     rules, choices = _PLAIN, dict[str, TextChoice | None]()
     for what, richer in _RICHER.items():
         rich = replace(rules, **richer)
         choices[what] = choice = _chosen(rich, rules, train, validation)
         rules = rich if choice and choice.kept else rules
-    sample = _Sample.of(corpus, np.flatnonzero(corpus.folds >= 0), VOCABULARY_ROWS)
+    sample = _Sample.of(corpus, lambda part: part.folds >= 0, VOCABULARY_ROWS)
     vocabulary, covered = _covering(sample, replace(rules, jamo=False))
     if covered < _LEAST_COVERED:
         vocabulary, covered = _covering(sample, rules)

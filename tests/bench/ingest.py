@@ -23,9 +23,8 @@ LABELS = 100
 BARS = {"parquet": 60, "csv": 90}  # CPU seconds, for 10 million rows
 
 
-def write(path: Path, rows: int, kind: str) -> None:
+def write(path: Path, names: LabelledNames, rows: int, kind: str) -> None:
     """Write a labelled table, a part at a time."""
-    names = LabelledNames(LABELS)
     labels = np.array(names.label_names)
     schema = pa.schema([("surname", pa.large_string()), ("label", pa.string())])
     writer = pq.ParquetWriter if kind == "parquet" else pacsv.CSVWriter
@@ -63,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind, bar in BARS.items():
             source = Path(folder) / f"people.{kind}"
-            write(source, arguments.rows, kind)
+            write(source, LabelledNames(LABELS), arguments.rows, kind)
             cpu, memory = measure(source, Path(folder) / f"{kind}.parquet")
             lines.append(f"| {kind} | {cpu:.1f} ({bar}) | {memory:.2f} (1) |")
             print(lines[-1], flush=True)

@@ -2,54 +2,40 @@
 
     python tests/bench/train_size.py --rows 1_000_000 --labels 100
     python tests/bench/train_size.py --rows 10_000_000 --rounds 1      # of a pass of several
+    python tests/bench/train_size.py --rows 10_000_000 --narrow       # memory of all else
 
-The corpus is made in memory, as ``load_corpus`` returns one, and split, fitted, calibrated and
-measured as ``charrnn train`` does it, in this process and one thread. Then distinct names are
+A labelled table is made and ingested by ``charrnn ingest``, then loaded, split, fitted, calibrated
+and measured as ``charrnn train`` does it, in this process and one thread. Then distinct names are
 scored by the new version. With ``--rounds`` the fit ends after so many epochs, and nothing else is
-measured.
+measured. Beside the time of each stage stand its peak of anonymous memory, which the kernel cannot
+take back, and the peak of all memory so far, mapped files included.
 """
 
 import argparse
 import resource
+import tempfile
+import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from common import circumstances
+from ingest import measure as ingest
+from ingest import write
 from labelled_names import SCRIPTS, LabelledNames
 
 from charrnn.model.facts import EpochRecord, Provenance
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.training.baselines import ngram_probabilities
-from charrnn.training.corpus import Corpus
-from charrnn.training.name_keys import FOLDS
+from charrnn.training.corpus import load_corpus
+from charrnn.training.evidence import check_trainable
 from charrnn.training.presets import PRESETS, with_overrides
 from charrnn.training.protocol import run_protocol, split_of
 from charrnn.training.release import make_version
 
-
-def corpus_of(made_up: LabelledNames, rows: int) -> Corpus:
-    """Return a corpus of ``rows`` made-up names; equal names are in one fold."""
-    names, label_ids = made_up.rows(0, rows)
-    keys = pc.utf8_lower(names)
-    codes = keys.dictionary_encode().indices.to_numpy().astype(np.uint64)
-    folds = ((codes * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) % np.uint64(FOLDS)
-    return Corpus(
-        names=names,
-        normalised=keys,
-        label_ids=label_ids.astype(np.int32),
-        folds=folds.astype(np.int8),
-        weights=np.ones(rows, np.float32),
-        sources=pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["made up"]),
-        labels=tuple(made_up.label_names),
-        digest="0" * 64,
-        outliers=pa.array([], pa.large_string()),
-        outlier_folds=np.zeros(0, np.int8),
-        counted=True,
-    )
+NARROW = {"hidden_size": 8, "embedding_size": 8, "ngram_buckets": 2**10}
 
 
 class EnoughError(Exception):
@@ -57,20 +43,30 @@ class EnoughError(Exception):
 
 
 class Stages:
-    """Prints what each stage took, in CPU and elapsed seconds, and the peak memory so far."""
+    """Prints what each stage took, in CPU and elapsed seconds, and peaks of memory."""
 
     def __init__(self) -> None:
         self.cpu, self.elapsed = time.process_time(), time.perf_counter()
+        self.anonymous = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            status = Path("/proc/self/status").read_text()
+            kilobytes = status.partition("RssAnon:")[2].split()[0]
+            self.anonymous = max(self.anonymous, int(kilobytes) / 2**20)
+            time.sleep(0.02)
 
     def __call__(self, stage: str) -> float:
         cpu, elapsed = time.process_time(), time.perf_counter()
         used = cpu - self.cpu
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"{stage:12} {used:8.1f} s CPU {elapsed - self.elapsed:8.1f} s {peak:6.2f} GB",
+            f"{stage:12} {used:8.1f} s CPU {elapsed - self.elapsed:8.1f} s "
+            f"{self.anonymous:6.2f} GB anonymous {peak:6.2f} GB",
             flush=True,
         )
-        self.cpu, self.elapsed = cpu, elapsed
+        self.cpu, self.elapsed, self.anonymous = cpu, elapsed, 0
         return used
 
 
@@ -81,17 +77,33 @@ def main() -> None:
     parser.add_argument("--scripts", nargs="+", default=["latin"], choices=SCRIPTS)
     parser.add_argument("--epochs", type=int, help="passes, instead of the preset's")
     parser.add_argument("--rounds", type=int, help="end after so many epochs")
+    parser.add_argument("--narrow", action="store_true", help="one fast pass of a small network")
+    parser.add_argument("--scratch", type=Path, help="folder for the table and for mapped files")
     parser.add_argument("--peer", action="store_true", help="also fit scikit-learn's regression")
     parser.add_argument("--score", type=int, default=200_000, help="distinct names to score")
     arguments = parser.parse_args()
     print(circumstances("torch"))
     torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+        measure_training(arguments, Path(folder))
+
+
+def measure_training(arguments: argparse.Namespace, folder: Path) -> None:
+    """Print what the training of a table takes, whose files are in ``folder``."""
+    made_up, data = LabelledNames(arguments.labels, arguments.scripts), folder / "names.parquet"
+    write(folder / "people.parquet", made_up, arguments.rows, "parquet")
+    cpu, peak = ingest(folder / "people.parquet", data)
+    print(f"ingest       {cpu:8.1f} s CPU {peak:6.2f} GB", flush=True)
     stage = Stages()
-    made_up = LabelledNames(arguments.labels, arguments.scripts)
-    corpus = corpus_of(made_up, arguments.rows)
-    stage("make up")
+    corpus = load_corpus(data, folder)
+    stage("load corpus")
     preset = with_overrides(PRESETS["default"].settled(corpus), epochs=arguments.epochs)
+    if arguments.narrow:
+        train = replace(preset.train, epochs=1, batch_size=2**14)
+        preset = replace(preset, model=preset.model | NARROW, train=train)
     stage("vocabulary")
+    check_trainable(corpus, preset.symbols)
+    stage("evidence")
     read: list[int] = []
 
     def epoch(record: EpochRecord) -> None:

@@ -109,7 +109,6 @@ def test_a_model_of_many_labels_scores_the_same_with_and_without_all_probabiliti
         label_ids=np.array([sum(map(ord, n)) % 12 for n in names.to_pylist()], np.int32),
         folds=(key_hashes(keys) % 10).astype(np.int8),
         weights=np.ones(900, np.float32),
-        sources=pa.array(["t"] * 900).dictionary_encode(),
         labels=tuple(f"l{i:02d}" for i in range(12)),
         digest="0" * 64,
         outliers=pa.array([], pa.large_string()),

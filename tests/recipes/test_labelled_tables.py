@@ -85,37 +85,12 @@ def test_rows_of_one_name_and_label_become_one_whose_weight_is_their_sum(kind: s
     assert {p.name for p in Path("data").iterdir() if p.is_dir()} == set()
 
 
-def test_columns_of_parts_are_surnames_and_given_names_of_their_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(labelled, "CHUNK_ROWS", 3)
-    rows = [("Katoro", "Mirel"), ("Katoro", "Mirel"), ("Burgan", None), (None, "Dr. Mirel"),
-            ("Mirel", ""), (None, None), ("Linsek", "Tomi"), ("Dorova", "Lina")]  # fmt: skip
-    last, first = zip(*rows, strict=True)
-    country = ["Alpha"] * 6 + ["Beta"] * 2
-    pq.write_table(pa.table({"last": last, "first": first, "country": country}), "people.parquet")
-    found = ingested(
-        "people.parquet", name_column="name", given_column="first", surname_column="last"
-    )
-    table = pq.read_table(found.table)
-    kept = zip(*(table[c].to_pylist() for c in ("name", "part", "weight", "line")), strict=True)
-    assert list(kept) == [
-        ("Katoro", "surname", 2, 1), ("Mirel", "given", 3, 1), ("Burgan", "surname", 1, 3),
-        ("Mirel", "surname", 1, 5), ("Linsek", "surname", 1, 7), ("Tomi", "given", 1, 7),
-        ("Dorova", "surname", 1, 8), ("Lina", "given", 1, 8),
-    ]  # fmt: skip
-    corpus = load_corpus(found.table)
-    assert corpus.given.tolist() == [part == "given" for part in table["part"].to_pylist()]
-    text = "8 rows + 4 given names = 8 kept + 3 merged + 1 dropped (1 empty)"
-    assert found.report.tables["people.parquet"].text == text
-
-
 def test_a_large_corpus_is_a_folder_of_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(made_up(3000), "people.parquet", row_group_size=500)
     Path("lists").mkdir()
     for label in ("Alpha", "Delta"):
         Path("lists", f"{label}.txt").write_text("Katoro\nMikago\nBurgova\nLinsek\n")
-    small = load_corpus(ingested("people.parquet", "lists", target="data/small.parquet").table)
+    small = ingested("people.parquet", "lists", target="data/small.parquet").table
     monkeypatch.setattr(merge, "PART_ROWS", 400)
     monkeypatch.setattr(labelled, "CHUNK_ROWS", 500)
     found = ingested("people.parquet", "lists")
@@ -124,15 +99,14 @@ def test_a_large_corpus_is_a_folder_of_the_same_rows(monkeypatch: pytest.MonkeyP
     ]
     assert {p.name for p in found.table.parent.iterdir() if p.is_dir()} == {"names.parquet"}
     assert not ingested("people.parquet", "lists").written
-    large = load_corpus(found.table)
 
-    def rows(corpus: Any) -> list[tuple[object, ...]]:
+    def rows(table: Path) -> list[tuple[object, ...]]:
+        corpus, sources = load_corpus(table), pq.read_table(table)["source"].to_pylist()
         columns = (corpus.names.to_pylist(), corpus.label_ids.tolist(), corpus.folds.tolist(),
-                   corpus.weights.tolist(), corpus.sources.to_pylist())  # fmt: skip
-        return sorted(zip(*columns, strict=True))
+                   corpus.weights.tolist(), sources)  # fmt: skip
+        return [(corpus.labels, corpus.digest), *sorted(zip(*columns, strict=True))]
 
-    assert rows(large) == rows(small)
-    assert (large.labels, large.digest) == (small.labels, small.digest)
+    assert rows(found.table) == rows(small)
     part_of = {}
     for path in found.table.iterdir():
         for key in pq.read_table(path)["name_normalised"].to_pylist():

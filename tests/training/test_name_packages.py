@@ -9,6 +9,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from charrnn.errors import ConfigError, DataError
@@ -273,7 +274,8 @@ def test_given_names_carry_their_mark_and_sources_and_outliers_are_kept(tmp_path
     mine = LabelFile("Alpha", "Alpha.txt", b"Rokata\n", source=Source("mine"))
     corpus = corpus_of([mine, *read_package("faker")], tmp_path)
     assert corpus.labels == tuple(_LABELS)
-    assert (str(corpus.sources[0]), set(corpus.sources[1:].to_pylist())) == ("mine", {"faker"})
+    sources = pq.read_table(tmp_path / "names.parquet")["source"].to_pylist()
+    assert (sources[0], set(sources[1:])) == ("mine", {"faker"})
     given = [name for name in corpus.names.to_pylist() if name.startswith(GIVEN)]
     assert given[:2] == [f"{GIVEN}Rota mi", f"{GIVEN}Kamiro"]
     assert len(corpus.outliers) == len(corpus.outlier_folds) == 11

@@ -31,7 +31,6 @@ def corpus(rows: list[tuple[str, str, int]], words: list[tuple[str, int]] | None
         labels=labels,
         digest="0" * 64,
         weights=np.ones(len(rows), np.float32),
-        sources=pa.array(["list"] * len(rows)).dictionary_encode(),
         outliers=pa.array([word for word, _ in words or []], pa.large_string()),
         outlier_folds=np.array([fold for _, fold in words or []], np.int8),
     )

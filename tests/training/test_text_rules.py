@@ -47,7 +47,6 @@ def corpus_of(names: list[str], labels: list[str]) -> Corpus:
         label_ids=np.array([found.index(label) for _, label in pairs], np.int32),
         folds=(key_hashes(keys) % 10).astype(np.int8),
         weights=np.ones(len(pairs), np.float32),
-        sources=pa.array(["t"] * len(pairs)).dictionary_encode(),
         labels=tuple(found),
         digest="0" * 64,
         outliers=pa.array([], pa.large_string()),
