@@ -29,6 +29,8 @@ def train(
     *,
     label_column: str,
     name_column: str = "name",
+    given_column: str = "",
+    surname_column: str = "",
     weight_column: str = "",
     split_column: str = "",
     models: Path | str | None = None,
@@ -47,6 +49,8 @@ def train(
         label_column: what is learned: text or whole numbers, 2 labels or more. The column that
             scoring adds gets its name.
         name_column: text; rows without a name or a label are left out.
+        given_column, surname_column: text, columns of given names and of surnames instead; the
+            model then knows both.
         weight_column: how often each row counts; "": once.
         split_column: train, validation or test of each row; "": by a hash of the name.
         models: a folder of versions, in which the new one is published as the candidate; by default
@@ -62,6 +66,8 @@ def train(
 
     columns = {
         "name_column": name_column,
+        "given_column": given_column,
+        "surname_column": surname_column,
         "label_column": label_column,
         "weight_column": weight_column,
         "split_column": split_column,

@@ -59,6 +59,7 @@ PRETRAINED = {
     "pretrained-tiny": "tiny",
     "pretrained-tutorial": "tutorial",
 }
+MAX_EXPONENT = 5.0  # of the probabilities of full names: above, one part of a pair tells all
 MAX_UNFAMILIARITY = 0.96  # costs 4 % of the outside names that the scale is made of
 MAX_BYTES = 2**29  # of all files of a version, which are read into memory
 
@@ -131,7 +132,7 @@ class ModelDescription:
     labels: tuple[str, ...]
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     priors: tuple[Annotated[float, Meta(ge=0, le=1)], ...]
-    pair_exponent: Annotated[float, Meta(ge=0.05, le=5)] = 1.0
+    pair_exponent: Annotated[float, Meta(ge=0.05, le=MAX_EXPONENT)] = 1.0
     given_temperature: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     facts: ModelFacts = field(repr=False)
 

@@ -176,14 +176,10 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
 
 def _labelled(request: EvaluateRequest | CompareVersionsRequest, version: ModelVersion) -> Labelled:
     """Read the labelled table of a request, for the labels of a version."""
-    fields = ScoreOptions(
-        name_column=request.name_column,
-        given_column=request.given_column,
-        surname_column=request.surname_column,
-    ).name_fields
-    named = {field.removesuffix("_column"): column for field, column in fields.items()}
-    label = request.label_column or version.label_name
-    columns = LabelledColumns(**{"name": "", **named}, label=label)
+    columns = LabelledColumns.of_names(
+        request.name_column, request.given_column, request.surname_column,
+        label=request.label_column or version.label_name,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as staging:
         path, remote = fetch_input(request.on, Path(staging))
         labelled = load_labelled(path, version.labels, request.csv, columns)

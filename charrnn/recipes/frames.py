@@ -44,7 +44,8 @@ def train_on_frame(
         copy, data = Path(folder, "frame.parquet"), Path(folder, "names.parquet")
         kept = Path(folder) if models is None else Path(models)
         request = TrainRequest(data=data, models=kept, **{"seeds": 0, **options})
-        write_labelled(table, copy, **columns)
+        of_parts = columns["given_column"] or columns["surname_column"]
+        write_labelled(table, copy, **columns | ({"name_column": ""} if of_parts else {}))
         try:
             sources = IngestRequest(sources=(str(copy),), target=data, **columns)
             ingest_recipe.ingest(sources, runner)

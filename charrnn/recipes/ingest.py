@@ -250,9 +250,10 @@ def _opened(
     also return the objects copied."""
     opened: list[tuple[str, LabelledTable]] = []
     remote: tuple[FetchedRecord, ...] = ()
-    columns = LabelledColumns(
-        request.name_column, request.label_column, request.weight_column, request.split_column
-    )
+    columns = LabelledColumns.of_names(
+        request.name_column, request.given_column, request.surname_column,
+        label=request.label_column, weight=request.weight_column, split=request.split_column,
+    )  # fmt: skip
     for path, name in zip(tables, _source_names(tables, lists), strict=True):
         folder = scratch / f"{len(opened):03d}"
         copied, objects = fetch_input(path, folder)

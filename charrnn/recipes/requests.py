@@ -292,6 +292,10 @@ class IngestRequest(Request):
     sources: CorpusSources = ("tutorial",)
     name_column: str = "name"
     """The column of a labelled table that holds the names."""
+    given_column: str = ""
+    """A column of given names, instead of a column of names: the model then knows given names."""
+    surname_column: str = ""
+    """A column of surnames, likewise; a row of both columns is two names."""
     label_column: str = "language"
     """The column that holds the labels: text, or whole numbers."""
     weight_column: str = ""

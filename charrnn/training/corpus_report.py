@@ -41,10 +41,12 @@ class Overlap:
 
 @dataclass
 class RowCounts:
-    """What became of the rows of a labelled table: ``rows`` are ``kept``, ``merged`` into another
-    row of their name and label, or ``dropped``, by reason."""
+    """What became of the rows of a labelled table: ``rows``, and ``second_names`` of those that
+    have a given name beside a surname, are ``kept``, ``merged`` into another row of their name and
+    label, or ``dropped``, by reason."""
 
     rows: int
+    second_names: int = 0
     kept: int = 0
     merged: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -58,8 +60,9 @@ class RowCounts:
     def text(self) -> str:
         """The counts on one line."""
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.dropped.items()))
+        second = f" + {self.second_names:,} given names" if self.second_names else ""
         return (
-            f"{self.rows:,} rows = {self.kept:,} kept + {self.merged:,} merged + "
+            f"{self.rows:,} rows{second} = {self.kept:,} kept + {self.merged:,} merged + "
             f"{sum(self.dropped.values()):,} dropped" + (f" ({reasons})" if reasons else "")
         )
 

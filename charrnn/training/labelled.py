@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from charrnn.errors import DataError
 from charrnn.model.labels import first_labels
 from charrnn.scoring.inputs import one_name
+from charrnn.scoring.name_parts import SEPARATOR, split_names
+from charrnn.scoring.options import ScoreOptions
 from charrnn.tables.columns import (
     as_large_string,
     check_weights,
@@ -49,6 +51,17 @@ class LabelledColumns:
     surname: str = ""
     given: str = ""
 
+    @classmethod
+    def of_names(cls, name: str, given: str, surname: str, **others: str) -> "LabelledColumns":
+        """Return the columns by the rules of scoring: columns of parts replace that of names.
+
+        Raises:
+            ConfigError: see ``ScoreOptions``.
+        """
+        options = ScoreOptions(name_column=name, given_column=given, surname_column=surname)
+        fields = {f.removesuffix("_column"): c for f, c in options.name_fields.items()}
+        return cls(**{"name": "", **fields, **others})
+
 
 @dataclass(frozen=True)
 class LabelledRows:
@@ -58,12 +71,32 @@ class LabelledRows:
         names, labels: large_string ``(N,)``, may be null.
         weights: float64 ``(N,)``, finite and at least 0; 0 for null.
         splits: part of the split, value of ``SPLITS``, int8 ``(N,)``; 0 without a split column.
+        numbers: of the rows in the table, from 0, int64 ``(N,)``.
+        given: whether each name is a given name, bool ``(N,)``.
     """
 
     names: pa.LargeStringArray
     labels: pa.LargeStringArray
     weights: npt.NDArray[np.float64]
     splits: npt.NDArray[np.int8]
+    numbers: npt.NDArray[np.int64]
+    given: npt.NDArray[np.bool_]
+
+    def by_part(self) -> "LabelledRows":
+        """Return rows of one surname or one given name each, read as scoring reads columns of
+        parts: a row that has both becomes two."""
+        given, surname = split_names(self.names.fill_null(SEPARATOR), "surname")
+        has_given = given.is_valid().to_numpy(zero_copy_only=False)
+        others = pc.is_valid(surname).to_numpy(zero_copy_only=False) | ~has_given
+        rows = np.concatenate((np.flatnonzero(others), np.flatnonzero(has_given)))
+        return LabelledRows(
+            names=pa.concat_arrays([surname.filter(pa.array(others)), given.drop_null()]),
+            labels=self.labels.take(pa.array(rows)),
+            weights=self.weights[rows],
+            splits=self.splits[rows],
+            numbers=self.numbers[rows],
+            given=np.arange(len(rows)) >= others.sum(),
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +120,7 @@ class LabelledTable:
             DataError: a file is damaged, a weight is negative or no number, or a value of the split
                 column is none of ``SPLITS``.
         """
-        columns = [c for c in vars(self.columns).values() if c]
+        columns, first = [c for c in vars(self.columns).values() if c], 0
         for partition in cut(self.source.tables, CHUNK_ROWS):
             cells = read_groups(partition.groups, columns)
             parts = {f: getattr(self.columns, f) for f in ("name", "surname", "given")}
@@ -98,7 +131,9 @@ class LabelledTable:
                 weights = self._weights(cells[self.columns.weight])
             if self.columns.split:
                 splits = self._splits(cells[self.columns.split])
-            yield LabelledRows(names, labels, weights, splits)
+            numbers = np.arange(first, first + len(names))
+            first += len(names)
+            yield LabelledRows(names, labels, weights, splits, numbers, np.zeros(len(names), bool))
 
     def _weights(self, cells: pa.ChunkedArray) -> npt.NDArray[np.float64]:
         try:

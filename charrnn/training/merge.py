@@ -35,6 +35,7 @@ _SPILLED = pa.schema(
         pa.field("name", pa.large_string()),
         pa.field("key", pa.large_string()),
         pa.field("hash", pa.uint64()),
+        pa.field("given", pa.bool_()),
         pa.field("label", pa.int32()),
         pa.field("table", pa.int16()),
         pa.field("split", pa.int8()),
@@ -80,23 +81,27 @@ class Merge:
             writers = [stack.enter_context(pa.ipc.new_stream(file, _SPILLED)) for file in files]
             for index, (name, table) in enumerate(self._tables):
                 for rows in table.chunks():
-                    self._spill(self._chunk(index, name, rows, first), writers)
-                    first += len(rows.names)
+                    names = rows if table.columns.name else rows.by_part()
+                    self.counts[name].second_names += len(names.names) - len(rows.names)
+                    self._spill(self._chunk(index, name, names, first), writers)
                     advance(len(rows.names))
+                first += table.source.rows
         self._check_labels()
 
     def _chunk(self, index: int, source: str, rows: LabelledRows, first: int) -> pl.DataFrame:
-        """Return the rows of a chunk that are kept, those of one name, label and split as one."""
+        """Return the rows of a chunk that are kept, those of one name, label and split as one;
+        ``first`` is the number of the table's first row over all tables."""
         names, labels = rows.names.dictionary_encode(), rows.labels.dictionary_encode()
         keys = name_keys(names.dictionary)
         reasons = drop_reasons(keys)
         frame = pl.DataFrame(
             {
                 "code": names.indices.fill_null(-1).to_numpy(),
+                "given": rows.given,
                 "label": self._label_ids(labels.dictionary)[labels.indices.fill_null(-1)],
                 "split": rows.splits,
                 "weight": rows.weights,
-                "first": np.arange(first, first + len(rows.names)),
+                "first": first + rows.numbers,
             }
         )
         why = np.append(reasons, np.int8(0))[frame["code"].to_numpy()]  # null is empty
@@ -112,7 +117,7 @@ class Merge:
         hashes[usable] = key_hashes(keys.take(pa.array(usable)))
         merged = (
             frame.filter(pl.Series(keep))
-            .group_by("code", "label", "split")
+            .group_by("code", "given", "label", "split")
             .agg(
                 pl.col("weight").sum(), pl.len().cast(pl.Int64).alias("rows"), pl.col("first").min()
             )
@@ -122,6 +127,7 @@ class Merge:
             pl.Series("name", names.dictionary.take(code)),
             pl.Series("key", keys.take(code)),
             pl.Series("hash", hashes[code]),
+            "given",
             "label",
             pl.lit(index, pl.Int16).alias("table"),
             "split",
@@ -210,13 +216,13 @@ class Merge:
     def _table(self, frame: pl.DataFrame) -> pa.Table:
         """Add up the rows of each name, label and source, in the order of their first ones."""
         frame = (
-            frame.group_by("name", "label", "table")
+            frame.group_by("name", "given", "label", "table")
             .agg(
                 pl.col("weight", "rows").sum(),
                 pl.col("first").min(),
                 pl.col("key", "hash", "held").first(),
             )
-            .sort("first")
+            .sort("first", "given")
         )
         for table, kept, rows in frame.group_by("table").agg(pl.len(), pl.col("rows").sum()).rows():
             counts = self.counts[self._tables[table][0]]
@@ -233,7 +239,7 @@ class Merge:
                 "name": frame["name"].to_arrow(),
                 "name_normalised": frame["key"].to_arrow(),
                 "language": pa.array(list(self._labels)).take(pa.array(ids)),
-                "part": pa.repeat("surname", len(frame)),
+                "part": pc.if_else(frame["given"].to_arrow(), "given", "surname"),
                 "source": pa.array([n for n, _ in self._tables]).take(frame["table"].to_arrow()),
                 "source_file": pa.array(names).take(pa.array(file)),
                 "line": frame["first"].to_numpy() - starts[file] + 1,

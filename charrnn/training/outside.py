@@ -24,7 +24,7 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import BalancedMetrics, OutsideMetrics
 from charrnn.model.normalise import LATIN, normalise
 from charrnn.model.novelty import surprise
-from charrnn.model.version import ModelVersion
+from charrnn.model.version import MAX_EXPONENT, ModelVersion
 from charrnn.model.vocabulary import Encoded
 from charrnn.scoring.scorer import unreadable
 from charrnn.training.corpus import Corpus
@@ -32,6 +32,7 @@ from charrnn.training.metrics import reliability, rows_of_confidence
 from charrnn.training.splits import Examples
 
 PAIRS = 400  # full names drawn for each label
+_MOST_LOGITS = 2**22  # of them, about
 LEAST = 100  # names of a label that calibrate as much as any other: a few say little
 
 
@@ -97,18 +98,20 @@ def balanced_weights(label_ids: LabelIds, least: int = 1) -> Floats:
 
 def pairs_of(examples: Examples, seed: int) -> tuple[list[str], list[str], LabelIds]:
     """Return surnames, given names and label ids ``(P,)`` of ``PAIRS`` full names for each label
-    that has both, drawn at random."""
+    that has both, drawn at random; of fewer where there are hundreds of labels."""
     rng, given = np.random.default_rng(seed), examples.given
+    labels = np.unique(examples.label_ids).tolist()
+    size = min(PAIRS, -(-_MOST_LOGITS // max(1, len(labels) ** 2)))
     surnames, given_names, label_ids = list[str](), list[str](), list[int]()
-    for label in np.unique(examples.label_ids).tolist():
+    for label in labels:
         of_label = examples.label_ids == label
         parts = np.flatnonzero(of_label & ~given), np.flatnonzero(of_label & given)
         if not all(map(len, parts)):
             continue
-        first, second = (rng.choice(rows, PAIRS) for rows in parts)
+        first, second = (rng.choice(rows, size) for rows in parts)
         surnames += examples.names.take(pa.array(first)).to_pylist()
         given_names += examples.names.take(pa.array(second)).to_pylist()
-        label_ids += [label] * PAIRS
+        label_ids += [label] * size
     return surnames, given_names, np.array(label_ids, np.int64)
 
 
@@ -124,9 +127,14 @@ def pair_logits(version: ModelVersion, surnames: list[str], given_names: list[st
 
 def fit_pair_exponent(version: ModelVersion, examples: Examples) -> float:
     """Return the exponent of the probabilities of full names that fits pairs of ``examples`` best,
-    in ``ModelDescription.pair_exponent``'s bounds; 1 where no label has both parts."""
+    labels counting by the shares that the model assumes, 0.05 to ``MAX_EXPONENT``; 1 where
+    no label has both parts."""
     *pairs, label_ids = pairs_of(examples, seed=0)
-    return 1 / fit_temperature(pair_logits(version, *pairs), label_ids) if len(label_ids) else 1.0
+    if not len(label_ids):
+        return 1.0
+    shares = version.assumed_shares
+    weights = None if (shares == shares[0]).all() else shares[label_ids]
+    return min(1 / fit_temperature(pair_logits(version, *pairs), label_ids, weights), MAX_EXPONENT)
 
 
 def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:

@@ -110,9 +110,11 @@ def make_version(
         calibration=calibration,
         facts=facts,
     )
+    if version.knows_given and not network.config.label_groups:
+        pairs = outside.calibration if outside else split.validation
+        version = replace(version, pair_exponent=fit_pair_exponent(version, pairs))
     if outside is None:
         return version
-    version = replace(version, pair_exponent=fit_pair_exponent(version, outside.calibration))
     return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
 
 

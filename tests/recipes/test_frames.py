@@ -103,6 +103,18 @@ def test_a_frame_in_gives_a_model_of_its_labels(tmp_path: Path) -> None:
     assert scored.columns.tolist() == ["surname", "country", "confidence", "status", "reason"]
 
 
+def test_a_frame_with_given_names_gives_a_model_that_knows_them() -> None:
+    frame = invented().assign(given=lambda f: f["surname"].str[:2] + "a")
+    columns = {"given_column": "given", "surname_column": "surname"}
+    version = charrnn.train(
+        frame, label_column="country", **columns, epochs=1, baselines=False, device="cpu"
+    )
+    assert version.knows_given
+    assert version.pair_exponent != 1  # fitted on pairs of the validation fold
+    scored = Scorer(version).score_table(frame[["given", "surname"]], **columns)
+    assert (scored["status"] == "scored").all()
+
+
 def test_messages_about_a_frame_name_no_file_of_ours(tmp_path: Path) -> None:
     frame = invented().assign(country="Alpha")
     with pytest.raises(CharrnnError, match="number of labels is 1") as caught:

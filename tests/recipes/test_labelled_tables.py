@@ -85,6 +85,31 @@ def test_rows_of_one_name_and_label_become_one_whose_weight_is_their_sum(kind: s
     assert {p.name for p in Path("data").iterdir() if p.is_dir()} == set()
 
 
+def test_columns_of_parts_are_surnames_and_given_names_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(labelled, "CHUNK_ROWS", 3)
+    rows = [("Katoro", "Mirel"), ("Katoro", "Mirel"), ("Burgan", None), (None, "Dr. Mirel"),
+            ("Mirel", ""), (None, None), ("Linsek", "Tomi"), ("Dorova", "Lina")]  # fmt: skip
+    last, first = zip(*rows, strict=True)
+    country = ["Alpha"] * 6 + ["Beta"] * 2
+    pq.write_table(pa.table({"last": last, "first": first, "country": country}), "people.parquet")
+    found = ingested(
+        "people.parquet", name_column="name", given_column="first", surname_column="last"
+    )
+    table = pq.read_table(found.table)
+    kept = zip(*(table[c].to_pylist() for c in ("name", "part", "weight", "line")), strict=True)
+    assert list(kept) == [
+        ("Katoro", "surname", 2, 1), ("Mirel", "given", 3, 1), ("Burgan", "surname", 1, 3),
+        ("Mirel", "surname", 1, 5), ("Linsek", "surname", 1, 7), ("Tomi", "given", 1, 7),
+        ("Dorova", "surname", 1, 8), ("Lina", "given", 1, 8),
+    ]  # fmt: skip
+    corpus = load_corpus(found.table)
+    assert corpus.given.tolist() == [part == "given" for part in table["part"].to_pylist()]
+    text = "8 rows + 4 given names = 8 kept + 3 merged + 1 dropped (1 empty)"
+    assert found.report.tables["people.parquet"].text == text
+
+
 def test_a_large_corpus_is_a_folder_of_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(made_up(3000), "people.parquet", row_group_size=500)
     Path("lists").mkdir()
