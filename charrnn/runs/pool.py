@@ -16,7 +16,7 @@ from charrnn.runs.plan import RunPlan
 from charrnn.scoring.columns import Predictions
 from charrnn.scoring.inputs import names_in
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
-from charrnn.scoring.pool import NamePool
+from charrnn.scoring.pool import NamePool, slots_of
 from charrnn.scoring.scorer import Scorer
 from charrnn.tables.columns import as_large_string
 from charrnn.tables.row_groups import PARTITION_BYTES, RowGroup, read_groups
@@ -57,12 +57,15 @@ def name_pool(
     if names is None:
         return None
     pa.default_memory_pool().release_unused()  # what reading the sample took, some 40 MB
+    # Before the workers: threads of Polars that start when these have ended take over what glibc
+    # keeps for them, up to 64 MB each, and the workers of the partitions take as much again.
+    slots = slots_of(names)
     blocks = [names.slice(first, _BLOCK) for first in range(0, len(names), _BLOCK)]
     predictions = run_partitions(
         blocks, lambda block: scorer.predict(block, options), workers=workers,
         stopping=scorer.stopping,
     )  # fmt: skip
-    return NamePool.of(names, Predictions.joined(predictions))
+    return NamePool(names, Predictions.joined(predictions), slots)
 
 
 def _sample(plan: RunPlan) -> list[RowGroup]:

@@ -23,20 +23,12 @@ class NamePool:
     Attributes:
         names: distinct, without null, large_string ``(P,)``.
         predictions: for these.
-        slots: index of the name whose hash has the slot's number as its lower bits, int32; -1 for
-            none. Of names that share a slot only one is found.
+        slots: their ``slots_of``.
     """
 
     names: pa.LargeStringArray
     predictions: Predictions
     slots: npt.NDArray[np.int32]
-
-    @classmethod
-    def of(cls, names: pa.LargeStringArray, predictions: Predictions) -> NamePool:
-        """Make the table for at least one name."""
-        slots = np.full(1 << (_SLOTS * len(names)).bit_length(), -1, np.int32)
-        slots[_hashes(names) & (len(slots) - 1)] = np.arange(len(names), dtype=np.int32)
-        return cls(names, predictions, slots)
 
     def complete(
         self, names: pa.LargeStringArray, predict: Callable[[pa.Array], Predictions]
@@ -48,6 +40,15 @@ class NamePool:
         known = (place >= 0) & same.to_numpy(zero_copy_only=False)
         others = predict(names.filter(pa.array(~known)))
         return Predictions.merged(known, self.predictions.take(place[known]), others)
+
+
+def slots_of(names: pa.LargeStringArray) -> npt.NDArray[np.int32]:
+    """Return a table of the hashes of at least one distinct name, ``(P,)``: index of the name whose
+    hash has the slot's number as its lower bits, -1 for none, int32 ``(S,)``. Of names that share a
+    slot only one is found."""
+    slots = np.full(1 << (_SLOTS * len(names)).bit_length(), -1, np.int32)
+    slots[_hashes(names) & (len(slots) - 1)] = np.arange(len(names), dtype=np.int32)
+    return slots
 
 
 def _hashes(names: pa.LargeStringArray) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from charrnn.runs.parts import part_path, read_part
 from charrnn.runs.plan import RunPlan, plan_run
 from charrnn.runs.pool import name_pool
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
-from charrnn.scoring.pool import NamePool
+from charrnn.scoring.pool import NamePool, slots_of
 from charrnn.scoring.scorer import Scorer, fitted_options
 
 ONE, TWO = ComputeOptions(workers=1), ComputeOptions(workers=2)
@@ -112,7 +112,8 @@ def test_a_pool_that_is_full_has_the_names_that_most_row_groups_have(
 def test_names_that_share_a_slot_are_not_taken_for_each_other(scorer: Scorer) -> None:
     options = fitted_options(ScoreOptions(), scorer.version)
     names = pl.Series([f"Kalla{i}" for i in range(200)]).to_arrow().cast(pa.large_string())
-    pool = NamePool.of(names.slice(50), scorer.predict(names.slice(50), options))
+    pooled = names.slice(50)
+    pool = NamePool(pooled, scorer.predict(pooled, options), slots_of(pooled))
     crowded = replace(pool, slots=np.repeat(np.int32([0, 7]), 64))  # two names for all hashes
     expected = scorer.predict(names, options)
     for some in (pool, crowded):
