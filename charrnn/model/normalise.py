@@ -18,7 +18,6 @@ part of a composed character, and collapse white space.
 """
 
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -152,10 +151,16 @@ def _normalised(texts: pa.LargeStringArray, rules: Normalisation) -> pa.LargeStr
     """Return ``normalise_array`` of one block."""
     mapped, slow = map_characters(texts, partial(beside_any, rules=rules))
     slow |= pc.match_substring_regex(mapped, "^ | $|  ").to_numpy(zero_copy_only=False)
+    if not slow.any():
+        return mapped
     others = texts.filter(pa.array(slow)).dictionary_encode()
-    one_by_one = [normalise(text, rules) for text in others.dictionary.to_pylist()]
-    normalised = pa.array(one_by_one, pa.large_string()).take(others.indices)
-    return pc.replace_with_mask(mapped, pa.array(slow), normalised)
+    composed = pc.utf8_normalize(others.dictionary, form="NFC")
+    if rules.composes and not composed.equals(others.dictionary):
+        normalised = _normalised(composed, rules)  # many do not depend on each other any more
+    else:
+        one_by_one = [normalise(text, rules) for text in composed.to_pylist()]
+        normalised = pa.array(one_by_one, pa.large_string())
+    return pc.replace_with_mask(mapped, pa.array(slow), normalised.take(others.indices))
 
 
 @cache
@@ -181,35 +186,39 @@ def _composing() -> frozenset[str]:
 
 
 def map_characters(
-    texts: pa.LargeStringArray, mapped: Callable[[str], str | None]
-) -> tuple[pa.LargeStringArray, npt.NDArray[np.bool_]]:
+    texts: pa.LargeStringArray, mapped: Callable[[str], str | bytes | None]
+) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
     """Return each of N texts without nulls with every character replaced by what ``mapped`` returns
-    for it, large_string ``(N,)``; and which of them have one that it returns None for, bool
-    ``(N,)``. ``mapped`` is called once for each distinct character."""
-    lengths = pc.utf8_length(texts).to_numpy()
-    _, buffer, data = texts.buffers()
-    edges = np.frombuffer(buffer, np.int64)[[texts.offset, texts.offset + len(texts)]]
-    text = bytes(memoryview(data)[edges[0] : edges[1]]).decode() if data else ""
-    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    code = np.zeros(sys.maxunicode + 1, np.int32)
+    for it, large_string or large_binary ``(N,)``; and which of them have one that it returns None
+    for, bool ``(N,)``. ``mapped`` is called once for each distinct character."""
+    points = np.frombuffer(string_buffers(texts)[1].decode().encode("utf-32-le"), np.uint32)
+    code = np.zeros(points.max(initial=0) + 1, np.int32)
     code[points] = 1
     distinct = np.flatnonzero(code)
     code[distinct] = np.arange(len(distinct))
     codes = code[points]
     found = [mapped(chr(point)) for point in distinct.tolist()]
-    pieces = [(piece or "").encode() for piece in found]
-    sizes = np.array([len(piece) for piece in pieces], np.int64)
-    of_character = sizes[codes]
-    ends = np.concatenate(([0], np.cumsum(of_character)))
-    starts = np.cumsum(sizes) - sizes
-    at = np.arange(ends[-1]) + np.repeat(starts[codes] - ends[:-1], of_character)
-    content = np.frombuffer(b"".join(pieces), np.uint8)[at]
-    last = np.concatenate(([0], np.cumsum(lengths)))
-    unmapped = np.concatenate(([0], np.cumsum(np.array([p is None for p in found], bool)[codes])))
-    array = pa.LargeStringArray.from_buffers(
-        len(texts), pa.py_buffer(ends[last].tobytes()), pa.py_buffer(content.tobytes())
-    )
-    return array, np.diff(unmapped[last]) > 0
+    kind = pa.large_binary() if any(isinstance(p, bytes) for p in found) else pa.large_string()
+    pieces = pa.array(found, kind).fill_null("").take(pa.array(codes))
+    ends, data = string_buffers(pieces)
+    edges = np.concatenate(([0], np.cumsum(pc.utf8_length(texts).to_numpy())))
+    unmapped = np.zeros(len(texts), bool)
+    if None in found:
+        is_none = np.array([piece is None for piece in found])[codes]
+        unmapped = np.diff(np.concatenate(([0], np.cumsum(is_none)))[edges]) > 0
+    buffers = [None, pa.py_buffer(ends[edges].tobytes()), pa.py_buffer(data)]
+    return pa.Array.from_buffers(kind, len(texts), buffers), unmapped
+
+
+def string_buffers(array: pa.Array) -> tuple[npt.NDArray[np.int64], bytes]:
+    """Return the offsets ``(N + 1,)``, from 0, and the bytes of a large_string or large_binary
+    array without nulls."""
+    _, offset_buffer, data_buffer = array.buffers()
+    if len(array) == 0 or offset_buffer is None:
+        return np.zeros(len(array) + 1, np.int64), b""
+    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
+    return offsets - offsets[0], data.tobytes()
 
 
 def transliterate(text: str) -> str:

@@ -5,19 +5,15 @@ with ``boundaries``, an id each for the begin and the end of a name. A character
 symbol becomes ``UNKNOWN``, ``'_'``: the seed notebook's out-of-vocabulary symbol; under rules that
 keep accents, its letter with fewer accents is looked for first.
 
-``Vocabulary.encode`` works on the bytes of an Arrow string array, in three tiers. ASCII names are
-mapped by one table look-up over the whole buffer, names with other characters by one look-up over
-their code points (all names, where most have some); accents are composed with their letters first,
-where the rules keep them. Only names whose characters depend on each other in another way (white
-space to collapse, under some rules a Greek sigma that may be final) are encoded one by one in
-Python. The tables are computed with ``normalise``, so the fast
-tiers have no rules of their own.
+``Vocabulary.encode`` works on the bytes of an Arrow string array: ASCII names are mapped by one
+table look-up over the whole buffer, others by one over their code points. Names whose characters
+depend on each other (white space to collapse, accents to compose) are normalised first. The tables
+are computed with ``normalise``, so there are no other rules.
 """
 
 from __future__ import annotations
 
 import string
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,8 +33,12 @@ from charrnn.model.normalise import (
     SEED,
     Normalisation,
     beside_any,
+    map_characters,
     normalise,
+    normalise_array,
+    string_buffers,
     transliterate,
+    transliterate_array,
 )
 
 PAD = 0
@@ -47,15 +47,10 @@ IDEOGRAPH = "一"  # a symbol that also stands for the ideographs that are none,
 SIMPLIFIED, JAPANESE = "们", "込"  # and those for ones that only China, or only Japan, writes
 GIVEN = "\ue000"  # put before a given name; a symbol of the models that know given names
 MAX_IDS = 255  # of a vocabulary, without PAD: one byte each
-_MOST_SLOW = 0.5  # of names that are not ASCII: with more, all take the tier of code points
-_POINT_IDS = 4  # ids per code point in the table; characters with more are encoded in Python
 _HAN = "CJK"
 _LEAST_SHARE = 0.01  # of a script's names: with fewer, one of up to 100 labels does not use it
 _NAMES_A_SYMBOL = 5000  # a character that fewer names of its script have takes no id
-# Markers in the table of code points, in place of the number of ids: not looked up yet; depends on
-# its neighbours; the space.
-_UNSEEN, _CONTEXTUAL, _SPACE_POINT = 255, 254, 253
-# Kinds of ASCII bytes and of ids. _SLOW: the name needs normalise.
+# Kinds of ASCII bytes and of ids. _SLOW: the name is to be normalised.
 _LETTER, _OTHER, _UNKNOWN, _SPACE, _SLOW = range(5)
 
 Ids = npt.NDArray[np.uint8]
@@ -102,6 +97,16 @@ class Encoded:
             unknown=self.unknown[rows],
             letters=self.letters[rows],
         )
+
+    def replaced(self, rows: Counts, others: Encoded) -> Encoded:
+        """Return the same names, but for those of the row numbers, which ``others`` are."""
+        columns = ("starts", "lengths", "unknown", "letters")
+        new = {column: getattr(self, column).copy() for column in columns}
+        for column in columns:
+            new[column][rows] = getattr(others, column)
+        new["starts"][rows] += len(self.flat)
+        zeros = np.zeros(self.lengths.max(initial=0) + 8, np.uint8)
+        return replace(self, flat=np.concatenate((self.flat, others.flat, zeros)), **new)
 
     def marked(self, first: int, mark: str) -> Encoded:
         """Return the same names with a symbol of the vocabulary put before all from row ``first``
@@ -273,13 +278,13 @@ class Vocabulary:
             alone[_script(IDEOGRAPH)] = self._ids[IDEOGRAPH]
         return {script: i for script, i in alone.items() if script}
 
-    def _ids_of(self, character: str) -> list[int]:
+    def _ids_of(self, character: str) -> bytes:
         """Return the ids of one normalised character: usually one, its own. Where the rules keep
         accents and it is no symbol: those of the character without its last accent or, when it has
         none, of its ASCII letters."""
         own = self._ids.get(character)
         if own is not None or not self.normalisation.composes or character == " ":
-            return [own or self.unknown_id]
+            return bytes([own or self.unknown_id])
         apart = unicodedata.normalize("NFD", character)
         if _is_syllable(character) and self._ids.keys() >= set(apart):
             plainer = apart
@@ -289,8 +294,8 @@ class Vocabulary:
             plainer = normalise(character, LATIN)
         if plainer == character:
             of_script = self._script_ids.get(_script(character), self.unknown_id)
-            return [self._ids.get(_standing_for(character), of_script)]
-        return [i for c in plainer for i in self._ids_of(c)]
+            return bytes([self._ids.get(_standing_for(character), of_script)])
+        return b"".join(map(self._ids_of, plainer))
 
     @cached_property
     def _byte_tables(self) -> tuple[bytes, bytes]:
@@ -302,15 +307,16 @@ class Vocabulary:
             middle = normalise(f"a{chr(byte)}a", self.normalisation)[1:-1]
             if len(middle) == 1 and byte not in b"\t\n\v\f\r\x1c\x1d\x1e\x1f":
                 ids[byte] = self._ids.get(middle, self.unknown_id)
-                kinds[byte] = _SPACE if byte == 0x20 else self._id_kinds[ids[byte]]
+                kinds[byte] = self._id_kinds[ids[byte]]
             else:
                 kinds[byte] = _SLOW
         return bytes(ids), bytes(kinds)
 
     @cached_property
     def _id_kinds(self) -> Ids:
-        """The kind of each id, ``_LETTER``, ``_OTHER`` or ``_UNKNOWN``, uint8 ``(256,)``."""
+        """The kind of each id, uint8 ``(256,)``; a space that is no symbol is ``_UNKNOWN``."""
         table = np.full(256, _OTHER, np.uint8)
+        table[self._ids.get(" ", 0)] = _SPACE
         table[[i for symbol, i in self._ids.items() if symbol.isalpha()]] = _LETTER
         table[self.unknown_id] = _UNKNOWN
         return table
@@ -318,7 +324,7 @@ class Vocabulary:
     def encode_one(self, text: str, *, latin: bool = False) -> list[int]:
         """Return the ids of one name, without boundary ids: the reference for ``encode``. With
         ``latin``, a name with unknown characters is transliterated first."""
-        ids = [i for c in normalise(text, self.normalisation) for i in self._ids_of(c)]
+        ids = [*b"".join(map(self._ids_of, normalise(text, self.normalisation)))]
         if latin and self.unknown_id in ids and not text.isascii():
             mark = GIVEN if text.startswith(GIVEN) else ""
             return self.encode_one(mark + transliterate(text.removeprefix(mark)))
@@ -337,121 +343,61 @@ class Vocabulary:
         array = names.cast(pa.large_string())
         array = array.fill_null("") if array.null_count else array
         offsets, data = string_buffers(array)
-        starts, ends = offsets[:-1], offsets[1:]
-        slow = np.zeros(len(ends), bool)
+        ids, kinds = (np.frombuffer(data.translate(t), np.uint8) for t in self._byte_tables)
+        encoded, others = self._counted(ids, kinds, offsets)
+        foreign = np.zeros(len(array), bool)
         if not data.isascii():
-            slow = ~np.asarray(pc.string_is_ascii(array))
-            if slow.mean() > _MOST_SLOW:
-                flat, *columns = self._encode_characters(array, latin)
-                starts, lengths, unknown, letters = columns
-                flat = _with_zeros([flat], lengths)
-                return Encoded(flat, starts, lengths, unknown, letters, self)
-        by_id, by_kind = (np.frombuffer(data.translate(t), np.uint8) for t in self._byte_tables)
-        ids, lengths = [by_id], ends - starts
-        at, name, kind = _unlike(_LETTER, by_kind, ends)
-        unknown, letters = self._unknown_and_letters(name, kind, lengths)
-        slow[name[kind == _SLOW]] = True
-        slow[_with_extra_spaces(at, name, kind == _SPACE, starts, ends)] = True
-        if slow.any():
-            rows, starts = np.flatnonzero(slow), starts.copy()
-            more, *fields = self._encode_characters(array.take(pa.array(rows)), latin)
-            starts[rows], lengths[rows], unknown[rows], letters[rows] = fields
-            starts[rows] += len(ids[0])
-            ids.append(more)
-        return Encoded(_with_zeros(ids, lengths), starts, lengths, unknown, letters, self)
+            foreign = ~np.asarray(pc.string_is_ascii(array))
+        if (others | foreign).any():
+            rows = np.flatnonzero(others | foreign)
+            encoded = encoded.replaced(rows, self._encode_characters(array.take(pa.array(rows))))
+        if latin and (foreign & (encoded.unknown > 0)).any():
+            rows = np.flatnonzero(foreign & (encoded.unknown > 0))
+            texts = array.take(pa.array(rows))
+            letters = transliterate_array(texts)
+            marked = pc.replace_substring_regex(letters, "^", GIVEN)
+            letters = pc.if_else(pc.starts_with(texts, GIVEN), marked, letters)
+            encoded = encoded.replaced(rows, self._encode_characters(letters))
+        return encoded
 
-    def _encode_characters(
-        self, names: pa.Array, latin: bool
-    ) -> tuple[Ids, Counts, Counts, Counts, Counts]:
-        """Encode names by code point; return ``flat``, ``starts``, ``lengths``, ``unknown`` and
-        ``letters`` as in ``Encoded``, ``flat`` without zeros behind."""
-        points = np.frombuffer(string_buffers(names)[1].decode().encode("utf-32-le"), np.uint32)
-        lengths = np.array(pc.utf8_length(names))
-        ends = np.cumsum(lengths)
-        id_counts, id_table = self._code_points
-        count = id_counts[points]
-        if len(unseen := points[count == _UNSEEN]):
-            for point in np.unique(unseen).tolist():
-                self._add_code_point(point)
-            count = id_counts[points]
-        flat = id_table[0][points]
-        at, name, kind = _unlike(1, count, ends)
-        space = kind == _SPACE_POINT
-        contextual, vanishes = np.zeros((2, len(ends)), bool)
-        contextual[name[kind == _CONTEXTUAL]] = True
-        contextual[_with_extra_spaces(at, name, space, ends - lengths, ends)] = True
-        # A character without ids may separate two spaces, or a space from the name's edge.
-        vanishes[name[kind == 0]] = True
-        contextual[name[space & vanishes[name]]] = True
-        if not space.all():
-            kind[space], kind[kind == _CONTEXTUAL] = 1, 0
-            count[at] = kind
-            flat = np.repeat(flat, count)
-            more = kind.astype(np.int64) - 1
-            first = at + np.cumsum(more) - more  # index of these characters' first ids
-            for i in range(1, _POINT_IDS):
-                longer = kind > i
-                flat[first[longer] + i] = id_table[i][points[at[longer]]]
-            lengths += np.bincount(name, more, len(ends)).astype(np.int64)
-            ends = np.cumsum(lengths)
-        _, name, kind = _unlike(_LETTER, self._id_kinds[flat], ends)
-        unknown, letters = self._unknown_and_letters(name, kind, lengths)
-        starts = ends - lengths
-        if latin:
-            contextual |= unknown > 0
-        if contextual.any():
-            slow = np.flatnonzero(contextual)
-            ids, *columns = self._encode_dependent(names.take(pa.array(slow)), latin)
-            starts[slow], lengths[slow], unknown[slow], letters[slow] = columns
-            starts[slow] += len(flat)
-            flat = np.concatenate((flat, ids))
-        return flat, starts, lengths, unknown, letters
+    def _encode_characters(self, names: pa.Array, *, normalised: bool = False) -> Encoded:
+        """Encode names without nulls, a large_string array, by code point."""
+        mapped, depend = map_characters(names, self._ids_of if normalised else self._ids_beside_any)
+        offsets, data = string_buffers(mapped)
+        ids = np.frombuffer(data, np.uint8)
+        encoded, spaced = self._counted(ids, self._id_kinds[ids], offsets)
+        rows = np.flatnonzero(depend | spaced)
+        if normalised or not len(rows):
+            return encoded
+        texts = normalise_array(names.take(pa.array(rows)), self.normalisation)
+        return encoded.replaced(rows, self._encode_characters(texts, normalised=True))
 
-    def _encode_dependent(
-        self, names: pa.Array, latin: bool
-    ) -> tuple[Ids, Counts, Counts, Counts, Counts]:
-        """Encode names whose characters depend on each other; return what ``_encode_characters``
-        does. Composed, many have none of these characters any more."""
-        if self.normalisation.composes:
-            composed = pc.utf8_normalize(names, form="NFC")
-            if not composed.equals(names):
-                return self._encode_characters(composed, latin)
-        encoded = [bytes(self.encode_one(text, latin=latin)) for text in names.to_pylist()]
-        flat = np.frombuffer(b"".join(encoded), np.uint8)
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        ends = np.cumsum(lengths)
-        _, name, kind = _unlike(_LETTER, self._id_kinds[flat], ends)
-        return flat, ends - lengths, lengths, *self._unknown_and_letters(name, kind, lengths)
+    def _ids_beside_any(self, character: str) -> bytes | None:
+        """Return the ids of what a character becomes beside any others; None where it depends on
+        them."""
+        text = beside_any(character, self.normalisation)
+        return None if text is None else b"".join(map(self._ids_of, text))
 
-    def _unknown_and_letters(
-        self, name: Counts, kind: Ids, lengths: Counts
-    ) -> tuple[Counts, Counts]:
-        """Return the number of unknown characters and of letters of each name, int64 ``(N,)``
-        each, from the name and the kind of each character that is no letter."""
-        is_unknown = kind == _UNKNOWN
-        if self._byte_tables[0][0x20] == self.unknown_id:
-            is_unknown |= kind == _SPACE
-        unknown = np.bincount(name[is_unknown], minlength=len(lengths))
-        return unknown, lengths - np.bincount(name, minlength=len(lengths))
-
-    @cached_property
-    def _code_points(self) -> tuple[Ids, Ids]:
-        """The number of ids of each code point, uint8 ``(P,)``, and the ids, ``(_POINT_IDS, P)``;
-        filled in as code points occur."""
-        points = sys.maxunicode + 1
-        return np.full(points, _UNSEEN, np.uint8), np.zeros((_POINT_IDS, points), np.uint8)
-
-    def _add_code_point(self, point: int) -> None:
-        """Enter the ids of a code point into ``_code_points``, unless they depend on neighbours."""
-        counts, table = self._code_points
-        c = chr(point)
-        text = beside_any(c, self.normalisation)
-        ids = [i for symbol in text or "" for i in self._ids_of(symbol)]
-        independent = text is not None and len(ids) <= _POINT_IDS
-        if independent or c == " ":
-            table[: len(ids), point] = ids
-        # The count is written last, since other threads read it first.
-        counts[point] = _SPACE_POINT if c == " " else len(ids) if independent else _CONTEXTUAL
+    def _counted(
+        self, ids: Ids, kinds: Ids, offsets: Counts
+    ) -> tuple[Encoded, npt.NDArray[np.bool_]]:
+        """Return N names from their ids, one name after the other, of these kinds, between
+        ``offsets`` ``(N + 1,)``; and which of them may not be normalised, bool ``(N,)``: those with
+        a ``_SLOW`` byte, or with a space at an edge or beside another."""
+        starts, ends = offsets[:-1], offsets[1:]
+        lengths, N = ends - starts, len(ends)
+        at, name, kind = _unlike(_LETTER, kinds, ends)
+        unknown = np.bincount(name[kind == _UNKNOWN], minlength=N)
+        letters = lengths - np.bincount(name, minlength=N)
+        is_space = kind == self._id_kinds[self._ids.get(" ", self.unknown_id)]
+        spaces, names = at[is_space], name[is_space]
+        extra = (spaces == starts[names]) | (spaces == ends[names] - 1)
+        extra[1:] |= np.diff(spaces) == 1
+        odd = np.zeros(N, bool)
+        odd[names[extra]] = odd[name[kind == _SLOW]] = True
+        zeros = np.zeros(lengths.max(initial=0) + 8, np.uint8)
+        flat = np.concatenate((ids, zeros))
+        return Encoded(flat, starts, lengths, unknown, letters, self), odd
 
 
 def _distinguishing(
@@ -553,22 +499,6 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "").split(" ")[0] if is_letter else ""
 
 
-def string_buffers(array: pa.Array) -> tuple[Counts, bytes]:
-    """Return the offsets ``(N + 1,)``, from 0, and the bytes of a large_string array without
-    nulls."""
-    _, offset_buffer, data_buffer = array.buffers()
-    if len(array) == 0 or offset_buffer is None:
-        return np.zeros(len(array) + 1, np.int64), b""
-    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
-    data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
-    return offsets - offsets[0], data.tobytes()
-
-
-def _with_zeros(ids: list[Ids], lengths: Counts) -> Ids:
-    """Return arrays of ids one after the other, and the zeros that follow in ``Encoded.flat``."""
-    return np.concatenate([*ids, np.zeros(lengths.max(initial=0) + 8, np.uint8)])
-
-
 def _unlike(usual: int, kinds: Ids, ends: Counts) -> tuple[Counts, Counts, Ids]:
     """Return the positions where ``kinds`` is not ``usual``, the number of the name at each, and
     the kind there. Names are consecutive in ``kinds``, and end at ``ends``, ``(N,)``."""
@@ -578,18 +508,6 @@ def _unlike(usual: int, kinds: Ids, ends: Counts) -> tuple[Counts, Counts, Ids]:
     else:
         name = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))[at]
     return at, name, kinds[at]
-
-
-def _with_extra_spaces(
-    at: Counts, name: Counts, space: npt.NDArray[np.bool_], starts: Counts, ends: Counts
-) -> Counts:
-    """Return the numbers of the names, some repeated, with a space at an edge or beside another, of
-    the positions and names that ``_unlike`` returned."""
-    spaces, names = at[space], name[space]
-    extra = (spaces == starts[names]) | (spaces == ends[names] - 1)
-    extra[1:] |= np.diff(spaces) == 1
-    affected: Counts = names[extra]
-    return affected
 
 
 # The seed notebook's 58 symbols: letters, " .,;'" and "_" for anything else.

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from charrnn.model.vocabulary import Counts, string_buffers
+from charrnn.model.normalise import string_buffers
+from charrnn.model.vocabulary import Counts
 from charrnn.scoring.options import NameOrder
 
 SEPARATOR = "\x1f"  # between the surname and the given name of two columns, joined into one

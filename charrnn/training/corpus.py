@@ -31,7 +31,8 @@ from charrnn.files import (
     write_parquet,
 )
 from charrnn.model.labels import LANGUAGE, check_labels, label_key
-from charrnn.model.vocabulary import GIVEN, string_buffers
+from charrnn.model.normalise import string_buffers
+from charrnn.model.vocabulary import GIVEN
 from charrnn.training.frequencies import filled_frequencies
 from charrnn.training.label_files import LabelFile, Source, content_digest, lines_of
 from charrnn.training.mapped import Column, Texts, blocks_of, column_of

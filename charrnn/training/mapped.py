@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from charrnn.files import translate_os_errors
-from charrnn.model.vocabulary import string_buffers
+from charrnn.model.normalise import string_buffers
 
 BLOCK = 2**18  # rows that are worked on at a time
 IN_MEMORY = 2**24  # bytes of a column
