@@ -1,5 +1,7 @@
 """Columns in mapped files: the same examples, batches and networks as in memory."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,73 @@ def test_spaced_rows_are_those_of_the_chosen_ones(small_blocks: Path) -> None:
         expected = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
         assert spaced_rows(chosen, most).tolist() == expected.tolist()
     assert spaced_rows(np.zeros(100, bool), 5).tolist() == []
+
+
+_PEAKS = """
+import sys, tempfile, threading, time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from charrnn.model.network import ModelConfig
+from charrnn.model.vocabulary import LATIN_VOCABULARY
+from charrnn.training import mapped
+from charrnn.training.batches import sparse_data
+from charrnn.training.corpus import load_corpus, table_of, with_metadata, write_parts
+from charrnn.training.evidence import check_trainable
+from charrnn.training.presets import TrainConfig
+from charrnn.training.release import _ambiguous
+from charrnn.training.splits import honest_split
+
+ROWS, LETTERS, peak = 50_000, np.frombuffer(b"abcdefghijklmnop", np.uint8), 0
+mapped.BLOCK, mapped.IN_MEMORY = ROWS // 4, 2**18
+
+
+def part(index, parts):
+    numbers = np.arange(index * ROWS, (index + 1) * ROWS)
+    text = LETTERS[numbers[:, None] >> np.arange(0, 32, 4) & 15].tobytes()  # 8 letters each
+    offsets = pa.py_buffer(np.arange(0, 8 * (ROWS + 1), 8))
+    names = pa.LargeStringArray.from_buffers(ROWS, offsets, pa.py_buffer(text))
+    columns = {"name": names, "name_normalised": names, "line": numbers,
+               "language": np.array(["A", "B"])[numbers % 2], "weight": np.ones(ROWS),
+               "fold": numbers % 10, "dropped": pa.nulls(ROWS, pa.string())}
+    columns |= {c: pa.repeat("surname", ROWS) for c in ("part", "source", "source_file")}
+    return with_metadata(table_of(columns), "0" * 64, [], (index, parts))
+
+
+def watch():
+    global peak
+    while True:
+        status = Path("/proc/self/status").read_text()
+        peak = max(peak, int(status.partition("RssAnon:")[2].split()[0]))
+        time.sleep(0.005)
+
+
+def train(parts, folder):
+    write_parts((part(i, parts) for i in range(parts)), folder / "corpus", folder / "staging")
+    corpus = load_corpus(folder / "corpus", folder)
+    check_trainable(corpus, LATIN_VOCABULARY)
+    learned = honest_split(corpus).train
+    config, settings = ModelConfig(LATIN_VOCABULARY.size, 2), TrainConfig(sparse=True)
+    data = sparse_data(LATIN_VOCABULARY, learned, config, settings, torch.device("cpu"))
+    assert len(data.batches(TrainConfig(sparse=True, round_size=2**10), 1)) > 1
+    assert len(_ambiguous(LATIN_VOCABULARY, learned)) == 0
+
+
+threading.Thread(target=watch, daemon=True).start()
+for parts in (4, 4, 16):
+    with tempfile.TemporaryDirectory() as folder:
+        peak = 0
+        train(parts, Path(folder))
+        print(parts * ROWS, peak)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows() -> None:
+    command = [sys.executable, "-c", _PEAKS]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
+    (_, _), (few, small), (many, large) = (map(int, line.split()) for line in lines[:3])
+    assert 1024 * (large - small) < 25 * (many - few)  # bytes; in memory they took 160 a row
