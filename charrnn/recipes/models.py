@@ -1,7 +1,6 @@
 """Look after model versions: list, promote, roll back, register with MLflow."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from charrnn.errors import ModelError, without_password
 from charrnn.integrations.mlflow import register_version
@@ -134,24 +133,27 @@ def promote(request: PromoteRequest) -> Promotion:
     before = next(iter(alias_history(request.models, "champion")), "")
     problems = evidence_problems(candidate)
     if before:
-        problems += _compared(candidate, resolve(before, request.models), request.data)
+        problems += _compared(candidate, resolve(before, request.models), request)
     promoted = request.force or not problems
     if promoted:
         set_alias(request.models, "champion", candidate.name)
     return Promotion(candidate.name, before, promoted, problems)
 
 
-def _compared(candidate: ModelVersion, champion: ModelVersion, data: Path) -> list[str]:
+def _compared(
+    candidate: ModelVersion, champion: ModelVersion, request: PromoteRequest
+) -> list[str]:
     """Return what is worse about a candidate than about the champion, on the candidate's test fold;
-    read from the training table ``data`` where the champion was measured on another."""
+    read from the training table where the champion was measured on another."""
     if candidate.label_name != champion.label_name:
         names = [plural(version.label_name) for version in (candidate, champion)]
         return ["its labels are {}, and the champion's are {}".format(*names)]
     ours, theirs = (version.facts.metrics.honest.test for version in (candidate, champion))
     if candidate.facts.data_digest != champion.facts.data_digest:
+        data = request.data
         if not data.exists():
             return [f"measured on different data, and {data} to compare them on does not exist"]
-        corpus = load_corpus(data)
+        corpus = load_corpus(data, scratch=request.models)
         if corpus.digest != candidate.facts.data_digest:
             return [f"measured on different data, and {data} is not the candidate's"]
         theirs = measure_on_test(champion, candidate.labels, honest_split(corpus).test)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from charrnn.errors import DataError
@@ -55,7 +56,11 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
     Raises:
         DataError: a half is left without surnames of two labels.
     """
-    known = set(zip(corpus.normalised.to_pylist(), corpus.given.tolist(), strict=True))
+    known, theirs = set[tuple[str, bool]](), table.normalised.unique()
+    for part in corpus.parts():
+        names = np.flatnonzero(pc.is_in(part.normalised, value_set=theirs))
+        own = part.normalised.take(pa.array(names)).to_pylist()
+        known.update(zip(own, part.given[names].tolist(), strict=True))
     position = {label: i for i, label in enumerate(corpus.labels)}
     labels_of: dict[tuple[str, bool], set[int]] = {}
     keys = list(zip(table.normalised.to_pylist(), table.given.tolist(), strict=True))
