@@ -32,4 +32,4 @@ def test_a_fit_on_the_gpu_learns(corpus: Corpus, name: str) -> None:
     preset = with_overrides(PRESETS[name], epochs=8).settled(corpus)
     result = run_protocol(corpus, preset, "honest", device="cuda")
     assert result.fit.history[-1].loss < result.fit.history[0].loss
-    assert result.test.accuracy > 0.6
+    assert result.test.metrics.accuracy > 0.6

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from charrnn.errors import ConfigError, DataError
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input
@@ -22,8 +23,8 @@ from charrnn.scoring.scorer import Scorer
 from charrnn.training.corpus import Corpus, load_corpus
 from charrnn.training.labelled import Labelled, LabelledColumns, load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy, with_refusals
+from charrnn.training.outside import probabilities_of
 from charrnn.training.paired import Flips, flips, paired_bootstrap
-from charrnn.training.release import probabilities_of
 from charrnn.training.splits import Examples, honest_split
 
 _MOST_FLIPS = 15  # pairs of labels listed
@@ -130,7 +131,7 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
     families, members = families_of(version.labels)
     answer = _as_scored if request.on else probabilities_of
     for name, examples in parts.items():
-        probabilities, refused = answer(version, examples)
+        probabilities, refused = answer(version, examples.names)
         ids, family_ids = examples.label_ids, members[examples.label_ids].argmax(axis=1)
         metrics = evaluate(probabilities, ids, version.labels, refused)
         of_families = None
@@ -159,7 +160,7 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
         corpus = load_corpus(request.data)
         examples = _relabelled(corpus, honest_split(corpus).test, one.labels)
     answer = _as_scored if request.on else probabilities_of
-    (before, unread), (after, unread_after) = (answer(v, examples) for v in (one, other))
+    (before, unread), (after, unread_after) = (answer(v, examples.names) for v in (one, other))
     label_ids = examples.label_ids
     old, new = with_refusals(before, unread), with_refusals(after, unread_after)
     labels = (*one.labels, "no label")
@@ -187,11 +188,13 @@ def _labelled(request: EvaluateRequest | CompareVersionsRequest, version: ModelV
     return labelled
 
 
-def _as_scored(version: ModelVersion, examples: Examples) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _as_scored(
+    version: ModelVersion, names: pa.LargeStringArray
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return what ``probabilities_of`` returns, for names that are split into given name and
     surname as scoring splits them; none is unfamiliar."""
     options = ScoreOptions(probabilities=True, max_unfamiliarity=1.0)
-    predictions, codes = Scorer(version).answers(examples.names, options)
+    predictions, codes = Scorer(version).answers(names, options)
     rows = codes.to_numpy()
     return predictions.probabilities[rows].astype(np.float64), predictions.reason[rows] != 0
 

@@ -122,7 +122,7 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
             compared = runner.step("baselines", measure_baselines, corpus, preset.train)
         created = runner.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         provenance = Provenance(created, device, torch.get_num_threads(), library_versions())
-        seed_metrics = [run.test for run in seed_runs]
+        seed_metrics = [run.test.metrics for run in seed_runs]
         version = make_version(corpus, preset, honest, seed_metrics, compared, provenance, outside)
         version = runner.step("publish version", publish_version, version, request.models)
         remove_tree(checkpoints_of(request))

@@ -209,7 +209,8 @@ class Merge:
     def _without_leaks(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Drop rows of a name that the split column puts into a part that is held out as well."""
         leaks = frame.filter((pl.col("split") > 0) & (pl.col("split") < pl.col("held")))
-        for table, held, rows in leaks.group_by("table", "held").agg(pl.col("rows").sum()).rows():
+        leaked = leaks.group_by("table", "held").agg(pl.col("rows").sum()).sort("table", "held")
+        for table, held, rows in leaked.rows():
             self.counts[self._tables[table][0]].drop(_LEAKS[held], rows)
         return frame.filter((pl.col("split") == 0) | (pl.col("split") == pl.col("held")))
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from charrnn.errors import DataError
@@ -23,11 +23,11 @@ from charrnn.model.calibration import (
 )
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import BalancedMetrics, OutsideMetrics
-from charrnn.model.normalise import LATIN, normalise
+from charrnn.model.normalise import LATIN, normalise_array
 from charrnn.model.novelty import surprise
 from charrnn.model.version import MAX_EXPONENT, ModelVersion
 from charrnn.model.vocabulary import Encoded
-from charrnn.scoring.scorer import unreadable
+from charrnn.scoring.scorer import unscorable
 from charrnn.training.corpus import Corpus
 from charrnn.training.metrics import reliability, rows_of_confidence
 from charrnn.training.splits import Examples
@@ -56,22 +56,22 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
     Raises:
         DataError: a half is left without surnames of two labels.
     """
-    known, theirs = set[tuple[str, bool]](), table.normalised.unique()
-    for part in corpus.parts():
-        names = np.flatnonzero(pc.is_in(part.normalised, value_set=theirs))
-        own = part.normalised.take(pa.array(names)).to_pylist()
-        known.update(zip(own, part.given[names].tolist(), strict=True))
     position = {label: i for i, label in enumerate(corpus.labels)}
-    labels_of: dict[tuple[str, bool], set[int]] = {}
-    keys = list(zip(table.normalised.to_pylist(), table.given.tolist(), strict=True))
-    for key, label in zip(keys, table.label_ids.tolist(), strict=True):
-        labels_of.setdefault(key, set()).add(label)
-    rows: dict[tuple[str, bool], int] = {}
-    for i, key in enumerate(keys):
-        usable = table.folds[i] >= 0 and len(labels_of[key]) == 1 and key not in known
-        if usable and table.labels[table.label_ids[i]] in position:
-            rows.setdefault(key, i)
-    chosen = np.fromiter(rows.values(), np.int64, len(rows))
+    label_ids = np.array([position.get(label, -1) for label in table.labels])[table.label_ids]
+    name = ("key", "given")
+    columns = {"key": table.normalised, "given": table.given, "label": table.label_ids}
+    rows = (
+        pl.DataFrame(columns)
+        .with_row_index("row")
+        .filter(
+            pl.col("label").n_unique().over(name) == 1,
+            pl.Series((table.folds >= 0) & (label_ids >= 0)),
+        )
+    )
+    for part in corpus.parts():
+        known = pl.DataFrame({"key": part.normalised, "given": part.given})
+        rows = rows.join(known, on=name, how="anti")
+    chosen = rows.group_by(name).agg(pl.col("row").min())["row"].sort().to_numpy()
     halves = []
     for odd in (0, 1):
         half = chosen[table.folds[chosen] % 2 == odd]
@@ -79,7 +79,7 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
         halves.append(
             Examples.of(
                 table.names.take(pa.array(half)),
-                [position[table.labels[i]] for i in table.label_ids[half]],
+                label_ids[half],
                 outliers=table.outliers.filter(pa.array(words)),
             )
         )
@@ -101,31 +101,31 @@ def balanced_weights(label_ids: LabelIds, least: int = 1) -> Floats:
     return mean_one
 
 
-def pairs_of(examples: Examples, seed: int) -> tuple[list[str], list[str], LabelIds]:
+def pairs_of(
+    examples: Examples, seed: int
+) -> tuple[pa.LargeStringArray, pa.LargeStringArray, LabelIds]:
     """Return surnames, given names and label ids ``(P,)`` of ``PAIRS`` full names for each label
     that has both, drawn at random; of fewer where there are hundreds of labels."""
     rng, given = np.random.default_rng(seed), examples.given
     labels = np.unique(examples.label_ids).tolist()
     size = min(PAIRS, -(-_MOST_LOGITS // max(1, len(labels) ** 2)))
-    surnames, given_names, label_ids = list[str](), list[str](), list[int]()
+    rows: tuple[list[int], list[int]] = ([], [])
     for label in labels:
         of_label = examples.label_ids == label
         parts = np.flatnonzero(of_label & ~given), np.flatnonzero(of_label & given)
-        if not all(map(len, parts)):
-            continue
-        first, second = (rng.choice(rows, size) for rows in parts)
-        surnames += examples.names.take(pa.array(first)).to_pylist()
-        given_names += examples.names.take(pa.array(second)).to_pylist()
-        label_ids += [label] * size
-    return surnames, given_names, np.array(label_ids, np.int64)
+        if all(map(len, parts)):
+            for drawn, part in zip(rows, parts, strict=True):
+                drawn += rng.choice(part, size).tolist()
+    surnames, given_names = (examples.names.take(pa.array(part, pa.int64())) for part in rows)
+    return surnames, given_names, examples.label_ids[np.array(rows[0], np.int64)]
 
 
-def pair_logits(version: ModelVersion, surnames: list[str], given_names: list[str]) -> Floats:
+def pair_logits(
+    version: ModelVersion, surnames: pa.LargeStringArray, given_names: pa.LargeStringArray
+) -> Floats:
     """Return ``log p(l|s) + log p(l|g) - log p(l)`` of P full names, ``(P, L)``; p(l) are the label
     shares that the model assumes."""
-    log_p = [
-        np.log(calibrated(version, _encoded(version, names))) for names in (surnames, given_names)
-    ]
+    log_p = [np.log(probabilities_of(version, names)[0]) for names in (surnames, given_names)]
     joint: Floats = log_p[0] + log_p[1] - np.log(np.maximum(version.assumed_shares, 1e-12))
     return joint
 
@@ -146,29 +146,27 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
     """Measure a version on the test half of the outside names: surnames, these without accents,
     given names, and full names made of both; and how many words that are no names it answers."""
     test, given = outside.test, outside.test.given
-    ids = {True: test.label_ids[given], False: test.label_ids[~given]}
-    names = {part: test.names.filter(pa.array(given == part)).to_pylist() for part in (True, False)}
-    plain = [normalise(name, LATIN) for name in names[False]]
-    surnames, given_names, pair_ids = pairs_of(test, seed=1)
-    full = softmax(pair_logits(version, surnames, given_names) * version.pair_exponent)
+    given_names = test.names.filter(pa.array(given)), test.label_ids[given]
+    surnames, label_ids = test.surnames
+    *pairs, pair_ids = pairs_of(test, seed=1)
+    full = softmax(pair_logits(version, *pairs) * version.pair_exponent)
 
-    def measured(names: list[str], label_ids: LabelIds) -> BalancedMetrics | None:
-        refused = unreadable(version.vocabulary, pa.array(names, pa.large_string()))
-        probabilities = calibrated(version, _encoded(version, names))
+    def measured(names: pa.LargeStringArray, label_ids: LabelIds) -> BalancedMetrics | None:
+        probabilities, refused = probabilities_of(version, names)
         return balanced_metrics(probabilities, label_ids, version, refused)
 
     return OutsideMetrics(
         digest=outside.digest,
         calibration=len(outside.calibration.names),
-        surnames=measured(names[False], ids[False]),
-        plain=measured(plain, ids[False]),
-        given=measured(names[True], ids[True]),
+        surnames=measured(surnames, label_ids),
+        plain=measured(normalise_array(surnames, LATIN), label_ids),
+        given=measured(*given_names),
         full=balanced_metrics(full, pair_ids, version, np.zeros(len(pair_ids), bool)),
         outliers=len(test.outliers),
-        outliers_answered=int((~_refused(version, test.outliers.to_pylist())).sum())
+        outliers_answered=int((~_refused(version, test.outliers)).sum())
         / max(1, len(test.outliers)),
         names_refused=float(
-            np.average(_refused(version, names[False]), weights=balanced_weights(ids[False]))
+            np.average(_refused(version, surnames), weights=balanced_weights(label_ids))
         ),
     )
 
@@ -208,15 +206,20 @@ def calibrated(version: ModelVersion, encoded: Encoded) -> Floats:
     return softmax(logits, version.temperatures(encoded.given))
 
 
-def _refused(version: ModelVersion, names: list[str]) -> npt.NDArray[np.bool_]:
+def probabilities_of(
+    version: ModelVersion, names: pa.LargeStringArray
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the calibrated probabilities of N names, float64 ``(N, L)``, and which of them scoring
+    cannot read, bool ``(N,)``."""
+    encoded = version.vocabulary.encode(names)
+    return calibrated(version, encoded), unscorable(encoded, names) != 0
+
+
+def _refused(version: ModelVersion, names: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
     """Return which of N texts scoring gives no label by default, ``(N,)``."""
-    logits = logits_of(version.network(), _encoded(version, names))
+    encoded = version.vocabulary.encode(names)
+    logits = logits_of(version.network(), encoded)
     scores = surprise(torch.from_numpy(logits), len(version.labels))
     unfamiliar = version.calibration.novelty.novelty(scores).numpy() > version.max_unfamiliarity
-    unread = unreadable(version.vocabulary, pa.array(names, pa.large_string()))
-    refused: npt.NDArray[np.bool_] = unread | unfamiliar
+    refused: npt.NDArray[np.bool_] = unfamiliar | (unscorable(encoded, names) != 0)
     return refused
-
-
-def _encoded(version: ModelVersion, names: list[str]) -> Encoded:
-    return version.vocabulary.encode(pa.array(names, pa.string()))

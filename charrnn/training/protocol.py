@@ -24,6 +24,7 @@ import torch
 from charrnn.errors import DataError
 from charrnn.model.calibration import (
     Floats,
+    LabelIds,
     by_part,
     fit_confidence,
     fit_joint_temperature,
@@ -34,6 +35,7 @@ from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
 from charrnn.model.normalise import Normalisation, normalise, normalise_array
+from charrnn.model.novelty import NoveltyScale, surprise
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.scoring.scorer import unreadable
 from charrnn.training.batches import SoftLabels
@@ -59,32 +61,41 @@ _MOST_RESPELLED = 2**20  # of the training names: those of more are Python objec
 
 
 @dataclass(frozen=True)
+class Answers:
+    """The answers of a fitted network for N names.
+
+    Attributes:
+        metrics: of the probabilities.
+        probabilities: calibrated, ``(N, L)``.
+        logits: of all outputs, uncalibrated, ``(N, K)``.
+        label_ids: the truth, ``(N,)``.
+        refused: names that scoring gives no label, ``(N,)``.
+    """
+
+    metrics: Metrics
+    probabilities: Floats
+    logits: npt.NDArray[np.float32]
+    label_ids: npt.NDArray[np.int64]
+    refused: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class ProtocolResult:
-    """A fit under one protocol with its metrics on M validation and N test names.
+    """A fit under one protocol, and its answers for validation and test names.
 
     Attributes:
         temperature: 1 under ``seed``.
         given_temperature: that of given names; None where it is the same.
-        validation: None under ``seed``, where M is 0.
-        validation_probabilities: calibrated, ``(M, L)``.
-        validation_logits: of all outputs, uncalibrated, ``(M, K)``.
-        validation_labels: label ids ``(M,)``.
-        test_probabilities: calibrated, ``(N, L)``.
-        test_logits: of all outputs, ``(N, K)``.
-        test_labels: label ids ``(N,)``.
+        novelty: the scale of novelty.
+        validation: None under ``seed``, as the scale is.
     """
 
     fit: FitResult
     temperature: float
     given_temperature: float | None
-    validation: Metrics | None
-    validation_probabilities: Floats
-    validation_logits: npt.NDArray[np.float32]
-    validation_labels: npt.NDArray[np.int64]
-    test: Metrics
-    test_probabilities: Floats
-    test_logits: npt.NDArray[np.float32]
-    test_labels: npt.NDArray[np.int64]
+    novelty: NoveltyScale | None
+    validation: Answers | None
+    test: Answers
 
 
 def split_of(corpus: Corpus, protocol: Protocol, seed: int, *, spellings: bool = False) -> Split:
@@ -94,15 +105,10 @@ def split_of(corpus: Corpus, protocol: Protocol, seed: int, *, spellings: bool =
     Raises:
         DataError: a part that must not be empty is.
     """
-    if protocol == "honest":
-        split = honest_split(corpus, spellings=spellings)
-    else:
-        split = seed_split(corpus, seed)
-    parts = {"train": split.train, "test": split.test}
-    if protocol == "honest":
-        parts["validation"] = split.validation
-    empty = [name for name, part in parts.items() if not len(part.names)]
-    if empty:
+    honest = protocol == "honest"
+    split = honest_split(corpus, spellings=spellings) if honest else seed_split(corpus, seed)
+    parts = ("train", "test", "validation") if honest else ("train", "test")
+    if empty := [part for part in parts if not len(getattr(split, part).names)]:
         raise DataError(
             f"the {protocol} split of {len(corpus.names)} rows leaves {', '.join(empty)} empty; "
             "ingest more names"
@@ -244,57 +250,51 @@ def _measure(
     labels: Sequence[str],
     outside: Examples | None,
 ) -> ProtocolResult:
-    """Fit the temperature, on the outside names, surnames and given names apart, else on the
-    validation part, where there is one, and measure the network."""
-    temperature, given_temperature, validation, L = 1.0, None, None, len(labels)
-    logits = np.zeros((0, fitted.network.config.outputs), np.float32)
-    probabilities = np.zeros((0, L))
-    if len(split.validation.names):
-        logits = _logits(fitted.network, vocabulary, split.validation.names)
-        refused = unreadable(vocabulary, split.validation.names)
-        rows = rows_of_confidence(refused)
-        if fitted.network.config.label_groups:
-            _sharpen(fitted.network, logits[rows], split.validation.label_ids[rows])
-            logits = _logits(fitted.network, vocabulary, split.validation.names)
-        else:
-            temperature = fit_temperature(logits[rows, :L], split.validation.label_ids[rows])
-        if outside and not fitted.network.config.label_groups:
-            outside_logits = _logits(fitted.network, vocabulary, outside.names)[:, :L]
-            of_part = (outside_logits, outside.label_ids, outside.given)
-            temperature = _fit_part(*of_part, given=False)
-            if outside.given.any() and GIVEN in vocabulary.symbols:
-                given_temperature = _fit_part(*of_part, given=True)
-        temperatures = by_part(split.validation.given, temperature, given_temperature)
+    """Fit temperature and scale of novelty, on the outside names, surnames and given names apart,
+    else on the validation part, where there is one, and measure the network."""
+    network, L = fitted.network, len(labels)
+    temperature, given_temperature = 1.0, None
+
+    def answers(examples: Examples, logits: npt.NDArray[np.float32]) -> Answers:
+        temperatures = by_part(examples.given, temperature, given_temperature)
         probabilities = softmax(logits[:, :L], temperatures)
-        validation = evaluate(probabilities, split.validation.label_ids, labels, refused)
-    test_logits = _logits(fitted.network, vocabulary, split.test.names)
-    temperatures = by_part(split.test.given, temperature, given_temperature)
-    test = softmax(test_logits[:, :L], temperatures)
-    refused = unreadable(vocabulary, split.test.names)
-    return ProtocolResult(
-        fit=fitted,
-        temperature=temperature,
-        given_temperature=given_temperature,
-        validation=validation,
-        validation_probabilities=probabilities,
-        validation_logits=logits,
-        validation_labels=split.validation.label_ids,
-        test=evaluate(test, split.test.label_ids, labels, refused),
-        test_probabilities=test,
-        test_logits=test_logits,
-        test_labels=split.test.label_ids,
-    )
+        refused = unreadable(vocabulary, examples.names)
+        metrics = evaluate(probabilities, examples.label_ids, labels, refused)
+        return Answers(metrics, probabilities, logits, examples.label_ids, refused)
+
+    validation, novelty = None, None
+    if len(split.validation.names):
+        label_ids = split.validation.label_ids
+        logits = _logits(network, vocabulary, split.validation.names)
+        rows = rows_of_confidence(unreadable(vocabulary, split.validation.names))
+        if network.config.label_groups:
+            _sharpen(network, logits[rows], label_ids[rows])
+            logits = _logits(network, vocabulary, split.validation.names)
+        elif not outside:
+            temperature = fit_temperature(logits[rows, :L], label_ids[rows])
+        novelty = NoveltyScale.of(surprise(torch.from_numpy(logits[rows]), L))
+        if outside:
+            others, ids, surnames = (
+                _logits(network, vocabulary, outside.names),
+                outside.label_ids,
+                ~outside.given,
+            )
+            weights = balanced_weights(ids[surnames], LEAST)
+            novelty = NoveltyScale.of(surprise(torch.from_numpy(others[surnames]), L), weights)
+            if not network.config.label_groups:
+                temperature = _fit_part(others[:, :L], ids, surnames)
+                if outside.given.any() and GIVEN in vocabulary.symbols:
+                    given_temperature = _fit_part(others[:, :L], ids, outside.given)
+        validation = answers(split.validation, logits)
+    test = answers(split.test, _logits(network, vocabulary, split.test.names))
+    return ProtocolResult(fitted, temperature, given_temperature, novelty, validation, test)
 
 
 def _fit_part(
-    logits: npt.NDArray[np.float32],
-    label_ids: npt.NDArray[np.int64],
-    is_given: npt.NDArray[np.bool_],
-    *,
-    given: bool,
+    logits: npt.NDArray[np.float32], label_ids: LabelIds, rows: npt.NDArray[np.bool_]
 ) -> float:
-    """Return the temperature of the given names among N outside names, or of the surnames."""
-    rows = is_given == given
+    """Return the temperature of the outside names ``rows``, bool ``(N,)``: of the surnames, or of
+    the given names."""
     weights = balanced_weights(label_ids[rows], LEAST)
     return fit_confidence(logits[rows].astype(np.float64), label_ids[rows], weights)
 

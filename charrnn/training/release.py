@@ -10,24 +10,20 @@ import pyarrow.compute as pc
 import torch
 
 from charrnn.model.calibration import Floats, LabelIds, by_part, softmax
-from charrnn.model.engine import logits_of
 from charrnn.model.facts import (
     MIN_TEST_NAMES,
     HonestMetrics,
     Metrics,
     ModelFacts,
-    PairedDifference,
     ProtocolMetrics,
     Provenance,
-    ReportData,
 )
 from charrnn.model.labels import MIN_LABELS
-from charrnn.model.network import CharRNN
-from charrnn.model.novelty import NoveltyScale, name_hashes, surprise
+from charrnn.model.novelty import name_hashes, surprise
 from charrnn.model.version import Calibration, ModelVersion, assumed_shares
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.monitoring.profile import validation_profile
-from charrnn.scoring.scorer import unreadable, unscorable
+from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus
 from charrnn.training.mapped import blocks_of, column_of
@@ -38,12 +34,10 @@ from charrnn.training.metrics import (
     with_refusals,
 )
 from charrnn.training.outside import (
-    LEAST,
     Outside,
-    balanced_weights,
-    calibrated,
     fit_pair_exponent,
     measure_outside,
+    probabilities_of,
 )
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import Preset
@@ -69,15 +63,15 @@ def make_version(
     ``honest``, test metrics per seed, and baselines by protocol and name; the scale of novelty and
     the exponent of full names by ``outside``, where there is one."""
     split, vocabulary, network = honest_split(corpus), preset.symbols, honest.fit.network
-    labels, L = corpus.labels, len(corpus.labels)
+    labels, L, validation, test = corpus.labels, len(corpus.labels), honest.validation, honest.test
+    assert validation is not None
     priors = np.bincount(split.train.label_ids, minlength=L) / len(split.train.label_ids)
     held_out = vocabulary.encode(split.validation.names)
     reason = unscorable(held_out, split.validation.names)
-    refused = unreadable(vocabulary, split.test.names)
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
-    rows = rows_of_confidence(reason != 0)
-    calibration = _calibration(vocabulary, network, split, honest, rows, outside, assumed)
-    assert honest.validation is not None
+    calibration = _calibration(vocabulary, split, honest, assumed)
+    own, rows = with_refusals(test.probabilities, test.refused), rows_of_confidence(test.refused)
+    surprises = surprise(torch.from_numpy(test.logits[rows]), L)
     facts = ModelFacts(
         preset=preset.name,
         train=asdict(preset.train),
@@ -85,15 +79,26 @@ def make_version(
         examples=len(split.train.names),
         history=honest.fit.history,
         best_epoch=honest.fit.best_epoch,
-        metrics=ProtocolMetrics(HonestMetrics(honest.validation, honest.test), tuple(seed_metrics)),
+        metrics=ProtocolMetrics(
+            HonestMetrics(validation.metrics, test.metrics), tuple(seed_metrics)
+        ),
         baselines={
             protocol: {name: baseline.metrics for name, baseline in measured.items()}
             for protocol, measured in baselines.items()
         },
-        paired=_paired(honest, baselines.get("honest", {}), refused),
-        report_data=_report_data(labels, honest, rows_of_confidence(refused), calibration),
+        paired={
+            name: paired_bootstrap(own, baseline.probabilities, test.label_ids)
+            for name, baseline in baselines.get("honest", {}).items()
+        },
+        report_data=report_data(
+            (test.probabilities[rows], test.label_ids[rows]),
+            (softmax(calibration.logits, honest.temperature), calibration.label_ids),
+            labels,
+            unfamiliarity=calibration.novelty.novelty(surprises).numpy(),
+            ambiguous=len(calibration.ambiguous),
+        ),
         profile=validation_profile(
-            labels, honest.validation_probabilities, held_out.lengths, held_out.unknown, reason
+            labels, validation.probabilities, held_out.lengths, held_out.unknown, reason
         ),
         provenance=provenance,
         text_rules=preset.text_rules,
@@ -118,62 +123,21 @@ def make_version(
     return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
 
 
-def _paired(
-    honest: ProtocolResult, baselines: Mapping[str, Baseline], refused: npt.NDArray[np.bool_]
-) -> dict[str, PairedDifference]:
-    """Return the version's lead over each baseline on the N test names, of which scoring refuses
-    those in ``refused``, bool ``(N,)``."""
-    own = with_refusals(honest.test_probabilities, refused)
-    return {
-        name: paired_bootstrap(own, baseline.probabilities, honest.test_labels)
-        for name, baseline in baselines.items()
-    }
-
-
-def _report_data(
-    labels: Sequence[str],
-    honest: ProtocolResult,
-    rows: npt.NDArray[np.bool_],
-    calibration: Calibration,
-) -> ReportData:
-    """Return what the report draws about the test names ``rows``, bool ``(N,)``."""
-    surprises = _surprise(honest.test_logits[rows], len(labels))
-    return report_data(
-        (honest.test_probabilities[rows], honest.test_labels[rows]),
-        (softmax(calibration.logits, honest.temperature), calibration.label_ids),
-        labels,
-        unfamiliarity=calibration.novelty.novelty(surprises).numpy(),
-        ambiguous=len(calibration.ambiguous),
-    )
-
-
 def _calibration(
-    vocabulary: Vocabulary,
-    network: CharRNN,
-    split: Split,
-    honest: ProtocolResult,
-    rows: npt.NDArray[np.bool_],
-    outside: Outside | None,
-    assumed: Floats,
+    vocabulary: Vocabulary, split: Split, honest: ProtocolResult, assumed: Floats
 ) -> Calibration:
-    """Return the logits of the validation names ``rows``, bool ``(M,)``, the scale of novelty and
-    the hashes of ambiguous names; ``assumed`` are the label shares that the probabilities assume,
-    ``(L,)``."""
-    L = network.config.label_count
-    held_out, held_out_ids = honest.validation_logits[rows], honest.validation_labels[rows]
-    scale = NoveltyScale.of(_surprise(held_out, L))
-    if outside:
-        surnames, label_ids = outside.calibration.surnames
-        logits = logits_of(network, vocabulary.encode(surnames))
-        scale = NoveltyScale.of(_surprise(logits, L), balanced_weights(label_ids, LEAST))
-    kept = _representative(held_out_ids, assumed)
-    given = split.validation.given[rows][kept]
-    own = by_part(given, honest.temperature, honest.given_temperature)
+    """Return the logits of validation names, the scale of novelty and the hashes of ambiguous
+    names; ``assumed`` are the label shares that the probabilities assume, ``(L,)``."""
+    assert honest.validation is not None
+    assert honest.novelty is not None
+    label_ids, rows = honest.validation.label_ids, rows_of_confidence(honest.validation.refused)
+    kept = np.flatnonzero(rows)[_representative(label_ids[rows], assumed)]
+    own = by_part(split.validation.given[kept], honest.temperature, honest.given_temperature)
     scale_of_part = (honest.temperature / own).astype(np.float32)  # read by one temperature
     return Calibration(
-        logits=held_out[kept, :L] * scale_of_part,
-        label_ids=held_out_ids[kept],
-        novelty=scale,
+        logits=honest.validation.logits[kept, : len(assumed)] * scale_of_part,
+        label_ids=label_ids[kept],
+        novelty=honest.novelty,
         ambiguous=_ambiguous(vocabulary, split.train),
     )
 
@@ -209,10 +173,6 @@ def _representative(label_ids: LabelIds, shares: Floats) -> npt.NDArray[np.int64
     rows = np.sort(order[rank < most[label_ids[order]]])
     step = math.ceil(len(rows) * len(shares) / _MOST_HELD_OUT_LOGITS)
     return rows[::step]
-
-
-def _surprise(logits: npt.NDArray[np.float32], label_count: int) -> torch.Tensor:
-    return surprise(torch.from_numpy(logits), label_count)
 
 
 def evidence_problems(candidate: ModelVersion) -> list[str]:
@@ -263,16 +223,6 @@ def promotion_problems(candidate: Metrics, champion: Metrics) -> list[str]:
     return [f"{name} {a:.4f} against {b:.4f}" for name, a, b, worse in compared if worse]
 
 
-def probabilities_of(
-    version: ModelVersion, examples: Examples
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Return the calibrated probabilities of N examples, float64 ``(N, L)``, and which of them
-    scoring gives no label, bool ``(N,)``."""
-    encoded = version.vocabulary.encode(examples.names)
-    refused = unscorable(encoded, examples.names) != 0
-    return calibrated(version, encoded), refused
-
-
 def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Examples) -> Metrics:
     """Measure a version on the test names of a newer corpus with ``labels``. A name is in the same
     fold of every corpus, but for one that only the older corpus knows to be frequent, so neither
@@ -280,7 +230,7 @@ def measure_on_test(champion: ModelVersion, labels: Sequence[str], test: Example
     if GIVEN not in champion.vocabulary.symbols:  # it reads a given name as any other
         unmarked = pc.replace_substring_regex(test.names, f"^{GIVEN}", "")
         test = replace(test, names=unmarked)
-    known, unread = probabilities_of(champion, test)
+    known, unread = probabilities_of(champion, test.names)
     probabilities = np.zeros((len(test.names), len(labels)))
     for position, label in enumerate(labels):
         if label in champion.labels:

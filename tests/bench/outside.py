@@ -68,9 +68,9 @@ def name_sets(corpus: Corpus, table: Path, half: str) -> tuple[dict[str, NameSet
         bare = [name.removeprefix(GIVEN) for name in names]
         sets["given names"] = NameSet({"given": bare}, labels).only(given)
         first, last, ids = pairs_of(examples, seed=1)
-        last = [name.removeprefix(GIVEN) for name in last]
+        last = [name.removeprefix(GIVEN) for name in last.to_pylist()]
         of_pairs = [corpus.labels[i] for i in ids.tolist()]
-        unseen = NameSet({"surname": first, "given": last}, of_pairs)
+        unseen = NameSet({"surname": first.to_pylist(), "given": last}, of_pairs)
         drawn = drawn_pairs(table, corpus.labels, set(other.names.to_pylist()))
         for title, pairs in (("parts unseen", unseen), ("as a user draws them", drawn)):
             sets[f"full names, {title}"] = pairs

@@ -77,7 +77,7 @@ class Bench:
         for name in names:
             teacher = runs.get("default") if name == "tiny" else None
             runs[name] = run = self.fit(name, protocol, seed, split, teacher)
-            answers = Answers(run.test_probabilities, run.test_labels, run.test)
+            answers = Answers(run.test.probabilities, run.test.label_ids, run.test.metrics)
             rows.setdefault(name, []).append(answers)
         if protocol == "honest" and NGRAMS in rows and seed:
             return  # the split is the same for all seeds, and baselines have none
@@ -98,7 +98,7 @@ class Bench:
         result = run_protocol(
             self.corpus, preset, protocol, device=self.device, split=split, teacher=teacher
         )
-        taken = time.process_time() - started
+        taken, test = time.process_time() - started, result.test.metrics
         self.seconds.setdefault(name, []).append(taken)
         stored = to_stored(result.fit.network.state_dict(), result.fit.network.config).values()
         self.sizes[name] = (
@@ -107,8 +107,8 @@ class Bench:
         )
         print(
             f"{datetime.now(UTC):%H:%M:%S} {name} {protocol} seed {seed}: accuracy "
-            f"{result.test.accuracy:.4f}, macro-F1 {result.test.macro_f1:.4f}, NLL "
-            f"{result.test.nll:.4f}, ECE {result.test.ece:.4f}, T {result.temperature:.3f}, "
+            f"{test.accuracy:.4f}, macro-F1 {test.macro_f1:.4f}, NLL "
+            f"{test.nll:.4f}, ECE {test.ece:.4f}, T {result.temperature:.3f}, "
             f"loss {result.fit.history[-1].loss:.4f}, {taken:.0f} s",
             flush=True,
         )

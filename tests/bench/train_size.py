@@ -133,7 +133,7 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> None:
     provenance = Provenance("2026-01-01T00:00:00Z", "cpu", 1, {})
     version = make_version(corpus, preset, result, [], {}, provenance)
     stage("make version")
-    test = result.test
+    test = result.test.metrics
     print(
         f"test: {test.count:,} names, accuracy {test.accuracy:.4f}, NLL {test.nll:.4f}, "
         f"ECE {test.ece:.4f}"

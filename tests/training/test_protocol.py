@@ -54,9 +54,9 @@ def honest(corpus: Corpus) -> ProtocolResult:
 @pytest.fixture(scope="module")
 def version(corpus: Corpus, honest: ProtocolResult) -> ModelVersion:
     seed = run_protocol(corpus, with_overrides(SMALL, epochs=1), "seed")
-    baseline = Baseline(honest.test, honest.test_probabilities)
+    baseline = Baseline(honest.test.metrics, honest.test.probabilities)
     compared = {"honest": {"majority label": baseline}}
-    return make_version(corpus, SMALL, honest, [seed.test], compared, PROVENANCE)
+    return make_version(corpus, SMALL, honest, [seed.test.metrics], compared, PROVENANCE)
 
 
 def test_honest_protocol_learns_on_train_and_measures_on_test(
@@ -64,12 +64,12 @@ def test_honest_protocol_learns_on_train_and_measures_on_test(
 ) -> None:
     split = honest_split(corpus)
     assert [record.epoch for record in honest.fit.history] == [1, 2, 3]
-    assert honest.test.count == len(split.test.names)
+    assert honest.test.metrics.count == len(split.test.names)
     assert honest.validation is not None
-    assert honest.validation.count == len(split.validation.names)
-    assert honest.test.accuracy > 0.6  # three invented languages, a third each
-    assert [label.label for label in honest.test.labels] == ["Alpha", "Beta", "Gamma"]
-    assert honest.test_labels.tolist() == split.test.label_ids.tolist()
+    assert honest.validation.metrics.count == len(split.validation.names)
+    assert honest.test.metrics.accuracy > 0.6  # three invented languages, a third each
+    assert [label.label for label in honest.test.metrics.labels] == ["Alpha", "Beta", "Gamma"]
+    assert honest.test.label_ids.tolist() == split.test.label_ids.tolist()
 
 
 def test_the_temperature_comes_from_validation_alone(
@@ -83,22 +83,24 @@ def test_the_temperature_comes_from_validation_alone(
     expected = fit_temperature(logits(split.validation.names), split.validation.label_ids)
     assert honest.temperature == pytest.approx(expected, rel=1e-9)
     probabilities = softmax(logits(split.test.names), expected)
-    np.testing.assert_allclose(honest.test_probabilities, probabilities, atol=1e-9)
-    assert honest.test == evaluate(honest.test_probabilities, split.test.label_ids, corpus.labels)
+    np.testing.assert_allclose(honest.test.probabilities, probabilities, atol=1e-9)
+    assert honest.test.metrics == evaluate(
+        honest.test.probabilities, split.test.label_ids, corpus.labels
+    )
 
 
 def test_seed_protocol_has_no_validation_and_no_temperature(corpus: Corpus) -> None:
     found = run_protocol(corpus, with_overrides(SMALL, epochs=1), "seed")
     assert found.validation is None
     assert found.temperature == 1
-    assert found.test.count == 360
+    assert found.test.metrics.count == 360
     assert found.fit.history[0].validation_nll is None
 
 
 def test_a_protocol_repeats_itself(corpus: Corpus, honest: ProtocolResult) -> None:
     again = run_protocol(corpus, SMALL, "honest")
-    assert (again.test, again.temperature) == (honest.test, honest.temperature)
-    assert np.array_equal(again.test_probabilities, honest.test_probabilities)
+    assert (again.test.metrics, again.temperature) == (honest.test.metrics, honest.temperature)
+    assert np.array_equal(again.test.probabilities, honest.test.probabilities)
 
 
 def test_a_stopped_protocol_resumes_to_the_same_result(
@@ -112,8 +114,8 @@ def test_a_stopped_protocol_resumes_to_the_same_result(
     with pytest.raises(KeyboardInterrupt):
         run_protocol(corpus, SMALL, "honest", checkpoints=folder, on_epoch=stop)
     found = run_protocol(corpus, SMALL, "honest", checkpoints=folder, resume=True)
-    assert found.test == honest.test
-    assert np.array_equal(found.test_probabilities, honest.test_probabilities)
+    assert found.test.metrics == honest.test.metrics
+    assert np.array_equal(found.test.probabilities, honest.test.probabilities)
 
 
 def test_only_the_seed_split_depends_on_the_seed(corpus: Corpus) -> None:
@@ -270,7 +272,7 @@ def test_a_version_holds_the_network_and_its_provenance(
     facts = version.facts
     assert facts.data_digest == corpus.digest
     assert facts.examples == len(train.names)
-    assert facts.metrics.honest.test == honest.test
+    assert facts.metrics.honest.test == honest.test.metrics
     assert facts.metrics.seed[0].count == 360
     assert facts.provenance == PROVENANCE
     assert facts.best_epoch == 3
@@ -312,8 +314,8 @@ def test_calibration_is_saved_with_a_version_and_verified(
     assert {k: t.tolist() for k, t in found.tensors().items()} == {
         k: t.tolist() for k, t in tensors.items()
     }
-    assert np.array_equal(found.label_ids, honest.validation_labels)
-    assert np.array_equal(found.logits, honest.validation_logits)
+    assert np.array_equal(found.label_ids, honest.validation.label_ids)
+    assert np.array_equal(found.logits, honest.validation.logits)
     damages = {
         "are not finite": {"logits": torch.full_like(tensors["logits"], torch.nan)},
         "logits is float32": {"logits": tensors["logits"][1:].contiguous()},
@@ -342,16 +344,16 @@ def test_names_that_scoring_refuses_are_right_in_no_figure(
     write_table(build_table(find_label_files(folder)[0]), tmp_path / "n.parquet")
     corpus = load_corpus(tmp_path / "n.parquet")
     result = run_protocol(corpus, SMALL, "honest")
-    compared = {"honest": {"as it is": Baseline(result.test, result.test_probabilities)}}
+    compared = {"honest": {"as it is": Baseline(result.test.metrics, result.test.probabilities)}}
     version = make_version(corpus, SMALL, result, [], compared, PROVENANCE)
-    test, facts = result.test, version.facts
+    test, facts = result.test.metrics, version.facts
     assert test.refused > 0
     assert sum(map(sum, facts.report_data.confusion)) == test.answered
     assert sum(facts.report_data.reliability.count) == test.answered
     assert facts.paired["as it is"].accuracy[0] < 0  # of the same answers, the refused ones counted
     assert result.validation is not None
-    assert facts.profile.unscored == {"unknown_script": result.validation.refused}
-    assert len(version.calibration.label_ids) == result.validation.answered
+    assert facts.profile.unscored == {"unknown_script": result.validation.metrics.refused}
+    assert len(version.calibration.label_ids) == result.validation.metrics.answered
     assert f"Scoring gives {test.refused} of the test names no label" in model_markdown(
         version
     ).decode().replace("\n", " ")
