@@ -14,10 +14,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -159,65 +160,73 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
     """
     check_label_keys(file.label for file in files if file.label is not None)
     files = sorted(files, key=lambda file: not file.listed)
-    lines = []
+    frames, count = list[pl.DataFrame](), 0
     for file in files:
-        lines.append(lines_of(file))
-        if sum(map(len, lines)) > MAX_ROWS:
+        frames.append(_lines(file))
+        if (count := count + len(frames[-1])) > MAX_ROWS:
             raise DataError(f"the language files have more than {MAX_ROWS:,} lines")
-    counts = [len(of_file) for of_file in lines]
-    columns = {
-        "name": pa.array([line for of_file in lines for line in of_file], pa.large_string()),
-        "line": np.concatenate([np.arange(0), *(np.arange(1, count + 1) for count in counts)]),
-        "language": _repeated([file.label for file in files], counts),
-        "part": _repeated([file.part for file in files], counts),
-        "source": _repeated([file.source.name for file in files], counts),
-        "source_file": _repeated([file.name for file in files], counts),
-    }
-    columns["name_normalised"] = keys = name_keys(columns["name"])
-    of_files = (f.frequencies or [np.nan] * n for f, n in zip(files, counts, strict=True))
-    shares = np.concatenate([np.arange(0.0), *of_files])
+    rows = pl.concat(frames)
+    keys = name_keys(rows["name"].to_arrow())
+    rows = rows.with_columns(
+        pl.Series("name_normalised", keys), pl.Series("hash", key_hashes(keys))
+    )
+    name, key, is_other = pl.col("name"), pl.col("name_normalised"), pl.col("part") == "other"
     # The key of ideographs is their Mandarin reading, which many names have.
-    ideographs = pc.match_substring_regex(columns["name"], IDEOGRAPHS)
-    own_keys = pc.if_else(ideographs, columns["name"], keys)
-    columns["weight"] = filled_frequencies(own_keys, columns["part"], columns["language"], shares)
-    columns["fold"] = _split_folds(keys, shares)
-    rows = sum(count for file, count in zip(files, counts, strict=True) if file.listed)
-    columns = {name: values[:rows] for name, values in columns.items()}
-    keys = keys[:rows]
-    others = np.repeat([file.part == "other" for file in files], counts)[:rows]
-    reasons = drop_reasons(keys, others)
-    columns["dropped"] = pa.array(REASONS).take(pa.array(reasons, mask=reasons < 0))
-    columns["fold"] = pa.array(columns["fold"], pa.int8(), mask=reasons >= 0)
-    table = table_of(columns)
-    table = _without_names_among_others(table)
-    names = pc.is_valid(table["language"])
-    if not pc.any(pc.and_(names, pc.is_null(table["dropped"]))).as_py():
+    own_key = pl.when(name.str.contains(IDEOGRAPHS)).then(name).otherwise(key)
+    weights = filled_frequencies(rows.with_columns(own_key.alias("key")))
+    # Frequent names are in the folds that are trained on: they are few, and in many rows of a
+    # table, and a test is to tell how names are answered that were not learned.
+    is_frequent = (pl.col("share") >= _FREQUENT).any().over("name_normalised")
+    folds = (
+        pl.when(is_frequent).then(pl.col("hash") % (FOLDS - 2)).otherwise(pl.col("hash") % FOLDS)
+    )
+    rows = rows.with_columns(weights.alias("weight"), folds.alias("fold")).filter("listed")
+    others = (rows["part"] == "other").to_numpy()
+    reasons = drop_reasons(rows["name_normalised"].to_arrow(), others)
+    reason = pa.array(REASONS).take(pa.array(reasons, mask=reasons < 0))
+    also = pl.when(is_other & key.is_in(_names_among_others(rows))).then(pl.lit("also_a_name"))
+    rows = rows.with_columns(dropped=pl.coalesce(pl.Series(reason), also))
+    if rows.filter(pl.col("language").is_not_null(), pl.col("dropped").is_null()).is_empty():
         raise DataError("the language files hold no usable name")
+    rows = rows.with_columns(fold=pl.when(pl.col("dropped").is_null()).then("fold"))
     sources = list(dict.fromkeys(file.source for file in files))
-    return with_metadata(table, content_digest(files), sources)
+    return with_metadata(table_of(rows.to_arrow()), content_digest(files), sources)
 
 
-def _split_folds(
-    keys: pa.LargeStringArray, shares: npt.NDArray[np.float64]
-) -> npt.NDArray[np.uint64]:
-    """Return the fold of each of N names, ``(N,)``; frequent ones are in those that are trained on:
-    they are few, and in many rows of a table, and a test is to tell how names are answered that
-    were not learned."""
-    frequent = pc.is_in(keys, keys.filter(pa.array(shares >= _FREQUENT)))
-    hashes = key_hashes(keys)
-    return np.where(frequent.to_numpy(zero_copy_only=False), hashes % (FOLDS - 2), hashes % FOLDS)
-
-
-def table_of(columns: Mapping[str, Any]) -> pa.Table:
-    """Return a table of ``SCHEMA`` with these columns."""
-    return pa.table(
-        [pa.chunked_array([pa.array(columns[f.name])]).cast(f.type) for f in SCHEMA], schema=SCHEMA
+def _lines(file: LabelFile) -> pl.DataFrame:
+    """Return the lines of a file with their numbers and shares, and what the file says of all."""
+    lines = lines_of(file)
+    columns = {
+        "name": lines,
+        "line": range(1, len(lines) + 1),
+        "share": file.frequencies or [None] * len(lines),
+    }
+    schema = {"name": pl.String, "line": pl.Int32, "share": pl.Float64}
+    return pl.DataFrame(columns, schema).with_columns(
+        pl.col("share").fill_nan(None),
+        pl.lit(file.label, pl.String).alias("language"),
+        part=pl.lit(file.part),
+        source=pl.lit(file.source.name),
+        source_file=pl.lit(file.name),
+        listed=pl.lit(file.listed),
     )
 
 
-def _repeated(values: Sequence[str | None], counts: Sequence[int]) -> pa.Array:
-    """Return each value as often as its count says."""
-    return pa.array(values, pa.string()).take(pa.array(np.repeat(np.arange(len(values)), counts)))
+def _names_among_others(rows: pl.DataFrame) -> list[str]:
+    """Return the keys of words that are no names which are names, too, or only made of names."""
+    is_other = pl.col("part") == "other"
+    names = set(rows.filter(~is_other)["name_normalised"])
+    words = rows.filter(is_other)["name_normalised"].unique()
+
+    def is_name(word: str) -> bool:
+        return word in names or names.issuperset(filter(None, _BETWEEN_NAMES.split(word)))
+
+    return [word for word in words if word and is_name(word)]
+
+
+def table_of(columns: pa.Table) -> pa.Table:
+    """Return these columns as a table of ``SCHEMA``."""
+    return columns.select(SCHEMA.names).cast(SCHEMA).combine_chunks()
 
 
 def with_metadata(
@@ -255,24 +264,6 @@ def check_label_keys(labels: Iterable[str]) -> None:
                 f"the labels {first!a} and {label!a} differ by case or Unicode form "
                 "only; write them alike"
             )
-
-
-def _without_names_among_others(table: pa.Table) -> pa.Table:
-    """Drop, with a reason, the words of part "other" that are names, too, or only made of names."""
-    if not pc.any(pc.equal(table["part"], "other")).as_py():
-        return table
-    keys = table["name_normalised"].to_pylist()
-    other = pc.equal(table["part"], "other").to_pylist()
-    names = {key for key, is_other in zip(keys, other, strict=True) if not is_other}
-
-    def is_name(key: str) -> bool:
-        return key in names or names.issuperset(filter(None, _BETWEEN_NAMES.split(key)))
-
-    also = pa.array([a and bool(k) and is_name(k) for k, a in zip(keys, other, strict=True)])
-    dropped = pc.if_else(also, pc.coalesce(table["dropped"], "also_a_name"), table["dropped"])
-    fold = pc.if_else(also, pa.scalar(None, pa.int8()), table["fold"])
-    columns = {"dropped": dropped, "fold": fold}
-    return pa.table([columns.get(f.name, table[f.name]) for f in SCHEMA], schema=SCHEMA)
 
 
 def _counts_as_json(sources: Sequence[Source], table: pa.Table) -> bytes:

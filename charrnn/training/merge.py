@@ -30,6 +30,14 @@ _MOST_PARTS = 500  # scratch files that are open at once
 _MOST_LISTED = 10  # labels in a message
 _TRAIN, _VALIDATION, _TEST = 1, 2, 3  # of ``labelled.SPLITS``
 _LEAKS = {_VALIDATION: "also_in_validation", _TEST: "also_in_test"}
+# By the split column where ``held`` says so, those of training by the hash, too; else by the hash
+_FOLD = (
+    pl.when(pl.col("held") == _TRAIN).then(pl.col("hash") % (FOLDS - 2))
+    .when(pl.col("held") == _VALIDATION).then(VALIDATION_FOLD)
+    .when(pl.col("held") == _TEST).then(TEST_FOLD)
+    .otherwise(pl.col("hash") % FOLDS)
+    .cast(pl.Int8)
+)  # fmt: skip
 _SPILLED = pa.schema(
     [
         pa.field("name", pa.large_string()),
@@ -58,16 +66,18 @@ class Merge:
     def __init__(
         self, tables: Sequence[tuple[str, LabelledTable]], lists: pa.Table | None, scratch: Path
     ) -> None:
-        self._tables, self._lists, self._scratch = tables, lists, scratch
-        keys = lists["name_normalised"].cast(pa.large_string()).combine_chunks() if lists else []
-        self._list_hashes = key_hashes(pa.array(keys, pa.large_string()))
+        self._tables, self._scratch, self._lists = tables, scratch, None
+        if lists:
+            frame = pl.DataFrame(lists)
+            hashes = key_hashes(frame["name_normalised"].to_arrow())
+            self._lists = frame.with_columns(pl.Series("hash", hashes))
         rows = sum(table.source.rows for _, table in tables) + (len(lists) if lists else 0)
         self.parts = 1 if rows <= 2 * PART_ROWS else min(_MOST_PARTS, -(-rows // PART_ROWS))
         self.counts = {name: RowCounts(table.rows_in) for name, table in tables}
         for name, table in tables:
             self.counts[name].drop("rejected", len(table.source.rejects))
         self._labels: dict[str, int] = {}
-        self._trained = np.zeros(0, np.int64)  # rows to train on, by label
+        self._trained = set[int]()  # labels with rows to train on
 
     def read(self, advance: Callable[[int], None]) -> None:
         """Read all rows into scratch files, and check the labels.
@@ -166,8 +176,7 @@ class Merge:
                     f"{shown} {problem}; correct the label column",
                     option="label_column",
                 )
-        of_lists = self._lists["language"].unique().drop_null().to_pylist() if self._lists else []
-        labels = dict.fromkeys([*of_lists, *self._labels])
+        labels = dict.fromkeys([*self._list_labels(), *self._labels])
         check_label_keys(labels)
         if not MIN_LABELS <= len(labels) <= MAX_LABELS:
             raise DataError(
@@ -175,7 +184,15 @@ class Merge:
                 f"{MAX_LABELS:,}",
                 option="label_column",
             )
-        self._trained = np.zeros(len(self._labels), np.int64)
+
+    def _list_labels(self) -> list[str]:
+        """Return the labels of the lists, in their order."""
+        lists = self._lists
+        return (
+            []
+            if lists is None
+            else lists["language"].drop_nulls().unique(maintain_order=True).to_list()
+        )
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the parts, tables of ``corpus.SCHEMA`` without metadata; then the counts are whole.
@@ -194,9 +211,11 @@ class Merge:
             if self._lists is not None:
                 table = pa.concat_tables([self._lists_of(index, held, table), table])
             yield table
-        names = list(self._labels)
-        lists = set(self._lists["language"].to_pylist()) if self._lists else set()
-        missing = [names[i] for i in np.flatnonzero(self._trained == 0) if names[i] not in lists]
+        known = {
+            *self._list_labels(),
+            *(label for label, i in self._labels.items() if i in self._trained),
+        }
+        missing = [label for label in self._labels if label not in known]
         if missing:
             more = ", …" if missing[_MOST_LISTED:] else ""
             raise DataError(
@@ -229,26 +248,26 @@ class Merge:
             counts = self.counts[self._tables[table][0]]
             counts.kept += kept
             counts.merged += rows - kept
-        folds = _folds(frame["held"].to_numpy(), frame["hash"].to_numpy())
-        trained = ~np.isin(folds, (TEST_FOLD, VALIDATION_FOLD))
-        ids = frame["label"].to_numpy()
-        self._trained += np.bincount(ids[trained], minlength=len(self._trained))
+        frame = frame.with_columns(fold=_FOLD)
+        is_trained = ~pl.col("fold").is_in((TEST_FOLD, VALIDATION_FOLD))
+        self._trained.update(frame.filter(is_trained)["label"].unique())
         names, starts = self._files()
         file = np.searchsorted(starts, frame["first"].to_numpy(), side="right") - 1
-        return table_of(
+        columns = pa.table(
             {
                 "name": frame["name"].to_arrow(),
                 "name_normalised": frame["key"].to_arrow(),
-                "language": pa.array(list(self._labels)).take(pa.array(ids)),
+                "language": pa.array(list(self._labels)).take(frame["label"].to_arrow()),
                 "part": pc.if_else(frame["given"].to_arrow(), "given", "surname"),
                 "source": pa.array([n for n, _ in self._tables]).take(frame["table"].to_arrow()),
                 "source_file": pa.array(names).take(pa.array(file)),
                 "line": frame["first"].to_numpy() - starts[file] + 1,
                 "weight": frame["weight"].to_numpy().astype(np.float32),
-                "fold": folds,
+                "fold": frame["fold"].to_arrow(),
                 "dropped": pa.nulls(len(frame), pa.string()),
             }
         )
+        return table_of(columns)
 
     def _files(self) -> tuple[list[str], npt.NDArray[np.int64]]:
         """Return the name of each file of the tables, and the number of its first row."""
@@ -260,18 +279,19 @@ class Merge:
         """Return the rows of the lists that belong to a part: where the split column of a table
         says in which part a name is, that counts, and a word that is a name is no other word."""
         assert self._lists is not None
-        mine = part_of(self._list_hashes, self.parts) == index
-        lists = self._lists.filter(pa.array(mine)).replace_schema_metadata(None)
-        keys = pl.DataFrame({"key": pl.Series(lists["name_normalised"])})
-        own = keys.join(held, on="key", how="left", maintain_order="left")["held"].fill_null(0)
-        usable = lists["fold"].is_valid()
-        is_name = pc.is_in(lists["name_normalised"], pc.unique(table["name_normalised"]))
-        also = pc.and_(pc.and_(usable, is_name), pc.equal(lists["part"], "other"))
-        folds = pa.array(_folds(own.to_numpy(), self._list_hashes[mine]))
-        columns = dict(zip(lists.column_names, lists.columns, strict=True))
-        columns["fold"] = pc.if_else(pc.and_(usable, pc.invert(also)), folds, None)
-        columns["dropped"] = pc.if_else(also, "also_a_name", lists["dropped"])
-        return pa.table([columns[f.name].cast(f.type) for f in lists.schema], schema=lists.schema)
+        mine = part_of(self._lists["hash"].to_numpy(), self.parts) == index
+        key, usable = pl.col("name_normalised"), pl.col("fold").is_not_null()
+        names = pl.Series(table["name_normalised"])
+        also = usable & (pl.col("part") == "other") & key.is_in(names)
+        lists = (
+            self._lists.filter(pl.Series(mine))
+            .join(held, left_on=key, right_on="key", how="left", maintain_order="left")
+            .with_columns(
+                fold=pl.when(usable & ~also).then(_FOLD),
+                dropped=pl.when(also).then(pl.lit("also_a_name")).otherwise("dropped"),
+            )
+        )
+        return table_of(lists.to_arrow())
 
     def _path(self, index: int) -> Path:
         return self._scratch / f"merge-{index:05d}.arrows"
@@ -281,13 +301,3 @@ def part_of(hashes: npt.NDArray[np.uint64], parts: int) -> npt.NDArray[np.int64]
     """Return the part of a corpus that each of N key hashes belongs to, int64 ``(N,)``; not a
     function of the fold."""
     return (hashes // np.uint64(FOLDS) % np.uint64(parts)).astype(np.int64)
-
-
-def _folds(held: npt.NDArray[np.int8], hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
-    """Return the folds of N rows, int8 ``(N,)``: by the split column where ``held`` is not 0, those
-    of training by the hash, too."""
-    by_hash = (hashes % np.uint64(FOLDS)).astype(np.int8)
-    trained = (hashes % np.uint64(FOLDS - 2)).astype(np.int8)
-    folds = np.select([held == _TRAIN, held == _VALIDATION, held == _TEST],
-                      [trained, np.int8(VALIDATION_FOLD), np.int8(TEST_FOLD)], by_hash)  # fmt: skip
-    return folds.astype(np.int8)

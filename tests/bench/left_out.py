@@ -25,7 +25,6 @@ from charrnn.recipes.runner import Runner
 from charrnn.recipes.train import train
 from charrnn.scoring.scorer import Scorer
 from charrnn.training.corpus import (
-    SCHEMA,
     load_corpus,
     sources_of,
     table_of,
@@ -54,9 +53,8 @@ def filtered(corpus: Path, target: Path, keep: pl.Expr) -> Path:
     kept = pl.DataFrame(table).filter(keep).to_arrow()
     sources = [counts.source for counts in sources_of(table)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    columns = {field.name: kept[field.name].combine_chunks() for field in SCHEMA}
     content = load_corpus(corpus).digest
-    write_table(with_metadata(table_of(columns), content, sources), target)
+    write_table(with_metadata(table_of(kept), content, sources), target)
     return target
 
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
+import polars as pl
 import pytest
 
 from charrnn.training import name_counts, name_packages
@@ -154,23 +153,19 @@ def test_japanese_names_are_those_of_the_lowest_cost_with_an_ideograph(
 def test_names_without_a_frequency_get_one_where_others_have_it() -> None:
     rows = [
         ("a", "surname", "Danish", 0.01),
-        ("a", "surname", "Danish", np.nan),  # on another list
+        ("a", "surname", "Danish", None),  # on another list
         ("b", "surname", "Danish", 0.002),
-        ("c", "surname", "Danish", np.nan),  # rarer than the rarest known one
-        *[(key, "surname", "Swedish", np.nan) for key in map(str, range(500))],  # no frequencies
-        ("d", "surname", "Zulu", np.nan),
-        ("a", "given", "Danish", np.nan),
-        ("a", "other", None, np.nan),
+        ("c", "surname", "Danish", None),  # rarer than the rarest known one
+        *[(key, "surname", "Swedish", None) for key in map(str, range(500))],  # no frequencies
+        ("d", "surname", "Zulu", None),
+        ("a", "given", "Danish", None),
+        ("a", "other", None, None),
     ]
-    keys, parts, labels, shares = zip(*rows, strict=True)
-    texts = [pa.array(column) for column in (keys, parts, labels)]
-    filled = filled_frequencies(*texts, np.array(shares))
+    names = pl.DataFrame(rows, ["key", "part", "language", "share"], orient="row")
     half_of_all = 500 * [500_000 / 500]
-    assert filled.tolist() == [10_000, 10_000, 2000, 1000, *half_of_all, 2000, 2000, USUAL]
-    nothing = np.full(len(rows), np.nan)
-    assert set(filled_frequencies(pa.array(keys), pa.array(parts), pa.array(labels), nothing)) == {
-        1
-    }
+    filled = filled_frequencies(names)
+    assert filled.to_list() == [10_000, 10_000, 2000, 1000, *half_of_all, 2000, 2000, USUAL]
+    assert set(filled_frequencies(names.with_columns(pl.lit(None).alias("share")))) == {1}
 
 
 def test_the_table_has_the_frequencies_and_its_digest_knows_them(tmp_path: Path) -> None:
