@@ -17,6 +17,7 @@ from charrnn.model.facts import (
     ModelFacts,
     ProtocolMetrics,
     Provenance,
+    ReportData,
 )
 from charrnn.model.labels import MIN_LABELS
 from charrnn.model.novelty import name_hashes, surprise
@@ -41,7 +42,7 @@ from charrnn.training.outside import (
 )
 from charrnn.training.paired import paired_bootstrap
 from charrnn.training.presets import Preset
-from charrnn.training.protocol import ProtocolResult
+from charrnn.training.protocol import Answers, ProtocolResult
 from charrnn.training.splits import Examples, Split, honest_split
 
 _MOST_HELD_OUT = 2500  # validation names whose logits a version keeps, about
@@ -65,13 +66,13 @@ def make_version(
     split, vocabulary, network = honest_split(corpus), preset.symbols, honest.fit.network
     labels, L, validation, test = corpus.labels, len(corpus.labels), honest.validation, honest.test
     assert validation is not None
+    measured = HonestMetrics(validation.metrics, test.metrics)
     priors = np.bincount(split.train.label_ids, minlength=L) / len(split.train.label_ids)
     held_out = vocabulary.encode(split.validation.names)
     reason = unscorable(held_out, split.validation.names)
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
     calibration = _calibration(vocabulary, split, honest, assumed)
-    own, rows = with_refusals(test.probabilities, test.refused), rows_of_confidence(test.refused)
-    surprises = surprise(torch.from_numpy(test.logits[rows]), L)
+    own = with_refusals(test.probabilities, test.refused)
     facts = ModelFacts(
         preset=preset.name,
         train=asdict(preset.train),
@@ -79,24 +80,16 @@ def make_version(
         examples=len(split.train.names),
         history=honest.fit.history,
         best_epoch=honest.fit.best_epoch,
-        metrics=ProtocolMetrics(
-            HonestMetrics(validation.metrics, test.metrics), tuple(seed_metrics)
-        ),
+        metrics=ProtocolMetrics(measured, tuple(seed_metrics)),
         baselines={
-            protocol: {name: baseline.metrics for name, baseline in measured.items()}
-            for protocol, measured in baselines.items()
+            protocol: {name: baseline.metrics for name, baseline in compared.items()}
+            for protocol, compared in baselines.items()
         },
         paired={
             name: paired_bootstrap(own, baseline.probabilities, test.label_ids)
             for name, baseline in baselines.get("honest", {}).items()
         },
-        report_data=report_data(
-            (test.probabilities[rows], test.label_ids[rows]),
-            (softmax(calibration.logits, honest.temperature), calibration.label_ids),
-            labels,
-            unfamiliarity=calibration.novelty.novelty(surprises).numpy(),
-            ambiguous=len(calibration.ambiguous),
-        ),
+        report_data=_report_data(labels, test, honest.temperature, calibration),
         profile=validation_profile(
             labels, validation.probabilities, held_out.lengths, held_out.unknown, reason
         ),
@@ -121,6 +114,21 @@ def make_version(
     if outside is None:
         return version
     return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
+
+
+def _report_data(
+    labels: Sequence[str], test: Answers, temperature: float, calibration: Calibration
+) -> ReportData:
+    """Return what the report draws about the test names that scoring does not refuse."""
+    rows = rows_of_confidence(test.refused)
+    surprises = surprise(torch.from_numpy(test.logits[rows]), len(labels))
+    return report_data(
+        (test.probabilities[rows], test.label_ids[rows]),
+        (softmax(calibration.logits, temperature), calibration.label_ids),
+        labels,
+        unfamiliarity=calibration.novelty.novelty(surprises).numpy(),
+        ambiguous=len(calibration.ambiguous),
+    )
 
 
 def _calibration(
