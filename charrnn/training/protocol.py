@@ -39,13 +39,13 @@ from charrnn.model.novelty import NoveltyScale, surprise
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 from charrnn.scoring.scorer import unreadable
 from charrnn.training.batches import SoftLabels
-from charrnn.training.corpus import Corpus
+from charrnn.training.corpus import Corpus, given_names
 from charrnn.training.fit import Checkpoint, FitResult, fit
 from charrnn.training.mapped import blocks_of, column_of
 from charrnn.training.metrics import evaluate, rows_of_confidence
 from charrnn.training.outside import LEAST, balanced_weights
 from charrnn.training.presets import Preset
-from charrnn.training.spellings import has_other_spellings, joined_names, other_spellings
+from charrnn.training.spellings import has_other_spellings, joined_names, other_spellings, unspaced
 from charrnn.training.splits import (
     ExampleBlocks,
     Examples,
@@ -187,7 +187,8 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     """Return the examples and, where ``rules`` keep accents, as further ones their other spellings
     (``other_spellings``), those of outliers too, and full names without a space
     (``joined_names``). Where there are given names, outliers of one word are outliers as given
-    names, too. Of more than ``_MOST_RESPELLED`` names, evenly spaced ones are respelled."""
+    names, too. Of more than ``_MOST_RESPELLED`` names to respell, or to join, evenly spaced
+    ones are taken."""
     if not rules.composes:
         return examples
     label_ids, scratch = examples.label_ids, examples.scratch
@@ -206,9 +207,10 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     ]
     words = examples.outliers.to_pylist()
     words += [spelling for word in words for spelling in other_spellings(word, rules)]
-    if examples.given.any():
-        usual = float(examples.weights.astype(np.float64).mean())
-        rows = np.flatnonzero(pc.invert(pc.string_is_ascii(examples.names)))
+    blocks = [examples.names[rows] for rows in blocks_of(len(examples.names))]
+    if any(given_names(names).any() for names in blocks):
+        usual = float(examples.weights.mean(dtype=np.float64))
+        rows = spaced_rows(column_of(map(unspaced, blocks), np.bool_, scratch), _MOST_RESPELLED)
         columns = (examples.names.take(pa.array(rows)), label_ids[rows], examples.weights[rows])
         joined = joined_names(*(column.tolist() for column in columns))
         further += [(*pair, usual) for pair in joined]
@@ -225,14 +227,14 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
         if (key, label_id) not in seen:
             seen.add((key, label_id))
             added.append((text, label_id, weight))
-    blocks = ExampleBlocks(scratch)
-    blocks.extend(examples)
-    blocks.append(
+    with_added = ExampleBlocks(scratch)
+    with_added.extend(examples)
+    with_added.append(
         pa.array([a[0] for a in added], pa.large_string()),
         np.array([a[1] for a in added], np.int64),
         np.array([a[2] for a in added], np.float32),
     )
-    return blocks.whole(pa.array(list(dict.fromkeys(words)), pa.large_string()))
+    return with_added.whole(pa.array(list(dict.fromkeys(words)), pa.large_string()))
 
 
 def _normalised(

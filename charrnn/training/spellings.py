@@ -61,6 +61,14 @@ def has_other_spellings(names: pa.LargeStringArray, rules: Normalisation) -> npt
     return found
 
 
+def unspaced(names: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
+    """Return which of N names ``joined_names`` joins, bool ``(N,)``: in kana, ideographs or Hangul
+    syllables alone."""
+    pattern = f"^{GIVEN}?{_UNSPACED.pattern}$"
+    found: npt.NDArray[np.bool_] = np.asarray(pc.match_substring_regex(names, pattern))
+    return found
+
+
 def joined_names(
     names: Sequence[str], label_ids: Sequence[int], weights: Sequence[float], seed: int = 0
 ) -> list[tuple[str, int]]:
