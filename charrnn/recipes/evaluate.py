@@ -21,7 +21,7 @@ from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.training.corpus import Corpus, load_corpus
-from charrnn.training.labelled import Labelled, LabelledColumns, load_labelled
+from charrnn.training.labelled import LabelledColumns, load_labelled
 from charrnn.training.metrics import evaluate, expected_accuracy, with_refusals
 from charrnn.training.outside import probabilities_of
 from charrnn.training.paired import Flips, flips, paired_bootstrap
@@ -116,8 +116,8 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
     """
     version, other_data, left_out = resolve(request.version, request.models), None, 0
     if request.on:
-        labelled = _labelled(request, version)
-        parts, left_out = {str(request.on): labelled.examples}, labelled.left_out
+        examples, left_out = _labelled(request, version)
+        parts = {str(request.on): examples}
     else:
         corpus = load_corpus(request.data)
         split = honest_split(corpus)
@@ -155,7 +155,7 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
             "differ; evaluate the versions one by one"
         )
     if request.on:
-        examples = _labelled(request, one).examples
+        examples, _ = _labelled(request, one)
     else:
         corpus = load_corpus(request.data)
         examples = _relabelled(corpus, honest_split(corpus).test, one.labels)
@@ -175,8 +175,11 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
     )
 
 
-def _labelled(request: EvaluateRequest | CompareVersionsRequest, version: ModelVersion) -> Labelled:
-    """Read the labelled table of a request, for the labels of a version."""
+def _labelled(
+    request: EvaluateRequest | CompareVersionsRequest, version: ModelVersion
+) -> tuple[Examples, int]:
+    """Read the labelled table of a request, for the labels of a version; also return the number of
+    rows that have no name or no label."""
     columns = LabelledColumns.of_names(
         request.name_column, request.given_column, request.surname_column,
         label=request.label_column or version.label_name,

@@ -40,8 +40,7 @@ from charrnn.training.mapped import Column, Texts, blocks_of, column_of
 from charrnn.training.name_keys import (
     FOLDS,
     IDEOGRAPHS,
-    REASONS,
-    drop_reasons,
+    drop_reason,
     key_hashes,
     name_keys,
 )
@@ -181,11 +180,8 @@ def build_table(files: Sequence[LabelFile]) -> pa.Table:
         pl.when(is_frequent).then(pl.col("hash") % (FOLDS - 2)).otherwise(pl.col("hash") % FOLDS)
     )
     rows = rows.with_columns(weights.alias("weight"), folds.alias("fold")).filter("listed")
-    others = (rows["part"] == "other").to_numpy()
-    reasons = drop_reasons(rows["name_normalised"].to_arrow(), others)
-    reason = pa.array(REASONS).take(pa.array(reasons, mask=reasons < 0))
     also = pl.when(is_other & key.is_in(_names_among_others(rows))).then(pl.lit("also_a_name"))
-    rows = rows.with_columns(dropped=pl.coalesce(pl.Series(reason), also))
+    rows = rows.with_columns(dropped=pl.coalesce(drop_reason(key, is_other), also))
     if rows.filter(pl.col("language").is_not_null(), pl.col("dropped").is_null()).is_empty():
         raise DataError("the language files hold no usable name")
     rows = rows.with_columns(fold=pl.when(pl.col("dropped").is_null()).then("fold"))

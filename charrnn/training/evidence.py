@@ -2,10 +2,8 @@
 
 from collections import Counter
 from functools import cache
-from itertools import pairwise
 
-import numpy as np
-import pyarrow as pa
+import polars as pl
 
 from charrnn.errors import DataError
 from charrnn.model.labels import MIN_LABELS
@@ -55,14 +53,10 @@ def _letters_by_label(corpus: Corpus, vocabulary: Vocabulary) -> dict[str, Count
     split = honest_split(corpus)
     for part in (split.train, split.validation, split.test):
         for rows in blocks_of(len(part.names)):
-            label_ids = part.label_ids[rows]
-            order = np.argsort(label_ids, kind="stable")
-            names = normalise_array(part.names[rows], vocabulary.normalisation)
-            ordered = names.take(pa.array(order)).to_pylist()
-            present, first = np.unique(label_ids[order], return_index=True)
-            edges = pairwise([*first.tolist(), len(order)])
-            for label_id, (start, stop) in zip(present.tolist(), edges, strict=True):
-                text = Counter("".join(ordered[start:stop]))
-                letters = Counter({c: n for c, n in text.items() if c.isalpha()})
-                counts.setdefault(corpus.labels[label_id], Counter()).update(letters)
+            names = pl.Series(normalise_array(part.names[rows], vocabulary.normalisation))
+            columns = {"label_id": part.label_ids[rows], "letter": names.str.extract_all(r"\pL")}
+            counted = pl.DataFrame(columns).explode("letter").group_by("label_id", "letter").len()
+            for label_id, letter, count in counted.rows():
+                of_label = counts.setdefault(corpus.labels[label_id], Counter())
+                of_label.update({letter: count} if letter else {})
     return {label: counts[label] for label in corpus.labels if label in counts}

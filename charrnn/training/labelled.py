@@ -224,21 +224,14 @@ def _texts(cells: pa.ChunkedArray) -> pa.LargeStringArray:
     return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Rows of a labelled table; ``left_out`` rows have no name or no label."""
-
-    examples: Examples
-    left_out: int
-
-
 def load_labelled(
     path: str | Path,
     labels: Sequence[str],
     csv: CsvFormat | None = None,
     columns: LabelledColumns = LabelledColumns(),
-) -> Labelled:
-    """Read a labelled table to measure a model with ``labels`` on.
+) -> tuple[Examples, int]:
+    """Read a labelled table to measure a model with ``labels`` on; also return the number of rows
+    that have no name or no label.
 
     Raises:
         InputMissingError: there is no file.
@@ -267,4 +260,4 @@ def load_labelled(
     if not len(texts):
         raise DataError(f"{path} has no row with a name and a label, of {rows:,}")
     names = texts["name"].combine_chunks()
-    return Labelled(Examples.of(names, label_ids), rows - len(names))
+    return Examples.of(names, label_ids), rows - len(names)

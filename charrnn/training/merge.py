@@ -22,7 +22,7 @@ from charrnn.model.labels import MAX_LABEL_LENGTH, MAX_LABELS, MIN_LABELS, label
 from charrnn.training.corpus import check_label_keys, table_of
 from charrnn.training.corpus_report import RowCounts
 from charrnn.training.labelled import LabelledRows, LabelledTable
-from charrnn.training.name_keys import FOLDS, REASONS, drop_reasons, key_hashes, name_keys
+from charrnn.training.name_keys import FOLDS, REASONS, drop_reason, key_hashes, name_keys
 from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD
 
 PART_ROWS = 2**19  # rows read for each part; bounds the memory that a part takes
@@ -103,10 +103,9 @@ class Merge:
         ``first`` is the number of the table's first row over all tables."""
         names, labels = rows.names.dictionary_encode(), rows.labels.dictionary_encode()
         keys = name_keys(names.dictionary)
-        reasons = drop_reasons(keys)
         frame = pl.DataFrame(
             {
-                "code": names.indices.fill_null(-1).to_numpy(),
+                "code": names.indices,
                 "given": rows.given,
                 "label": self._label_ids(labels.dictionary)[labels.indices.fill_null(-1)],
                 "split": rows.splits,
@@ -114,37 +113,28 @@ class Merge:
                 "first": first + rows.numbers,
             }
         )
-        why = np.append(reasons, np.int8(0))[frame["code"].to_numpy()]  # null is empty
-        dropped = {
-            reason: (why == i) for i, reason in enumerate(REASONS)
-        } | {"no_label": frame["label"].to_numpy() < 0, "no_weight": rows.weights == 0}  # fmt: skip
-        keep = np.ones(len(frame), bool)
-        for reason, found in dropped.items():
-            self.counts[source].drop(reason, int((found & keep).sum()))
-            keep &= ~found
-        hashes = np.zeros(len(keys), np.uint64)
-        usable = np.flatnonzero(reasons < 0)
-        hashes[usable] = key_hashes(keys.take(pa.array(usable)))
+        distinct = pl.DataFrame({"name": names.dictionary, "key": keys, "hash": key_hashes(keys)})
+        reasons = distinct.select(drop_reason(pl.col("key"))).to_series()
+        dropped = pl.coalesce(
+            pl.when(pl.col("code").is_null()).then(pl.lit("empty")),
+            reasons.gather(frame["code"]),
+            pl.when(pl.col("label") < 0).then(pl.lit("no_label")),
+            pl.when(pl.col("weight") == 0).then(pl.lit("no_weight")),
+        )
+        frame = frame.with_columns(dropped.alias("dropped"))
+        counts = dict(frame["dropped"].value_counts().rows())
+        for reason in (*REASONS, "no_label", "no_weight"):
+            self.counts[source].drop(reason, counts.get(reason, 0))
         merged = (
-            frame.filter(pl.Series(keep))
+            frame.filter(pl.col("dropped").is_null())
             .group_by("code", "given", "label", "split")
             .agg(
                 pl.col("weight").sum(), pl.len().cast(pl.Int64).alias("rows"), pl.col("first").min()
             )
         )
-        code = merged["code"].to_arrow()
-        return merged.select(
-            pl.Series("name", names.dictionary.take(code)),
-            pl.Series("key", keys.take(code)),
-            pl.Series("hash", hashes[code]),
-            "given",
-            "label",
-            pl.lit(index, pl.Int16).alias("table"),
-            "split",
-            "weight",
-            "rows",
-            "first",
-        )
+        table = pl.lit(index, pl.Int16).alias("table")
+        merged = merged.hstack(distinct[merged["code"]]).with_columns(table)
+        return merged.select(_SPILLED.names)
 
     def _label_ids(self, labels: pa.LargeStringArray) -> npt.NDArray[np.int32]:
         """Return the ids of labels, -1 for an empty one, and -1 at the end, for null."""

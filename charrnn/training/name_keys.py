@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -52,22 +53,16 @@ def key_hashes(keys: pa.LargeStringArray) -> npt.NDArray[np.uint64]:
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
-def drop_reasons(
-    keys: pa.LargeStringArray, no_names: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.int8]:
-    """Return why each of N keys is left out, index in ``REASONS``, int8 ``(N,)``; -1 for no reason.
-
-    Args:
-        no_names: bool ``(N,)``, words that are no names, which may have any character.
-    """
-    stray = ~_array(pc.match_substring_regex(keys, _NAME))
-    cases = [
-        _array(pc.equal(keys, "")),
-        _array(pc.equal(keys, _PAGE_FURNITURE)),
-        _array(pc.greater(pc.utf8_length(keys), MAX_NAME)),
-        stray if no_names is None else stray & ~no_names,
-    ]
-    return np.select(cases, range(len(cases)), -1).astype(np.int8)
+def drop_reason(key: pl.Expr, no_name: pl.Expr | None = None) -> pl.Expr:
+    """Return why keys are left out, one of ``REASONS``; null for no reason. Words that are
+    ``no_name`` may have any character."""
+    stray = ~key.str.contains(_NAME)
+    if no_name is not None:
+        stray &= ~no_name
+    cases = (key == "", key == _PAGE_FURNITURE, key.str.len_chars() > MAX_NAME, stray)
+    return pl.coalesce(
+        pl.when(case).then(pl.lit(reason)) for reason, case in zip(REASONS, cases, strict=True)
+    )
 
 
 def script_of(text: str) -> str:
@@ -80,8 +75,3 @@ def script_of(text: str) -> str:
     if letter.isascii() and letter:
         return "Latin"
     return unicodedata.name(letter, "other").split(" ")[0].capitalize() if letter else "Other"
-
-
-def _array(values: pa.Array) -> npt.NDArray[np.bool_]:
-    array: npt.NDArray[np.bool_] = values.to_numpy(zero_copy_only=False)
-    return array

@@ -193,11 +193,11 @@ class Preset:
 def _vocabulary_of(corpus: Corpus, usable: npt.NDArray[np.bool_]) -> Vocabulary:
     """Return the vocabulary of the ``usable`` names, and of full names without a space."""
     sample = spaced_rows(usable, VOCABULARY_ROWS)
-    columns = (corpus.names.take(pa.array(sample)), corpus.label_ids[sample])
-    names, label_ids = (column.tolist() for column in columns)
-    joined = joined_names(names, label_ids, corpus.weights[sample].tolist())
+    names, label_ids = corpus.names.take(pa.array(sample)), corpus.label_ids[sample]
+    joined = joined_names(names, label_ids, corpus.weights[sample])
     return Vocabulary.of_names(
-        [*names, *(name for name, _ in joined)], [*label_ids, *(label_id for _, label_id in joined)]
+        names.to_pylist() + [name for name, _ in joined],
+        label_ids.tolist() + [label_id for _, label_id in joined],
     )
 
 

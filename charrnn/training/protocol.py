@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from charrnn.errors import DataError
@@ -191,15 +191,14 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     ones are taken."""
     if not rules.composes:
         return examples
-    label_ids, scratch = examples.label_ids, examples.scratch
     has_others = column_of(
         (has_other_spellings(texts, rules) for _, texts in _normalised(examples, rules)),
         np.bool_,
-        scratch,
+        examples.scratch,
     )
     rows = spaced_rows(has_others, _MOST_RESPELLED)
     normalised = normalise_array(examples.names.take(pa.array(rows)), rules)
-    columns = (normalised, label_ids[rows], examples.weights[rows])
+    columns = (normalised, examples.label_ids[rows], examples.weights[rows])
     further = [
         (spelling, label_id, weight)
         for name, label_id, weight in zip(*(column.tolist() for column in columns), strict=True)
@@ -210,30 +209,24 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     blocks = [examples.names[rows] for rows in blocks_of(len(examples.names))]
     if any(given_names(names).any() for names in blocks):
         usual = float(examples.weights.mean(dtype=np.float64))
-        rows = spaced_rows(column_of(map(unspaced, blocks), np.bool_, scratch), _MOST_RESPELLED)
-        columns = (examples.names.take(pa.array(rows)), label_ids[rows], examples.weights[rows])
-        joined = joined_names(*(column.tolist() for column in columns))
+        is_unspaced = column_of(map(unspaced, blocks), np.bool_, examples.scratch)
+        rows = spaced_rows(is_unspaced, _MOST_RESPELLED)
+        names = examples.names.take(pa.array(rows))
+        joined = joined_names(names, examples.label_ids[rows], examples.weights[rows])
         further += [(*pair, usual) for pair in joined]
         words += [GIVEN + word for word in words if len(word.split()) == 1]
-    if not further and not words:
-        return examples
-    keys = [normalise(text, rules) for text, _, _ in further]
-    known, seen, added = pa.array(keys, pa.large_string()), set[tuple[str, int]](), []
+    schema = {"name": pl.String, "label_id": pl.Int64, "weight": pl.Float32}
+    added = pl.DataFrame(further, schema, orient="row")
+    keys = pl.Series("key", normalise_array(added["name"].to_arrow(), rules))
+    pair = ("key", "label_id")
+    added = added.with_columns(keys).unique(pair, keep="first", maintain_order=True)
     for block, texts in _normalised(examples, rules) if further else ():
-        also = np.flatnonzero(pc.is_in(texts, value_set=known))
-        own = texts.take(pa.array(also)).to_pylist()
-        seen.update(zip(own, label_ids[block][also].tolist(), strict=True))
-    for key, (text, label_id, weight) in zip(keys, further, strict=True):
-        if (key, label_id) not in seen:
-            seen.add((key, label_id))
-            added.append((text, label_id, weight))
-    with_added = ExampleBlocks(scratch)
+        known = pl.DataFrame({"key": texts, "label_id": examples.label_ids[block]})
+        added = added.join(known, on=pair, how="anti", maintain_order="left")
+    with_added = ExampleBlocks(examples.scratch)
     with_added.extend(examples)
-    with_added.append(
-        pa.array([a[0] for a in added], pa.large_string()),
-        np.array([a[1] for a in added], np.int64),
-        np.array([a[2] for a in added], np.float32),
-    )
+    columns = (added["name"].to_arrow(), added["label_id"].to_numpy(), added["weight"].to_numpy())
+    with_added.append(*columns)
     return with_added.whole(pa.array(list(dict.fromkeys(words)), pa.large_string()))
 
 

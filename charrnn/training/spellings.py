@@ -3,7 +3,6 @@ tables hold ``Dvorak`` and ``MUELLER`` as well as ``Dvořák`` and ``Müller``."
 
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -70,13 +69,18 @@ def unspaced(names: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
 
 
 def joined_names(
-    names: Sequence[str], label_ids: Sequence[int], weights: Sequence[float], seed: int = 0
+    names: pa.LargeStringArray,
+    label_ids: npt.NDArray[np.integer],
+    weights: npt.NDArray[np.float32],
+    seed: int = 0,
 ) -> list[tuple[str, int]]:
     """Return full names as Chinese, Japanese and Korean are written, the given name behind the
     surname without a space: ``JOINED`` random pairs of each label that has both in such a script,
-    with their label ids. Names are drawn by their ``weights``."""
+    with their label ids. Of N names with label ids ``(N,)``, they are drawn by their ``weights``,
+    ``(N,)``."""
+    columns = (names, label_ids, weights)
     parts: dict[int, tuple[dict[str, float], dict[str, float]]] = {}
-    for name, label_id, weight in zip(names, label_ids, weights, strict=True):
+    for name, label_id, weight in zip(*(c.tolist() for c in columns), strict=True):
         text = name.removeprefix(GIVEN)
         if _UNSPACED.fullmatch(text):
             parts.setdefault(label_id, ({}, {}))[text != name][text] = weight

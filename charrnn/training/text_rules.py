@@ -9,8 +9,8 @@ difference (the one-standard-error rule, Breiman et al. 1984).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from charrnn.model.normalise import Normalisation
 from charrnn.model.vocabulary import Vocabulary, batches
 from charrnn.training.corpus import Corpus
 from charrnn.training.mapped import column_of
-from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, spaced_rows
+from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, Examples, spaced_rows
 
 _LEAST_COVERED = 0.99  # with Hangul syllables as symbols; with fewer they are written as jamo
 COVERAGE = 0.999  # of the characters, by symbols, while there are ids
@@ -40,24 +40,14 @@ _RICHER: dict[str, dict[str, Any]] = {
     "case": {"lowercase": False},
 }
 
-Ids = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """N names with label ids, int64 ``(N,)``."""
-
-    names: list[str]
-    label_ids: Ids
-
-    @classmethod
-    def of(cls, corpus: Corpus, chosen: Callable[[Corpus], Rows], most: int) -> Self:
-        """Return a sample of the rows that are ``chosen`` of each part, bool ``(N,)``."""
-        of_parts = column_of(map(chosen, corpus.parts()), np.bool_, corpus.scratch)
-        rows = spaced_rows(of_parts, most)
-        names = corpus.names.take(pa.array(rows)).to_pylist()
-        return cls(names, corpus.label_ids[rows].astype(np.int64))
+def _sample(corpus: Corpus, chosen: Callable[[Corpus], Rows], most: int) -> Examples:
+    """Return a sample of the rows that are ``chosen`` of each part, bool ``(N,)``."""
+    of_parts = column_of(map(chosen, corpus.parts()), np.bool_, corpus.scratch)
+    rows = spaced_rows(of_parts, most)
+    return Examples.of(corpus.names.take(pa.array(rows)), corpus.label_ids[rows])
 
 
 def auto_vocabulary(corpus: Corpus) -> tuple[Vocabulary, TextRules]:
@@ -75,38 +65,39 @@ def auto_vocabulary(corpus: Corpus) -> tuple[Vocabulary, TextRules]:
         validation: Rows = part.folds == VALIDATION_FOLD
         return validation & is_frequent[part.label_ids]
 
-    train = _Sample.of(corpus, learned, _LEARNED)
-    validation = _Sample.of(corpus, answered, _ANSWERED)
+    train = _sample(corpus, learned, _LEARNED)
+    validation = _sample(corpus, answered, _ANSWERED)
     rules, choices = _PLAIN, dict[str, TextChoice | None]()
     for what, richer in _RICHER.items():
         rich = replace(rules, **richer)
         choices[what] = choice = _chosen(rich, rules, train, validation)
         rules = rich if choice and choice.kept else rules
-    sample = _Sample.of(corpus, lambda part: part.folds >= 0, VOCABULARY_ROWS)
+    sample = _sample(corpus, lambda part: part.folds >= 0, VOCABULARY_ROWS)
     vocabulary, covered = _covering(sample, replace(rules, jamo=False))
     if covered < _LEAST_COVERED:
         vocabulary, covered = _covering(sample, rules)
     return vocabulary, TextRules(len(vocabulary.symbols), covered, **choices)
 
 
-def _covering(sample: _Sample, rules: Normalisation) -> tuple[Vocabulary, float]:
+def _covering(sample: Examples, rules: Normalisation) -> tuple[Vocabulary, float]:
     """Return the vocabulary under some rules, and the share of the characters that it knows."""
     vocabulary = _vocabulary(sample, rules)
-    encoded = vocabulary.encode(pa.array(sample.names, pa.large_string()))
+    encoded = vocabulary.encode(sample.names)
     return vocabulary, float(1 - encoded.unknown.sum() / max(1, encoded.lengths.sum()))
 
 
-def _vocabulary(sample: _Sample, rules: Normalisation) -> Vocabulary:
-    return Vocabulary.of_names(sample.names, sample.label_ids, rules, coverage=COVERAGE)
+def _vocabulary(sample: Examples, rules: Normalisation) -> Vocabulary:
+    names = sample.names.to_pylist()
+    return Vocabulary.of_names(names, sample.label_ids, rules, coverage=COVERAGE)
 
 
 def _chosen(
-    rich: Normalisation, plain: Normalisation, train: _Sample, validation: _Sample
+    rich: Normalisation, plain: Normalisation, train: Examples, validation: Examples
 ) -> TextChoice | None:
     """Return which of two rules reads the validation names better, and by how much; None where
     they read all names alike."""
     with_rich, with_plain = _vocabulary(train, rich), _vocabulary(train, plain)
-    if with_rich.symbols == with_plain.symbols or not validation.names:
+    if with_rich.symbols == with_plain.symbols or not len(validation.names):
         return None
     right = [_is_right(v, train, validation) for v in (with_rich, with_plain)]
     gained = right[0].astype(np.int64) - right[1]
@@ -115,12 +106,14 @@ def _chosen(
 
 
 @torch.inference_mode()
-def _is_right(vocabulary: Vocabulary, train: _Sample, validation: _Sample) -> npt.NDArray[np.bool_]:
+def _is_right(
+    vocabulary: Vocabulary, train: Examples, validation: Examples
+) -> npt.NDArray[np.bool_]:
     """Return which of the M validation names naive Bayes answers right, bool ``(M,)``."""
     present, label_ids = np.unique(train.label_ids, return_inverse=True)
     table = NgramTable(_BUCKETS, len(present), dropout=0)
     counts = torch.full(table.weight.shape, _SMOOTHING).view(-1)
-    encoded = vocabulary.encode(pa.array(train.names, pa.large_string()))
+    encoded = vocabulary.encode(train.names)
     for rows in batches(np.maximum(encoded.lengths, 1), _BATCH):
         buckets = torch.cat(table.buckets(torch.from_numpy(encoded.padded(rows)[0]).long()), dim=1)
         cells = buckets * len(present) + torch.from_numpy(label_ids[rows])[:, None]
@@ -128,7 +121,7 @@ def _is_right(vocabulary: Vocabulary, train: _Sample, validation: _Sample) -> np
     by_bucket = counts.view_as(table.weight)
     table.weight.copy_((by_bucket / by_bucket.sum(dim=0)).log())
     prior = torch.from_numpy(np.log(np.bincount(label_ids)).astype(np.float32))
-    encoded = vocabulary.encode(pa.array(validation.names, pa.large_string()))
+    encoded = vocabulary.encode(validation.names)
     right = np.zeros(len(encoded), np.bool_)
     for rows in batches(np.maximum(encoded.lengths, 1), _BATCH):
         logits = table(torch.from_numpy(encoded.padded(rows)[0]).long(), None) + prior

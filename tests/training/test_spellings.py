@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,10 +66,10 @@ def test_the_first_spelling_of_a_latin_name_is_the_one_by_latin_rules(name: str)
 
 def test_names_written_without_spaces_are_joined_within_a_label() -> None:
     names = ["김", "박", GIVEN + "민수", "Kim", GIVEN + "Minsu", "山", GIVEN + "Taro", "かな"]
-    label_ids = [0, 0, 0, 0, 0, 1, 1, 1]
-    joined = joined_names(names, label_ids, [1.0] * 8)
+    columns = pa.array(names, pa.large_string()), np.array([0, 0, 0, 0, 0, 1, 1, 1])
+    joined = joined_names(*columns, np.ones(8, np.float32))
     assert len(joined) == JOINED
     assert set(joined) == {("김민수", 0), ("박민수", 0)}
-    assert joined == joined_names(names, label_ids, [1.0] * 8)
-    often = Counter(joined_names(names, label_ids, [9.0, 1.0, *[1.0] * 6]))
+    assert joined == joined_names(*columns, np.ones(8, np.float32))
+    often = Counter(joined_names(*columns, np.array([9, *[1] * 7], np.float32)))
     assert 0.85 * JOINED < often["김민수", 0] < 0.95 * JOINED
