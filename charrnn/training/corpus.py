@@ -360,7 +360,7 @@ def load_corpus(path: Path, scratch: Path | None = None) -> Corpus:
     return corpus
 
 
-def _proven_parts(path: Path, files: Sequence[Path]) -> Iterator[Corpus]:
+def _proven_parts(path: Path, files: Sequence[Path]) -> Iterator[pa.Table]:
     """Yield the parts of a corpus; raise DataError where these are not all."""
     content = None
     for index, file in enumerate(files):
@@ -370,52 +370,33 @@ def _proven_parts(path: Path, files: Sequence[Path]) -> Iterator[Corpus]:
         is_part = metadata.get(_PART_KEY) == b"%d/%d" % (index, len(files))
         if not is_part or metadata[_DIGEST_KEY] != content:
             raise DataError(f"{path} is not a whole corpus; run ingest again")
-        yield _corpus_of(table)
+        yield table
 
 
-def _corpus_of(table: pa.Table) -> Corpus:
-    """Return one part of a corpus."""
-    is_name = pc.is_valid(table["language"])
-    others, table = table.filter(pc.invert(is_name)), table.filter(is_name)
-    languages = table["language"].combine_chunks().dictionary_encode()
-    found = languages.dictionary.to_pylist()
-    labels = tuple(sorted(found))
-    mark = pc.if_else(pc.equal(table["part"], "given"), GIVEN, "")
-    counted = [one.source.counted for one in sources_of(table)]
-    return Corpus(
-        names=_large(pc.binary_join_element_wise(mark, table["name"], "")),
-        normalised=_large(table["name_normalised"]),
-        label_ids=_positions(found, labels)[languages.indices],
-        folds=_folds(table),
-        weights=table["weight"].to_numpy(),
-        labels=labels,
-        digest=table.schema.metadata[_DIGEST_KEY].decode(),
-        outliers=_large(others["name"]),
-        outlier_folds=_folds(others),
-        label_name=table.schema.metadata.get(_LABEL_NAME_KEY, LANGUAGE.encode()).decode(),
-        counted=bool(counted) and all(counted),
-    )
-
-
-def _joined(parts: Iterable[Corpus], scratch: Path | None) -> Corpus:
-    """Return one corpus for its parts, of which there is at least one."""
+def _joined(parts: Iterable[pa.Table], scratch: Path | None) -> Corpus:
+    """Return the corpus of its parts, of which there is at least one."""
     names, normalised, outliers = Texts(scratch), Texts(scratch), Texts(scratch)
     label_ids, weights = Column(np.int32, scratch), Column(np.float32, scratch)
     folds, outlier_folds = Column(np.int8, scratch), Column(np.int8, scratch)
-    found, part_rows, counted = dict[str, int](), list[int](), True
+    found, part_rows = dict[str, int](), list[int]()
     for part in parts:
-        own = [found.setdefault(label, len(found)) for label in part.labels]
-        names.append(part.names)
-        normalised.append(part.normalised)
-        label_ids.append(np.array(own, np.int32)[part.label_ids])
-        weights.append(part.weights)
-        folds.append(part.folds)
-        outliers.append(part.outliers)
-        outlier_folds.append(part.outlier_folds)
-        part_rows.append(len(part.names))
-        counted &= part.counted
+        is_name = pc.is_valid(part["language"])
+        others, table = part.filter(pc.invert(is_name)), part.filter(is_name)
+        mark = pc.if_else(pc.equal(table["part"], "given"), GIVEN, "")
+        names.append(_large(pc.binary_join_element_wise(mark, table["name"], "")))
+        normalised.append(_large(table["name_normalised"]))
+        languages = table["language"].combine_chunks().dictionary_encode()
+        own = [found.setdefault(label, len(found)) for label in languages.dictionary.to_pylist()]
+        label_ids.append(np.array(own, np.int32)[languages.indices])
+        weights.append(table["weight"].to_numpy())
+        folds.append(_folds(table))
+        outliers.append(_large(others["name"]))
+        outlier_folds.append(_folds(others))
+        part_rows.append(len(table))
     labels, as_found = tuple(sorted(found)), label_ids.whole()
-    position = _positions(list(found), labels)
+    place = {label: i for i, label in enumerate(labels)}
+    position = np.array([place[label] for label in found], np.int32)
+    metadata, counted = part.schema.metadata, [s.source.counted for s in sources_of(part)]
     return Corpus(
         names=names.whole(),
         normalised=normalised.whole(),
@@ -425,20 +406,14 @@ def _joined(parts: Iterable[Corpus], scratch: Path | None) -> Corpus:
         folds=folds.whole(),
         weights=weights.whole(),
         labels=labels,
-        digest=part.digest,
+        digest=metadata[_DIGEST_KEY].decode(),
         outliers=outliers.whole(),
         outlier_folds=outlier_folds.whole(),
-        label_name=part.label_name,
-        counted=counted,
+        label_name=metadata.get(_LABEL_NAME_KEY, LANGUAGE.encode()).decode(),
+        counted=bool(counted) and all(counted),
         part_rows=tuple(part_rows),
         scratch=scratch,
     )
-
-
-def _positions(some: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.int32]:
-    """Return the place of each of some labels among ``labels``, int32."""
-    position = {label: i for i, label in enumerate(labels)}
-    return np.array([position[label] for label in some], np.int32)
 
 
 def _large(texts: pa.ChunkedArray) -> pa.LargeStringArray:

@@ -182,10 +182,8 @@ class CorpusCounts:
         rows = {label: scripts.total() for label, scripts in self._scripts.items()}
         shares = np.array(list(rows.values())) / max(1, self._totals["rows"])
         per_label = self._per_label()
-        fields = ("rows", "unique_pairs", "duplicate_rows", "ambiguous_names", "ambiguous_rows",
-                  "non_ascii_rows", "outliers", "outlier_rows")  # fmt: skip
         return CorpusReport(
-            **{field: self._totals[field] for field in fields},
+            **self._totals,
             labels=len(rows),
             dropped=dict(sorted(self._dropped.items())),
             unusual_characters=dict(self._characters.most_common()),
