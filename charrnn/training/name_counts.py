@@ -11,7 +11,6 @@ of the label are on no list, but their frequencies are known for lists that have
 frequent name in twenty countries, none of which has a tenth of all.
 """
 
-import csv
 import pickle
 from collections.abc import Mapping
 from importlib.metadata import distribution
@@ -136,18 +135,15 @@ def _joined(name: str) -> list[str]:
 
 def _dacy(path: Path) -> pl.DataFrame:
     """Return Danish surnames and given names with the numbers of their bearers."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [
-            (row["name"], "given" if row["first_name"] == "True" else "surname", row["count"])
-            for row in csv.DictReader(file)
-            if row["ethnicity"] == "danish"
-        ]
-    frame = pl.DataFrame(rows, schema=["name", "part", "n"], orient="row")
-    return _counted(
-        frame.with_columns(
-            pl.col("n").cast(pl.Float64), label=pl.lit("Danish"), nation=pl.lit("Danish")
-        )
+    danish = pl.read_csv(path, schema_overrides={"first_name": pl.String}).filter(
+        pl.col("ethnicity") == "danish"
     )
+    part = (
+        pl.when(pl.col("first_name") == "True").then(pl.lit("given")).otherwise(pl.lit("surname"))
+    )
+    label = pl.lit("Danish")
+    n = pl.col("count").cast(pl.Float64)
+    return _counted(danish.select("name", part=part, n=n, label=label, nation=label))
 
 
 def _counted(
