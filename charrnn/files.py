@@ -112,15 +112,27 @@ def _retried(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
 
 
 def close_descriptor(descriptor: int) -> None:
-    """Close a descriptor, also where a signal interrupts it: Linux has closed it then."""
-    with suppress(InterruptedError):
+    """Close a descriptor that was read from. Where closing fails, what was read is no less read;
+    where a signal interrupts it, Linux has closed it."""
+    with suppress(OSError):
         os.close(descriptor)
 
 
 @contextmanager
+def _opened(
+    name: str | Path, flags: int, mode: int = 0o666, *, folder: int | None = None
+) -> Iterator[int]:
+    """Open an entry of ``folder`` for the block."""
+    descriptor = os.open(name, flags, mode, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        close_descriptor(descriptor)
+
+
+@contextmanager
 def closing_reader(file: C) -> Iterator[C]:
-    """Close a file after the block. Where closing fails, what was read is no less read; Arrow does
-    not even tell an interrupted close from others."""
+    """Close a file that was read from after the block; see ``close_descriptor``."""
     try:
         yield file
     finally:
@@ -207,8 +219,7 @@ def _open_folder(path: Path, *, create: bool) -> int:
 
 def _link_target(name: str, folder: int, path: Path) -> str:
     """Return where a link on the way to ``path`` leads, if it is to be followed."""
-    link = os.open(name, _O_PATH | _O_NOFOLLOW, dir_fd=folder)
-    try:
+    with _opened(name, _O_PATH | _O_NOFOLLOW, folder=folder) as link:
         status = os.fstat(link)
         if not stat.S_ISLNK(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -217,8 +228,6 @@ def _link_target(name: str, folder: int, path: Path) -> str:
         if status.st_uid not in (os.geteuid(), 0, os.fstat(folder).st_uid):
             raise _foreign(path, f"leads through {name}, a link that belongs to another user")
         return os.readlink("", dir_fd=link)
-    finally:
-        close_descriptor(link)
 
 
 def _foreign(path: Path, what: str) -> OutputError:
@@ -236,11 +245,10 @@ def _is_mine(status: os.stat_result, folder: int) -> bool:
     if status.st_dev not in _own_uids:
         name = f".probe-{secrets.token_hex(8)}.tmp"
         try:
-            descriptor = os.open(name, os.O_WRONLY | _NEW, 0o600, dir_fd=folder)
+            with _opened(name, os.O_WRONLY | _NEW, 0o600, folder=folder) as probe:
+                _own_uids[status.st_dev] = os.fstat(probe).st_uid
         except OSError:
             return False
-        _own_uids[status.st_dev] = os.fstat(descriptor).st_uid
-        close_descriptor(descriptor)
         _retried(os.unlink, name, dir_fd=folder)
     return status.st_uid == _own_uids[status.st_dev]
 
@@ -272,14 +280,12 @@ def _lock(descriptor: int) -> bool:
 
 def _sync(folder: int) -> None:
     """Fsync a folder, so that the names in it survive a power failure."""
-    descriptor = os.open(".", os.O_RDONLY | _O_DIRECTORY, dir_fd=folder)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # network storage without it
-            raise
-    finally:
-        close_descriptor(descriptor)
+    with _opened(".", os.O_RDONLY | _O_DIRECTORY, folder=folder) as descriptor:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # network storage without it
+                raise
 
 
 @contextmanager
@@ -293,8 +299,8 @@ def open_file(path: Path, *, mine: bool = False, links: bool = False) -> Iterato
     Raises:
         OSError: there is no such file, or it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | (_FILE & ~_O_NOFOLLOW if links else _FILE))
-    try:
+    flags = os.O_RDONLY | (_FILE & ~_O_NOFOLLOW if links else _FILE)
+    with _opened(path, flags) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -302,12 +308,8 @@ def open_file(path: Path, *, mine: bool = False, links: bool = False) -> Iterato
             with _folder(path.parent) as folder:
                 if status.st_nlink > 1 or not _is_mine(status, folder):
                     raise PermissionError(errno.EPERM, "another user's file", str(path))
-        file = os.fdopen(descriptor, "rb")
-    except BaseException:
-        close_descriptor(descriptor)
-        raise
-    with closing_reader(file):
-        yield file
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
 
 
 def read_file(path: Path, *, mine: bool = False, links: bool = False) -> bytes:
@@ -366,10 +368,14 @@ def _create_temporary(path: Path, folder: int, mode: int) -> tuple[BinaryIO, str
     are at work, and of files that are not ours, are passed over."""
     for number in range(_MOST_TEMPORARIES):
         name = _temporary_name(path.name, number)
-        file = _create_locked(name, folder, mode)
-        if file is not None:
-            _remove_left_over(_temporary_name(path.name, number + 1), folder)
-            return file, name
+        if not _remove_left_over(name, folder):
+            continue
+        with suppress(FileExistsError):
+            file = os.fdopen(os.open(name, os.O_RDWR | _NEW, mode, dir_fd=folder), "w+b")
+            if _lock(file.fileno()) and _is_at(file.fileno(), name, folder):
+                _remove_left_over(_temporary_name(path.name, number + 1), folder)
+                return file, name
+            _close_quietly(file)  # another writer took it for a left-over
     raise _foreign(path.parent / name, "and those with smaller numbers are not ours or in use")
 
 
@@ -378,24 +384,6 @@ def _temporary_name(name: str, number: int) -> str:
     if len(encoded) > _LONGEST_NAME:
         name = hashlib.sha256(encoded).hexdigest()
     return f".{name}.{number}.tmp" if number else f".{name}.tmp"
-
-
-def _create_locked(name: str, folder: int, mode: int) -> BinaryIO | None:
-    """Create a file, locked, in place of what a killed writer left; None if the name is in use."""
-    while True:
-        try:
-            descriptor = os.open(name, os.O_RDWR | _NEW, mode, dir_fd=folder)
-        except FileExistsError:
-            if _remove_left_over(name, folder):
-                continue
-            return None
-        file = os.fdopen(descriptor, "w+b")
-        if not _lock(descriptor):
-            _close_quietly(file)
-            return None
-        if _is_at(descriptor, name, folder):
-            return file
-        _close_quietly(file)  # another writer took it for a left-over
 
 
 def _close_quietly(file: BinaryIO) -> None:
@@ -415,17 +403,14 @@ def _remove_left_over(name: str, folder: int) -> bool:
         _retried(os.unlink, name, dir_fd=folder)
         return True
     try:
-        descriptor = os.open(name, os.O_RDONLY | _FILE, dir_fd=folder)
+        with _opened(name, os.O_RDONLY | _FILE, folder=folder) as descriptor:
+            if not _lock(descriptor):
+                return False
+            if _is_at(descriptor, name, folder):
+                _retried(os.unlink, name, dir_fd=folder)
     except OSError:
         return False
-    try:
-        if not _lock(descriptor):
-            return False
-        if _is_at(descriptor, name, folder):
-            _retried(os.unlink, name, dir_fd=folder)
-        return True
-    finally:
-        close_descriptor(descriptor)
+    return True
 
 
 def replace_file(temporary: Path, path: Path) -> None:
@@ -458,6 +443,8 @@ def _open_own(path: Path, folder: int) -> BinaryIO:
 
 def _check_plain(path: Path, status: os.stat_result) -> None:
     """Raise OutputError unless this is a regular file with one name."""
+    if stat.S_ISLNK(status.st_mode):
+        raise _foreign(path, "is a link")
     if not stat.S_ISREG(status.st_mode):
         raise _foreign(path, "is not a regular file")
     if status.st_nlink > 1:
@@ -551,7 +538,6 @@ def publish_folder(staging: Path, final: Path) -> None:
     """
     try:
         with (
-            translate_os_errors(final),
             _folder(final.parent) as folder,
             _folder(staging.parent) as source,
             _folder(staging) as opened,
@@ -564,11 +550,11 @@ def publish_folder(staging: Path, final: Path) -> None:
             _retried(os.rename, staging.name, final.name, src_dir_fd=source, dst_dir_fd=folder)
             _sync(folder)
             _sync(source)
-    except CharrnnError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOTEMPTY, errno.EEXIST):
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise FileExistsError(str(final)) from None  # maybe by another process just now
-        raise
+        with translate_os_errors(final):
+            raise
 
 
 def swap_link(link: Path, target: str) -> None:
@@ -673,18 +659,15 @@ def remove_tree(folder: Path) -> None:
 def _remove_tree(name: str, parent: int) -> bool:
     """Remove a folder with its content as far as possible; False if it is no folder.
     (``shutil.rmtree`` closes a folder twice where a signal interrupts the first time.)"""
+    flags = os.O_RDONLY | _O_DIRECTORY | _O_NOFOLLOW
     try:
-        flags = os.O_RDONLY | _O_DIRECTORY | _O_NOFOLLOW
-        folder = os.open(name, flags, dir_fd=parent)
+        with _opened(name, flags, folder=parent) as folder:
+            for entry in os.listdir(folder):  # noqa: PTH208 (a descriptor)
+                if not _remove_tree(entry, folder):
+                    with suppress(OSError):
+                        _retried(os.unlink, entry, dir_fd=folder)
     except OSError:
         return False
-    try:
-        for entry in os.listdir(folder):  # noqa: PTH208 (a descriptor)
-            if not _remove_tree(entry, folder):
-                with suppress(OSError):
-                    _retried(os.unlink, entry, dir_fd=folder)
-    finally:
-        close_descriptor(folder)
     with suppress(OSError):
         _retried(os.rmdir, name, dir_fd=parent)
     return True
@@ -764,8 +747,6 @@ def _open_lock(lock: Path, folder: int) -> BinaryIO:
     if status is None:
         descriptor = os.open(lock.name, os.O_RDWR | _NEW, 0o666, dir_fd=folder)
         return cast(BinaryIO, os.fdopen(descriptor, "r+b", buffering=0))
-    if stat.S_ISLNK(status.st_mode):
-        raise _foreign(lock, "is a link")
     _check_plain(lock, status)
     mine = _is_mine(status, folder)
     try:
@@ -775,7 +756,7 @@ def _open_lock(lock: Path, folder: int) -> BinaryIO:
         raise _foreign(lock, "belongs to another user" if not mine else "is not readable") from None
     try:
         _check_plain(lock, os.fstat(descriptor))
-        if mine and _privacy.blocks:
+        if mine and _Privacy.blocks:
             os.fchmod(descriptor, 0o600)
         return cast(BinaryIO, os.fdopen(descriptor, "r+b" if mine else "rb", buffering=0))
     except BaseException:
@@ -928,9 +909,6 @@ class _Privacy:
     umask = 0
 
 
-_privacy = _Privacy()
-
-
 @contextmanager
 def private_files(private: bool) -> Iterator[None]:
     """If ``private``, create files in the block with mode 0600 and folders with 0700, by the umask
@@ -938,24 +916,24 @@ def private_files(private: bool) -> Iterator[None]:
     if not private:
         yield
         return
-    with _privacy.lock:
-        if not _privacy.blocks:
-            _privacy.umask = os.umask(0o077)
-        _privacy.blocks += 1
+    with _Privacy.lock:
+        if not _Privacy.blocks:
+            _Privacy.umask = os.umask(0o077)
+        _Privacy.blocks += 1
     try:
         yield
     finally:
-        with _privacy.lock:
-            _privacy.blocks -= 1
-            if not _privacy.blocks:
-                os.umask(_privacy.umask)
+        with _Privacy.lock:
+            _Privacy.blocks -= 1
+            if not _Privacy.blocks:
+                os.umask(_Privacy.umask)
 
 
 def make_private(folder: Path) -> None:
     """Take the rights of group and others from a folder of this user and the files in it and in
     the folders in it, if this is in a block of ``private_files``; an earlier run may have written
     them without."""
-    if not _privacy.blocks:
+    if not _Privacy.blocks:
         return
     inner = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     for path in (folder, *inner):
@@ -972,8 +950,5 @@ def _restrict(name: str, folder: int, flags: int) -> None:
     if not status or stat.S_IFMT(status.st_mode) not in kinds or not status.st_mode & 0o077:
         return
     if _is_mine(status, folder):
-        descriptor = os.open(name, os.O_RDONLY | _FILE | flags, dir_fd=folder)
-        try:
-            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o700)
-        finally:
-            close_descriptor(descriptor)
+        with _opened(name, os.O_RDONLY | _FILE | flags, folder=folder) as opened:
+            os.fchmod(opened, stat.S_IMODE(os.fstat(opened).st_mode) & 0o700)

@@ -5,9 +5,7 @@ share: a quote inside an unquoted cell (``5" disk``) is an ordinary character.
 
 The stream is read in pieces that begin with a record. In almost every piece each quote opens a
 cell, closes one, or is doubled inside one; then a byte is inside a quoted cell if the number of
-quotes up to it is odd. numpy computes and checks this parity for 64 bytes per word, as Langdale and
-Lemire do in "Parsing Gigabytes of JSON per Second" (2019). A piece that fails the check is read
-quote by quote.
+quotes up to it is odd. A piece in which that is not so is read quote by quote.
 """
 
 import codecs
@@ -22,9 +20,9 @@ _PIECE_BYTES = 128 * 1024  # read together; fits into a processor's cache
 _MAX_REJECTED = 1_000_000  # records; bounds the memory that their list takes
 _LINE_FEED, _RETURN = 0x0A, 0x0D
 _DOS_END = b"\x1a"
-Mask = npt.NDArray[np.bool_]  # one value per byte of a piece
-Bits = npt.NDArray[np.uint64]  # the same, 64 bytes per word, the first byte in the lowest bit
-Positions = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Positions = npt.NDArray[np.int64]  # of bytes in a piece, ascending
 
 
 class Structure:
@@ -145,66 +143,60 @@ class Structure:
             self._fail_at(piece, piece.index(b"\0"), "has a NUL byte; is it damaged, or UTF-16?")
             return 0
         codes = np.frombuffer(piece, np.uint8)
-        feeds = _bits(codes == _LINE_FEED)
-        returns = _bits(codes == _RETURN) if b"\r" in piece else None
-        record_ends, inside, breaks = feeds, None, 0
-        if self._quote and self._quote in piece:
-            inside = self._inside(piece, codes, feeds if returns is None else feeds | returns)
-            if inside is None:
-                return 0
-            broken = feeds & inside
-            if final:
-                broken &= _below(len(piece) - 1, len(feeds))  # the last line feed was added
-            if not self._multiline and broken.any():
-                what = (
-                    "has a line break inside a quoted cell; close the quote, or accept such cells"
-                )
-                explained = self._explained(what, piece)
-                option = "multiline" if explained == what else ""
-                self._fail_at(piece, int(_mask(broken).argmax()), explained, option)
-                return 0
-            record_ends = feeds & ~inside
-        words = record_ends.nonzero()[0]
-        if not words.size:
+        quotes = self._cell_quotes(piece, codes)
+        if quotes is None:
             return 0
-        last = int(words[-1])
-        complete = 64 * last + int(record_ends[last]).bit_length()
-        if inside is not None:
-            breaks = _count(broken & _below(complete, len(broken)))
+        feeds = np.flatnonzero(codes == _LINE_FEED)
+        inside = _inside(feeds, quotes)
+        ends, breaks = feeds[~inside], feeds[inside]
+        if final:  # the last line feed was added
+            breaks = breaks[breaks < len(piece) - 1]
+        if breaks.size and not self._multiline:
+            what = "has a line break inside a quoted cell; close the quote, or accept such cells"
+            explained = self._explained(what, piece)
+            option = "multiline" if explained == what else ""
+            self._fail_at(piece, int(breaks[0]), explained, option)
+            return 0
+        if not ends.size:
+            return 0
+        complete = int(ends[-1]) + 1
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        lengths = ends - starts
+        blank = (lengths == 0) | ((lengths == 1) & (codes[starts] == _RETURN))
         if self._columns:
-            quoted = None if inside is None else _mask(inside)[:complete]
-            accepted.append(self._reject(piece[:complete], _mask(record_ends)[:complete], quoted))
-        records = _count(record_ends)
-        self.blank += _blank_lines(record_ends, returns)
-        self.records += records
-        self.line_breaks += breaks
-        self._line += records + breaks
+            accepted.append(self._reject(piece[:complete], starts, ends, blank, quotes))
+        line_breaks = int(np.searchsorted(breaks, complete))
+        self.blank += int(blank.sum())
+        self.records += len(ends)
+        self.line_breaks += line_breaks
+        self._line += len(ends) + line_breaks
         self._offset += complete
         return complete
 
-    def _inside(self, piece: bytes, codes: npt.NDArray[np.uint8], line_ends: Bits) -> Bits | None:
-        """Return which bytes are inside a quoted cell, opening quote included, closing quote not;
-        None after a problem.
+    def _cell_quotes(self, piece: bytes, codes: Codes) -> Positions | None:
+        """Return quotes of which the odd ones open a cell or are doubled in one, and the even ones
+        end what the one before opens; None after a problem.
 
-        The parity of the quotes is the answer if every opening quote follows a cell's end or a
-        quote, and every closing quote precedes one (by induction from the start of the piece).
+        All quotes are such if every odd one follows a cell's end or a quote, and every even one
+        precedes one (by induction from the start of the piece).
         """
-        quotes = _bits(codes == self._quote[0])
-        inside = _odd(quotes)
-        edges = quotes | line_ends | _bits(codes == self._delimiter)
-        edges |= ~_below(len(piece), len(edges))  # the byte after the piece is unknown
-        misplaced = (quotes & inside & ~_shift_left(edges, first=True)) | (
-            quotes & ~inside & ~_shift_right(edges, last=True)
-        )
-        if not misplaced.any():
-            return inside
-        cell_quotes = self._cell_quotes(piece)
-        return None if cell_quotes is None else _odd(_bits(cell_quotes))
+        if not self._quote or self._quote not in piece:
+            return np.empty(0, np.int64)
+        quotes = np.flatnonzero(codes == self._quote[0])
+        edges = np.zeros(256, np.bool_)
+        edges[[self._quote[0], self._delimiter, _LINE_FEED, _RETURN]] = True
+        first = 2 if quotes[0] == 0 else 0  # nothing is before the piece
+        before, after = quotes[first::2] - 1, quotes[1::2] + 1
+        if after.size and after[-1] == len(piece):  # the byte after the piece is unknown
+            after = after[:-1]
+        if edges[codes[before]].all() and edges[codes[after]].all():
+            return quotes
+        return self._quotes_one_by_one(piece)
 
-    def _cell_quotes(self, piece: bytes) -> Mask | None:
-        """Return the quotes that open or close a cell, found one by one; None after a problem."""
+    def _quotes_one_by_one(self, piece: bytes) -> Positions | None:
+        """Return the quotes that open or close a cell; None after a problem."""
         quote, edges = self._quote, bytes([self._delimiter, _LINE_FEED, _RETURN])
-        cell_quotes = np.zeros(len(piece), np.bool_)
+        cell_quotes: list[int] = []
         opening = piece.find(quote)
         while opening >= 0:
             if opening and piece[opening - 1] not in edges:  # inside an unquoted cell
@@ -213,7 +205,7 @@ class Structure:
             closing = piece.find(quote, opening + 1)
             while closing >= 0 and piece[closing + 1 : closing + 2] == quote:
                 closing = piece.find(quote, closing + 2)
-            cell_quotes[opening] = True
+            cell_quotes.append(opening)
             if closing < 0:
                 break
             if piece[closing + 1 : closing + 2] and piece[closing + 1] not in edges:
@@ -221,18 +213,16 @@ class Structure:
                     piece, closing, self._explained("has text after a closing quote", piece)
                 )
                 return None
-            cell_quotes[closing] = True
+            cell_quotes.append(closing)
             opening = piece.find(quote, closing + 1)
-        return cell_quotes
+        return np.array(cell_quotes, np.int64)
 
-    def _reject(self, piece: bytes, record_ends: Mask, inside: Mask | None) -> bytes:
+    def _reject(
+        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, quotes: Positions
+    ) -> bytes:
         """Record the rejected records of ``piece``; return the others."""
         codes = np.frombuffer(piece, np.uint8)
-        ends = np.flatnonzero(record_ends)
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        lengths = ends - starts
-        blank = (lengths == 0) | ((lengths == 1) & (codes[starts] == _RETURN))
-        reasons = self._reject_reasons(piece, starts, ends, blank, inside)
+        reasons = self._reject_reasons(piece, starts, ends, blank, quotes)
         bad = np.flatnonzero(reasons)
         if not bad.size:
             return piece
@@ -249,15 +239,15 @@ class Structure:
         return b"".join(piece[a:b] for a, b in zip(edges[::2], stops, strict=True))
 
     def _reject_reasons(
-        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, inside: Mask | None
+        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, quotes: Positions
     ) -> npt.NDArray[np.uint8]:
         """Return why each record of ``piece`` is rejected, uint8 ``(records,)``: 0 if it is not,
         else 1 + an index into ``REASONS``."""
         codes = np.frombuffer(piece, np.uint8)
 
         def unquoted(byte: int) -> Positions:
-            matches = codes == byte
-            return np.flatnonzero(matches if inside is None else matches & ~inside)
+            positions = np.flatnonzero(codes == byte)
+            return positions[~_inside(positions, quotes)]
 
         delimiters = unquoted(self._delimiter)
         fields = 1 + np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts)
@@ -295,66 +285,11 @@ class Structure:
         self.fail(f"line {line} {what}", option)
 
 
-def _bits(mask: Mask) -> Bits:
-    """Pack a mask into words of 64 bits; bits after its end are 0."""
-    words = np.zeros(-(-len(mask) // 64), np.uint64)
-    packed = np.packbits(mask, bitorder="little")
-    words.view(np.uint8)[: len(packed)] = packed
-    return words
-
-
-def _mask(bits: Bits) -> Mask:
-    """Unpack words of 64 bits; the inverse of ``_bits``, padded to a whole word."""
-    return np.unpackbits(bits.view(np.uint8), bitorder="little").view(np.bool_)
-
-
-def _below(position: int, words: int) -> Bits:
-    """Return ``words`` words whose bits are set at the positions below ``position``."""
-    bits = np.zeros(words, np.uint64)
-    bits[: position // 64] = np.uint64(2**64 - 1)
-    if position % 64:
-        bits[position // 64] = (1 << position % 64) - 1
-    return bits
-
-
-def _shift_left(bits: Bits, *, first: bool = False) -> Bits:
-    """Move every bit to the next position; ``first`` is the new first bit."""
-    moved = bits << np.uint64(1)
-    moved[1:] |= bits[:-1] >> np.uint64(63)
-    moved[0] |= np.uint64(first)
-    return moved
-
-
-def _shift_right(bits: Bits, *, last: bool = False) -> Bits:
-    """Move every bit to the previous position; ``last`` is the new last bit."""
-    moved = bits >> np.uint64(1)
-    moved[:-1] |= bits[1:] << np.uint64(63)
-    moved[-1] |= np.uint64(last) << np.uint64(63)
-    return moved
-
-
-def _odd(bits: Bits) -> Bits:
-    """Return the positions at which the number of set bits up to and including it is odd: a prefix
-    XOR, by six shifts in each word and a scan over the words."""
-    words, moved = bits.copy(), np.empty_like(bits)
-    for shift in (1, 2, 4, 8, 16, 32):
-        words ^= np.left_shift(words, np.uint64(shift), out=moved)
-    odd = np.bitwise_xor.accumulate(words >> np.uint64(63))  # parity at the end of each word
-    words[1:] ^= np.uint64(0) - odd[:-1]  # inverts the words that begin with odd parity
-    return words
-
-
-def _blank_lines(record_ends: Bits, returns: Bits | None) -> int:
-    """Count the blank lines of a piece, from its record ends and its carriage returns."""
-    starts = _shift_left(record_ends, first=True)
-    blank = record_ends & starts
-    if returns is not None:
-        blank |= record_ends & _shift_left(returns & starts)
-    return _count(blank)
-
-
-def _count(bits: Bits) -> int:
-    return int(np.bitwise_count(bits).sum())
+def _inside(positions: Positions, quotes: Positions) -> Mask:
+    """Return which positions are inside a quoted cell: behind an odd number of ``quotes``."""
+    if not quotes.size:
+        return np.zeros(len(positions), np.bool_)
+    return (np.searchsorted(quotes, positions) & 1).astype(np.bool_)
 
 
 def _invalid_utf8(piece: bytes, ends: Positions) -> list[int]:

@@ -10,9 +10,8 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,11 +33,11 @@ _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBL
 _CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DICTIONARY_ENCODINGS, _DELTA_BYTE_ARRAY = (2, 8), 7
+_STRUCT = 12  # a type of Thrift
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What a row group takes in memory, at most: in all, and for one row where rows are dearest.
     ``pages`` is the sum of the largest pages of its columns."""
 
@@ -46,20 +45,12 @@ class Cost:
     row: float
     pages: int
 
-    @classmethod
-    def sum(cls, costs: list[Self]) -> Self:
-        """Return the cost of all columns of a row group."""
-        return cls(
-            sum(c.size for c in costs), sum(c.row for c in costs), sum(c.pages for c in costs)
-        )
-
 
 class _Malformed(Exception):
     """Bytes are no Thrift, or end too early."""
 
 
-@dataclass(frozen=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     """What a footer says of a column in one row group."""
 
     codec: int
@@ -68,17 +59,10 @@ class _Chunk:
     data: int  # offset of its first page of data
     dictionary: int  # offset of its dictionary; 0: none
 
-    @classmethod
-    def of(cls, fields: Any) -> Self:
-        """Return what a ``ColumnChunk`` says."""
-        about = fields.get(3) if isinstance(fields, dict) else None
-        if not isinstance(about, dict):
-            raise _Malformed
-        return cls(*(_number(about, key) for key in (4, 5, 7, 9, 11)))
-
 
 def check_footer(path: object, opened: str) -> bytes:
-    """Refuse a Parquet file whose footer Arrow should not build in memory; return the footer.
+    """Refuse a Parquet file whose footer Arrow should not build in memory; return the footer, or
+    b"" if it is encrypted, or the file another format or damaged, as Arrow says.
 
     Args:
         path: the file's name in messages.
@@ -87,15 +71,6 @@ def check_footer(path: object, opened: str) -> bytes:
     Raises:
         DataError: too large a footer; or too many columns, levels or row groups.
     """
-    footer = _read_footer(path, opened)
-    with suppress(_Malformed):  # Arrow says so
-        _check_schema(path, footer)
-    return footer
-
-
-def _read_footer(path: object, opened: str) -> bytes:
-    """Return the footer of a file; b"" if it is encrypted, or the file another format or damaged,
-    as Arrow says."""
     with closing_reader(open(opened, "rb")) as file:  # noqa: PTH123
         size = file.seek(0, os.SEEK_END)
         if size < 12:
@@ -111,41 +86,26 @@ def _read_footer(path: object, opened: str) -> bytes:
                 "write fewer columns or larger row groups"
             )
         file.seek(size - 8 - length)
-        return file.read(length)
+        footer = file.read(length)
+    with suppress(_Malformed):  # Arrow says so
+        _check_schema(path, _Thrift(footer))
+    return footer
 
 
-def _row_groups(footer: bytes) -> Iterator[tuple[int, list[_Chunk]]]:
-    """Yield rows and column chunks of each row group. PyArrow's own objects end the process where
-    a footer is damaged: an exception of C++ passes through them."""
-    position = last = 0
-    while step := _field(footer, position, last):
-        position, field, kind = step
-        if field <= last:
-            raise _Malformed  # a second one, which Arrow would prefer
-        last = field
-        if field != 4 or kind != 9:
-            _, position = _value(footer, position, kind)
-            continue
-        count, element, position = _list_start(footer, position)
-        for _ in range(count):
-            group, position = _value(footer, position, element)
-            if not isinstance(group, dict) or not isinstance(group.get(1), list):
-                raise _Malformed
-            yield _number(group, 3), [_Chunk.of(chunk) for chunk in group[1]]
-
-
-def _check_schema(path: object, footer: bytes) -> None:
-    counts = {2: 0, 4: 0}  # number of elements of the lists of the schema and of the row groups
-    position = field = 0
-    elements: list[dict[int, Any]] = []
-    while step := _field(footer, position, field):
-        position, field, kind = step
-        if field in counts and kind == 9:
-            counts[field] = _list_start(footer, position)[0]
-            if field == 4 or counts[2] > 4 * MAX_COLUMNS:
+def _check_schema(path: object, footer: "_Thrift") -> None:
+    count = groups = 0  # elements of the lists of the schema and of the row groups
+    elements: list[Any] = []
+    for field, kind in footer.fields():
+        if field == 2 and kind == 9:
+            count, element = footer.list_start()
+            if count > 4 * MAX_COLUMNS:
                 break
-        value, position = _value(footer, position, kind)
-        elements = value if field == 2 and kind == 9 else elements
+            elements = list(footer.elements(count, element))
+        elif field == 4 and kind == 9:
+            groups, _ = footer.list_start()
+            break
+        else:
+            footer.value(kind)
     leaves = depth = 0
     open_groups: list[int] = []  # children that are left, of each group that is open
     for element in elements:
@@ -159,7 +119,7 @@ def _check_schema(path: object, footer: bytes) -> None:
             depth = max(depth, len(open_groups))
         else:
             leaves += 1
-    leaves = max(leaves, counts[2] // 4)
+    leaves = max(leaves, count // 4)
     if leaves > MAX_COLUMNS:
         raise DataError(
             f"{path} has {leaves:,} or more columns, at most {MAX_COLUMNS:,} are read; leave some "
@@ -170,11 +130,32 @@ def _check_schema(path: object, footer: bytes) -> None:
             f"{path} has columns nested {depth:,} deep, at most {_MAX_DEPTH} are read; leave them "
             "out"
         )
-    if counts[4] * max(leaves, 1) > _MAX_CHUNKS:
+    if groups * max(leaves, 1) > _MAX_CHUNKS:
         raise DataError(
-            f"{path} has {counts[4]:,} row groups of {leaves:,} columns, at most {_MAX_CHUNKS:,} "
+            f"{path} has {groups:,} row groups of {leaves:,} columns, at most {_MAX_CHUNKS:,} "
             "pieces are read; write larger row groups"
         )
+
+
+def _row_groups(footer: "_Thrift") -> Iterator[tuple[int, list[_Chunk]]]:
+    """Yield rows and column chunks of each row group. PyArrow's own objects end the process where
+    a footer is damaged: an exception of C++ passes through them."""
+    last = 0
+    for field, kind in footer.fields():
+        if field <= last:
+            raise _Malformed  # a second one, which Arrow would prefer
+        last = field
+        if field != 4 or kind != 9:
+            footer.value(kind)
+            continue
+        for group in footer.elements(*footer.list_start()):
+            columns = _struct(group).get(1)
+            if not isinstance(columns, list):
+                raise _Malformed
+            about = [_struct(_struct(column).get(3)) for column in columns]
+            keys = 4, 5, 7, 9, 11
+            chunks = [_Chunk(*(_number(fields, key) for key in keys)) for fields in about]
+            yield _number(group, 3), chunks
 
 
 def group_costs(path: object, opened: str, footer: bytes, reader: pq.ParquetFile) -> list[Cost]:
@@ -191,14 +172,15 @@ def group_costs(path: object, opened: str, footer: bytes, reader: pq.ParquetFile
         stored = os.fstat(descriptor).st_size
         columns = [_Column(path, descriptor, schema.column(i)) for i in range(len(schema))]
         costs, left, least, all_rows = [], stored, 0, 0
-        for index, (rows, chunks) in enumerate(_row_groups(footer)):
+        for index, (rows, chunks) in enumerate(_row_groups(_Thrift(footer))):
             left -= sum(max(0, chunk.size) for chunk in chunks)
             if left < 0:
                 raise DataError(f"{path} has columns that share bytes; write it again")
             if len(chunks) != len(columns):
                 raise _Malformed
             pairs = zip(columns, chunks, strict=True)
-            costs.append(Cost.sum([column.cost(chunk, rows, index) for column, chunk in pairs]))
+            of_columns = [column.cost(chunk, rows, index) for column, chunk in pairs]
+            costs.append(Cost(*map(sum, zip(*of_columns, strict=True))))
             least += sum(column.width for column in columns) * max(0, rows)
             all_rows += rows
         if (len(costs), all_rows) != (reader.metadata.num_row_groups, reader.metadata.num_rows):
@@ -338,7 +320,8 @@ class _Column:
         for size in (256, 2**16, 2**24):  # statistics may be long
             data = os.pread(self._descriptor, min(size, end - position), position)
             try:
-                return _value(data, 0, 12)
+                header = _Thrift(data)
+                return header.value(_STRUCT), header.position
             except _Malformed:
                 if len(data) < size:
                     break
@@ -359,8 +342,6 @@ class _Column:
                 data = pa.Codec(codec).decompress(data, unpacked, asbytes=True)
         except (pa.ArrowException, OSError, ValueError):
             return unpacked
-        if (short := _longest_short(data)) is not None:
-            return min(short, unpacked)
         longest = position = 0
         stop, read = len(data) - 4, _LENGTH.unpack_from
         while position <= stop:
@@ -375,20 +356,10 @@ class _Column:
         return DataError(f"{self._path}, row group {index}: column {self._name!r} {what}{fix}")
 
 
-def _longest_short(data: bytes) -> int | None:
-    """Return the length of the longest value of a dictionary if all have under 256 bytes, by a look
-    at all bytes at once; None if that cannot be told so.
-
-    The length of such a value ends with three zero bytes, which text does not hold. Whether all
-    values have been found is checked: each must end where the next one begins.
-    """
-    octets = np.frombuffer(data, np.uint8)
-    zero = octets == 0
-    starts = np.flatnonzero(zero[1:-2] & zero[2:-1] & zero[3:])
-    starts = starts[np.diff(starts, append=len(data)) != 1]  # before an empty value: its own
-    ends = starts + 4 + octets[starts]
-    found = len(starts) > 0 and starts[0] == 0 and ends[-1] == len(data)
-    return int(octets[starts].max()) if found and (ends[:-1] == starts[1:]).all() else None
+def _struct(value: Any) -> dict[int, Any]:
+    if not isinstance(value, dict):
+        raise _Malformed
+    return value
 
 
 def _number(fields: dict[int, Any], key: int) -> int:
@@ -396,87 +367,76 @@ def _number(fields: dict[int, Any], key: int) -> int:
     return number if isinstance(number, int) else 0
 
 
-# Thrift's compact protocol, as far as Parquet uses it.
+class _Thrift:
+    """Reads Thrift's compact protocol, as far as Parquet uses it; ``position`` is the next byte."""
 
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.position = 0
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    number = shift = 0
-    while position < len(data) and shift < 70:
-        byte = data[position]
-        position += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, position
-        shift += 7
-    raise _Malformed
-
-
-def _field(data: bytes, position: int, last: int) -> tuple[int, int, int] | None:
-    """Return where the value of the next field begins, the field and its type; None at the end."""
-    if position >= len(data):
-        raise _Malformed
-    byte = data[position]
-    position += 1
-    if not byte:
-        return None
-    if byte >> 4:
-        return position, last + (byte >> 4), byte & 15
-    number, position = _varint(data, position)
-    return position, (number >> 1) ^ -(number & 1), byte & 15
-
-
-def _list_start(data: bytes, position: int) -> tuple[int, int, int]:
-    """Return the number of elements, their type and where the first begins."""
-    if position >= len(data):
-        raise _Malformed
-    count, kind = data[position] >> 4, data[position] & 15
-    position += 1
-    if count == 15:
-        count, position = _varint(data, position)
-    return count, kind, position
-
-
-def _value(data: bytes, position: int, kind: int, depth: int = 0) -> tuple[Any, int]:
-    """Return a value of a type, and where the next one begins."""
-    if depth > 16:
-        raise _Malformed
-    match kind:
-        case 1 | 2:  # a field that is true or false
-            return kind == 1, position
-        case 3:
-            return None, position + 1
-        case 4 | 5 | 6:
-            number, position = _varint(data, position)
-            if number >> (32 if kind == 5 else 64):
-                raise _Malformed  # Arrow would take some of its bits
-            return (number >> 1) ^ -(number & 1), position
-        case 7:
-            return None, position + 8
-        case 8:
-            length, position = _varint(data, position)
-            if length > len(data) - position:
-                raise _Malformed
-            return None, position + length
-        case 9 | 10:
-            count, element, position = _list_start(data, position)
-            values = []
-            for _ in range(count):
-                if position >= len(data):
-                    raise _Malformed
-                if element in (1, 2):
-                    value, position = None, position + 1
-                else:
-                    value, position = _value(data, position, element, depth + 1)
-                values.append(value)
-            return values, position
-        case 12:
-            fields: dict[int, Any] = {}
-            field = 0
-            while step := _field(data, position, field):
-                position, field, inner = step
-                if field in fields:
-                    raise _Malformed
-                fields[field], position = _value(data, position, inner, depth + 1)
-            return fields, position + 1
-        case _:
+    def _byte(self) -> int:
+        self.position += 1
+        if self.position > len(self._data):
             raise _Malformed
+        return self._data[self.position - 1]
+
+    def _unsigned(self) -> int:
+        number = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            number |= (byte & 127) << shift
+            if byte < 128:
+                return number
+        raise _Malformed
+
+    def _integer(self, bits: int) -> int:
+        number = self._unsigned()
+        if number >> bits:
+            raise _Malformed  # Arrow would take some of its bits
+        return (number >> 1) ^ -(number & 1)
+
+    def fields(self) -> Iterator[tuple[int, int]]:
+        """Yield number and type of each field of a struct; its value must be read before the next
+        one."""
+        field = 0
+        while head := self._byte():
+            field = field + (head >> 4) if head >> 4 else self._integer(70)
+            yield field, head & 15
+
+    def list_start(self) -> tuple[int, int]:
+        """Return the number of elements of a list, and their type."""
+        head = self._byte()
+        return (head >> 4 if head >> 4 < 15 else self._unsigned()), head & 15
+
+    def elements(self, count: int, kind: int, depth: int = 0) -> Iterator[Any]:
+        """Yield the elements of a list."""
+        for _ in range(count):
+            # In a list, true and false take a byte, as what they are in a field does not.
+            yield self._byte() if kind in (1, 2) else self.value(kind, depth)
+
+    def value(self, kind: int, depth: int = 0) -> Any:
+        """Return a value of a type; None for types whose values do not matter."""
+        if depth > 16:
+            raise _Malformed
+        match kind:
+            case 1 | 2:  # a field that is true or false
+                return kind == 1
+            case 4 | 5 | 6:
+                return self._integer(32 if kind == 5 else 64)
+            case 9 | 10:
+                return list(self.elements(*self.list_start(), depth + 1))
+            case 12:
+                fields: dict[int, Any] = {}
+                for field, inner in self.fields():
+                    if field in fields:
+                        raise _Malformed
+                    fields[field] = self.value(inner, depth + 1)
+                return fields
+            case 3 | 7 | 8:
+                length = {3: 1, 7: 8}.get(kind) or self._unsigned()
+                if length > len(self._data) - self.position:
+                    raise _Malformed
+                self.position += length
+                return None
+            case _:
+                raise _Malformed

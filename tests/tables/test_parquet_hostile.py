@@ -17,7 +17,7 @@ from charrnn.errors import DataError
 from charrnn.tables import csv_staging
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import stage_parquet
-from charrnn.tables.parquet_cost import _longest_short, check_footer, group_costs
+from charrnn.tables.parquet_cost import check_footer, group_costs
 from charrnn.tables.row_groups import cut, open_parquet, read_groups
 from charrnn.tables.source import open_source
 
@@ -86,26 +86,6 @@ def test_cost_of_a_hostile_file_is_bounded(tmp_path: Path, name: str, proof: Pro
 def test_cost_of_a_large_hostile_file_is_bounded(tmp_path: Path, name: str, proof: Proof) -> None:
     check_cost(name, tmp_path, 1.2 * _MAX_BYTES, 3 * _MAX_SECONDS)
     proof("P11", "large Parquet files made to cost: refused by name, or bounded", 1)
-
-
-@pytest.mark.parametrize(
-    ("values", "longest"),
-    [
-        ([b"Anna", b"", b"Bo"], 4),
-        ([b"", b"Anna"], 4),
-        ([b"x" * 255, b"y"], 255),
-        ([b"x" * 256, b"y"], None),
-        ([b"a\0\0\0b", b"y"], None),
-        ([b"", b""], None),
-        ([], None),
-    ],
-)
-def test_the_longest_of_short_values_is_found_at_once_or_left_to_the_walk(
-    values: list[bytes], longest: int | None
-) -> None:
-    data = b"".join(len(value).to_bytes(4, "little") + value for value in values)
-    assert _longest_short(data) == longest
-    assert _longest_short(data + b"x") is None
 
 
 @pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "zstd", "brotli", "lz4"])
