@@ -2,9 +2,8 @@
 
 A file is written under a temporary name, ``.NAME.tmp`` in the same folder, fsynced and renamed, and
 the folder is fsynced (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014, explains
-why). A reader sees the old file or the complete new one, also after a power failure. The writer
-locks the temporary file, so the next one can tell what a killed writer left and removes it. Locks
-are ``flock``, which the kernel releases when their process ends.
+why). The writer locks the temporary file (``flock``, which ends with the process), so the next one
+can tell what a killed writer left, and removes it.
 
 Others may write to the same folder. So a folder is opened one name after the other and kept open
 while something in it is checked and changed; a file is created where nothing is, and never opened
@@ -12,8 +11,7 @@ through a link or as anything but a regular file; what another user put under on
 left alone, and named. Calls that a signal interrupts (EINTR) are repeated; a close is not, since
 Linux has closed the file then.
 
-Local file systems of Linux only: ``publish_folder`` and ``hold`` rely on rename and flock.
-Elsewhere files are read, and writing one is refused.
+Files are written on local file systems of Linux only; elsewhere they are read.
 """
 
 import errno
@@ -31,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,13 +71,7 @@ _SYSTEM_FILE = re.compile(
 )
 
 T = TypeVar("T")
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=_Closable)
+C = TypeVar("C", BinaryIO, pq.ParquetFile)
 
 
 def is_system_file(name: str) -> bool:

@@ -1,13 +1,8 @@
 """Copy inputs from object storage, and published runs to it.
 
 Object storage has neither rename nor locks, which publishing needs. So an input is first copied to
-the run's destination, and a run is first published locally, then uploaded as
-
-    s3://bucket/people/runs/run=20261124T020000Z-1f3a9c4e-5d0c77aa/
-                                SHA256SUMS                          first: marks a run
-                                rows/part-00000.parquet …, report.html
-                                manifest.json                       last: complete
-    s3://bucket/people/latest.json            {"run": "run=20261124T020000Z-1f3a9c4e-…"}
+the run's destination, and a run is first published locally, then uploaded: ``SHA256SUMS`` first,
+``manifest.json`` last, then ``latest.json`` beside the runs, which names it.
 
 **Readers must ignore a prefix without manifest.json.** The last eight digits of its name are from
 the digest of ``SHA256SUMS``: equal prefixes have equal content, so an upload can be repeated.
@@ -53,6 +48,7 @@ from charrnn.runs.manifest import FetchedRecord
 from charrnn.tables.discovery import MAGIC, Skipped, has_hidden, sort_names
 from charrnn.tables.hive import is_partition
 from charrnn.tables.kinds import TABLES, remedy, table_name
+from charrnn.tables.unchanged import changed
 
 _EXTRAS = {"s3": "s3", "gs": "gcs", "memory": ""}  # supported scheme → extra
 # Keys of fsspec's ``info`` that identify an object's content, by store; the first one present.
@@ -122,10 +118,7 @@ def check_remote_unchanged(files: Sequence[FetchedRecord]) -> None:
             except FileNotFoundError:
                 now = None
         if now != file:
-            raise DataError(
-                f"{file.uri} changed during the run; nothing was published, run this again when "
-                "nobody writes to it"
-            )
+            raise changed(file.uri)
 
 
 def upload_run(run: Path, uri: str) -> str:

@@ -23,19 +23,12 @@ _NO_HEADER = "if the header line is missing, add one"
 
 @dataclass(frozen=True)
 class Header:
-    """What the start of a CSV file tells.
+    """What the start of a CSV file tells."""
 
-    Attributes:
-        delimiter: one ASCII character.
-        columns: the names of the columns; at most one is empty.
-        skip: bytes of the stream before the header line, a byte order mark among them.
-        lines: lines before the header line.
-    """
-
-    delimiter: str
-    columns: list[str]
-    skip: int = 0
-    lines: int = 0
+    delimiter: str  # one ASCII character
+    columns: list[str]  # their names, of which at most one is empty
+    skip: int = 0  # bytes of the stream before the header line, a byte order mark among them
+    lines: int = 0  # before the header line
 
 
 def read_header(head: bytes, form: CsvFormat) -> Header:
@@ -74,17 +67,12 @@ def read_header(head: bytes, form: CsvFormat) -> Header:
 
 def _header_line(head: bytes, where: str) -> str:
     line = head.split(b"\n", 1)[0].rstrip(b"\r")
-    if len(line) > MAX_HEADER_BYTES:
-        raise CsvFormatError(
-            f"{where}, the header, has {len(line):,} bytes, at most {MAX_HEADER_BYTES:,} are read; "
-            "is it CSV?"
-        )
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
         raise CsvFormatError(
             f"{where}, byte {error.start:,} is not UTF-8", option="encoding"
-        ) from (None)
+        ) from None
     if "\r" in text:
         raise CsvFormatError(
             f"{where} has a carriage return without line feed; if lines end with CR alone, convert "

@@ -14,9 +14,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,15 +27,10 @@ import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
 from charrnn.files import closing_reader, remove_file, writing_parquet
-from charrnn.tables.csv_format import (
-    CsvFormat,
-    CsvFormatError,
-    Recoded,
-    detect_encoding,
-)
+from charrnn.tables.csv_format import CsvFormat, CsvFormatError, Recoded, detect_encoding
 from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, read_header
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
-from charrnn.tables.kinds import path_text, table_name
+from charrnn.tables.kinds import table_name
 from charrnn.tables.parquet_cost import (
     Cost,
     check_footer,
@@ -50,7 +46,7 @@ from charrnn.tables.row_groups import (
     parquet_file,
     write_groups,
 )
-from charrnn.tables.signatures import HEAD_BYTES, compression_of, kind_of
+from charrnn.tables.signatures import COMPRESSED, HEAD_BYTES, kind_of
 from charrnn.tables.unchanged import FileState, same_file
 
 _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
@@ -67,10 +63,13 @@ _BUFFER_BYTES = 2**18  # of each column of Parquet
 _MAX_UNPACKED_BYTES = 2**28
 _MAX_RATIO = 200
 _DECOMPRESSION_ERRORS = (OSError, EOFError, zlib.error)
+_OPEN: dict[str, Any] = {
+    "gz": gzip.open,
+    "bz2": bz2.open,
+    "zst": lambda path: pa.CompressedInputStream(pa.OSFile(path), "zstd"),
+}
 _UNPACK = {"gz": "gzip -dc", "zst": "zstd -dc", "bz2": "bzip2 -dc"}
 _TRUNCATED = "is truncated or damaged; copy it again"
-
-
 # Schema of the table of rejected rows, which holds no cell: index and name of the input file, line
 # (from 1), row of the file it would have been (from 0), reason.
 REJECTS = pa.schema(
@@ -85,22 +84,22 @@ REJECTS = pa.schema(
 
 
 @dataclass(frozen=True)
-class StagedCsv:
-    """The staged copy of a CSV file, and what was left out of it.
+class Staged:
+    """A table that is read in small row groups, and what was left out of it.
 
     Attributes:
-        table: the copy.
-        counts: ``blank_lines`` skipped (in a file of one column a blank line is a row with a null
-            name), ``line_breaks_in_cells``, ``files_without_final_line_end`` (1 if the file may
-            have been truncated inside its last cell) and ``files_without_checksum`` (1 if it is
-            zstd without checksum, in which a flipped bit may be missed) and
+        table: the file itself, or a copy.
+        counts: of a CSV file: ``blank_lines`` skipped (in a file of one column a blank line is a
+            row with a null name), ``line_breaks_in_cells``, ``files_without_final_line_end`` (1 if
+            the file may have been truncated inside its last cell), ``files_without_checksum`` (1 if
+            it is zstd without checksum, in which a flipped bit may be missed) and
             ``files_unpacked_over_200_times`` (1 if it unpacks to as much, as a zip bomb does).
         rejects: the rejected rows, as ``REJECTS``.
     """
 
     table: TableFile
-    counts: dict[str, int]
-    rejects: pa.Table
+    counts: dict[str, int] = field(default_factory=dict)
+    rejects: pa.Table = field(default_factory=REJECTS.empty_table)
 
 
 class EmptyCsvError(DataError):
@@ -129,24 +128,26 @@ def stage_parquet(
         open_parquet(path, opened=opened, unit=unit, buffer_size=_BUFFER_BYTES) as reader,
     ):
         costs = group_costs(path, opened, footer, reader)
-        rows = [reader.metadata.row_group(index).num_rows for index in range(len(costs))]
-        small = all(cost.size <= PARTITION_BYTES for cost in costs)
-        if small and max(rows, default=0) <= max_rows:
-            sizes = [cost.size for cost in costs]
-            return _sized(parquet_file(path, state, unit), sizes, writer_options)
+        table = parquet_file(path, state, unit)
+        sizes = [cost.size for cost in costs]
+        if (
+            max(sizes, default=0) <= PARTITION_BYTES
+            and max(g.rows for g in table.groups) <= max_rows
+        ):
+            return _sized(table, sizes, writer_options)
         with writing_parquet(
             staged, reader.schema_arrow, mode=0o600, compression="lz4", use_dictionary=False
         ) as writer:
             sizes = []
-            for table in _tables(reader, path, costs):
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
-                sizes += [table.nbytes] if table.num_rows else []
+            for rows in _tables(reader, path, costs):
+                writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+                sizes += [rows.nbytes] if rows.num_rows else []
                 check_ratio(path, sum(sizes), path.stat().st_size)
     pa.default_memory_pool().release_unused()  # what copying took, some hundred MB
     copy = _sized(parquet_file(staged), sizes, writer_options)
-    if copy.rows != sum(rows):
+    if copy.rows != table.rows:
         raise DataError(
-            f"{path} has {copy.rows} rows where its footer says {sum(rows)}; "
+            f"{path} has {copy.rows} rows where its footer says {table.rows}; "
             "restore it and run this again"
         )
     return copy
@@ -198,10 +199,12 @@ class _CheckedStream:
     """A stream of complete records for PyArrow's CSV parser. A ``Structure`` reads every byte
     first; the stream ends at its first problem."""
 
-    def __init__(self, raw: BinaryIO, structure: Structure, header: Header, max_bytes: int) -> None:
+    def __init__(self, path: Path, raw: BinaryIO, structure: Structure, header: Header) -> None:
         self._raw = raw
         self._structure = structure
-        self._max_bytes = max_bytes
+        self._max_bytes = sys.maxsize
+        if _compression(path):
+            self._max_bytes = max(_MAX_UNPACKED_BYTES, _MAX_RATIO * path.stat().st_size)
         self.bytes = 0  # read so far
         self.closed = False
         while self.bytes < header.skip:
@@ -235,15 +238,21 @@ class _CheckedStream:
 
 
 def stage_csv(
-    path: Path, staged: Path, *, csv: CsvFormat, group_rows: int = _GROUP_ROWS, index: int = 0
-) -> StagedCsv:
+    path: Path,
+    staged: Path,
+    *,
+    csv: CsvFormat,
+    group_rows: int = _GROUP_ROWS,
+    index: int = 0,
+    name: str = "",
+) -> Staged:
     """Copy a CSV file, every column as text, and check its row count: the parser's rows plus the
     rejected rows must equal the records that ``Structure`` finds, less header and blank lines.
 
     Args:
         csv: format of the file.
         group_rows: rows of a row group of the copy, at most.
-        index: of the file in the input, for ``REJECTS``.
+        index, name: of the file in the input, for ``REJECTS``.
 
     Raises:
         DataError: the file is empty or truncated, is not in the declared encoding, or has a broken
@@ -280,9 +289,9 @@ def stage_csv(
         "files_unpacked_over_200_times": int(unpacked > _MAX_RATIO * path.stat().st_size),
     }
     inputs = np.full(len(lines), index, np.int32)
-    files = pa.repeat(path_text(path.name), len(lines))
+    files = pa.repeat(name, len(lines))
     coded = pa.DictionaryArray.from_arrays(pa.array(reasons.view("i1")), list(REASONS))
-    return StagedCsv(table, counts, pa.table([inputs, files, lines, records, coded], REJECTS))
+    return Staged(table, counts, pa.table([inputs, files, lines, records, coded], REJECTS))
 
 
 def _structure(form: CsvFormat, header: Header, columns: int) -> Structure:
@@ -308,23 +317,20 @@ def _copy_csv(
     """Parse and copy, every byte through ``structure``; return the copy, None if parsing fails, and
     the bytes that the file unpacks to."""
     columns = header.columns
-    stream = None
     try:
         with _open_text(path, form) as raw:
-            stream = _CheckedStream(raw, structure, header, _max_bytes(path))
+            stream = _CheckedStream(path, raw, structure, header)
             reader = pacsv.open_csv(
                 pa.PythonFile(stream, mode="r"),
-                read_options=pacsv.ReadOptions(
-                    block_size=_BLOCK_BYTES, use_threads=pa.cpu_count() > 1
-                ),
-                parse_options=pacsv.ParseOptions(
+                pacsv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=pa.cpu_count() > 1),
+                pacsv.ParseOptions(
                     delimiter=header.delimiter,
                     quote_char=form.quote_character or False,
                     # False only cuts blocks at line ends; these blocks are complete records.
                     newlines_in_values=False,
                     ignore_empty_lines=len(columns) > 1,
                 ),
-                convert_options=pacsv.ConvertOptions(
+                pacsv.ConvertOptions(
                     column_types=dict.fromkeys(columns, pa.string()),
                     # An empty field is null, a quoted one the empty string; nothing else is null.
                     null_values=[""],
@@ -336,20 +342,12 @@ def _copy_csv(
             if not reader.schema.equals(pa.schema([(column, pa.string()) for column in columns])):
                 structure.fail(f"line {1 + header.lines} cannot be parsed as a header")
                 return None, stream.bytes
-            table = write_groups(reader, reader.schema, staged, group_rows)
-            return table, stream.bytes
+            return write_groups(reader, reader.schema, staged, group_rows), stream.bytes
     except pa.ArrowInvalid:  # its message quotes cells
         return None, 0
     except _DECOMPRESSION_ERRORS:
         structure.fail(_TRUNCATED)
         return None, 0
-
-
-def _max_bytes(path: Path) -> int:
-    """Return how many bytes a file may unpack to."""
-    if not _compression(path):
-        return sys.maxsize
-    return max(_MAX_UNPACKED_BYTES, _MAX_RATIO * path.stat().st_size)
 
 
 def _first_problem(path: Path, form: CsvFormat, header: Header, head: bytes) -> Structure | None:
@@ -358,7 +356,7 @@ def _first_problem(path: Path, form: CsvFormat, header: Header, head: bytes) -> 
     columns = len(header.columns)
     structure = _structure(form, header, columns)
     with _open_text(path, form) as raw:
-        stream = _CheckedStream(raw, structure, header, _max_bytes(path))
+        stream = _CheckedStream(path, raw, structure, header)
         while stream.read():
             pass
     lines, _, reasons = structure.rejected()
@@ -428,26 +426,24 @@ def _check_kind(path: Path) -> None:
     """Raise DataError if the first bytes of a file are not those of what its name says."""
     with closing_reader(path.open("rb")) as file:
         stored = file.read(HEAD_BYTES)
-    packed, found = _compression(path), compression_of(stored)
+    packed, kind = _compression(path), kind_of(stored)
+    found = COMPRESSED.get(kind, "")
     if packed and stored and packed != found:
-        kind = kind_of(stored)
         plain = path.name[: -len(packed) - 1]
         name = f"{plain}.{found}" if found else plain
-        what = (
-            f"{kind}, not {packed} as its name says" if kind else "not compressed as its name says"
-        )
+        what = f"{kind}, not {packed}" if kind else "not compressed"
         fix = f"; rename it to {name}" if found or not kind else ""
-        raise DataError(f"{path} is {what}{fix}")
-    with _open_decompressed(path) as raw:
-        kind = kind_of(raw.read(HEAD_BYTES))
-    if not kind:
-        return
-    if not packed and found:
+        raise DataError(f"{path} is {what} as its name says{fix}")
+    if packed:
+        with _open_decompressed(path) as raw:
+            kind = kind_of(raw.read(HEAD_BYTES))
+        if kind in COMPRESSED:
+            raise DataError(f"{path} is compressed twice; unpack it once")
+    elif found:
         raise DataError(f"{path} is compressed ({kind}); rename it to {path.name}.{found}")
-    if packed and kind in ("gzip", "zstd", "bzip2"):
-        raise DataError(f"{path} is compressed twice; unpack it once")
-    fix = {"Parquet": "rename it to .parquet"}.get(kind, "save or convert it as CSV or Parquet")
-    raise DataError(f"{path} is not CSV but {kind}; {fix}")
+    if kind:
+        fix = {"Parquet": "rename it to .parquet"}.get(kind, "save or convert it as CSV or Parquet")
+        raise DataError(f"{path} is not CSV but {kind}; {fix}")
 
 
 def _read_head(path: Path, form: CsvFormat) -> bytes:
@@ -470,15 +466,16 @@ def _read_head(path: Path, form: CsvFormat) -> bytes:
             b"\n" not in head and len(head) <= MAX_HEADER_BYTES and (more := raw.read(_HEAD_BYTES))
         ):
             head += more
-    if b"\n" not in head and b"\r" in head:
+    line, end, _ = head.partition(b"\n")
+    if not end and b"\r" in head:
         raise CsvFormatError(
             "ends its lines with CR alone; convert it: tr '\\r' '\\n' < FILE > NEW"
         )
-    if b"\n" not in head and len(head) > MAX_HEADER_BYTES:
+    if len(line) > MAX_HEADER_BYTES:
         raise DataError(
             f"{path} has no line end in its first {MAX_HEADER_BYTES:,} bytes; is it CSV?"
         )
-    if b"\n" in head and len(head) >= _HEAD_BYTES:
+    if end and len(head) >= _HEAD_BYTES:
         head = head[: head.rindex(b"\n") + 1]
     return head.rstrip(b"\x1a")
 
@@ -494,21 +491,9 @@ def _open_text(path: Path, form: CsvFormat) -> Iterator[BinaryIO]:
 def _open_decompressed(path: Path) -> Iterator[BinaryIO]:
     """Open a CSV file as a stream of its decompressed bytes."""
     with same_file(path) as opened:
-        raw = _decompressing(opened, _compression(path))
+        raw = _OPEN.get(_compression(path), partial(open, mode="rb", buffering=0))(opened)
     with closing_reader(raw):
         yield raw
-
-
-def _decompressing(path: str, compression: str) -> BinaryIO:
-    match compression:
-        case "gz":
-            return cast(BinaryIO, gzip.open(path, "rb"))
-        case "bz2":
-            return cast(BinaryIO, bz2.open(path, "rb"))
-        case "zst":
-            return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(path), "zstd"))
-        case _:
-            return open(path, "rb", buffering=0)  # noqa: PTH123
 
 
 def _compression(path: Path) -> str:

@@ -9,6 +9,7 @@ quotes up to it is odd. A piece in which that is not so is read quote by quote.
 """
 
 import codecs
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,56 +26,34 @@ Mask = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]  # of bytes in a piece, ascending
 
 
+@dataclass
 class Structure:
     """Records and quotes of the bytes fed so far.
 
-    Args:
-        delimiter: one ASCII character.
-        quote: the quote character; "" if quotes are ordinary characters.
-        multiline: accept line feeds inside quoted cells.
-        columns: expected fields per record; 0 rejects nothing. A record after the header is
-            *rejected*, that is recorded and left out of what ``feed`` returns, if it has another
-            number of fields, bytes that are not UTF-8, or a carriage return without line feed.
-            Blank lines are never rejected.
-        line: of the first byte that is fed, from 1.
-        offset: of the first byte that is fed, in the stream.
-
-    Attributes:
-        records: number of records, including header, blank lines and rejected records.
-        blank: number of blank lines.
-        line_breaks: number of line feeds inside quoted cells.
-        unterminated: whether the last record has no line end.
-        problem: what is wrong and in which line, without any cell; "" if nothing is. Reading stops
-            at the first problem.
-        option: field name of the option that could resolve ``problem``, or "".
-        first_fields: number of fields of the first ragged record.
-        first_invalid: byte offset of the first byte that is not UTF-8, -1 if there is none.
+    If ``columns`` are given, a record after the header is *rejected*, that is recorded and left out
+    of what ``feed`` returns, if it has another number of fields, bytes that are not UTF-8, or a
+    carriage return without line feed. Blank lines are never rejected.
     """
 
-    def __init__(
-        self,
-        delimiter: str,
-        quote: str = '"',
-        *,
-        multiline: bool = False,
-        columns: int = 0,
-        line: int = 1,
-        offset: int = 0,
-    ) -> None:
-        self.records = 0
-        self.blank = 0
-        self.line_breaks = 0
-        self.unterminated = False
-        self.problem = ""
-        self.option = ""
-        self.first_fields = 0
-        self.first_invalid = -1
-        self._delimiter = ord(delimiter)
-        self._quote = quote.encode()
-        self._multiline = multiline
-        self._columns = columns
-        self._line = line  # line of the next byte, from 1
-        self._offset = offset  # of the next byte in the stream
+    delimiter: str  # one ASCII character
+    quote: str = '"'  # "" if quotes are ordinary characters
+    multiline: bool = False  # accept line feeds inside quoted cells
+    columns: int = 0  # expected fields per record; 0 rejects nothing
+    line: int = 1  # of the next byte, from 1
+    offset: int = 0  # of the next byte in the stream
+
+    records: int = 0  # header, blank lines and rejected records included
+    blank: int = 0  # blank lines
+    line_breaks: int = 0  # line feeds inside quoted cells
+    unterminated: bool = False  # whether the last record has no line end
+    problem: str = ""  # what is wrong and in which line, without any cell; reading stops then
+    option: str = ""  # field name of the option that could resolve ``problem``
+    first_fields: int = 0  # number of fields of the first ragged record
+    first_invalid: int = -1  # byte offset of the first byte that is not UTF-8
+
+    def __post_init__(self) -> None:
+        self._delimiter = ord(self.delimiter)
+        self._quote = self.quote.encode()
         self._pending = b""  # start of a record that has not ended yet
         self._rejected: list[tuple[Positions, Positions, npt.NDArray[np.uint8]]] = []
         self._rejected_count = 0
@@ -83,8 +62,8 @@ class Structure:
         """Read the next bytes of the stream; return the complete records, rejected ones left out.
         The start of an incomplete record is kept for the next call."""
         data = self._pending + chunk
-        if not self._offset and data.startswith(codecs.BOM_UTF8):
-            data, self._offset = data[3:], 3
+        if not self.offset and data.startswith(codecs.BOM_UTF8):
+            data, self.offset = data[3:], 3
         accepted: list[bytes] = []
         start, size = 0, _PIECE_BYTES
         while start < len(data) and not self.problem:
@@ -94,7 +73,7 @@ class Structure:
                 size = _PIECE_BYTES
             elif size >= MAX_RECORD_BYTES and len(data) - start >= MAX_RECORD_BYTES:
                 self.fail(
-                    f"line {self._line} begins a record longer than {MAX_RECORD_BYTES:,} bytes; "
+                    f"line {self.line} begins a record longer than {MAX_RECORD_BYTES:,} bytes; "
                     "is a quote not closed, or is this not a CSV file?"
                 )
             elif start + size >= len(data):
@@ -102,7 +81,7 @@ class Structure:
             else:
                 size *= 2
         self._pending = data[start:]
-        return b"".join(accepted) if self._columns else memoryview(data)[:start]
+        return b"".join(accepted) if self.columns else memoryview(data)[:start]
 
     def finish(self) -> bytes:
         """End the stream; return the last record if it had no line end, with one added. Ctrl-Z at
@@ -115,9 +94,9 @@ class Structure:
         accepted: list[bytes] = []
         if not self._read_piece(last, accepted, final=True):
             self.fail(
-                f"line {self._line} {self._explained('has a quote that is never closed', last)}"
+                f"line {self.line} {self._explained('has a quote that is never closed', last)}"
             )
-        return b"".join(accepted) if self._columns else last
+        return b"".join(accepted) if self.columns else last
 
     def fail(self, problem: str, option: str = "") -> None:
         """Set ``problem`` and ``option``, unless there is a problem already."""
@@ -151,7 +130,7 @@ class Structure:
         ends, breaks = feeds[~inside], feeds[inside]
         if final:  # the last line feed was added
             breaks = breaks[breaks < len(piece) - 1]
-        if breaks.size and not self._multiline:
+        if breaks.size and not self.multiline:
             what = "has a line break inside a quoted cell; close the quote, or accept such cells"
             explained = self._explained(what, piece)
             option = "multiline" if explained == what else ""
@@ -163,14 +142,14 @@ class Structure:
         starts = np.concatenate([[0], ends[:-1] + 1])
         lengths = ends - starts
         blank = (lengths == 0) | ((lengths == 1) & (codes[starts] == _RETURN))
-        if self._columns:
+        if self.columns:
             accepted.append(self._reject(piece[:complete], starts, ends, blank, quotes))
         line_breaks = int(np.searchsorted(breaks, complete))
         self.blank += int(blank.sum())
         self.records += len(ends)
         self.line_breaks += line_breaks
-        self._line += len(ends) + line_breaks
-        self._offset += complete
+        self.line += len(ends) + line_breaks
+        self.offset += complete
         return complete
 
     def _cell_quotes(self, piece: bytes, codes: Codes) -> Positions | None:
@@ -227,9 +206,9 @@ class Structure:
         if not bad.size:
             return piece
         records = self.records + bad - 1
-        if self._columns > 1:
+        if self.columns > 1:
             records -= self.blank + np.cumsum(blank)[bad]
-        lines = self._line + np.searchsorted(np.flatnonzero(codes == _LINE_FEED), starts[bad])
+        lines = self.line + np.searchsorted(np.flatnonzero(codes == _LINE_FEED), starts[bad])
         self._rejected.append((lines, records, reasons[bad] - 1))
         self._rejected_count += bad.size
         if self._rejected_count > _MAX_REJECTED:
@@ -251,7 +230,7 @@ class Structure:
 
         delimiters = unquoted(self._delimiter)
         fields = 1 + np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts)
-        ragged = (fields != self._columns) & ~blank
+        ragged = (fields != self.columns) & ~blank
         ragged[0] &= self.records > 0  # the header is never rejected
         if ragged.any() and not self.first_fields:
             self.first_fields = int(fields[ragged.argmax()])
@@ -263,7 +242,7 @@ class Structure:
         for start in _invalid_utf8(piece, ends):
             reasons[np.searchsorted(ends, start)] = _INVALID_UTF8
             if self.first_invalid < 0:
-                self.first_invalid = self._offset + start
+                self.first_invalid = self.offset + start
         if not self.records:
             reasons[0] = 0  # the header
         return reasons
@@ -281,7 +260,7 @@ class Structure:
         )
 
     def _fail_at(self, piece: bytes, position: int, what: str, option: str = "") -> None:
-        line = self._line + piece.count(b"\n", 0, position)
+        line = self.line + piece.count(b"\n", 0, position)
         self.fail(f"line {line} {what}", option)
 
 

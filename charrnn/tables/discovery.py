@@ -33,34 +33,23 @@ _SPECIAL = {
 }
 _BROKEN = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
-_Identity = tuple[int, int]  # device and inode
-
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file of an input.
-
-    Attributes:
-        name: its path below the folder that was given, as ``kinds.path_text`` writes it.
-        columns: those that its folders' names hold; see ``hive``.
-    """
+    """A file of an input."""
 
     path: Path
-    name: str
-    columns: FolderColumns = ()
+    name: str  # its path below the folder that was given, as ``kinds.path_text`` writes it
+    columns: FolderColumns = ()  # those that its folders' names hold; see ``hive``
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What was found beside the files of an input and is not read.
+    """What was found beside the files of an input and is not read."""
 
-    Attributes:
-        kinds: how many files (and folders, such as scoring runs) of each kind.
-        first: the first of them, at most 20, such as ``"a.xlsx (Excel)"``.
-    """
-
+    # How many files (and folders, such as scoring runs) of each kind.
     kinds: dict[str, int] = field(default_factory=dict)
-    first: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()  # the first of them, at most 20, such as ``"a.xlsx (Excel)"``
 
     @classmethod
     def of(cls, entries: Iterable[tuple[str, str, str]]) -> "Skipped":
@@ -313,9 +302,9 @@ class _Tree:
         self.base = base
         self.skipped = [] if skipped is None else skipped
         self._linked = {base: False}  # whether a folder is reached by a link
-        self._files: dict[_Identity, str] = {}
         above = filter(None, map(_status, base.resolve().parents))
-        self._folders = {(s.st_dev, s.st_ino): "a folder above" for s in above}
+        # What was seen by now: device and inode → its name.
+        self._seen = {(s.st_dev, s.st_ino): "a folder above" for s in above}
 
     def name(self, path: Path) -> str:
         """Return a path as it is shown."""
@@ -343,16 +332,17 @@ class _Tree:
             self._linked[path.parent] = self.by_link(path.parent)
         return self._linked[path.parent] or path.is_symlink()
 
-    def enter(self, folder: Path) -> bool:
-        """Whether this folder was not seen before; skip it otherwise."""
-        status = _status(folder)
+    def enter(self, path: Path, kind: str = "folder") -> bool:
+        """Whether this file or folder was not seen before; skip it otherwise."""
+        status = _status(path)
         if status is None:
             return False
-        name, identity = f"{self.name(folder)}/", (status.st_dev, status.st_ino)
-        first = identity not in self._folders
-        earlier = self._folders.setdefault(identity, name)
+        identity = status.st_dev, status.st_ino
+        name = f"{self.name(path)}{'/' if kind == 'folder' else ''}"
+        first = identity not in self._seen
+        earlier = self._seen.setdefault(identity, name)
         if earlier != name:
-            self.skipped.append((name, "duplicate", f"same folder as {earlier}"))
+            self.skipped.append((name, "duplicate", f"same {kind} as {earlier}"))
         return first
 
     def regular(self, paths: Iterable[Path]) -> list[Path]:
@@ -372,18 +362,8 @@ class _Tree:
 
     def once(self, paths: Sequence[Path]) -> list[Path]:
         """Return each file by one of its ``paths``, the first without a link, and skip the rest."""
-        files: list[Path] = []
-        for path in sorted(set(paths), key=lambda p: (self.by_link(p), p)):
-            status = _status(path)
-            if status is None:
-                continue
-            name, identity = self.name(path), (status.st_dev, status.st_ino)
-            earlier = self._files.setdefault(identity, name)
-            if earlier == name:
-                files.append(path)
-            else:
-                self.skipped.append((name, "duplicate", f"same file as {earlier}"))
-        return files
+        ordered = sorted(set(paths), key=lambda path: (self.by_link(path), path))
+        return [path for path in ordered if self.enter(path, "file")]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -47,21 +47,13 @@ _KIND_OF = {
 
 @dataclass(frozen=True)
 class TableName:
-    """The name of a table, taken apart.
+    """The name of a table, taken apart."""
 
-    Attributes:
-        stem: the name without its suffix.
-        suffix: as it is written, such as ``.CSV.gz``.
-        format: what its bytes are.
-        delimiter: of the cells, where the suffix tells; "" otherwise.
-        compression: of the whole file, ``gz``, ``zst`` or ``bz2``; "" for none.
-    """
-
-    stem: str
-    suffix: str
-    format: Literal["parquet", "csv"]
-    delimiter: str
-    compression: str
+    stem: str  # the name without its suffix
+    suffix: str  # as it is written, such as ``.CSV.gz``
+    format: Literal["parquet", "csv"]  # what its bytes are
+    delimiter: str  # of the cells, where the suffix tells; "" otherwise
+    compression: str  # of the whole file, ``gz``, ``zst`` or ``bz2``; "" for none
 
 
 def table_name(name: str) -> TableName | None:

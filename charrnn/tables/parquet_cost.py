@@ -9,7 +9,6 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -86,7 +85,7 @@ def check_footer(path: object, opened: str) -> bytes:
                 "write fewer columns or larger row groups"
             )
         file.seek(size - 8 - length)
-        footer = file.read(length)
+        footer: bytes = file.read(length)
     with suppress(_Malformed):  # Arrow says so
         _check_schema(path, _Thrift(footer))
     return footer
@@ -113,7 +112,7 @@ def _check_schema(path: object, footer: "_Thrift") -> None:
             open_groups.pop()
         if open_groups:
             open_groups[-1] -= 1
-        children = _number(element, 5) if isinstance(element, dict) else 0
+        children = _number(element, 5)
         if children > 0:
             open_groups.append(children)
             depth = max(depth, len(open_groups))
@@ -212,18 +211,6 @@ def check_open_pages(path: object, index: int, cost: Cost) -> None:
         )
 
 
-@dataclass
-class _Pages:
-    """Sums over the pages of a column in one row group; ``densest`` is the most bytes per value."""
-
-    values: int = 0
-    size: int = 0
-    densest: float = 0.0
-    largest: int = 0
-    dictionary: int = 0
-    longest: int = -1  # value of the dictionary; -1: not known yet
-
-
 class _Column:
     """A leaf of the schema, and what its pages cost."""
 
@@ -242,66 +229,56 @@ class _Column:
 
     def cost(self, chunk: _Chunk, rows: int, index: int) -> Cost:
         """Return the cost of a column chunk of the row group ``index``."""
-        pages = _Pages()
+        values = size = largest = dictionary = 0
+        longest = -1  # value of the dictionary; -1: not known yet
+        densest = 0.0  # bytes per value of the dearest page
         for header, offset in self._headers(chunk):
-            self._add(pages, header, offset, chunk, index)
+            unpacked = max(0, _number(header, 2))
+            if header.get(1) == _DICTIONARY_PAGE:
+                self._check_dictionary(unpacked, index)
+                dictionary, dictionary_page = unpacked, (header, offset)
+                size += unpacked
+                continue
+            second = header.get(1) == _DATA_PAGE_V2
+            details = header.get(8 if second else 5)
+            if not isinstance(details, dict):  # no page of data
+                continue
+            count, encoding = max(0, _number(details, 1)), _number(details, 4 if second else 2)
+            slots = (self.width + self._levels) * count
+            page = unpacked + slots if self._variable else max(unpacked, slots)
+            if self._variable and encoding in _DICTIONARY_ENCODINGS and dictionary:
+                if longest < 0:
+                    dear = max(count, chunk.values) * dictionary > _SMALL
+                    longest = self._longest(chunk, *dictionary_page) if dear else dictionary
+                page += count * longest
+            elif self._variable and encoding == _DELTA_BYTE_ARRAY:
+                page += count * unpacked
+            if self._nested and slots > max(_MAX_REPEATED_BYTES, 16 * unpacked):
+                what = f"has a page of {count:,} values in {unpacked:,} bytes; write smaller pages"
+                raise self._refused(index, what)
+            values, size = values + count, size + page
+            largest, densest = max(largest, unpacked), max(densest, page / max(1, count))
         # Values of lists are more than rows. Any other number would lose rows in silence.
-        if pages.values < rows or (pages.values > rows and not self._nested):
+        if values < rows or (values > rows and not self._nested):
             raise DataError(
-                f"{self._path}, row group {index}: column {self._name!r} has {pages.values} rows "
+                f"{self._path}, row group {index}: column {self._name!r} has {values} rows "
                 f"where its footer says {rows}; restore it and run this again"
             )
-        if pages.densest > MAX_RECORD_BYTES and self._variable:
+        if densest > MAX_RECORD_BYTES and self._variable:
             raise self._refused(index, f"has a value of over {MAX_RECORD_BYTES:,} bytes")
-        row = pages.densest * max(1.0, pages.values / max(1, rows))
+        row = densest * max(1.0, values / max(1, rows))
         if row > MAX_RECORD_BYTES:
             raise self._refused(index, f"has rows of over {MAX_RECORD_BYTES:,} bytes")
-        slots = (self.width + self._levels) * max(0, rows)  # also of rows that no page holds
-        return Cost(max(pages.size, slots), row, pages.largest + pages.dictionary)
+        least = (self.width + self._levels) * max(0, rows)  # also of rows that no page holds
+        return Cost(max(size, least), row, largest + dictionary)
 
-    def _add(
-        self,
-        pages: _Pages,
-        header: dict[int, Any],
-        offset: int,
-        chunk: _Chunk,
-        index: int,
-    ) -> None:
-        unpacked = max(0, _number(header, 2))
-        if header.get(1) == _DICTIONARY_PAGE:
-            if unpacked > _MAX_DICTIONARY_BYTES:
-                raise self._refused(
-                    index,
-                    f"has a dictionary of {unpacked:,} bytes, at most {_MAX_DICTIONARY_BYTES:,} "
-                    "are read; write it without a dictionary",
-                )
-            pages.dictionary = unpacked
-            pages.size += unpacked
-            self._dictionary = header, offset
-            return
-        details = header.get(8 if header.get(1) == _DATA_PAGE_V2 else 5)
-        if not isinstance(details, dict):
-            return
-        values = max(0, _number(details, 1))
-        encoding = _number(details, 4 if header.get(1) == _DATA_PAGE_V2 else 2)
-        each = self.width + self._levels
-        size = max(unpacked, each * values) if not self._variable else unpacked + each * values
-        if self._variable and encoding in _DICTIONARY_ENCODINGS and pages.dictionary:
-            if pages.longest < 0:
-                dear = max(values, chunk.values) * pages.dictionary > _SMALL
-                pages.longest = self._longest(chunk) if dear else pages.dictionary
-            size += values * pages.longest
-        elif self._variable and encoding == _DELTA_BYTE_ARRAY:
-            size += values * unpacked
-        if self._nested and each * values > max(_MAX_REPEATED_BYTES, 16 * unpacked):
+    def _check_dictionary(self, unpacked: int, index: int) -> None:
+        if unpacked > _MAX_DICTIONARY_BYTES:
             raise self._refused(
                 index,
-                f"has a page of {values:,} values in {unpacked:,} bytes; write smaller pages",
+                f"has a dictionary of {unpacked:,} bytes, at most {_MAX_DICTIONARY_BYTES:,} "
+                "are read; write it without a dictionary",
             )
-        pages.values += values
-        pages.size += size
-        pages.largest = max(pages.largest, unpacked)
-        pages.densest = max(pages.densest, size / max(1, values))
 
     def _headers(self, chunk: _Chunk) -> Iterator[tuple[dict[int, Any], int]]:
         """Yield the header of each page, and where its bytes begin."""
@@ -311,9 +288,7 @@ class _Column:
             header, length = self._header(position, end)
             position += length
             yield header, position
-            for key in (5, 8):
-                if isinstance(header.get(key), dict):
-                    left -= max(0, _number(header[key], 1))
+            left -= sum(max(0, _number(header.get(key), 1)) for key in (5, 8))
             position += max(0, _number(header, 3))
 
     def _header(self, position: int, end: int) -> tuple[dict[int, Any], int]:
@@ -330,10 +305,9 @@ class _Column:
             "and run this again"
         )
 
-    def _longest(self, chunk: _Chunk) -> int:
+    def _longest(self, chunk: _Chunk, header: dict[int, Any], offset: int) -> int:
         """Return the length of the longest value of the dictionary; what it cannot exceed, if the
         page cannot be unpacked here."""
-        header, offset = self._dictionary
         stored, unpacked = _number(header, 3), _number(header, 2)
         data = os.pread(self._descriptor, max(0, stored), offset)
         codec = _CODECS.get(chunk.codec)
@@ -362,8 +336,9 @@ def _struct(value: Any) -> dict[int, Any]:
     return value
 
 
-def _number(fields: dict[int, Any], key: int) -> int:
-    number = fields.get(key, 0)
+def _number(fields: Any, key: int) -> int:
+    """Return a field of a struct that is a number; 0 if there is none."""
+    number = fields.get(key, 0) if isinstance(fields, dict) else 0
     return number if isinstance(number, int) else 0
 
 

@@ -31,28 +31,19 @@ _NO_ROW_GROUP = -1  # ``RowGroup.position`` in a Parquet file without row groups
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Consecutive rows of a file that are read together.
-
-    Attributes:
-        path: the file.
-        rows: number of rows.
-        size: uncompressed bytes.
-        first_row: number of rows before it in the file.
-        position: index of the row group in a Parquet file; byte offset in a staged copy.
-        crc32: of its bytes in a staged copy; None in Parquet, whose pages have checksums.
-        state: of the file, which must not change; None for a staged copy.
-        unit: of timestamps that are stored as INT96.
-        added: columns that are not in the file and have one value in all its rows.
-    """
+    """Consecutive rows of a file that are read together."""
 
     path: Path
     rows: int
-    size: int
-    first_row: int
-    position: int
-    crc32: int | None = None
-    state: FileState | None = None
-    unit: str | None = None
+    size: int  # uncompressed bytes
+    first_row: int  # number of rows before it in the file
+    position: int  # index of the row group in a Parquet file; byte offset in a staged copy
+    crc32: int | None = (
+        None  # of a staged copy's bytes; None in Parquet, whose pages have their own
+    )
+    state: FileState | None = None  # of the file, which must not change; None for a staged copy
+    unit: str | None = None  # of timestamps that are stored as INT96
+    # Columns that are not in the file and have one value in all its rows.
     added: tuple[tuple[str, pa.Scalar], ...] = ()
 
 
@@ -74,17 +65,11 @@ class TableFile:
 
 @dataclass(frozen=True)
 class Partition:
-    """Consecutive row groups, of one file or of several small ones, that one worker scores.
+    """Consecutive row groups, of one file or of several small ones, that one worker scores."""
 
-    Attributes:
-        index: position of the partition in the output.
-        groups: at least one row group.
-        first_row: number of rows before it in the whole input.
-    """
-
-    index: int
-    groups: tuple[RowGroup, ...]
-    first_row: int
+    index: int  # position of the partition in the output
+    groups: tuple[RowGroup, ...]  # at least one
+    first_row: int  # number of rows before it in the whole input
 
     @property
     def rows(self) -> int:
@@ -260,22 +245,14 @@ def _read_staged(path: Path, groups: list[RowGroup], columns: Sequence[str] | No
     return table if columns is None else table.select(columns)
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """A file whose footer is read once for all its partitions, as long as its state is the same."""
-
-    path: Path
-    state: FileState
-    name: str = field(compare=False)  # from ``same_file``
-
-
 def _footer_of(path: Path, opened: str) -> pq.FileMetaData:
-    return _read_footer(_Opened(path, FileState.of(Path(opened).stat()), opened))
+    return _read_footer(path, FileState.of(Path(opened).stat()))
 
 
 @lru_cache(maxsize=16)
-def _read_footer(file: _Opened) -> pq.FileMetaData:
-    with open_parquet(file.path, opened=file.name) as reader:
+def _read_footer(path: Path, state: FileState) -> pq.FileMetaData:
+    """Read a footer once for all partitions of a file, as long as its state is the same."""
+    with same_file(path, state) as opened, open_parquet(path, opened=opened) as reader:
         return reader.metadata
 
 

@@ -4,7 +4,7 @@ import re
 
 HEAD_BYTES = 4096  # that are looked at
 
-_SIGNATURES = (  # offset, bytes, kind
+_SIGNATURES: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (  # offset, bytes, kind
     (0, b"PAR1", "Parquet"),
     (0, b"PARE", "encrypted Parquet"),
     (0, b"ARROW1", "Arrow IPC (Feather)"),
@@ -25,13 +25,8 @@ _SIGNATURES = (  # offset, bytes, kind
     (257, b"ustar", "a tar archive"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
     (0, b"\x93NUMPY", "a NumPy array"),
-    (0, b"\x80\x02", "a Python pickle"),
-    (0, b"\x80\x03", "a Python pickle"),
-    (0, b"\x80\x04", "a Python pickle"),
-    (0, b"\x80\x05", "a Python pickle"),
-    (0, b"\x89PNG", "a picture"),
-    (0, b"\xff\xd8\xff", "a picture"),
-    (0, b"GIF8", "a picture"),
+    (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle"),
+    (0, (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), "a picture"),
     (0, b"\x7fELF", "a program"),
 )
 _OFFICE = (  # name inside a zip, kind
@@ -55,7 +50,7 @@ _TEXT = (  # pattern of text, kind
     (rb"MIME-Version:", "a web page saved as an archive (MIME)"),
     (rb"SQLite format 3", "an SQLite database"),
 )
-_COMPRESSED = {"gzip": "gz", "zstd": "zst", "bzip2": "bz2"}
+COMPRESSED = {"gzip": "gz", "zstd": "zst", "bzip2": "bz2"}  # kind → suffix
 
 
 def kind_of(head: bytes) -> str:
@@ -74,9 +69,3 @@ def kind_of(head: bytes) -> str:
             return kind
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((kind for pattern, kind in _TEXT if re.match(pattern, text)), "")
-
-
-def compression_of(head: bytes) -> str:
-    """Return the suffix of the compression by which a file begins, ``gz``, ``zst`` or ``bz2``; ""
-    for any other file."""
-    return _COMPRESSED.get(kind_of(head), "")

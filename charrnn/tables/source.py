@@ -21,7 +21,7 @@ from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.csv_staging import (
     REJECTS,
     EmptyCsvError,
-    StagedCsv,
+    Staged,
     check_rejects,
     stage_csv,
     stage_parquet,
@@ -61,30 +61,18 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened input.
-
-    Attributes:
-        files: the input files.
-        tables: what is read: each Parquet file itself, or its staged copy.
-        schema: of all files: columns in the order of the first, which may be null where one file's
-            may, and the metadata that all files have.
-        rows: number of rows, without rejected ones.
-        counts: sums of ``csv_staging.StagedCsv.counts`` over the CSV files.
-        rejects: the rejected rows, with the schema ``REJECTS``.
-        parquet: options of ``ParquetWriter`` with which the types of columns come back.
-        folder_columns: the columns that only names of folders hold.
-        file_rows: rows of each file; files without a byte have none, and no table.
-    """
+    """An opened input."""
 
     files: tuple[InputFile, ...]
-    tables: tuple[TableFile, ...]
-    schema: pa.Schema
-    rows: int
-    counts: dict[str, int]
-    rejects: pa.Table = field(default_factory=lambda: REJECTS.empty_table())
+    tables: tuple[TableFile, ...]  # what is read: each Parquet file itself, or its staged copy
+    schema: pa.Schema  # ``common_schema`` of all tables
+    rows: int  # without rejected ones
+    counts: dict[str, int]  # sums of ``csv_staging.Staged.counts`` over the CSV files
+    rejects: pa.Table = field(default_factory=REJECTS.empty_table)  # the rejected rows
+    # Options of ``ParquetWriter`` with which the types of columns come back.
     parquet: dict[str, bool] = field(default_factory=dict)
-    folder_columns: tuple[str, ...] = ()
-    file_rows: tuple[int, ...] = ()
+    folder_columns: tuple[str, ...] = ()  # those that only names of folders hold
+    file_rows: tuple[int, ...] = ()  # of each file; one without a byte has none, and no table
 
 
 def source_name(source: str) -> str:
@@ -170,17 +158,16 @@ def open_source(
     columns = typed([file.columns for file in files])
     for index, file in enumerate(files):
         try:
-            table, staged = _open_file(file, staging, index, partition_rows, csv)
+            staged = _open_file(file, staging, index, partition_rows, csv)
         except EmptyCsvError:  # as Spark writes for a partition without rows
             counts["empty_files"] += 1
             if counts["empty_files"] == len(files):
                 raise
             file_rows.append(0)
             continue
-        if staged is not None:
-            counts.update(staged.counts)
-            rejects.append(_named(staged.rejects, file.name))
-        table = add_columns(table, file.columns, columns[index])
+        counts.update(staged.counts)
+        rejects.append(staged.rejects)
+        table = add_columns(staged.table, file.columns, columns[index])
         tables.append(table)
         file_rows.append(table.rows)
         _check_same_columns(tables[0], table, files[0].path, file.path)
@@ -202,22 +189,22 @@ def open_source(
 
 def _open_file(
     file: InputFile, staging: Path, index: int, partition_rows: int, csv: CsvFormat
-) -> tuple[TableFile, StagedCsv | None]:
+) -> Staged:
     """Make one file readable in small row groups; ``index`` is its place in the input."""
     copy = staging / f"input-{index:05d}"
     name = table_name(file.path.name)
     with expecting(file.path, file.state):
         if name is None or name.format == "parquet":
             path = copy.with_suffix(".parquet")
-            return stage_parquet(file.path, path, 2 * partition_rows, file.state), None
-        staged = stage_csv(
+            return Staged(stage_parquet(file.path, path, 2 * partition_rows, file.state))
+        return stage_csv(
             file.path,
             copy.with_suffix(".arrows"),
             csv=csv if csv.delimiter else replace(csv, delimiter=name.delimiter),
             group_rows=min(2**17, partition_rows),
             index=index,
+            name=file.name,
         )
-    return staged.table, staged
 
 
 def _check_same_columns(first: TableFile, table: TableFile, path: Path, other: Path) -> None:
@@ -228,10 +215,3 @@ def _check_same_columns(first: TableFile, table: TableFile, path: Path, other: P
         raise DataError(
             f"{path} and {other} have different columns: {detail}; give them one by one"
         )
-
-
-def _named(rejects: pa.Table, name: str) -> pa.Table:
-    """Return rejected rows with the file's name below the folder that was given."""
-    where = rejects.schema.get_field_index("file")
-    names = pa.repeat(pa.scalar(name), len(rejects))
-    return rejects.set_column(where, REJECTS.field("file"), names)

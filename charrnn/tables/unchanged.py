@@ -108,7 +108,7 @@ def _sha256(descriptor: int, state: FileState, process: int) -> str:
     return digest if FileState.of(os.fstat(descriptor), state.sha256) == state else ""
 
 
-def changed(path: Path) -> DataError:
+def changed(path: Path | str) -> DataError:
     """Return the error about a file that changed during a run."""
     return DataError(
         f"{path} changed during the run; nothing was published, run this again when nobody writes "

@@ -89,7 +89,7 @@ MUTATIONS = [
     ),
     Mutation(
         "P3", "line breaks in quoted cells are taken as meant", "charrnn/tables/csv_structure.py",
-        "        if breaks.size and not self._multiline:", "        if False:",
+        "        if breaks.size and not self.multiline:", "        if False:",
         "tests/tables/test_csv_staging.py -k 'swallow or stray'",
     ),
     Mutation(
@@ -187,8 +187,8 @@ MUTATIONS = [
     ),
     Mutation(
         "P8", "a row too short is read", "charrnn/tables/csv_structure.py",
-        "        ragged = (fields != self._columns) & ~blank",
-        "        ragged = (fields > self._columns) & ~blank",
+        "        ragged = (fields != self.columns) & ~blank",
+        "        ragged = (fields > self.columns) & ~blank",
         "tests/tables/test_csv_format.py -k left_out_with",
     ),
     Mutation(
