@@ -629,10 +629,8 @@ def withdraw_folder(folder: Path, to: Path) -> None:
         status = _status(folder.name, parent)
         if status and not stat.S_ISDIR(status.st_mode):
             raise _foreign(folder, "is no folder")
-        for number in range(_MOST_TEMPORARIES):  # past what an earlier purge had to leave
-            if hidden == folder or not _status(hidden.name, target):
-                break
-            hidden = to / f".purged-{folder.name}.{number}"
+        if hidden != folder and _status(hidden.name, target):  # what an earlier purge had to leave
+            hidden = to / f"{hidden.name}.{secrets.randbelow(10**9)}"
         _retried(os.rename, folder.name, hidden.name, src_dir_fd=parent, dst_dir_fd=target)
         _sync(target)
         _sync(parent)

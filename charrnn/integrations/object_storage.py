@@ -187,11 +187,7 @@ class _Listing:
 
 
 def _discover(uri: str) -> _Listing:
-    """List the objects that ``uri`` names.
-
-    Raises:
-        InputMissingError: there is no table. DataError: a single object is no table.
-    """
+    """List the objects that ``uri`` names."""
     store, path = _open(uri)
     if MAGIC.search(path):
         top = re.split(r"[^/]*[*?\[]", path)[0].rstrip("/")

@@ -336,7 +336,6 @@ def _copy_csv(
                     null_values=[""],
                     strings_can_be_null=True,
                     quoted_strings_can_be_null=False,
-                    check_utf8=True,
                 ),
             )
             if not reader.schema.equals(pa.schema([(column, pa.string()) for column in columns])):

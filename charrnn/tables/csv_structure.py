@@ -9,6 +9,7 @@ quotes up to it is odd. A piece in which that is not so is read quote by quote.
 """
 
 import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -239,10 +240,10 @@ class Structure:
             returns = unquoted(_RETURN)
             bare = returns[codes[returns + 1] != _LINE_FEED]  # a piece ends with a line feed
             reasons[np.searchsorted(ends, bare)] = _BARE_RETURN
-        for start in _invalid_utf8(piece, ends):
-            reasons[np.searchsorted(ends, start)] = _INVALID_UTF8
+        for index, position in _invalid_utf8(piece, starts, ends):
+            reasons[index] = _INVALID_UTF8
             if self.first_invalid < 0:
-                self.first_invalid = self.offset + start
+                self.first_invalid = self.offset + position
         if not self.records:
             reasons[0] = 0  # the header
         return reasons
@@ -271,20 +272,13 @@ def _inside(positions: Positions, quotes: Positions) -> Mask:
     return (np.searchsorted(quotes, positions) & 1).astype(np.bool_)
 
 
-def _invalid_utf8(piece: bytes, ends: Positions) -> list[int]:
-    """Return the offset of the first byte that is not UTF-8 of every record that has one."""
+def _invalid_utf8(piece: bytes, starts: Positions, ends: Positions) -> Iterator[tuple[int, int]]:
+    """Yield each record that is not UTF-8, and the position of its first byte that is not."""
     try:
         codecs.utf_8_decode(piece, "strict", True)
     except UnicodeDecodeError:
-        pass
-    else:
-        return []
-    # Bytes that are not UTF-8 become code points of their own, so one pass finds all of them.
-    text = piece.decode(errors="surrogateescape").encode("utf-32-le", "surrogatepass")
-    points = np.frombuffer(text, np.uint32)
-    invalid = (points >= 0xDC80) & (points <= 0xDCFF)
-    sizes = 1 + (points > 0x7F) + (points > 0x7FF).astype(np.int64) + (points > 0xFFFF)
-    sizes[invalid] = 1
-    offsets = (np.cumsum(sizes) - sizes)[invalid]
-    _, first = np.unique(np.searchsorted(ends, offsets), return_index=True)
-    return [int(offset) for offset in offsets[first]]
+        for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            try:
+                piece[start:end].decode()
+            except UnicodeDecodeError as error:
+                yield index, start + error.start

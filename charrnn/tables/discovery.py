@@ -251,22 +251,17 @@ def _search(base: Path, tops: Sequence[Path], skipped: Sequence[tuple[str, str, 
     others += [_other(tree.name(path)) for path in given if not table_name(path.name)]
     candidates = [path for path in given if table_name(path.name)]
     candidates += [by_name[name] for name in tables]
-    files: list[FoundFile] = []
     above = _partitions_above(base)
-    for path in tree.once(candidates):
+    files: list[FoundFile] = []
+    for path in sorted(tree.once(candidates)):
         folders_of = path.relative_to(base).parent.parts
         files.append(FoundFile(path, tree.name(path), folder_columns([*above, *folders_of])))
-    files.sort(key=lambda file: file.path)
     return Found(tuple(files), Skipped.of([*tree.skipped, *others]))
 
 
 def _expand(pattern: Path) -> tuple[Path, list[Path], list[tuple[str, str, str]]]:
     """Return the fixed part of a glob, its matches, and what was skipped on the way. A part that
-    exists as it is written is no pattern; ``*`` matches no name that begins with a dot.
-
-    Raises:
-        InputMissingError: nothing matches, or a folder cannot be read.
-    """
+    exists as it is written is no pattern; ``*`` matches no name that begins with a dot."""
     base, parts = Path(pattern.anchor), list(pattern.parts[bool(pattern.anchor) :])
     while parts and os.path.lexists(base / parts[0]):
         base /= parts.pop(0)
@@ -293,10 +288,7 @@ def _named(folder: Path, pattern: str) -> list[Path]:
 
 class _Tree:
     """Files and folders below ``base``, each once, those before others that a link leads to.
-
-    Attributes:
-        skipped: what is not read, as ``Skipped.of`` takes it.
-    """
+    ``skipped`` is what is not read, as ``Skipped.of`` takes it."""
 
     def __init__(self, base: Path, skipped: list[tuple[str, str, str]] | None = None) -> None:
         self.base = base

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from charrnn.errors import DataError
-from charrnn.tables.columns import as_large_string, is_text
+from charrnn.tables.columns import as_large_string, is_text, value_type
 from charrnn.tables.kinds import path_text
 from charrnn.tables.row_groups import TableFile, read_groups
 
@@ -89,8 +89,7 @@ def _check_value(table: TableFile, name: str, text: str | None) -> None:
     """Raise DataError unless the column ``name`` has the value ``text`` in every row."""
     for group in table.groups:
         column = read_groups([group], [name])[name]
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        column = column.cast(value_type(column.type))
         if is_text(column.type):
             column = as_large_string(column)
         try:
