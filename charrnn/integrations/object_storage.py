@@ -47,7 +47,7 @@ from charrnn.files import (
 from charrnn.runs.manifest import FetchedRecord
 from charrnn.tables.discovery import MAGIC, Skipped, has_hidden, sort_names
 from charrnn.tables.hive import is_partition
-from charrnn.tables.kinds import TABLES, remedy, table_name
+from charrnn.tables.kinds import TABLES, other_kind, table_name
 from charrnn.tables.unchanged import changed
 
 _EXTRAS = {"s3": "s3", "gs": "gcs", "memory": ""}  # supported scheme → extra
@@ -197,7 +197,7 @@ def _discover(uri: str) -> _Listing:
     elif store.isfile(path):
         top, given, below = path.rpartition("/")[0], [path], []
         if table_name(PurePosixPath(path).name) is None:
-            raise DataError(f"{uri} is not a {TABLES}; {remedy(path)}")
+            raise DataError(f"{uri} is not a {TABLES}; {other_kind(path)[1]}")
     else:
         top, given, below = path, [], store.find(path)
     names = [_inside(p, top).as_posix() for p in below if p != top]

@@ -63,7 +63,7 @@ def destination_of(source: str, output: str, root: Path) -> Destination:
     default = root / source_name(source)
     name = Path(output).name
     table = table_name(name)
-    kind = "" if table else other_kind(name)
+    kind = "" if table else other_kind(name)[0]
     if is_uri(output):
         if table or kind:
             raise ConfigError(

@@ -30,7 +30,7 @@ from charrnn.files import closing_reader, remove_file, writing_parquet
 from charrnn.tables.csv_format import CsvFormat, CsvFormatError, Recoded, detect_encoding
 from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, read_header
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
-from charrnn.tables.kinds import table_name
+from charrnn.tables.kinds import COMPRESSED, HEAD_BYTES, kind_of, table_name
 from charrnn.tables.parquet_cost import (
     Cost,
     check_footer,
@@ -46,7 +46,6 @@ from charrnn.tables.row_groups import (
     parquet_file,
     write_groups,
 )
-from charrnn.tables.signatures import COMPRESSED, HEAD_BYTES, kind_of
 from charrnn.tables.unchanged import FileState, same_file
 
 _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once

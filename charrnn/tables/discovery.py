@@ -18,7 +18,7 @@ from pathlib import Path
 
 from charrnn.errors import ConfigError, DataError, InputMissingError, did_you_mean, is_uri
 from charrnn.tables.hive import FolderColumns, folder_columns, is_partition
-from charrnn.tables.kinds import TABLES, other_kind, path_text, remedy, table_name
+from charrnn.tables.kinds import TABLES, other_kind, path_text, table_name
 
 MAGIC = re.compile(r"[*?\[]")  # what makes a path a glob
 _MOST_NAMED = 20  # skipped files that are named in a manifest
@@ -197,7 +197,7 @@ def has_hidden(path: str) -> bool:
 
 
 def _other(name: str) -> tuple[str, str, str]:
-    kind = other_kind(name) or "unknown kind"
+    kind = other_kind(name)[0] or "unknown kind"
     return name, kind, kind
 
 
@@ -215,9 +215,9 @@ def _given(path: Path) -> FoundFile:
         error = InputMissingError if kind == "broken link" else DataError
         raise error(f"{path} is a {kind}; give a {TABLES}")
     if table_name(path.name) is None:
-        kind = other_kind(path.name)
+        kind, fix = other_kind(path.name)
         what = f"{path} ({kind})" if kind else f"{path}"
-        raise DataError(f"{what} is not a {TABLES}; {remedy(path.name)}")
+        raise DataError(f"{what} is not a {TABLES}; {fix}")
     return FoundFile(path, path_text(path.name), folder_columns(_partitions_above(path.parent)))
 
 

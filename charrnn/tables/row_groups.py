@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError
 from charrnn.files import closing_reader, scratch_file
 from charrnn.tables.columns import common_schema
-from charrnn.tables.signatures import HEAD_BYTES, kind_of
+from charrnn.tables.kinds import HEAD_BYTES, kind_of
 from charrnn.tables.unchanged import FileState, same_file
 
 PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes

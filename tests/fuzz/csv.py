@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from charrnn.errors import DataError
-from charrnn.tables import csv_format, csv_header, csv_structure, signatures
+from charrnn.tables import csv_format, csv_header, csv_structure, kinds
 from charrnn.tables import csv_staging as staging
 from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import discover
@@ -28,7 +28,7 @@ FORMATS = [
         ("utf-8", "utf-16-le"), ("", ";"), ('"', "'", "none"), (False, True), ("refuse", "reject")
     )
 ]
-MODULES = [csv_format, csv_header, csv_structure, signatures, staging]
+MODULES = [csv_format, csv_header, csv_structure, kinds, staging]
 TOKENS = [b'"', b'""', b"'", b",", b";", b"\n", b"\r\n", b"\r", b"\n\n", b"\0", b"\xff",
           b"\xc3\xa9",
           b',"', b'",', b'"\n"', b"a,b\n", b"\xef\xbb\xbf", b"\xff\xfe", b"1", b"name"]  # fmt: skip
