@@ -165,11 +165,8 @@ def _open_folder(path: Path, *, create: bool) -> int:
     """Open a folder one name after the other, so that nobody can exchange what was checked.
 
     Links on the way are followed if they belong to this user, to root or to the owner of the
-    folder they are in. A folder with a name of ours is no link, and this user's.
-
-    Raises:
-        OutputError: a link or a folder on the way is another user's.
-        OSError: there is no such folder, or it cannot be opened or created.
+    folder they are in. A folder with a name of ours is no link, and this user's. Raises OutputError
+    where that is not so.
     """
     if not _O_PATH:
         raise OutputError(
@@ -287,9 +284,6 @@ def open_file(path: Path, *, mine: bool = False, links: bool = False) -> Iterato
     Args:
         mine: refuse a file that belongs to another user or has a second name.
         links: follow a link at ``path`` itself.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
     """
     flags = os.O_RDONLY | (_FILE & ~_O_NOFOLLOW if links else _FILE)
     with _opened(path, flags) as descriptor:

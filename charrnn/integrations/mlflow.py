@@ -127,11 +127,7 @@ def save_model(folder: Path, version: ModelVersion, path: Path) -> None:
     """Write a version as an MLflow model of the flavour ``python_function``.
 
     Its input is a column ``name``; its output the columns of ``Scorer.score``, with labels, status
-    and reason as strings.
-
-    Args:
-        folder: of the version.
-        path: of the model, which does not exist.
+    and reason as strings. ``folder`` is the version's, ``path`` that of the model.
     """
     import pandas as pd  # type: ignore[import-untyped]
     from mlflow import __version__, pyfunc

@@ -112,11 +112,7 @@ def _check_columns(columns: list[str], where: str, head: bytes, form: CsvFormat)
 
 def explain_fields(head: bytes, form: CsvFormat, header: Header) -> str:
     """Return why all records have another number of fields than the header, and a fix that loses no
-    row; "" if the first ones do not all have the same.
-
-    Args:
-        head: the start of the file, as for ``read_header``.
-    """
+    row; "" if the first ones do not all have the same. ``head`` is that of ``read_header``."""
     head = head[header.skip :]
     count, first = len(header.columns), header.lines + 1
     if title := _title(head, form):

@@ -138,11 +138,7 @@ def discover(source: str) -> Found:
 
 def discover_each(folder: Path) -> tuple[list[Path], Skipped]:
     """Return what lies directly in ``folder`` and can be an input of its own, sorted: tables, and
-    folders (with tables or not); and what else there is.
-
-    Raises:
-        InputMissingError: the folder does not exist or cannot be read.
-    """
+    folders (with tables or not); and what else there is. Raises InputMissingError for no folder."""
     if not folder.is_dir():
         raise InputMissingError(f"the folder {folder} does not exist", option="folder")
     tree = _Tree(folder)
@@ -157,11 +153,8 @@ def discover_each(folder: Path) -> tuple[list[Path], Skipped]:
 
 def sort_names(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str, str]]]:
     """Tell the tables among files by their paths below a folder, which contain "/" between folders.
-    Hidden ones are left out, and so are scoring runs, which are output.
-
-    Returns:
-        The tables, and the other files as ``Skipped.of`` takes them.
-    """
+    Hidden ones are left out, and so are scoring runs, which are output. Return the tables, and the
+    other files as ``Skipped.of`` takes them."""
     inside: dict[str, set[str]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")

@@ -133,13 +133,7 @@ def changed_columns(
     schema: pa.Schema, stored: pq.ParquetSchema, options: dict[str, bool]
 ) -> dict[str, tuple[str, str]]:
     """Return the columns that parts would hold with another type: name → the type in the input, and
-    what would become of it.
-
-    Args:
-        schema: of the input, as Arrow reads it.
-        stored: the input's Parquet schema.
-        options: from ``writer_options``.
-    """
+    what would become of it. ``schema`` is the input's as Arrow reads it, ``stored`` as it is."""
     again, written = _written(schema, **options)
     pairs = zip(schema, again, _columns(schema, stored), written, strict=True)
     return {

@@ -132,12 +132,7 @@ def _refuse_encrypted(path: Path, error: Exception) -> None:
 
 
 def parquet_file(path: Path, state: FileState | None = None, unit: str | None = None) -> TableFile:
-    """Describe a Parquet file by its footer.
-
-    Args:
-        state: the file's, if it must not change.
-        unit: of timestamps that are stored as INT96, by default ns.
-    """
+    """Describe a Parquet file by its footer; ``state`` and ``unit`` are those of ``RowGroup``."""
     with same_file(path, state) as opened:
         footer = _footer_of(path, opened)
         with open_parquet(path, footer, opened=opened, unit=unit) as reader:
