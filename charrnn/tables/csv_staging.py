@@ -1,9 +1,8 @@
-"""Stage inputs: copy them into small row groups if they have none, and check that no row is lost.
+"""Stage CSV: parse and copy it once, and check that no row is lost.
 
 CSV parsers can lose rows without an error: a stray quote may merge all lines up to the next quote.
 So a CSV file is parsed and copied once, every cell as text, while ``csv_structure`` counts the
-records of the same bytes independently; both counts must agree. Parquet is copied only if its row
-groups are too large to be read one by one. Page checksums are verified where a file has them.
+records of the same bytes independently; both counts must agree.
 """
 
 import bz2
@@ -14,49 +13,29 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
-from charrnn.files import closing_reader, remove_file, writing_parquet
+from charrnn.files import closing_reader, remove_file
 from charrnn.tables.csv_format import CsvFormat, CsvFormatError, Recoded, detect_encoding
 from charrnn.tables.csv_header import MAX_HEADER_BYTES, Header, explain_fields, read_header
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, REASONS, Structure
 from charrnn.tables.kinds import COMPRESSED, HEAD_BYTES, kind_of, table_name
-from charrnn.tables.parquet_cost import (
-    Cost,
-    check_footer,
-    check_open_pages,
-    check_ratio,
-    group_costs,
-)
-from charrnn.tables.parquet_types import check_columns
-from charrnn.tables.row_groups import (
-    PARTITION_BYTES,
-    TableFile,
-    open_parquet,
-    parquet_file,
-    write_groups,
-)
-from charrnn.tables.unchanged import FileState, same_file
+from charrnn.tables.row_groups import GROUP_ROWS, TableFile, write_groups
+from charrnn.tables.unchanged import same_file
 
 _CHUNK_BYTES = 4 * 2**20  # of CSV, read at once
 # A block of the parser must hold what ``Structure.feed`` returns for a chunk: a record that was
 # pending and the chunk, of which recoding makes at most three bytes per byte.
 _BLOCK_BYTES = MAX_RECORD_BYTES + 3 * _CHUNK_BYTES
 _HEAD_BYTES = 65536  # read to detect the format; more only if the header is longer
-_GROUP_ROWS = 128 * 1024  # in staged copies, at most
-_TABLE_BYTES = 2**26  # of Parquet, in memory at once while it is copied
-_WITH_LENGTH = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-_BUFFER_BYTES = 2**18  # of each column of Parquet
 # Compressed files are refused if they unpack to more than this, and to more than so many times
 # their size: honest tables reach 20:1 to 50:1, gzip at most 1030:1.
 _MAX_UNPACKED_BYTES = 2**28
@@ -103,95 +82,6 @@ class Staged:
 
 class EmptyCsvError(DataError):
     """A file holds no byte of text, not even a header."""
-
-
-def stage_parquet(
-    path: Path, staged: Path, max_rows: int, state: FileState | None = None
-) -> TableFile:
-    """Return the Parquet file ``path``; or, if a row group has over ``max_rows`` rows or takes more
-    memory than a partition, a copy of it in ``staged`` with small row groups.
-
-    Args:
-        state: the file's, which must not change.
-
-    Raises:
-        DataError: the file is empty, encrypted or damaged, has a column that parts cannot hold, or
-            takes more memory than a table of its size may (see ``parquet_cost``).
-    """
-    with same_file(path, state) as opened:
-        footer = check_footer(path, opened)
-    unit, writer_options = check_columns(path)
-    with (
-        same_file(path, state) as opened,
-        # Buffered, so that a batch needs no whole row group in memory, compressed as it is.
-        open_parquet(path, opened=opened, unit=unit, buffer_size=_BUFFER_BYTES) as reader,
-    ):
-        costs = group_costs(path, opened, footer, reader)
-        table = parquet_file(path, state, unit)
-        sizes = [cost.size for cost in costs]
-        if (
-            max(sizes, default=0) <= PARTITION_BYTES
-            and max(g.rows for g in table.groups) <= max_rows
-        ):
-            return _sized(table, sizes, writer_options)
-        with writing_parquet(
-            staged, reader.schema_arrow, mode=0o600, compression="lz4", use_dictionary=False
-        ) as writer:
-            sizes = []
-            for rows in _tables(reader, path, costs):
-                writer.write_table(rows, row_group_size=max(1, rows.num_rows))
-                sizes += [rows.nbytes] if rows.num_rows else []
-                check_ratio(path, sum(sizes), path.stat().st_size)
-    pa.default_memory_pool().release_unused()  # what copying took, some hundred MB
-    copy = _sized(parquet_file(staged), sizes, writer_options)
-    if copy.rows != table.rows:
-        raise DataError(
-            f"{path} has {copy.rows} rows where its footer says {table.rows}; "
-            "restore it and run this again"
-        )
-    return copy
-
-
-def _sized(table: TableFile, sizes: list[int], writer_options: dict[str, bool]) -> TableFile:
-    """Return a table whose row groups have at least these sizes."""
-    sized = (replace(g, size=max(g.size, n)) for g, n in zip(table.groups, sizes, strict=False))
-    groups = tuple(sized) if sizes else table.groups
-    return replace(table, groups=groups, writer=writer_options)
-
-
-def _tables(reader: pq.ParquetFile, path: Path, costs: list[Cost]) -> Iterator[pa.Table]:
-    """Yield the rows of a Parquet file in tables of about ``_TABLE_BYTES`` or ``_GROUP_ROWS``, read
-    in batches that take as little; raise DataError if the file is damaged."""
-    batches: list[pa.RecordBatch] = []
-    rows = size = 0
-    try:
-        for index, cost in enumerate(costs):
-            check_open_pages(path, index, cost)
-            batch_rows = int(min(_GROUP_ROWS, max(1, _TABLE_BYTES // max(cost.row, 1))))
-            for batch in reader.iter_batches(batch_rows, row_groups=[index], use_threads=False):
-                _check_cells(batch, path, index)
-                batches.append(batch)
-                rows, size = rows + batch.num_rows, size + batch.nbytes
-                if rows >= _GROUP_ROWS or size >= _TABLE_BYTES:
-                    yield pa.Table.from_batches(batches)
-                    batches, rows, size = [], 0, 0
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged; restore it and run this again") from error
-    if batches:
-        yield pa.Table.from_batches(batches)
-
-
-def _check_cells(batch: pa.RecordBatch, path: Path, group: int) -> None:
-    """Raise DataError if a cell is larger than a record of CSV may be."""
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        values = column.dictionary if pa.types.is_dictionary(column.type) else column
-        if values.nbytes <= MAX_RECORD_BYTES or values.type not in _WITH_LENGTH:
-            continue
-        if pc.max(pc.binary_length(values)).as_py() > MAX_RECORD_BYTES:
-            raise DataError(
-                f"{path}, row group {group}: column {name!r} has a value of over "
-                f"{MAX_RECORD_BYTES:,} bytes, at most {MAX_RECORD_BYTES:,} are read; leave it out"
-            )
 
 
 class _CheckedStream:
@@ -241,7 +131,7 @@ def stage_csv(
     staged: Path,
     *,
     csv: CsvFormat,
-    group_rows: int = _GROUP_ROWS,
+    group_rows: int = GROUP_ROWS,
     index: int = 0,
     name: str = "",
 ) -> Staged:

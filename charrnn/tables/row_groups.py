@@ -24,6 +24,7 @@ from charrnn.tables.kinds import HEAD_BYTES, kind_of
 from charrnn.tables.unchanged import FileState, same_file
 
 PARTITION_BYTES = 2**28  # uncompressed; bounds the memory that a partition of a wide table takes
+GROUP_ROWS = 2**17  # in staged copies, at most
 _MIN_PARTITIONS = 8  # an input is cut into at least so many, to keep as many workers busy,
 _MIN_PARTITION_ROWS = 2**19  # unless they had fewer rows: small ones share fewer equal names
 _NO_ROW_GROUP = -1  # ``RowGroup.position`` in a Parquet file without row groups

@@ -24,13 +24,13 @@ from charrnn.tables.csv_staging import (
     Staged,
     check_rejects,
     stage_csv,
-    stage_parquet,
 )
 from charrnn.tables.discovery import MAGIC, Found, UnreadableError
 from charrnn.tables.hive import FolderColumns, add_columns, typed
 from charrnn.tables.kinds import table_name
+from charrnn.tables.parquet_staging import stage_parquet
 from charrnn.tables.parquet_types import UTC_TIME
-from charrnn.tables.row_groups import TableFile
+from charrnn.tables.row_groups import GROUP_ROWS, TableFile
 from charrnn.tables.unchanged import FileState, changed, expecting, same_file
 
 _PLAIN_NAME = re.compile(r"(?!run=)[A-Za-z0-9][A-Za-z0-9._=-]{0,99}")
@@ -201,7 +201,7 @@ def _open_file(
             file.path,
             copy.with_suffix(".arrows"),
             csv=csv if csv.delimiter else replace(csv, delimiter=name.delimiter),
-            group_rows=min(2**17, partition_rows),
+            group_rows=min(GROUP_ROWS, partition_rows),
             index=index,
             name=file.name,
         )

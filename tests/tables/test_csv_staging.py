@@ -25,8 +25,9 @@ from recording import Proof
 from charrnn.errors import DataError
 from charrnn.tables import csv_staging as staging
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.tables.csv_staging import stage_csv, stage_parquet
+from charrnn.tables.csv_staging import stage_csv
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES, Structure
+from charrnn.tables.parquet_staging import stage_parquet
 from charrnn.tables.row_groups import TableFile, open_parquet, read_groups
 
 NULL = "\ue000null"  # stands for a null while Python's csv writes a table; it has none

@@ -14,10 +14,9 @@ from parquet_bombs import CASES, LARGE
 from recording import Proof
 
 from charrnn.errors import DataError
-from charrnn.tables import csv_staging
+from charrnn.tables import parquet_staging
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.tables.csv_staging import stage_parquet
-from charrnn.tables.parquet_cost import check_footer, group_costs
+from charrnn.tables.parquet_staging import check_footer, group_costs, stage_parquet
 from charrnn.tables.row_groups import cut, open_parquet, read_groups
 from charrnn.tables.source import open_source
 
@@ -118,8 +117,8 @@ def test_cost_is_at_least_what_arrow_takes_and_not_far_above(
 def test_dear_row_group_is_copied_in_small_ones_with_equal_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
-    monkeypatch.setattr(csv_staging, "PARTITION_BYTES", 2**22)
-    monkeypatch.setattr(csv_staging, "_TABLE_BYTES", 2**20)
+    monkeypatch.setattr(parquet_staging, "PARTITION_BYTES", 2**22)
+    monkeypatch.setattr(parquet_staging, "_TABLE_BYTES", 2**20)
     columns = {f"c{i}": pa.array(range(20_000), pa.int64()) for i in range(50)}
     names = pa.array([f"Anna {i}" for i in range(20_000)])
     table = pa.table({"name": names, **columns})
@@ -136,7 +135,7 @@ def test_dear_row_group_is_copied_in_small_ones_with_equal_rows(
 def test_cell_beyond_the_limit_among_short_ones_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_staging, "PARTITION_BYTES", 2**25)
+    monkeypatch.setattr(parquet_staging, "PARTITION_BYTES", 2**25)
     names = pa.array(["A" * 2_000_000] * 40 + ["B" * 9_000_000] + ["C"] * 1000)
     path = tmp_path / "people.parquet"
     pq.write_table(pa.table({"name": names}), path, use_dictionary=False)

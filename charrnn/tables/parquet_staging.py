@@ -1,23 +1,35 @@
-"""What reading a Parquet file costs, found without decoding it: what is not paid for is refused.
+"""Stage Parquet: what takes too much memory is refused, row groups that are too large are copied.
 
 A footer may claim anything, and a few bytes of a page may stand for gigabytes: values of a
 dictionary, repeated levels, compression. So the schema is counted before Arrow builds it, and the
-header of every page is read, since it bounds what its values take in memory.
+header of every page is read, since it bounds what its values take in memory. Nothing is decoded.
 """
 
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from charrnn.errors import DataError
-from charrnn.files import close_descriptor, closing_reader
+from charrnn.files import close_descriptor, closing_reader, writing_parquet
 from charrnn.tables.csv_header import MAX_COLUMNS
 from charrnn.tables.csv_structure import MAX_RECORD_BYTES
+from charrnn.tables.parquet_types import check_columns
+from charrnn.tables.row_groups import (
+    GROUP_ROWS,
+    PARTITION_BYTES,
+    TableFile,
+    open_parquet,
+    parquet_file,
+)
+from charrnn.tables.unchanged import FileState, same_file
 
 _MAX_FOOTER_BYTES = 2**26
 _MAX_CHUNKS = 2**19  # columns times row groups: Arrow takes over 1 KB for each
@@ -27,6 +39,9 @@ _MAX_OPEN_BYTES = 2**29  # of pages that are open at once, one of each column
 _MAX_UNPACKED_BYTES = 2**30  # refused if a file takes more in memory, and
 _MAX_RATIO = 1000  # more than so many times its size
 _MAX_REPEATED_BYTES = 2**26  # of a page of lists, whose rows may be of any length
+_TABLE_BYTES = 2**26  # in memory at once while a file is copied
+_BUFFER_BYTES = 2**18  # of each column
+_WITH_LENGTH = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _SMALL = 2**20  # what takes less is not looked at more closely
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 _CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
@@ -57,6 +72,99 @@ class _Chunk(NamedTuple):
     size: int  # as stored
     data: int  # offset of its first page of data
     dictionary: int  # offset of its dictionary; 0: none
+
+
+def stage_parquet(
+    path: Path, staged: Path, max_rows: int, state: FileState | None = None
+) -> TableFile:
+    """Return the Parquet file ``path``; or, if a row group has over ``max_rows`` rows or takes more
+    memory than a partition, a copy of it in ``staged`` with small row groups.
+
+    Args:
+        state: the file's, which must not change.
+
+    Raises:
+        DataError: the file is empty, encrypted or damaged, has a column that parts cannot hold, or
+            takes more memory than a table of its size may.
+    """
+    with same_file(path, state) as opened:
+        footer = check_footer(path, opened)
+    unit, writer_options = check_columns(path)
+    with (
+        same_file(path, state) as opened,
+        # Buffered, so that a batch needs no whole row group in memory, compressed as it is.
+        open_parquet(path, opened=opened, unit=unit, buffer_size=_BUFFER_BYTES) as reader,
+    ):
+        costs = group_costs(path, opened, footer, reader)
+        table = parquet_file(path, state, unit)
+        sizes = [cost.size for cost in costs]
+        if (
+            max(sizes, default=0) <= PARTITION_BYTES
+            and max(g.rows for g in table.groups) <= max_rows
+        ):
+            return _sized(table, sizes, writer_options)
+        with writing_parquet(
+            staged, reader.schema_arrow, mode=0o600, compression="lz4", use_dictionary=False
+        ) as writer:
+            sizes = []
+            for rows in _tables(reader, path, costs):
+                writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+                sizes += [rows.nbytes] if rows.num_rows else []
+                _check_ratio(path, sum(sizes), path.stat().st_size)
+    pa.default_memory_pool().release_unused()  # what copying took, some hundred MB
+    copy = _sized(parquet_file(staged), sizes, writer_options)
+    if copy.rows != table.rows:
+        raise DataError(
+            f"{path} has {copy.rows} rows where its footer says {table.rows}; "
+            "restore it and run this again"
+        )
+    return copy
+
+
+def _sized(table: TableFile, sizes: list[int], writer_options: dict[str, bool]) -> TableFile:
+    """Return a table whose row groups have at least these sizes."""
+    sized = (replace(g, size=max(g.size, n)) for g, n in zip(table.groups, sizes, strict=False))
+    groups = tuple(sized) if sizes else table.groups
+    return replace(table, groups=groups, writer=writer_options)
+
+
+def _tables(reader: pq.ParquetFile, path: Path, costs: list[Cost]) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file in tables of about ``_TABLE_BYTES`` or ``GROUP_ROWS``, read
+    in batches that take as little; raise DataError if the file is damaged."""
+    batches: list[pa.RecordBatch] = []
+    rows = size = 0
+    try:
+        for index, cost in enumerate(costs):
+            if cost.pages > _MAX_OPEN_BYTES:
+                raise DataError(
+                    f"{path}, row group {index}: pages of its columns unpack to {cost.pages:,} "
+                    f"bytes at once, at most {_MAX_OPEN_BYTES:,} are read; write smaller pages"
+                )
+            batch_rows = int(min(GROUP_ROWS, max(1, _TABLE_BYTES // max(cost.row, 1))))
+            for batch in reader.iter_batches(batch_rows, row_groups=[index], use_threads=False):
+                _check_cells(batch, path, index)
+                batches.append(batch)
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                if rows >= GROUP_ROWS or size >= _TABLE_BYTES:
+                    yield pa.Table.from_batches(batches)
+                    batches, rows, size = [], 0, 0
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged; restore it and run this again") from error
+    if batches:
+        yield pa.Table.from_batches(batches)
+
+
+def _check_cells(batch: pa.RecordBatch, path: Path, group: int) -> None:
+    """Raise DataError if a cell is larger than a record of CSV may be."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if values.nbytes <= MAX_RECORD_BYTES or values.type not in _WITH_LENGTH:
+            continue
+        if pc.max(pc.binary_length(values)).as_py() > MAX_RECORD_BYTES:
+            raise DataError(
+                f"{path}, row group {group}: column {name!r} has a value of over "
+                f"{MAX_RECORD_BYTES:,} bytes, at most {MAX_RECORD_BYTES:,} are read; leave it out"
+            )
 
 
 def check_footer(path: object, opened: str) -> bytes:
@@ -184,7 +292,7 @@ def group_costs(path: object, opened: str, footer: bytes, reader: pq.ParquetFile
             all_rows += rows
         if (len(costs), all_rows) != (reader.metadata.num_row_groups, reader.metadata.num_rows):
             raise _Malformed
-        check_ratio(path, least, stored)
+        _check_ratio(path, least, stored)
         return costs
     except _Malformed:
         raise DataError(f"{path} is damaged or encrypted; restore or decrypt it first") from None
@@ -192,22 +300,13 @@ def group_costs(path: object, opened: str, footer: bytes, reader: pq.ParquetFile
         close_descriptor(descriptor)
 
 
-def check_ratio(path: object, unpacked: int, stored: int) -> None:
+def _check_ratio(path: object, unpacked: int, stored: int) -> None:
     """Raise DataError if a file of ``stored`` bytes unpacks to as much as only a bomb does."""
     if unpacked > max(_MAX_UNPACKED_BYTES, _MAX_RATIO * stored):
         raise DataError(
             f"{path} unpacks to over {max(_MAX_UNPACKED_BYTES, _MAX_RATIO * stored):,} bytes, "
             f"{_MAX_RATIO:,} times its size, as a zip bomb does; if that is meant, cut it into "
             "smaller files"
-        )
-
-
-def check_open_pages(path: object, index: int, cost: Cost) -> None:
-    """Raise DataError if the pages of a row group that is read in batches take too much."""
-    if cost.pages > _MAX_OPEN_BYTES:
-        raise DataError(
-            f"{path}, row group {index}: pages of its columns unpack to {cost.pages:,} bytes at "
-            f"once, at most {_MAX_OPEN_BYTES:,} are read; write smaller pages"
         )
 
 
