@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,25 +72,25 @@ def fetch(uri: str, destination: Path) -> tuple[Path, tuple[FetchedRecord, ...]]
         StorageError: the store cannot be reached, or refuses a request.
     """
     with _reaching(uri):
-        listing = _discover(uri)
-        store = listing.store
-        objects = tuple(_identify(store, path) for path in listing.tables)
-    content = [*(asdict(file) for file in objects), *listing.others]
+        store, named = _open(uri)
+        tables, others, base = _discover(store, named, uri)
+        objects = tuple(_identify(store, path) for path in tables)
+    content = [*(asdict(file) for file in objects), *others]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     folder = destination / f".fetched-{digest[:16]}"
     for other in own_folders(destination, ".fetched-"):
         if other != folder:
             remove_tree(other)
-    for path, file in zip(listing.tables, objects, strict=True):
-        copy = folder / _inside(path, listing.base)
+    for path, file in zip(tables, objects, strict=True):
+        copy = folder / _inside(path, base)
         if not copy.exists():
             _download(store, path, copy, file)
-    for path in listing.others:  # empty, for their names
-        copy = folder / _inside(path, listing.base)
+    for path in others:  # empty, for their names
+        copy = folder / _inside(path, base)
         if not copy.exists():
             with scratch_file(copy):
                 pass
-    return folder / _inside(listing.named, listing.base), objects
+    return folder / _inside(named, base), objects
 
 
 def fetch_input(source: str, destination: Path) -> tuple[str, tuple[FetchedRecord, ...]]:
@@ -174,21 +174,9 @@ def download_run(uri: str, folder: Path) -> Path:
     return copy
 
 
-@dataclass(frozen=True)
-class _Listing:
-    """What a URI names in ``store``: paths of ``tables`` and of ``others``, sorted. Copies lie as
-    they lie below ``base``; ``named`` is the path of the URI itself."""
-
-    store: Any
-    tables: list[str]
-    others: list[str]
-    base: str
-    named: str
-
-
-def _discover(uri: str) -> _Listing:
-    """List the objects that ``uri`` names."""
-    store, path = _open(uri)
+def _discover(store: Any, path: str, uri: str) -> tuple[list[str], list[str], str]:
+    """Return the tables that a URI names and the other objects, sorted, and the prefix below which
+    their copies lie as they do: folders with columns in their names are kept."""
     if MAGIC.search(path):
         top = re.split(r"[^/]*[*?\[]", path)[0].rstrip("/")
         matches = store.glob(path, detail=True)
@@ -206,12 +194,11 @@ def _discover(uri: str) -> _Listing:
     if not tables:
         beside = f"; {Skipped.of(skipped)}" if skipped else ""
         raise InputMissingError(f"{uri} has no {TABLES}{beside}")
-    base = top  # folders with columns in their names are kept
-    while is_partition(PurePosixPath(base).name):
-        base = base.rpartition("/")[0]
     seen = [f"{top}/{n}" for n in names if not has_hidden(n)]
     others = {*given, *seen} - tables
-    return _Listing(store, sorted(tables), sorted(others), base, path)
+    while is_partition(PurePosixPath(top).name):
+        top = top.rpartition("/")[0]
+    return sorted(tables), sorted(others), top
 
 
 def _open(uri: str) -> tuple[Any, str]:

@@ -59,7 +59,8 @@ def check_columns(path: Path) -> tuple[str | None, dict[str, bool]]:
             f"{path}: column {name!r} is {given} in Parquet, which would be written as {written}; "
             "cast it to another type, such as text, or leave it out"
         )
-    columns = int96_columns(schema, stored)
+    leaves = zip(schema.names, _columns(schema, stored), strict=True)
+    columns = [name for name, parts in leaves if any(leaf[0] == "INT96" for leaf in parts)]
     return _int96_unit(path, schema, columns) if columns else None, options
 
 
@@ -141,12 +142,6 @@ def changed_columns(
         for field, returned, old, new in pairs
         if not _equal(old, new) or field.nullable != returned.nullable
     }
-
-
-def int96_columns(schema: pa.Schema, stored: pq.ParquetSchema) -> list[str]:
-    """Return the columns that hold timestamps as INT96, nested ones too."""
-    columns = zip(schema.names, _columns(schema, stored), strict=True)
-    return [name for name, leaves in columns if any(leaf[0] == "INT96" for leaf in leaves)]
 
 
 @lru_cache(maxsize=32)  # files of one input mostly have one schema
