@@ -136,6 +136,7 @@ def score_partitions_on_ray(
                 raise ConfigError("the Ray cluster has no GPU; use device cpu", option="device")
             on_gpu = compute.device == "cuda" or (compute.device == "auto" and gpus > 0)
             paths = {group.path for p in plan.partitions for group in p.groups}
+            os.umask(umask := os.umask(0o077))  # it can be read only by setting it
             job = _Job(
                 plan=plan,
                 version=scorer.version,
@@ -147,7 +148,7 @@ def score_partitions_on_ray(
                 driver=platform.node(),
                 libraries=library_versions(),
                 inputs={path: _state(path) for path in paths},
-                umask=_umask(),
+                umask=umask,
             )
             slots = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
             for receipt in _receipts(ray, job, todo, min(compute.workers or slots, len(todo))):
@@ -315,13 +316,6 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, int(status.st_mtime)
-
-
-def _umask() -> int:
-    """Return the process's umask; it can be read only by setting it."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
 
 
 def _absolute(plan: RunPlan) -> RunPlan:

@@ -41,7 +41,7 @@ _HEAD_BYTES = 65536  # read to detect the format; more only if the header is lon
 _MAX_UNPACKED_BYTES = 2**28
 _MAX_RATIO = 200
 _DECOMPRESSION_ERRORS = (OSError, EOFError, zlib.error)
-_OPEN: dict[str, Any] = {
+_OPENERS: dict[str, Any] = {
     "gz": gzip.open,
     "bz2": bz2.open,
     "zst": lambda path: pa.CompressedInputStream(pa.OSFile(path), "zstd"),
@@ -207,7 +207,7 @@ def _copy_csv(
     the bytes that the file unpacks to."""
     columns = header.columns
     try:
-        with _open_text(path, form) as raw:
+        with _open(path, form.codec) as raw:
             stream = _CheckedStream(path, raw, structure, header)
             reader = pacsv.open_csv(
                 pa.PythonFile(stream, mode="r"),
@@ -243,7 +243,7 @@ def _first_problem(path: Path, form: CsvFormat, header: Header, head: bytes) -> 
     problem."""
     columns = len(header.columns)
     structure = _structure(form, header, columns)
-    with _open_text(path, form) as raw:
+    with _open(path, form.codec) as raw:
         stream = _CheckedStream(path, raw, structure, header)
         while stream.read():
             pass
@@ -323,7 +323,7 @@ def _check_kind(path: Path) -> None:
         fix = f"; rename it to {name}" if found or not kind else ""
         raise DataError(f"{path} is {what} as its name says{fix}")
     if packed:
-        with _open_decompressed(path) as raw:
+        with _open(path) as raw:
             kind = kind_of(raw.read(HEAD_BYTES))
         if kind in COMPRESSED:
             raise DataError(f"{path} is compressed twice; unpack it once")
@@ -337,7 +337,7 @@ def _check_kind(path: Path) -> None:
 def _read_head(path: Path, form: CsvFormat) -> bytes:
     """Return the first lines of a file as UTF-8; refuse one that is not CSV in this format."""
     _check_kind(path)
-    with _open_decompressed(path) as raw:
+    with _open(path) as raw:
         start = raw.read(_HEAD_BYTES)
     if start in (b"", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x1a"):
         raise EmptyCsvError(f"{path} is empty; expected a header line with a name column")
@@ -348,7 +348,7 @@ def _read_head(path: Path, form: CsvFormat) -> bytes:
             f"set the encoding to {detected}{fix}",
             option="encoding",
         )
-    with _open_text(path, form) as raw:
+    with _open(path, form.codec) as raw:
         head = raw.read(_HEAD_BYTES)
         while (
             b"\n" not in head and len(head) <= MAX_HEADER_BYTES and (more := raw.read(_HEAD_BYTES))
@@ -369,19 +369,12 @@ def _read_head(path: Path, form: CsvFormat) -> bytes:
 
 
 @contextmanager
-def _open_text(path: Path, form: CsvFormat) -> Iterator[BinaryIO]:
-    """Open a CSV file as a stream of UTF-8 bytes."""
-    with _open_decompressed(path) as raw:
-        yield raw if form.codec == "utf-8" else cast(BinaryIO, Recoded(raw, form.codec))
-
-
-@contextmanager
-def _open_decompressed(path: Path) -> Iterator[BinaryIO]:
-    """Open a CSV file as a stream of its decompressed bytes."""
+def _open(path: Path, codec: str = "utf-8") -> Iterator[BinaryIO]:
+    """Open a CSV file as a stream of its decompressed bytes, as UTF-8."""
     with same_file(path) as opened:
-        raw = _OPEN.get(_compression(path), partial(open, mode="rb", buffering=0))(opened)
+        raw = _OPENERS.get(_compression(path), partial(open, mode="rb", buffering=0))(opened)
     with closing_reader(raw):
-        yield raw
+        yield raw if codec == "utf-8" else cast(BinaryIO, Recoded(raw, codec))
 
 
 def _compression(path: Path) -> str:
