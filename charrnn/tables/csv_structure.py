@@ -23,7 +23,7 @@ _MAX_REJECTED = 1_000_000  # records; bounds the memory that their list takes
 _LINE_FEED, _RETURN = 0x0A, 0x0D
 _DOS_END = b"\x1a"
 Codes = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+Mask = npt.NDArray[np.bool_]  # one value per byte of a piece, or per record
 Positions = npt.NDArray[np.int64]  # of bytes in a piece, ascending
 
 
@@ -123,12 +123,11 @@ class Structure:
             self._fail_at(piece, piece.index(b"\0"), "has a NUL byte; is it damaged, or UTF-16?")
             return 0
         codes = np.frombuffer(piece, np.uint8)
-        quotes = self._cell_quotes(piece, codes)
-        if quotes is None:
+        inside = self._inside(piece, codes)
+        if inside is None:
             return 0
-        feeds = np.flatnonzero(codes == _LINE_FEED)
-        inside = _inside(feeds, quotes)
-        ends, breaks = feeds[~inside], feeds[inside]
+        feeds = codes == _LINE_FEED
+        ends, breaks = np.flatnonzero(feeds & ~inside), np.flatnonzero(feeds & inside)
         if final:  # the last line feed was added
             breaks = breaks[breaks < len(piece) - 1]
         if breaks.size and not self.multiline:
@@ -144,7 +143,7 @@ class Structure:
         lengths = ends - starts
         blank = (lengths == 0) | ((lengths == 1) & (codes[starts] == _RETURN))
         if self.columns:
-            accepted.append(self._reject(piece[:complete], starts, ends, blank, quotes))
+            accepted.append(self._reject(piece[:complete], starts, ends, blank, inside[:complete]))
         line_breaks = int(np.searchsorted(breaks, complete))
         self.blank += int(blank.sum())
         self.records += len(ends)
@@ -153,30 +152,28 @@ class Structure:
         self.offset += complete
         return complete
 
-    def _cell_quotes(self, piece: bytes, codes: Codes) -> Positions | None:
-        """Return quotes of which the odd ones open a cell or are doubled in one, and the even ones
-        end what the one before opens; None after a problem.
+    def _inside(self, piece: bytes, codes: Codes) -> Mask | None:
+        """Return which bytes are inside a quoted cell, opening quote included, closing quote not;
+        None after a problem.
 
-        All quotes are such if every odd one follows a cell's end or a quote, and every even one
-        precedes one (by induction from the start of the piece).
+        The parity of the quotes is the answer if every opening quote follows a cell's end or a
+        quote, and every closing quote precedes one (by induction from the start of the piece).
         """
         if not self._quote or self._quote not in piece:
-            return np.empty(0, np.int64)
-        quotes = np.flatnonzero(codes == self._quote[0])
-        edges = np.zeros(256, np.bool_)
-        edges[[self._quote[0], self._delimiter, _LINE_FEED, _RETURN]] = True
-        first = 2 if quotes[0] == 0 else 0  # nothing is before the piece
-        before, after = quotes[first::2] - 1, quotes[1::2] + 1
-        if after.size and after[-1] == len(piece):  # the byte after the piece is unknown
-            after = after[:-1]
-        if edges[codes[before]].all() and edges[codes[after]].all():
-            return quotes
-        return self._quotes_one_by_one(piece)
+            return np.zeros(len(piece), np.bool_)
+        quotes = codes == self._quote[0]
+        inside = _odd(quotes)
+        edges = quotes | (codes == self._delimiter) | (codes == _LINE_FEED) | (codes == _RETURN)
+        opening, closing = quotes & inside, quotes & ~inside
+        if not ((opening[1:] & ~edges[:-1]).any() or (closing[:-1] & ~edges[1:]).any()):
+            return inside
+        cell_quotes = self._cell_quotes(piece)
+        return None if cell_quotes is None else _odd(cell_quotes)
 
-    def _quotes_one_by_one(self, piece: bytes) -> Positions | None:
-        """Return the quotes that open or close a cell; None after a problem."""
+    def _cell_quotes(self, piece: bytes) -> Mask | None:
+        """Return the quotes that open or close a cell, found one by one; None after a problem."""
         quote, edges = self._quote, bytes([self._delimiter, _LINE_FEED, _RETURN])
-        cell_quotes: list[int] = []
+        cell_quotes = np.zeros(len(piece), np.bool_)
         opening = piece.find(quote)
         while opening >= 0:
             if opening and piece[opening - 1] not in edges:  # inside an unquoted cell
@@ -185,7 +182,7 @@ class Structure:
             closing = piece.find(quote, opening + 1)
             while closing >= 0 and piece[closing + 1 : closing + 2] == quote:
                 closing = piece.find(quote, closing + 2)
-            cell_quotes.append(opening)
+            cell_quotes[opening] = True
             if closing < 0:
                 break
             if piece[closing + 1 : closing + 2] and piece[closing + 1] not in edges:
@@ -193,16 +190,16 @@ class Structure:
                     piece, closing, self._explained("has text after a closing quote", piece)
                 )
                 return None
-            cell_quotes.append(closing)
+            cell_quotes[closing] = True
             opening = piece.find(quote, closing + 1)
-        return np.array(cell_quotes, np.int64)
+        return cell_quotes
 
     def _reject(
-        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, quotes: Positions
+        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, inside: Mask
     ) -> bytes:
         """Record the rejected records of ``piece``; return the others."""
         codes = np.frombuffer(piece, np.uint8)
-        reasons = self._reject_reasons(piece, starts, ends, blank, quotes)
+        reasons = self._reject_reasons(piece, starts, ends, blank, inside)
         bad = np.flatnonzero(reasons)
         if not bad.size:
             return piece
@@ -219,15 +216,14 @@ class Structure:
         return b"".join(piece[a:b] for a, b in zip(edges[::2], stops, strict=True))
 
     def _reject_reasons(
-        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, quotes: Positions
+        self, piece: bytes, starts: Positions, ends: Positions, blank: Mask, inside: Mask
     ) -> npt.NDArray[np.uint8]:
         """Return why each record of ``piece`` is rejected, uint8 ``(records,)``: 0 if it is not,
         else 1 + an index into ``REASONS``."""
         codes = np.frombuffer(piece, np.uint8)
 
         def unquoted(byte: int) -> Positions:
-            positions = np.flatnonzero(codes == byte)
-            return positions[~_inside(positions, quotes)]
+            return np.flatnonzero((codes == byte) & ~inside)
 
         delimiters = unquoted(self._delimiter)
         fields = 1 + np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts)
@@ -265,11 +261,18 @@ class Structure:
         self.fail(f"line {line} {what}", option)
 
 
-def _inside(positions: Positions, quotes: Positions) -> Mask:
-    """Return which positions are inside a quoted cell: behind an odd number of ``quotes``."""
-    if not quotes.size:
-        return np.zeros(len(positions), np.bool_)
-    return (np.searchsorted(quotes, positions) & 1).astype(np.bool_)
+def _odd(mask: Mask) -> Mask:
+    """Return at which positions the number of set ones up to and including it is odd: a prefix XOR
+    of 64 at once, as in Langdale and Lemire, "Parsing Gigabytes of JSON per Second" (2019)."""
+    words = np.zeros(-(-len(mask) // 64), np.uint64)
+    packed = np.packbits(mask, bitorder="little")
+    words.view(np.uint8)[: len(packed)] = packed
+    for shift in (1, 2, 4, 8, 16, 32):
+        words ^= words << np.uint64(shift)
+    odd = np.bitwise_xor.accumulate(words >> np.uint64(63))  # parity at the end of each word
+    words[1:] ^= np.uint64(0) - odd[:-1]  # inverts the words that begin with odd parity
+    bits = np.unpackbits(words.view(np.uint8), count=len(mask), bitorder="little")
+    return bits.view(np.bool_)
 
 
 def _invalid_utf8(piece: bytes, starts: Positions, ends: Positions) -> Iterator[tuple[int, int]]:
