@@ -38,7 +38,6 @@ from charrnn.model.network import CharRNN, NgramTable
 from charrnn.model.vocabulary import Counts, Encoded, Ids, batches, load_u64
 
 _BLOCK = 2**20  # names per block, at most: larger blocks share more prefixes, and take more memory
-_BLOCK_FLOATS = 2**25  # logits per block, at most: 128 MiB
 _CHUNK_NAMES = 2**14  # names per chunk, at most: fewer share less, more leave the cache
 _CHUNK_FLOATS = 2**21  # names per chunk x hidden size, at most: 8 MiB of addends per level
 _CHUNK_SYMBOLS = 2**18  # symbols per chunk, about: bounds the arrays of the trie
@@ -48,7 +47,6 @@ _PLAIN_NAMES = 2**10  # names per batch of the plain path on a CPU, at most: lik
 _ROUNDS, _CALLS = 12, 8  # of measuring tanh: the fastest round is undisturbed by other work
 _MEASURED = (2**7, 2**11)  # elements of a call then: so few that torch and MKL use one thread
 _LONGEST_SHARED = 2**8  # characters: longer names would make the trie's arrays too tall
-_ANSWER_ROWS = 2**14  # rows of logits yielded at a time, at most: callers work on them in the cache
 _MINUS_ONE = torch.tensor(-1.0)
 _MOST_GROUPS = 8  # of labels that are looked at for a name, at most: bounds the time of a name
 _SORTED_SYMBOLS = 24  # names are sorted by about so many characters; the rest rarely differ alone
@@ -104,13 +102,10 @@ class Engine:
             yield from self._plain(encoded, plain_rows[batch])
         if self._recurrence is None:
             return
-        size = max(1, min(_BLOCK, _BLOCK_FLOATS // self.network.config.rows))
-        for start in range(0, len(trie_rows), size):
-            block = trie_rows[start : start + size]
-            logits = self._recurrence.logits(encoded, block, self.batch_size, self.check)
-            for first in range(0, len(block), _ANSWER_ROWS):
-                part = slice(first, first + _ANSWER_ROWS)
-                yield block[part], logits[part]
+        for first in range(0, len(trie_rows), _BLOCK):
+            block = trie_rows[first : first + _BLOCK]
+            chunks = self._recurrence.logits(encoded, block, self.batch_size, self.check)
+            yield from ((block[some], logits) for some, logits in chunks)
 
     def _by_path(self, encoded: Encoded, rows: Counts | None) -> tuple[Counts, Counts]:
         """Return which of the chosen names take the plain path, and which the trie."""
@@ -234,15 +229,14 @@ class _Recurrence:
 
     def logits(
         self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
-    ) -> Tensor:
-        """Return the logits of the chosen N names, ``(N, L)``; N is at least 1."""
-        logits = self.bias.repeat(len(rows), 1)
+    ) -> Iterator[tuple[Counts, Tensor]]:
+        """Yield indices into ``rows``, ``(B,)``, and the logits of these names, ``(B, L)``."""
         for some, states, sums in self._chunks(encoded, rows, batch_size, check):
-            chunk_logits = torch.mm(states, self.h2o)
+            logits = torch.mm(states, self.h2o)
             if sums is not None:
-                chunk_logits += sums if self.n2o is None else torch.mm(sums, self.n2o)
-            logits.index_add_(0, torch.from_numpy(some), chunk_logits)
-        return self.network.label_logits(logits)
+                logits += sums if self.n2o is None else torch.mm(sums, self.n2o)
+            logits += self.bias
+            yield some, self.network.label_logits(logits)
 
     def features(
         self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
@@ -283,7 +277,7 @@ class _Recurrence:
 
         def step(first: int, states: Tensor) -> None:
             """Compute the steps from number ``first`` on into ``states``, ``(n, H)``."""
-            n = len(states)
+            n = states.shape[0]  # len takes longer
             own = pairs[2 * first : 2 * (first + n)]
             sums = torch.embedding_bag(addends, own, workspace.offsets[:n])[0]
             tanh(sums, states)
@@ -375,15 +369,20 @@ class _Groups:
 
 def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the ``k`` largest of each row of ``(n, m)`` numbers, none above 0, descending,
-    and their indices, ``(n, k)`` each; equal ones by index. NumPy sorts rows of integers by vector
-    instructions: the bits of such a number, which grow as it falls, with its index below them."""
-    keys = values.numpy().view(np.uint32).astype(np.uint64)
+    and their indices, ``(n, k)`` each; equal ones by index."""
+    indices = first_of(values.numpy().view(np.uint32), k)  # such a number's bits grow as it falls
+    return values.gather(1, indices), indices
+
+
+def first_of(bits: npt.NDArray[np.uint32], k: int) -> Tensor:
+    """Return the indices of the ``k`` smallest of each row of ``(n, m)`` numbers, int64 ``(n, k)``,
+    ascending; equal ones by index. NumPy sorts rows of integers by vector instructions: the numbers
+    with their indices below them."""
+    keys = bits.astype(np.uint64)
     keys <<= np.uint64(32)
     keys |= np.arange(keys.shape[1], dtype=np.uint64)
     keys.sort(axis=1)
-    first = keys[:, :k]
-    largest = (first >> np.uint64(32)).astype(np.uint32).view(np.float32)
-    return torch.from_numpy(largest), torch.from_numpy(first.astype(np.uint32).astype(np.int64))
+    return torch.from_numpy(keys[:, :k].astype(np.uint32).astype(np.int64))
 
 
 def _tanh(z: Tensor, out: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from charrnn.errors import CharrnnError, ConfigError, DataError
 from charrnn.model.calibration import conformal_threshold
-from charrnn.model.engine import Engine
+from charrnn.model.engine import Engine, first_of
 from charrnn.model.families import families_of
 from charrnn.model.gpu import KERNEL_NAMES, KernelEngine, kernel_suits
 from charrnn.model.labels import LANGUAGE, plural
@@ -56,7 +56,8 @@ _PAIR_LOGITS = 2**24  # names of two parts scored at a time, x labels: bounds th
 OnShare = Callable[[float], None]
 # Called before every pass of this thread's network with the number of its texts
 _on_pass: ContextVar[Callable[[int], None]] = ContextVar("on_pass", default=lambda texts: None)
-_MAX_REPEATED = 8  # top_k up to which taking the maximum k times is faster than sorting
+_MAX_REPEATED = 8  # top_k up to which taking the maximum k times is faster than sorting; on a CPU,
+_SORTED_AS_FAST = 64  # so many labels are sorted by their bits in the time of one more maximum
 
 
 class Scorer:
@@ -472,9 +473,11 @@ class Scorer:
         L = len(self.version.labels)
         log_p = torch.empty(len(texts), L, device=self.device)
         novelty = torch.empty(len(texts), device=self.device)
+        temperature, place = self._temperature(encoded), np.empty(len(encoded), np.int64)
+        place[texts] = np.arange(len(texts))
         for rows, logits in self.engine.logits(encoded, texts):
-            at = torch.from_numpy(np.searchsorted(texts, rows)).to(self.device)
-            scaled = logits[:, :L] / self._temperature(encoded, rows)
+            at = torch.from_numpy(place[rows]).to(self.device)
+            scaled = logits[:, :L] / temperature(rows)
             log_p[at] = torch.log_softmax(scaled, dim=1)
             novelty[at] = self._novelty(logits)
         return log_p, novelty
@@ -496,9 +499,9 @@ class Scorer:
             for target, values in zip([*targets, *uncorrected], ranked, strict=True):
                 target[rows] = values
             return
-        rank, batches = self._ranking(options, k), []
+        rank, batches, temperature = self._ranking(options, k), [], self._temperature(encoded)
         for batch, logits in self.engine.logits(encoded, rows):
-            scaled = logits[:, :L] / self._temperature(encoded, batch)
+            scaled = logits[:, :L] / temperature(batch)
             found = rank(torch.softmax(scaled, dim=1))
             if predictions.unfamiliarity is not None:
                 found.append(self._novelty(logits))
@@ -509,12 +512,14 @@ class Scorer:
         scale = self.version.calibration.novelty
         return scale.novelty(surprise(logits, len(self.version.labels)))
 
-    def _temperature(self, encoded: Encoded, rows: Counts) -> float | Tensor:
-        """Return the temperature of the names ``rows``: one, or float32 ``(B, 1)``."""
-        if self.version.given_temperature is None:
-            return self.version.temperature
-        temperatures = self.version.temperatures(encoded.take(rows).given)
-        return torch.from_numpy(temperatures.astype(np.float32)).to(self.device)
+    def _temperature(self, encoded: Encoded) -> Callable[[Counts], float | Tensor]:
+        """Return the function from row numbers, ``(B,)``, to the temperature of these names: one,
+        or float32 ``(B, 1)``."""
+        given = encoded.given
+        if not given.any():
+            return lambda rows: self.version.temperature
+        temperatures = torch.from_numpy(self.version.temperatures(given).astype(np.float32))
+        return lambda rows: temperatures[rows].to(self.device)
 
     def _before_pass(self, texts: int) -> None:
         if self.stopping.is_set():
@@ -647,7 +652,11 @@ def _fill_in(predictions: Predictions, batches: list[tuple[Counts, list[Tensor]]
 def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the ``k`` largest values of each row of ``(B, L)`` and their label ids, ``(B, k)``
     each; equal values in label order, on every device."""
-    if k > _MAX_REPEATED:
+    many = k > _MAX_REPEATED
+    if p.device.type == "cpu" and (many or p.shape[1] < (k - 1) * _SORTED_AS_FAST):
+        ranked = first_of(~p.numpy().view(np.uint32), k)  # the bits of p, which is ≥ 0, grow with p
+        return p.gather(1, ranked), ranked
+    if many:
         ordered = torch.sort(p, dim=1, descending=True, stable=True)
         return ordered.values[:, :k], ordered.indices[:, :k]
     remaining, values, label_ids = p.clone(), [], []

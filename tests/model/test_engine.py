@@ -126,7 +126,6 @@ def test_chosen_rows_in_any_order(block: int, rows: list[int]) -> None:
     encoded = encode(LATIN_VOCABULARY, NASTY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_module, "_BLOCK", block)
-        patch.setattr(engine_module, "_ANSWER_ROWS", 2)
         found = found_by(Engine(network), encoded, np.array(rows, np.int64))
     assert_close(found, expected_of(network, encoded)[rows])
 
@@ -143,8 +142,10 @@ def test_answers_cover_repeated_rows() -> None:
     encoded = encode(BARE, NASTY)
     rows = np.array([3, 3, 1, 3])
     answers = list(Engine(network).logits(encoded, rows))
-    assert np.concatenate([some for some, _ in answers]).tolist() == rows.tolist()
-    assert_close(torch.cat([x for _, x in answers]).numpy(), expected_of(network, encoded)[rows])
+    answered = np.concatenate([some for some, _ in answers])
+    assert sorted(answered.tolist()) == sorted(rows.tolist())
+    found = torch.cat([x for _, x in answers]).numpy()
+    assert_close(found, expected_of(network, encoded)[answered])
 
 
 @pytest.mark.parametrize("names", [[], [""], ["ab"], [None] * 9, ["ab"] * 5000, ["", "b" * 256]])
@@ -203,13 +204,12 @@ def many_names(count: int) -> list[str | None]:
     ]
 
 
-def test_many_names_across_chunks_blocks_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_names_across_chunks_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     network = make_network(LATIN_VOCABULARY, ngram_buckets=256)
     encoded = encode(LATIN_VOCABULARY, many_names(10_000))
     expected = expected_of(network, encoded)
     assert_close(found_by(Engine(network), encoded), expected)
     monkeypatch.setattr(engine_module, "_BLOCK", 7001)
-    monkeypatch.setattr(engine_module, "_ANSWER_ROWS", 999)
     monkeypatch.setattr(engine_module, "_CHUNK_FLOATS", 40_000)
     assert_close(found_by(Engine(network, 1234), encoded), expected)
 

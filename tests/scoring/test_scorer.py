@@ -20,7 +20,7 @@ from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.version import ModelVersion, save_version
 from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.options import ScoreOptions
-from charrnn.scoring.scorer import Scorer, pick_device
+from charrnn.scoring.scorer import Scorer, _largest, pick_device
 from charrnn.training.presets import PRESETS
 
 STATUSES = ["scored", "scored", "unscored", "unscored", "unscored", "scored", "unscored",
@@ -474,3 +474,14 @@ def test_equal_probabilities_rank_by_label(tiny_version: ModelVersion) -> None:
     ranked = frame.select("language", "language_2", "language_3", "language_4").unique().rows()
     assert ranked == [tiny_version.labels]
     assert frame["confidence"].unique().to_list() == [0.25]
+
+
+@pytest.mark.parametrize("labels", [1, 18, 64, 300])
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_equal_probabilities_are_ranked_in_label_order(labels: int, k: int) -> None:
+    draw = np.random.default_rng(0).integers(0, 4, (50, labels))  # many are equal, some 0
+    p = torch.from_numpy((draw / 4).astype(np.float32))
+    expected = torch.sort(p, dim=1, descending=True, stable=True)
+    values, label_ids = _largest(p, min(k, labels))
+    assert torch.equal(values, expected.values[:, :k])
+    assert torch.equal(label_ids, expected.indices[:, :k])
