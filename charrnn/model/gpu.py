@@ -8,8 +8,8 @@ The memory that is copied from and to is pinned, the copies do not hold up the h
 waited for until the answers of all names are asked for. A worker that has a stream of its own
 (``use_own_stream``) so leaves the GPU to others while it reads, encodes and writes.
 
-``KernelEngine`` gives the answers of ``charrnn.model.engine.Engine``, to which it hands what the
-kernels do not do: very long names. ``kernel_suits`` says which networks they can run.
+``KernelEngine`` gives the answers of ``charrnn.model.engine.Engine``. ``kernel_suits`` says which
+networks the kernels can run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from charrnn.errors import StorageError
-from charrnn.model.engine import Engine
 from charrnn.model.network import CharRNN
 from charrnn.model.vocabulary import Counts, Encoded, Ids
 
@@ -34,7 +33,6 @@ Found = TypeVar("Found")
 KERNEL_NAMES = 2**18  # in one launch, at most: bounds the memory for states
 _LEAST_NAMES = 2**8  # in one launch, when there is hardly memory
 _LOGITS = 2**25  # on the device at a time, at most
-_LONGEST = 2**8  # characters: longer names are answered by the plain network
 _TOLERANCE = 5e-4  # of a probability, for weights without their remainders
 _PROBES, _PROBE_STEPS = 1024, 24  # names made up to measure that
 
@@ -67,7 +65,6 @@ class KernelEngine:
         self._kernel = kernel
         self.weights = kernel.Weights.of(network)
         self.device = network.h2o.weight.device
-        self._plain = Engine(network, min(batch_size, 2**15), check)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # streams of workers may read the weights
 
@@ -82,12 +79,6 @@ class KernelEngine:
     ) -> Iterator[tuple[Counts, Tensor]]:
         """Yield ``(row numbers, logits)`` as ``Engine.logits`` does."""
         chosen = np.arange(len(encoded)) if rows is None else rows
-        long = encoded.lengths[chosen] > _LONGEST
-        if long.any():
-            yield from self._plain.logits(encoded, chosen[long])
-            chosen = chosen[~long]
-        if not len(chosen):
-            return
         L = self.network.config.outputs
         flat = self._send(encoded.flat)
         size = max(1, _LOGITS // L)
@@ -125,33 +116,17 @@ class KernelEngine:
             ``(N,)`` each.
         """
         corrected = prior is not None
-        found = [t.numpy() for t in _outputs("cpu", len(rows), k, corrected=corrected)]
-        long = encoded.lengths[rows] > _LONGEST
-        usual = rows[~long] if long.any() else rows
 
         def find() -> list[npt.NDArray[Any]]:
-            names = self._names(encoded, usual, self._send(encoded.flat))
-            outputs = _outputs(self.device, len(usual), k, corrected=corrected)
+            names = self._names(encoded, rows, self._send(encoded.flat))
+            outputs = _outputs(self.device, len(rows), k, corrected=corrected)
             self._launch(
                 names, temperature=temperature, prior=prior, ranked=(outputs[0], outputs[1]),
-                uncorrected=(outputs[2], outputs[3]) if prior is not None else None,
+                uncorrected=(outputs[2], outputs[3]) if corrected else None,
             )  # fmt: skip
             return self._receive(outputs)
 
-        if len(usual):
-            answers = self._with_memory(find)
-            if len(usual) == len(rows):
-                return answers
-            for target, part in zip(found, answers, strict=True):
-                target[~long] = part
-        at = np.flatnonzero(long)
-        place = {int(row): int(i) for row, i in zip(rows[at], at, strict=True)}
-        for some, logits in self._plain.logits(encoded, rows[at]) if len(at) else ():
-            to = np.array([place[int(row)] for row in some])
-            parts = _rank(logits, k, temperature, prior)
-            for target, tensor in zip(found, parts, strict=True):
-                target[to] = tensor.cpu().numpy()
-        return found
+        return self._with_memory(find)
 
     def _with_memory(self, find: Callable[[], Found]) -> Found:
         """Return what ``find`` finds, in smaller launches where the device has no memory; the
@@ -171,7 +146,8 @@ class KernelEngine:
         lengths = self._send(encoded.lengths[rows].astype(np.int32))
         starts = self._send(encoded.starts[rows].astype(np.int32))
         # By counting, which is what a sort of so few different keys is.
-        order = lengths.to(torch.int16).sort(descending=True, stable=True).indices
+        keys = lengths.clamp(max=2**15 - 1).to(torch.int16)
+        order = keys.sort(descending=True, stable=True).indices
         vocabulary = encoded.vocabulary
         marks = (vocabulary.begin, vocabulary.end) if vocabulary.boundaries else None
         return self._kernel.Batch(flat, starts, lengths, order, marks)
@@ -179,7 +155,7 @@ class KernelEngine:
     def _launch(self, names: Batch, **outputs: Any) -> None:
         """Run both kernels over all names."""
         count, H = len(names.order), self.network.config.hidden_size
-        size = min(self.batch_size, count)
+        size = max(1, min(self.batch_size, count))
         states = torch.empty(size, H, device=self.device)
         for first in range(0, count, size):
             batch = names._replace(order=names.order[first : first + size])
@@ -257,20 +233,6 @@ def _worst_difference(network: CharRNN, weights: Weights) -> float:
     launch_recur(weights, batch, states)
     launch_answer(weights, batch, states, logits=logits)
     return float((logits.softmax(dim=1) - expected.softmax(dim=1)).abs().max())
-
-
-def _rank(logits: Tensor, k: int, temperature: float, prior: Tensor | None) -> list[Tensor]:
-    """Return what ``KernelEngine.ranked`` does, from logits ``(B, L)``."""
-    p = torch.softmax(logits / temperature, dim=1)
-    first = p.max(dim=1)
-    uncorrected: list[Tensor] = []
-    if prior is not None:
-        uncorrected = [first.indices, first.values]
-        weighted = p * prior
-        total = weighted.sum(dim=1, keepdim=True)
-        p = torch.where(total > 0, weighted / total, p)
-    ordered = torch.sort(p, dim=1, descending=True, stable=True)
-    return [ordered.indices[:, :k], ordered.values[:, :k], *uncorrected]
 
 
 def use_own_stream(device: torch.device) -> None:

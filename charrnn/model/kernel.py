@@ -100,11 +100,7 @@ class Weights:
     def of(cls, network: CharRNN, terms: int = 0) -> Weights:
         """Lay out the weights of a network that the kernels can run; ``terms`` 0 takes three where
         they fit."""
-        cell, H, L = (
-            network.forward_rnn.cell,
-            network.config.hidden_size,
-            network.config.outputs,
-        )
+        cell, H, L = network.forward_rnn.cell, network.config.hidden_size, network.config.outputs
         table = ((network.projected_symbols() + cell.h2h.bias) * _TO_LOG2).contiguous()
         if len(table) <= IDS:
             table = _halves(F.pad(table, (0, 0, 0, IDS - len(table))))
@@ -151,12 +147,7 @@ class Batch(NamedTuple):
 
 
 def launch_recur(
-    weights: Weights,
-    names: Batch,
-    states: Tensor,
-    *,
-    block: int = 0,
-    warps: int = 0,
+    weights: Weights, names: Batch, states: Tensor, *, block: int = 0, warps: int = 0
 ) -> None:
     """Run the recurrence over n names.
 
@@ -188,8 +179,8 @@ def launch_answer(
     block: int = 0,
     warps: int = 0,
 ) -> None:
-    """Turn last states into logits, or into the most likely labels. Every
-    output has a row for each name in *its* place, not in that of ``order``.
+    """Turn last states into logits, or into the most likely labels. Every output has a row for each
+    name in *its* place, not in that of ``order``.
 
     Args:
         prior: float32 ``(L,)``; multiplies the probabilities, which are then made to add up to 1.
@@ -246,22 +237,9 @@ def _names(starts, lengths, order, n, MARKS: tl.constexpr, BLOCK: tl.constexpr):
 
 @jit
 def _recur(
-    flat,
-    starts,
-    lengths,
-    order,
-    table,
-    h2h,
-    states,
-    n,
-    begin,
-    end,
-    H: tl.constexpr,
-    V: tl.constexpr,
-    TERMS: tl.constexpr,
-    MARKS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    flat, starts, lengths, order, table, h2h, states, n, begin, end,
+    H: tl.constexpr, V: tl.constexpr, TERMS: tl.constexpr, MARKS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     place, _, start, length, steps = _names(starts, lengths, order, n, MARKS, BLOCK)
     unit = tl.arange(0, H)
     square = unit[:, None] * H + unit[None, :]
@@ -303,15 +281,9 @@ def _recur(
 
 @jit
 def _rows(
-    ngrams,
-    code,
-    valid,
-    label,
-    N: tl.constexpr,
-    P: tl.constexpr,
-    BUCKETS: tl.constexpr,
-    HASH: tl.constexpr,
-):
+    ngrams, code, valid, label,
+    N: tl.constexpr, P: tl.constexpr, BUCKETS: tl.constexpr, HASH: tl.constexpr,
+):  # fmt: skip
     """Return the weights of one n-gram of order N of every name, float32 ``(BLOCK, P)``."""
     bucket = (((code + (N << (8 * N))) * HASH) >> 40) & (BUCKETS - 1)
     at = ngrams + bucket[:, None] * P + label[None, :]
@@ -328,48 +300,21 @@ def _first(p, label, P: tl.constexpr):
 
 @jit
 def _answer(
-    flat,
-    starts,
-    lengths,
-    order,
-    states,
-    h2o,
-    bias,
-    ngrams,
-    prior,
-    logits,
-    ranked,
-    confidence,
-    first_ranked,
-    first_confidence,
-    n,
-    begin,
-    end,
-    labels,
-    inverse_temperature,
-    scale,
-    H: tl.constexpr,
-    P: tl.constexpr,
-    BUCKETS: tl.constexpr,
-    HASH: tl.constexpr,
-    K: tl.constexpr,
-    LOGITS: tl.constexpr,
-    PRIOR: tl.constexpr,
-    MARKS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    flat, starts, lengths, order, states, h2o, bias, ngrams, prior,
+    logits, ranked, confidence, first_ranked, first_confidence,
+    n, begin, end, labels, inverse_temperature, scale,
+    H: tl.constexpr, P: tl.constexpr, BUCKETS: tl.constexpr, HASH: tl.constexpr, K: tl.constexpr,
+    LOGITS: tl.constexpr, PRIOR: tl.constexpr, MARKS: tl.constexpr, BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
-):
+):  # fmt: skip
     place, name, start, length, steps = _names(starts, lengths, order, n, MARKS, BLOCK)
     label = tl.arange(0, P)
     inside = place < n
     z = tl.zeros((BLOCK, P), tl.float32) + tl.load(bias + label)[None, :]
     for k in range(0, H, CHUNK):
         unit = k + tl.arange(0, CHUNK)
-        state = tl.load(
-            states + place.to(tl.int64)[:, None] * H + unit[None, :],
-            mask=inside[:, None],
-            other=0.0,
-        )
+        at = states + place.to(tl.int64)[:, None] * H + unit[None, :]
+        state = tl.load(at, mask=inside[:, None], other=0.0)
         weight = tl.load(h2o + unit[:, None] * P + label[None, :])
         z = tl.dot(state, weight, z, input_precision="tf32x3")
     if BUCKETS:
