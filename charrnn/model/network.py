@@ -319,12 +319,6 @@ class CharRNN(nn.Module):
             for parameter in layer.parameters():
                 parameter.div_(temperature)
 
-    def recurrence_logits(self, ids: Tensor) -> Tensor:
-        """Return the rows of ``h2o`` alone, without those of the n-grams, ``(B, K)``, for names of
-        equal length, ids ``(B, T)``."""
-        logits: Tensor = self.h2o(self._recur(ids.long(), None)[1])
-        return logits
-
     def _recur(
         self, ids: Tensor, lengths: Tensor | None, every_state: bool = False
     ) -> tuple[Tensor, Tensor]:
@@ -369,21 +363,14 @@ def to_stored(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, T
 
 
 def from_stored(stored: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Return the state dict in float32: the inverse of ``to_stored`` but for its rounding.
-
-    Raises:
-        ValueError: ``ngrams.rows`` does not number the rows of ``ngrams.weight`` in the table.
-    """
+    """Return the state dict in float32: the inverse of ``to_stored`` but for its rounding."""
     sparse = {"ngrams.weight", "ngrams.rows", "ngrams.exponents"}
     weights = {name: tensor.float() for name, tensor in stored.items() if name not in sparse}
-    if sparse & stored.keys():
-        buckets, width = config.ngram_buckets, config.ngram_width
-        values = stored.get("ngrams.weight", torch.zeros(0))
-        rows = stored.get("ngrams.rows", torch.zeros(0)).long()
+    if "ngrams.rows" in stored:
+        values, rows = stored["ngrams.weight"], stored["ngrams.rows"].long()
         scales = stored.get("ngrams.exponents", torch.zeros(len(rows))).float().exp2()
-        if values.shape != (*rows.shape, width) or not ((rows >= 0) & (rows < buckets)).all():
-            raise ValueError(f"ngrams.rows are not rows of a table of {buckets}")
-        table = weights["ngrams.weight"] = torch.zeros(buckets, width)
+        table = torch.zeros(config.ngram_buckets, config.ngram_width)
+        weights["ngrams.weight"] = table
         for first in range(0, len(rows), 2**14):  # in parts: with many labels a copy is large
             part = slice(first, first + 2**14)
             table[rows[part]] = values[part].float() * scales[part, None]

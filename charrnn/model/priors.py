@@ -15,9 +15,7 @@ however long, cannot be more certain about shares than the validation names are 
 
 Likelihoods are ``p(y|x) / mean validation p(y)``, so that a label the model always over-predicts is
 not mistaken for a shift: else the over-confident seed network loses 8-10 points on tables without a
-shift. The estimated weights apply to the training shares, also for presets trained with a logit
-adjustment: after calibration the default gives Russian a mean validation probability of 0.508, at a
-training share of 0.521.
+shift.
 """
 
 import csv

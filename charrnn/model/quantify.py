@@ -1,23 +1,12 @@
 """Label shares of a group of names, with intervals: quantification under prior shift.
 
-Counts of labels are biased: a model that takes one name in ten of a frequent label for a rare one
-makes the rare one many times larger. Three steps estimate the shares of a group:
+EM finds the shares under which the probabilities are most likely; an adjusted count removes what
+these still confuse on held-out names; both are repeated ``DRAWS`` times, with what is not known
+drawn anew. The share is the mean of the draws, the interval their central 95 %, at least Wilson's.
+docs/shares.md has the method and its sources, and shows how often intervals held the truth.
 
-1. The EM of Saerens, Latinne & Decaestecker (2002, "Adjusting the Outputs of a Classifier to New a
-   Priori Probabilities") finds the shares under which the probabilities are most likely. Names
-   count by their rows.
-2. An adjusted count (Forman 2008, "Quantifying counts and costs via classification"; with
-   probabilities: Bella et al. 2010) removes what the corrected probabilities are known to confuse:
-   the confusions of held-out names under the shares of step 1, inverted by maximum likelihood.
-3. Both are repeated ``DRAWS`` times, each time with what is not known drawn anew: the names, by the
-   Bayesian bootstrap (Rubin 1981) of *distinct* names, since a repeated name is one observation;
-   the held-out names, likewise; the sharpness of the probabilities and how far the confusions are
-   corrected, between none (names like those that the model learned) and all (like held-out ones);
-   and a bias of each label, ``BIAS``, since no two lists of names are alike. The share is the mean
-   of the draws, the interval their central 95 %, at least Wilson's.
-
-The assumption is that the names of a label are like those of the model's lists; ``BIAS`` is how far
-they may differ. docs/shares.md shows how often intervals held the truth.
+``model.priors`` estimates shares to correct answers by: it shrinks towards no shift, since a wrong
+correction costs accuracy; these do not.
 """
 
 from collections.abc import Sequence

@@ -480,20 +480,19 @@ def _check_weights(stored: Mapping[str, Tensor], config: ModelConfig) -> None:
     """Raise ValueError for stored weights of another name, shape or type than the network's, or of
     values out of range; reports all."""
     expected = {n: (torch.float32, t.shape) for n, t in blank_network(config).state_dict().items()}
-    if "ngrams.weight" in expected and "ngrams.rows" in stored:
-        rows = min(stored["ngrams.rows"].numel(), config.ngram_buckets)
+    rows, exponents = (
+        stored.get(f"ngrams.{name}", torch.zeros(0)) for name in ("rows", "exponents")
+    )
+    if config.ngram_buckets:
+        R = min(rows.numel(), config.ngram_buckets)
         dtype = torch.float16 if config.ngram_bits == 16 else torch.int8
-        expected["ngrams.weight"] = (dtype, torch.Size((rows, config.ngram_width)))
+        expected["ngrams.weight"] = (dtype, torch.Size((R, config.ngram_width)))
+        expected["ngrams.rows"] = (torch.int32, torch.Size((R,)))
         if config.ngram_bits == 8:
-            expected["ngrams.exponents"] = (torch.int8, torch.Size((rows,)))
-        expected["ngrams.rows"] = (torch.int32, torch.Size((rows,)))
-    elif "ngrams.weight" in expected:
-        expected["ngrams.rows"] = (torch.int32, torch.Size((0,)))  # reported as missing
+            expected["ngrams.exponents"] = (torch.int8, torch.Size((R,)))
     _check_tensors("weights", stored, expected)
-    rows_stored = stored.get("ngrams.rows", torch.zeros(0))
-    if not ((rows_stored >= 0) & (rows_stored < max(config.ngram_buckets, 1))).all():
+    if not ((rows >= 0) & (rows < max(config.ngram_buckets, 1))).all():
         raise ValueError(f"ngrams.rows are not rows of a table of {config.ngram_buckets}")
-    exponents = stored.get("ngrams.exponents", torch.zeros(0))
     if not ((exponents >= -40) & (exponents <= 10)).all():  # of numbers in half precision
         raise ValueError("ngrams.exponents are not those of numbers in half precision")
 

@@ -303,11 +303,9 @@ class Vocabulary:
         since names that are not ASCII take another tier."""
         ids, kinds = bytearray(256), bytearray(256)
         for byte in range(128):
-            # Between two letters, so that a space is not stripped.
-            middle = normalise(f"a{chr(byte)}a", self.normalisation)[1:-1]
-            if len(middle) == 1 and byte not in b"\t\n\v\f\r\x1c\x1d\x1e\x1f":
-                ids[byte] = self._ids.get(middle, self.unknown_id)
-                kinds[byte] = self._id_kinds[ids[byte]]
+            own = self._ids_beside_any(chr(byte))
+            if own is not None and len(own) == 1:
+                ids[byte], kinds[byte] = own[0], self._id_kinds[own[0]]
             else:
                 kinds[byte] = _SLOW
         return bytes(ids), bytes(kinds)

@@ -1,11 +1,9 @@
 """Compare the profile of a run with that of the model's validation names and of earlier runs.
 
 The model's validation names are lists, and tables of people differ from them from the first run on;
-so that difference is information, and an alarm is a difference from earlier runs. These are stood
-for by one of them: of the last ``LAST_RUNS`` the one that differs least from the others, their
-*medoid* (Kaufman and Rousseeuw 1987, "Clustering by means of medoids"), a median of things that
-are more than numbers. One odd run among three moves it as little as one odd number a median, and
-being a run, it has a number of names, which a median of histograms lacks.
+so that difference is information, and an alarm is a difference from earlier runs. The one of the
+last ``LAST_RUNS`` that differs least from the others stands for them, their *medoid* (Kaufman and
+Rousseeuw 1987, "Clustering by means of medoids"): one odd run moves it little.
 
 Distributions are compared by the population stability index, PSI = Σ (p - q) ln(p / q), with the
 usual limits of 0.1 (moderate) and 0.25 (large). Two samples of one population, of n and m names,
@@ -18,7 +16,7 @@ since equal names are not independent.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -294,32 +292,28 @@ def drift(
         standing: measures in which the run before was as different already.
         label_name: see ``compare``.
     """
-    name, before = reference
-    measures = compare(now, before, answers=True, gaps=False, label_name=label_name)
-    model = ProfileComparison(
-        name, before.class_shares, tuple(measures), tuple(_skipped(now, before))
-    )
+
+    def compared(
+        reference: tuple[str, Profile], answers: bool, gaps: bool, skipped: Sequence[str]
+    ) -> ProfileComparison:
+        name, before = reference
+        measures = compare(now, before, answers=answers, gaps=gaps, label_name=label_name)
+        if not same_cut:
+            measures = [measure for measure in measures if measure.name != "duplicates"]
+        if _other_parts(now, before):
+            skipped = ["length and confidence: other parts of names", *skipped]
+        return ProfileComparison(name, before.class_shares, tuple(measures), tuple(skipped))
+
+    model = compared(reference, answers=True, gaps=False, skipped=())
     if previous is None:
         return Drift(model)
-    name, before = previous
-    measures = compare(now, before, answers=same_rules, gaps=True, label_name=label_name)
-    skipped = _skipped(now, before)
+    skipped = []
     if not same_rules:
         skipped.append("answers: that run had another model or text options")
     if not same_cut:
-        measures = [measure for measure in measures if measure.name != "duplicates"]
         skipped.append("duplicates: that run's partitions had another size")
-    shares = before.class_shares
-    return Drift(
-        model,
-        ProfileComparison(name, shares, tuple(measures), tuple(skipped), tuple(standing)),
-    )
-
-
-def _skipped(now: Profile, before: Profile) -> list[str]:
-    """Return what of the two is not compared, and why."""
-    unlike = _other_parts(now, before)
-    return ["length and confidence: other parts of names"] if unlike else []
+    of_runs = compared(previous, answers=same_rules, gaps=True, skipped=skipped)
+    return Drift(model, replace(of_runs, standing=tuple(standing)))
 
 
 def _sentences(compared: ProfileComparison, names: set[str], reference: str) -> list[str]:

@@ -69,7 +69,8 @@ def logit_terms(network: CharRNN, ids: Tensor) -> tuple[list[tuple[int, int]], T
         ids: int64 ``(T,)``, boundaries included, on the network's device.
     """
     table, bias = network.ngrams, network.h2o.bias[None]
-    rest = torch.cat((network.recurrence_logits(ids[None]) - bias, bias))
+    states, _ = network.states_and_logits(ids[None], every_state=False)
+    rest = torch.cat((network.h2o(states[:, 0]) - bias, bias))
     if table is None:
         return [], rest
     buckets = [row[0] for row in table.buckets(ids[None])]

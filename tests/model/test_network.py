@@ -333,20 +333,6 @@ def test_a_table_of_eight_bits_is_rounded_once() -> None:
     assert all(torch.equal(again[name], tensor) for name, tensor in stored.items())
 
 
-def test_a_table_without_its_row_numbers_is_refused() -> None:
-    config = ModelConfig(V, L, hidden_size=H, ngram_buckets=16)
-    weights = dict(make_wide_network(16).float().state_dict())
-    with pytest.raises(ValueError, match="not rows of a table of 16"):
-        from_stored(weights, config)
-
-
-@pytest.mark.parametrize("rows", [[0, 16], [-1, 3], [3], [[0, 1]]], ids=str)
-def test_rows_that_are_not_of_the_table_are_refused(rows: list[int]) -> None:
-    stored = {"ngrams.weight": torch.ones(2, L).half(), "ngrams.rows": torch.tensor(rows)}
-    with pytest.raises(ValueError, match="not rows of a table of 16"):
-        from_stored(stored, ModelConfig(V, L, ngram_buckets=16))
-
-
 def test_config_survives_json() -> None:
     config = ModelConfig(V, L, ngram_bits=8, dropout=0.25)
     assert ModelConfig(**asdict(config)) == config
