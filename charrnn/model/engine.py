@@ -20,11 +20,10 @@ share prefixes, within a *block*; each *chunk* of a sorted block has a trie; a l
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,6 @@ _CHUNK_SYMBOLS = 2**18  # symbols per chunk, about: bounds the arrays of the tri
 _CHUNK_SUMS = 2**22  # symbols per chunk x width of the table, about: 32 MiB of n-gram sums
 _SLICE = 2**10  # rows per call of tanh and matrix product: their buffers stay in the cache
 _PLAIN_NAMES = 2**10  # names per batch of the plain path on a CPU, at most: likewise
-_ROUNDS, _CALLS = 12, 8  # of measuring tanh: the fastest round is undisturbed by other work
-_MEASURED = (2**7, 2**11)  # elements of a call then: so few that torch and MKL use one thread
 _LONGEST_SHARED = 2**8  # characters: longer names would make the trie's arrays too tall
 _MINUS_ONE = torch.tensor(-1.0)
 _MOST_GROUPS = 8  # of labels that are looked at for a name, at most: bounds the time of a name
@@ -201,7 +198,7 @@ def logits_of(
     """Return the logits of N encoded names, float32 ``(N, L)``, in their order.
 
     The network is used as it is (call ``eval()`` first), on its device. ``tanh`` is torch's, so
-    that a training gives the same bits whichever form is faster at the moment.
+    that a training gives the same bits on any processor.
     """
     logits = np.empty((len(encoded), network.config.outputs), np.float32)
     for rows, part in Engine(network, batch_size, by_sigmoid=False).logits(encoded):
@@ -398,28 +395,15 @@ def _tanh_of_doubled(doubled: Tensor, out: Tensor) -> None:
 def sigmoid_is_faster() -> bool:
     """Return whether ``tanh`` as ``2 sigmoid(2z) - 1`` takes less time than ``torch.tanh`` here.
 
-    That is measured once in a process, in a few milliseconds: which one is faster depends on the
-    processor and on the mathematical library that torch was built with. The two differ by the
-    rounding of float32.
+    Decided by the processor, not by a measurement, which would be another one under load: a run
+    that is resumed writes the same bytes. MKL, with which torch is built, has a fast ``tanh`` on
+    Intel's processors only: 0.25 ns an element there, 0.47 by sigmoid; 4.1 and 1.1 on AMD's
+    (docs/performance.md). The two differ by the rounding of float32.
     """
-    seconds = dict[Callable[[Tensor, Tensor], None], float]()
-    for form in (_tanh, _tanh_of_doubled):
-        few, more = ([torch.linspace(-4.0, 4.0, n) for _ in "zo"] for n in _MEASURED)
-        # The difference: what a call takes however few its elements does not count.
-        seconds[form] = _least_seconds(form, *more) - _least_seconds(form, *few)
-    # Not on a close call, which could go one way today and the other tomorrow.
-    return seconds[_tanh_of_doubled] < 0.8 * seconds[_tanh]
-
-
-def _least_seconds(form: Callable[[Tensor, Tensor], None], z: Tensor, out: Tensor) -> float:
-    """Return what some calls take when nothing else disturbs them."""
-    least = math.inf
-    for _ in range(_ROUNDS):
-        started = time.perf_counter()
-        for _ in range(_CALLS):
-            form(z, out)
-        least = min(least, time.perf_counter() - started)
-    return least
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def _slices(count: int) -> Iterator[tuple[int, int]]:
