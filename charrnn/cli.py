@@ -18,11 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, is_dataclass, make_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib import import_module
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import (
     Annotated,
@@ -58,47 +58,41 @@ _EXAMPLES = """\
   charrnn verify outputs/predictions/people/latest
   charrnn ingest my_languages/ && charrnn train
   charrnn challenge people.csv --model champion --challenger candidate"""
-_MOST_HEAD = 10_000  # rows: more are no look at a table
-HEAD = {
-    "head": (
-        Annotated[int, Interval(ge=0, le=_MOST_HEAD)],
-        0,
-        "Also print the first rows of the result, this many, names included.",
-    )
-}
-DRY_RUN = {
-    "dry_run": (
-        bool,
-        False,
-        "Score nothing: say what would be read, written and reused, and how long it may take.",
-    )
-}
-OUTPUT = {
-    "json": (
-        bool,
-        False,
-        "Print the result as one JSON document; all else goes to standard error.",
-    ),
-    "quiet": (bool, False, "Print nothing but errors, and the document of --json."),
-    "log_format": (
-        Literal["text", "json"],
-        "text",
-        "Lines on standard error: text, or json, an object a line, with each step and its seconds.",
-    ),
-}
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
-@dataclass
-class _Output:
-    """How this process prints: the options ``OUTPUT`` of the command that runs."""
+@dataclass(frozen=True)
+class Output:
+    """How a command prints."""
 
     json: bool = False
+    """Print the result as one JSON document; all else goes to standard error."""
     quiet: bool = False
-    log_format: str = "text"
+    """Print nothing but errors, and the document of --json."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines on standard error: text, or json, an object a line, with each step and its seconds."""
 
 
-_output = _Output()
+@dataclass(frozen=True)
+class Head:
+    """A look at the result of ``score``."""
+
+    head: Annotated[int, Interval(ge=0, le=10_000)] = 0
+    """Also print the first rows of the result, this many, names included."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class ScoreOutput(Output, Head):
+    """How ``charrnn score`` prints."""
+
+    dry_run: bool = False
+    """Score nothing: say what would be read, written and reused, and how long it may take."""
+
+
+_output = Output()  # of the command that runs
 
 
 # Options from records
@@ -122,40 +116,26 @@ def command_from(
     call: Callable[..., Any],
     *,
     positional: int = 1,
-    extra: Mapping[str, Any] | None = None,
+    extra: type | None = None,
 ) -> Callable[..., Any]:
     """Return a function for a command line: its parameters are the fields of ``request``, those of
-    its groups side by side, and ``extra``; it calls ``call(request, **extra)``.
+    its groups side by side, and of the record ``extra``; it calls ``call(request)``, or
+    ``call(request, extra)``.
 
     Args:
         positional: how many of the first fields may be given by position.
-        extra: name → (type, default, help) of further parameters.
     """
-    parameters, groups = [], dict[str, tuple[Any, set[str]]]()  # group → record, its fields
-    for field in _fields_of(request):
-        name, kind, _ = field
-        group = is_dataclass(kind)
-        if group:
-            groups[name] = kind, {f.name for f in fields(kind)}
-        record = kind if group else request
-        members = _fields_of(kind) if group else [field]
-        parameters += [(*member, _help_of(record)[member[0]]) for member in members]
-    further_of = make_dataclass("Further", [(n, *rest[:2]) for n, rest in (extra or {}).items()])
-    parameters += [(*member, (extra or {})[member[0]][2]) for member in _fields_of(further_of)]
+    records = [request, *([extra] if extra else [])]
     signature = inspect.Signature(
         [
             _parameter(name, _console_type(name, kind, default, text), default, number < positional)
-            for number, (name, kind, default, text) in enumerate(parameters)
+            for number, (name, kind, default, text) in enumerate(chain(*map(_flat, records)))
         ]
     )
 
     def command(*arguments: Any, **named: Any) -> Any:
         values = signature.bind(*arguments, **named).arguments
-        further = {name: values.pop(name) for name in extra or () if name in values}
-        check_fields(further_of(**further))
-        for group, (kind, names) in groups.items():
-            values[group] = kind(**{n: values.pop(n) for n in names & values.keys()})
-        return call(request(**values), **further)
+        return call(*(_record(kind, values) for kind in records))
 
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -164,25 +144,46 @@ def command_from(
     return command
 
 
+def _flat(record: type) -> Iterator[tuple[str, Any, Any, str]]:
+    """Yield name, type, default and help of each field, those of groups in place of the group."""
+    help_of = _help_of(record)
+    for name, kind, default in _fields_of(record):
+        if is_dataclass(kind):
+            yield from _flat(kind)  # type: ignore[arg-type]
+        else:
+            yield name, kind, default, help_of[name]
+
+
+def _record(kind: type, values: Mapping[str, Any]) -> Any:
+    """Return the record whose fields, and whose groups' fields, are among ``values``."""
+    groups = {n: _record(k, values) for n, k, _ in _fields_of(kind) if is_dataclass(k)}  # type: ignore[arg-type]
+    return kind(**groups, **{f.name: values[f.name] for f in fields(kind) if f.name in values})
+
+
 def _fields_of(record: type, *, bounds: bool = False) -> list[tuple[str, Any, Any]]:
-    """Return name, type and default (``MISSING`` without one) of each field.
+    """Return name, type and default (``MISSING`` without one) of each field, those of the record's
+    own before those that it inherits.
 
     Args:
         bounds: leave bounds in the types. A command line does without: cyclopts would apply them
             only where pydantic happens to be imported; the records check their bounds themselves.
     """
     hints = get_type_hints(record, include_extras=bounds)
+    order = [name for c in record.__mro__ for name in vars(c).get("__annotations__", ())]
     return [
         (f.name, hints[f.name], f.default if f.default_factory is MISSING else f.default_factory())
-        for f in fields(record)
+        for f in sorted(fields(record), key=lambda f: order.index(f.name))
     ]
 
 
 def _help_of(record: type) -> dict[str, str]:
     """Return field → its help, on one line: the ``doc`` of its type, or the string below it."""
     hints = get_type_hints(record, include_extras=True)
-    docs = {k: getattr(h, "__metadata__", (None,))[0] for k, h in hints.items()}
-    texts = {k: getattr(doc, "documentation", "") for k, doc in docs.items()}
+    texts = {
+        name: getattr(note, "documentation", "")
+        for name, hint in hints.items()
+        for note in getattr(hint, "__metadata__", ())
+    }
     for c in reversed(record.__mro__):
         if is_dataclass(c):
             texts |= _field_docstrings(c.__module__)[c.__name__]
@@ -293,7 +294,8 @@ def run(
     """
     signal.signal(signal.SIGTERM, _terminate)
     asked = [*tokens, *map("=".join, pairwise(tokens))]
-    _output.log_format = "json" if "--log-format=json" in asked else "text"  # parsed only later
+    # The command line is parsed only later.
+    _print_as(Output(log_format="json" if "--log-format=json" in asked else "text"))
     with _stopping_soon(stop_seconds) as stop:
         try:
             app(tokens)
@@ -317,7 +319,7 @@ def run(
             complain(message, exit_code=ours.exit_code, option=ours.option)
             sys.exit(ours.exit_code)
         finally:
-            _settle_output({})
+            _print_as(Output())
     sys.exit(0)
 
 
@@ -414,10 +416,10 @@ def _remedy(error: CharrnnError, app: App, tokens: list[str]) -> str:
     return f" (--{negative}{error.option.replace('_', '-')})"
 
 
-def _settle_output(given: dict[str, Any]) -> None:
-    """Take the options ``OUTPUT`` out of those given, and print accordingly from now on."""
-    for name, (_, default, _) in OUTPUT.items():
-        setattr(_output, name, given.pop(name, default))
+def _print_as(output: Output) -> None:
+    """Print as asked from now on."""
+    global _output
+    _output = output
 
 
 def say(text: str = "") -> None:
@@ -607,26 +609,21 @@ def _recipe(name: str) -> Callable[[Any], Any]:
     return run_recipe
 
 
-def _score(request: requests.ScoreRequest, head: int = 0, dry_run: bool = False) -> Any:
-    if dry_run:
+def _score(request: requests.ScoreRequest, output: ScoreOutput | None = None) -> Any:
+    if output and output.dry_run:
         return _recipe("preview.preview")(request)
-    with quick_imports():
+    published = _recipe("score.score")(request)
+    if output and output.head:
         from charrnn.recipes.published import first_rows
-        from charrnn.recipes.score import score
 
-    published = score(request, console_runner())
-    show(published.lines())
-    if head > 0:
-        show(first_rows(published.folder, head))
+        show(first_rows(published.folder, output.head))
     return published
 
 
 def _train(request: requests.TrainRequest) -> dict[str, Any]:
-    with quick_imports():
-        from charrnn.recipes.train import release, train
+    trained = _recipe("train.train")(request)
+    from charrnn.recipes.train import release
 
-    trained = train(request, console_runner())
-    show(trained.lines())
     released = release(trained, request)
     show(released.lines())
     return {"trained": trained, "released": released}
@@ -671,18 +668,18 @@ COMMANDS: dict[str, tuple[type, Callable[..., Any], int]] = {
 def command(name: str) -> Callable[..., Any]:
     """Return the function of a command of ``charrnn``."""
     request, call, positional = COMMANDS[name]
-    extra: dict[str, Any] = {**HEAD, **DRY_RUN, **OUTPUT} if name == "score" else OUTPUT
 
-    def run_command(request: Any, **given: Any) -> None:
-        _settle_output(given)
-        result = call(request, **given)
-        if _output.json:
+    def run_command(request: Any, output: Output) -> None:
+        _print_as(output)
+        result = call(request, output) if isinstance(output, ScoreOutput) else call(request)
+        if output.json:
             from charrnn.recipes.document import document
 
             _write(sys.stdout, json.dumps(document(result), indent=2, allow_nan=False))
         for part in result.values() if isinstance(result, dict) else [result]:
             getattr(part, "check", lambda: None)()
 
+    extra = ScoreOutput if name == "score" else Output
     return command_from(request, run_command, positional=positional, extra=extra)
 
 

@@ -59,13 +59,13 @@ def show_run(published: "Published") -> None:
         announce(published.folder, {**facts, "drift": published.drift})
 
 
-def command(request: ScoreRequest, head: int = 0) -> None:
+def command(request: ScoreRequest, look: cli.Head) -> None:
     """Run the flow and print the first rows of its result."""
     folder = submit(score, request)
-    if head > 0:
+    if look.head:
         from charrnn.recipes.published import first_rows
 
-        cli.show(first_rows(Path(folder), head))
+        cli.show(first_rows(Path(folder), look.head))
 
 
 app = new_app(
@@ -76,7 +76,7 @@ app = new_app(
     "  python flows/score.py verify outputs/predictions/people/latest\n"
     "  python flows/score.py purge --older-than 90 --yes"
 )
-app.default(cli.command_from(ScoreRequest, command, extra=cli.HEAD))
+app.default(cli.command_from(ScoreRequest, command, extra=cli.Head))
 app.command(cli.command("verify"), name="verify")
 app.command(cli.command("purge"), name="purge")
 app.command(cli.command_from(CompareRequest, partial(submit, challenge)), name="challenge")

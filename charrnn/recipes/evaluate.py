@@ -17,7 +17,7 @@ from charrnn.model.families import families_of
 from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.recipes.metric_lines import label_lines, metrics_line
-from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest
+from charrnn.recipes.requests import CompareVersionsRequest, EvaluateRequest, LabelledRequest
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.scorer import Scorer
 from charrnn.training.corpus import Corpus, load_corpus
@@ -175,9 +175,7 @@ def compare_versions(request: CompareVersionsRequest) -> ComparedVersions:
     )
 
 
-def _labelled(
-    request: EvaluateRequest | CompareVersionsRequest, version: ModelVersion
-) -> tuple[Examples, int]:
+def _labelled(request: LabelledRequest, version: ModelVersion) -> tuple[Examples, int]:
     """Read the labelled table of a request, for the labels of a version; also return the number of
     rows that have no name or no label."""
     columns = LabelledColumns.of_names(

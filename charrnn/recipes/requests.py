@@ -42,18 +42,14 @@ CorpusSources = Annotated[
         "or a labelled table: Parquet or CSV, a file, a folder, a glob or a URI (s3://, gs://)."
     ),
 ]
-Stamp = Annotated[
-    bool,
-    doc("Add to every row the run's fingerprint, the model, and the row's number in the input."),
+TableSource = Annotated[
+    PathOrUri,
+    doc(
+        "Parquet (.parquet, .pq) or CSV (.csv, .tsv, also with .gz, .zst or .bz2): a file, a "
+        "folder or a glob, or a URI of one on object storage (s3://, gs://)."
+    ),
 ]
 ModelsFolder = Annotated[Path, doc("Folder of the model versions.")]
-NamesOfTable = Annotated[str, doc("The column of that table that holds the names.")]
-GivenOfTable = Annotated[str, doc("A column of given names, instead of a column of names.")]
-SurnamesOfTable = Annotated[str, doc("A column of surnames, instead of a column of names.")]
-LabelsOfTable = Annotated[
-    str,
-    doc("The column that holds the labels; by default it is called what the version calls them."),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,49 +65,64 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRequest(Request):
+class ModelRequest(Request):
+    """A request to a model."""
+
+    model: str = "pretrained"
+    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
+    models: ModelsFolder = MODELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRequest(ModelRequest):
+    """A request to a model about names in tables."""
+
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Where and how it is computed; a comparison on this machine only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringRequest(TableRequest):
+    """A request to score names in tables."""
+
+    scoring: ScoreOptions = field(default_factory=ScoreOptions)
+    """What is asked of the model."""
+    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
+    """What becomes of the names."""
+    stamp: bool = False
+    """Add to every row the run's fingerprint, the model, and the row's number in the input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(ScoringRequest):
     """Score every name of a table and publish the predictions as one run folder.
 
     Every input row comes back exactly once, in order, with its own columns unchanged and
     language, confidence, status and reason added.
     """
 
-    source: PathOrUri
-    """Parquet (.parquet, .pq) or CSV (.csv, .tsv, also with .gz, .zst or .bz2): a file, a folder or
-    a glob, or a URI of one on object storage (s3://, gs://)."""
+    source: TableSource
     model: str = "pretrained"
-    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
-    models: ModelsFolder = MODELS
-    scoring: ScoreOptions = field(default_factory=ScoreOptions)
-    """What is asked of the model."""
-    csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
-    compute: ComputeOptions = field(default_factory=ComputeOptions)
-    """Where and how the run is computed."""
     delivery: DeliveryOptions = field(default_factory=DeliveryOptions)
     """Where the rows go."""
-    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
-    """What becomes of the names."""
-    stamp: Stamp = False
     force: bool = False
     """Score again even where the same run is already published."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareRequest(Request):
+class CompareRequest(TableRequest):
     """Score one table with two model versions in one pass and publish what would change.
 
     The comparison has a folder of its own; scoring runs stay as they are.
     """
 
-    source: PathOrUri
-    """Parquet (.parquet, .pq) or CSV (.csv, .tsv, also with .gz, .zst or .bz2): a file, a folder or
-    a glob, or a URI of one on object storage (s3://, gs://)."""
+    source: TableSource
     model: str = "champion"
     """The version in use: an alias such as champion, a version, or pretrained."""
     challenger: str = "candidate"
     """The version that may replace it."""
-    models: ModelsFolder = MODELS
     name_column: str = "name"
     """The column that holds the names."""
     given_column: str = ""
@@ -128,10 +139,6 @@ class CompareRequest(Request):
     flips: bool = False
     """Also write the rows that change: their number (from 0), both labels and both confidences;
     no names."""
-    csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
-    compute: ComputeOptions = field(default_factory=ComputeOptions)
-    """Where and how the comparison is computed; on this machine only."""
     output: PathOrUri = ""
     """Folder for the comparisons (default outputs/comparisons/NAME)."""
     private: bool = False
@@ -141,7 +148,7 @@ class CompareRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InboxRequest(Request):
+class InboxRequest(ScoringRequest):
     """Score every new or changed file of a folder, one run each; published runs stay as they are.
 
     A file is a table (Parquet, CSV), or a folder of tables, which is one input. Names that begin
@@ -152,23 +159,12 @@ class InboxRequest(Request):
     folder: Path = Path("data/inbox")
     """Where the files arrive."""
     model: str = "champion"
-    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
-    models: ModelsFolder = MODELS
     output: Path = PREDICTIONS
     """The runs of people.csv go to the folder people in here, those of people.parquet to
     people~parquet."""
     settle_seconds: Annotated[float, Interval(ge=0, le=86_400)] = 10.0
     """A file whose size or time changes within this many seconds is still being written; it is
     left for the next run."""
-    scoring: ScoreOptions = field(default_factory=ScoreOptions)
-    """What is asked of the model."""
-    csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
-    compute: ComputeOptions = field(default_factory=ComputeOptions)
-    """Where and how the runs are computed."""
-    privacy: PrivacyOptions = field(default_factory=PrivacyOptions)
-    """What becomes of the names."""
-    stamp: Stamp = False
     on_drift: Literal["ignore", "warn", "fail"] = "warn"
     """What to do when the names are not like those of the last runs: ignore, warn, or fail
     (the file counts as failed; its run is published in any case)."""
@@ -270,15 +266,12 @@ class PurgeRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorRequest(Request):
+class DoctorRequest(ModelRequest):
     """Check what a run needs on this machine: Python, torch, a GPU, the destination's disk and
     locks, Prefect, the model. Each is a line: ok, or the problem and its fix."""
 
     output: Path = PREDICTIONS
     """The destination to check, or a folder of destinations."""
-    model: str = "pretrained"
-    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
-    models: ModelsFolder = MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,7 +354,7 @@ class TrainRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainRequest(Request):
+class ExplainRequest(ModelRequest):
     """Show what speaks for the answer to one name: n-grams, characters, the rest.
 
     The name and its parts are printed, and drawn in the figure, and nothing is kept or logged.
@@ -369,9 +362,6 @@ class ExplainRequest(Request):
 
     name: str
     """The name; in quotes if it has a space."""
-    model: str = "pretrained"
-    """Model: pretrained, pretrained-tiny, an alias such as champion, or a version such as v0007."""
-    models: ModelsFolder = MODELS
     part: Literal["surname", "given"] = "surname"
     """Whether it is a surname or a given name."""
     top_k: Annotated[int, Ge(1)] = 3
@@ -388,17 +378,19 @@ class ListRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRequest(Request):
-    """Measure a version on the honest folds of the training table, or on a labelled table."""
+class LabelledRequest(Request):
+    """A request to measure versions on labelled names."""
 
-    version: str
-    """A version or an alias."""
     on: PathOrUri = ""
     """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
-    name_column: NamesOfTable = "name"
-    given_column: GivenOfTable = ""
-    surname_column: SurnamesOfTable = ""
-    label_column: LabelsOfTable = ""
+    name_column: str = "name"
+    """The column of that table that holds the names."""
+    given_column: str = ""
+    """A column of given names, instead of a column of names."""
+    surname_column: str = ""
+    """A column of surnames, instead of a column of names."""
+    label_column: str = ""
+    """The column that holds the labels; by default it is called what the version calls them."""
     data: Path = NAMES
     """The training table, whose honest folds are used where ``on`` is not given."""
     models: ModelsFolder = MODELS
@@ -407,25 +399,23 @@ class EvaluateRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareVersionsRequest(Request):
-    """Compare two versions on the same labelled names: metrics, the paired difference with its
-    interval, and the labels that change from the first to the second."""
+class EvaluateRequest(LabelledRequest):
+    """Measure a version on the honest folds of the training table, or on a labelled table."""
+
+    version: str
+    """A version or an alias."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareVersionsRequest(LabelledRequest):
+    """Compare two versions on the same labelled names, those of the honest test fold of the
+    training table or of a labelled table: metrics, the paired difference with its interval, and the
+    labels that change from the first to the second."""
 
     one: str
     """A version or an alias."""
     other: str
     """Another."""
-    on: PathOrUri = ""
-    """A labelled table, Parquet or CSV: a file, a folder, a glob or a URI (s3://)."""
-    name_column: NamesOfTable = "name"
-    given_column: GivenOfTable = ""
-    surname_column: SurnamesOfTable = ""
-    label_column: LabelsOfTable = ""
-    data: Path = NAMES
-    """The training table, whose honest test fold is used where ``on`` is not given."""
-    models: ModelsFolder = MODELS
-    csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from charrnn.model.priors import PriorEstimate, parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
 from charrnn.recipes.published import Published
-from charrnn.recipes.requests import PREDICTIONS, InboxRequest, ScoreRequest
+from charrnn.recipes.requests import PREDICTIONS, ScoreRequest, ScoringRequest
 from charrnn.recipes.runner import Runner
 from charrnn.reports.run import run_report
 from charrnn.runs.data_package import data_package
@@ -107,9 +107,7 @@ def load_scorer(request: ScoreRequest, version: ModelVersion | None = None) -> S
     )
 
 
-def run_options(
-    request: ScoreRequest | InboxRequest, version: ModelVersion, name_key: bytes
-) -> RunOptions:
+def run_options(request: ScoringRequest, version: ModelVersion, name_key: bytes) -> RunOptions:
     """Return what decides the bytes of the run, with a prior from a file read."""
     scoring = fitted_options(request.scoring, version)
     if isinstance(scoring.prior, str):

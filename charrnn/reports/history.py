@@ -14,7 +14,7 @@ from charrnn.monitoring.drift import LIMITS, ProfileComparison
 from charrnn.reports.figures import history_plot
 from charrnn.reports.formats import percent, utc_minute
 from charrnn.reports.page import Figure, Link, Table, html_page, label_words, markdown_page
-from charrnn.runs.manifest import ComparisonManifest, RunManifest, newest_manifests
+from charrnn.runs.manifest import ComparisonManifest, RunManifest, newest_first
 
 _MOST_LINES = 6  # lines in a chart; there are six distinguishable colours
 
@@ -52,7 +52,7 @@ def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
         passed_over = list[str]()
         scored = (
             (run.name, manifest)
-            for run, manifest in newest_manifests(destination, passed_over)
+            for run, manifest in newest_first(destination, passed_over)
             if isinstance(manifest, RunManifest)
         )
         runs = tuple(islice(scored, last))[::-1]
@@ -70,7 +70,7 @@ def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
 def read_comparisons(folder: Path) -> list[tuple[str, ComparisonManifest]]:
     """Return the newest comparison of two models of every destination in ``folder``: its path below
     it, and its manifest."""
-    newest = (next(newest_manifests(d, []), None) for d in _destinations(folder))
+    newest = (next(newest_first(d, []), None) for d in _destinations(folder))
     return [
         (str(run.relative_to(folder)), manifest)
         for run, manifest in filter(None, newest)

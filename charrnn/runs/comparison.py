@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,8 @@ import pyarrow as pa
 from charrnn.model.labels import shared_label_name
 from charrnn.runs.execute import default_workers, run_partitions
 from charrnn.runs.manifest import (
-    SCHEMA_VERSION,
     ComparisonManifest,
     ConfidenceChanges,
-    InputRecord,
     ModelRef,
     PartRecord,
     RunFacts,
@@ -89,26 +88,6 @@ class Comparison:
     confidence: npt.NDArray[np.float64]
     changes: npt.NDArray[np.int64]
 
-    @property
-    def rows(self) -> int:
-        """All rows compared."""
-        return int(self.pairs.sum())
-
-    @property
-    def both(self) -> int:
-        """Rows to which both models give a label."""
-        return int(self.pairs[:-1, :-1].sum())
-
-    @property
-    def agreed(self) -> int:
-        """Rows to which both give the same label."""
-        return int(np.trace(self.pairs[:-1, :-1]))
-
-    @property
-    def changed(self) -> int:
-        """Rows whose label changes, appears or disappears."""
-        return self.rows - int(np.trace(self.pairs))
-
     def __add__(self, other: Comparison) -> Comparison:
         return Comparison(
             self.labels,
@@ -118,21 +97,30 @@ class Comparison:
             self.changes + other.changes,
         )
 
-    def flips(self) -> list[tuple[str, str, int]]:
-        """Return (champion's label, challenger's label, rows) of what changes, most rows first."""
+    def counts(self) -> dict[str, Any]:
+        """Return the fields of a ``ComparisonManifest`` that count rows and labels."""
+        pairs, labels = self.pairs, self.labels
+        rows, both = int(pairs.sum()), int(pairs[:-1, :-1].sum())
+        agreed = int(np.trace(pairs[:-1, :-1]))
         flips = [
-            (self.labels[i], self.labels[j], int(self.pairs[i, j]))
-            for i, j in np.argwhere(self.pairs).tolist()
+            (labels[i], labels[j], int(pairs[i, j]))
+            for i, j in np.argwhere(pairs).tolist()
             if i != j
         ]
-        return sorted(flips, key=lambda flip: (-flip[2], flip[:2]))
-
-    def class_rows(self) -> list[tuple[str, int, int]]:
-        """Return (label, champion's rows, challenger's rows), the champion's largest first."""
-        ours, theirs = self.pairs.sum(axis=1).tolist(), self.pairs.sum(axis=0).tolist()
-        counts = zip(self.labels, ours, theirs, strict=True)
-        rows = [row for row in counts if row[1] or row[2]]
-        return sorted(rows, key=lambda row: (-row[1], row[0]))
+        of_labels = zip(labels, pairs.sum(axis=1).tolist(), pairs.sum(axis=0).tolist(), strict=True)
+        class_rows = [row for row in of_labels if row[1] or row[2]]
+        return {
+            "compared": rows,
+            "distinct": self.distinct,
+            "answered_by_both": both,
+            "agreed": agreed,
+            "agreement": agreed / both if both else None,
+            "changed": rows - int(np.trace(pairs)),
+            "mean_confidence": tuple((self.confidence / both).tolist()) if both else None,
+            "confidence_changes": ConfidenceChanges(CHANGES, tuple(self.changes.tolist())),
+            "flips": tuple(sorted(flips, key=lambda flip: (-flip[2], flip[:2]))),
+            "class_rows": tuple(sorted(class_rows, key=lambda row: (-row[1], row[0]))),
+        }
 
 
 def compare_partitions(
@@ -232,30 +220,13 @@ def comparison_manifest(
     flips_written: bool,
 ) -> ComparisonManifest:
     """Return the manifest of a finished comparison."""
-    both = comparison.both
-    means = comparison.confidence / both if both else None
     return ComparisonManifest(
         **asdict(facts),
-        schema_version=SCHEMA_VERSION,
-        fingerprint=plan.key.fingerprint,
+        **plan.facts(),
+        **comparison.counts(),
         champion=ModelRef.of(models.champion.version),
         challenger=ModelRef.of(models.challenger.version),
-        options=plan.key.options,
         sample=sample,
         flips_written=flips_written,
-        inputs=tuple(InputRecord(f.name, f.size, f.sha256) for f in plan.source.files),
-        input_counts=plan.source.counts,
-        rows=plan.source.rows,
-        compared=comparison.rows,
-        distinct=comparison.distinct,
-        answered_by_both=both,
-        agreed=comparison.agreed,
-        agreement=comparison.agreed / both if both else None,
-        changed=comparison.changed,
-        mean_confidence=None if means is None else (float(means[0]), float(means[1])),
-        confidence_changes=ConfidenceChanges(CHANGES, tuple(comparison.changes.tolist())),
-        flips=tuple(comparison.flips()),
-        class_rows=tuple(comparison.class_rows()),
         parts=tuple(parts),
-        skipped=plan.key.skipped,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import LAST_RUNS, Drift, compare, drift, medoid
 from charrnn.runs.folders import run_name
-from charrnn.runs.manifest import RunManifest, newest_first
+from charrnn.runs.manifest import NO_RUN, ComparisonManifest, RunManifest, newest_first
 
 
 def drift_of(
@@ -47,6 +47,9 @@ def _runs_before(
     columns = manifest.options.scoring.name_fields
     seen = [manifest.inputs]
     for run, other in newest_first(destination, passed_over):
+        if isinstance(other, ComparisonManifest):
+            passed_over.append(f"{run} {NO_RUN}")
+            continue
         if other.created > manifest.created or other.inputs in seen:
             continue
         if other.options.scoring.name_fields == columns:

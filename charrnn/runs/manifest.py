@@ -28,6 +28,7 @@ from charrnn.tables.csv_format import CsvFormat
 from charrnn.tables.discovery import Skipped
 
 SCHEMA_VERSION = 1  # of the output columns and of the manifest
+NO_RUN = "is a comparison of two models; it has no scored rows"
 _MOST_BYTES = 2**26  # of a manifest, in which a part takes about 200
 _MOST_OPTION_BYTES = 2**20
 _PART_NAME = re.compile(rf"{ROWS}/part-[0-9]{{5,9}}\.parquet")
@@ -142,38 +143,47 @@ class RunFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunManifest(RunFacts):
-    """What is known of a published run; counts only, no name.
+class PublishedFacts(RunFacts):
+    """What is known of all that is published, by runs and by comparisons of two models.
 
     Attributes:
         input_counts: facts about the bytes of CSV inputs, such as blank lines.
-        rows: of the input and of the parts, without rejected ones.
-        rejected: rows left out, by reason; statuses, reasons, labels: rows by each of them.
-        mean_confidence: of scored rows; None where there is none.
-        reused_rows: of the parts that an earlier try had finished.
-        drift: None only before the run is compared.
+        rows: of the input, without rejected ones.
         skipped: what lay beside the input files and was not read.
-        fetched: objects that were copied from object storage.
     """
 
     schema_version: int
     fingerprint: str
-    prior: PriorRecord
-    model: ModelRef
     options: RunOptions
     inputs: tuple[InputRecord, ...]
     input_counts: dict[str, Count]
     rows: Count
+    parts: tuple[PartRecord, ...]
+    skipped: Skipped = field(default_factory=Skipped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunManifest(PublishedFacts):
+    """What is known of a published run; counts only, no name.
+
+    Attributes:
+        rejected: rows left out, by reason; statuses, reasons, labels: rows by each of them.
+        mean_confidence: of scored rows; None where there is none.
+        reused_rows: of the parts that an earlier try had finished.
+        drift: None only before the run is compared.
+        fetched: objects that were copied from object storage.
+    """
+
+    prior: PriorRecord
+    model: ModelRef
     rejected: dict[str, Count]
     statuses: dict[str, Count]
     reasons: dict[str, Count]
     labels: dict[str, Count]
     mean_confidence: Rate | None
     profile: Profile
-    parts: tuple[PartRecord, ...]
     reused_rows: Count = 0
     drift: Drift | None = None
-    skipped: Skipped = field(default_factory=Skipped)
     fetched: tuple[FetchedRecord, ...] = ()
 
     def check(self) -> None:
@@ -199,31 +209,24 @@ class RunManifest(RunFacts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonManifest(RunFacts):
+class ComparisonManifest(PublishedFacts):
     """What is known of a published comparison of two models on one table; see ``comparison``.
 
     Attributes:
         sample: rows to compare, about; 0 means all.
-        compared: rows compared; rows: of the whole input.
+        compared: rows compared.
         agreement: share of the rows with a label from both that have the same; None without
             such rows.
         mean_confidence: the champion's and the challenger's on these rows.
         flips: (champion's label, challenger's label, rows), most rows first.
         class_rows: (label, champion's rows, challenger's rows).
-        parts: of the rows that change, where they were asked for.
     """
 
     kind: Literal["comparison"] = "comparison"
-    schema_version: int
-    fingerprint: str
     champion: ModelRef
     challenger: ModelRef
-    options: RunOptions
     sample: Count
     flips_written: bool
-    inputs: tuple[InputRecord, ...]
-    input_counts: dict[str, Count]
-    rows: Count
     compared: Count
     distinct: Count
     answered_by_both: Count
@@ -234,8 +237,6 @@ class ComparisonManifest(RunFacts):
     confidence_changes: ConfidenceChanges
     flips: tuple[tuple[str, str, Count], ...]
     class_rows: tuple[tuple[str, Count, Count], ...]
-    parts: tuple[PartRecord, ...]
-    skipped: Skipped = field(default_factory=Skipped)
 
     def check(self) -> None:
         """Raise ValueError unless the counts fit each other."""
@@ -265,7 +266,9 @@ def read_manifest(run: Path) -> Manifest:
         version = msgspec.json.decode(document.get("schema_version", b"null"), type=int)
         if version <= SCHEMA_VERSION:
             manifest = _decode(document)
-            _check_parts(manifest)
+            names = [part.name for part in manifest.parts]
+            if not all(map(_PART_NAME.fullmatch, names)) or len({*names}) < len(names):
+                raise ValueError("a part has no name of one")
             manifest.check()
             return manifest
     except (msgspec.MsgspecError, ArithmeticError, RecursionError, TypeError, ValueError,
@@ -307,21 +310,11 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _check_parts(manifest: Manifest) -> None:
-    """Raise ValueError unless parts are files of the run's own folder, each once, in order."""
-    names = [part.name for part in manifest.parts]
-    if not all(map(_PART_NAME.fullmatch, names)) or len({*names}) < len(names):
-        raise ValueError("a part has no name of one")
-
-
 def read_run(run: Path) -> RunManifest:
     """Return the manifest of a run; raises as ``read_manifest``, and DataError for a comparison."""
-    return _scored(run, read_manifest(run))
-
-
-def _scored(run: Path, manifest: Manifest) -> RunManifest:
+    manifest = read_manifest(run)
     if isinstance(manifest, ComparisonManifest):
-        raise DataError(f"{run} is a comparison of two models; it has no scored rows")
+        raise DataError(f"{run} {NO_RUN}")
     return manifest
 
 
@@ -343,24 +336,13 @@ def own_manifest(run: Path) -> Manifest:
     return manifest
 
 
-def newest_first(
-    destination: Path, passed_over: list[str] | None = None
-) -> Iterator[tuple[Path, RunManifest]]:
-    """Yield the published runs of a destination with their manifests, the newest first.
+def newest_first(destination: Path, passed_over: list[str]) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the published runs and comparisons of a destination with their manifests, the newest
+    first.
 
     Args:
-        passed_over: gets a sentence for each entry among the runs that is none, as it is met.
+        passed_over: gets a sentence for each entry among them that is none, as it is met.
     """
-    passed_over = [] if passed_over is None else passed_over
-    for run, manifest in newest_manifests(destination, passed_over):
-        try:
-            yield run, _scored(run, manifest)
-        except DataError as error:
-            passed_over.append(str(error))
-
-
-def newest_manifests(destination: Path, passed_over: list[str]) -> Iterator[tuple[Path, Manifest]]:
-    """Yield the published runs and comparisons of a destination, as ``newest_first`` does."""
     try:
         named = named_runs(destination, passed_over)
     except StorageError as error:
@@ -368,11 +350,9 @@ def newest_manifests(destination: Path, passed_over: list[str]) -> Iterator[tupl
         passed_over.append(str(error))
     for _, run in sorted(named.items(), reverse=True):
         try:
-            manifest = own_manifest(run)
+            yield run, own_manifest(run)
         except CharrnnError as error:
             passed_over.append(str(error))
-            continue
-        yield run, manifest
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

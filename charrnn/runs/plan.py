@@ -18,7 +18,7 @@ import charrnn
 from charrnn.errors import ConfigError, DataError, OutputError, is_uri
 from charrnn.files import own_folders, remove_tree, translate_os_errors, write_parquet
 from charrnn.runs.folders import staging_folder
-from charrnn.runs.manifest import SCHEMA_VERSION, ModelRef, RunOptions
+from charrnn.runs.manifest import SCHEMA_VERSION, InputRecord, ModelRef, RunOptions
 from charrnn.scoring.inputs import names_in
 from charrnn.scoring.options import ScoreOptions
 from charrnn.scoring.pool import NamePool
@@ -145,6 +145,19 @@ class RunPlan:
     def staging(self) -> Path:
         """Folder of the unfinished run."""
         return staging_folder(self.destination, self.key.fingerprint)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of ``PublishedFacts`` that the plan decides."""
+        files = zip(self.source.files, self.source.file_rows, strict=True)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "fingerprint": self.key.fingerprint,
+            "options": self.key.options,
+            "inputs": tuple(InputRecord(f.name, f.size, f.sha256, rows) for f, rows in files),
+            "input_counts": self.source.counts,
+            "rows": self.source.rows,
+            "skipped": self.key.skipped,
+        }
 
 
 def plan_run(

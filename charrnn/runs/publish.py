@@ -40,15 +40,7 @@ from charrnn.runs.folders import (
     run_folder_name,
     runs_folder,
 )
-from charrnn.runs.manifest import (
-    SCHEMA_VERSION,
-    InputRecord,
-    Manifest,
-    PriorRecord,
-    RunFacts,
-    RunManifest,
-    own_manifest,
-)
+from charrnn.runs.manifest import Manifest, PriorRecord, RunFacts, RunManifest, own_manifest
 from charrnn.runs.parts import PartReceipt, count_values
 from charrnn.runs.plan import RunPlan
 from charrnn.tables.source import check_unchanged
@@ -121,17 +113,9 @@ def manifest_of(
     confidence = sum(r.confidence_sum for r in receipts) / scored if scored else None
     return RunManifest(
         **asdict(facts),
-        schema_version=SCHEMA_VERSION,
-        fingerprint=plan.key.fingerprint,
+        **plan.facts(),
         prior=prior,
         model=plan.key.model,
-        options=plan.key.options,
-        inputs=tuple(
-            InputRecord(file.name, file.size, file.sha256, rows)
-            for file, rows in zip(plan.source.files, plan.source.file_rows, strict=True)
-        ),
-        input_counts=plan.source.counts,
-        rows=plan.source.rows,
         rejected=count_values(plan.source.rejects["reason"]),
         statuses={status: statuses[status] for status in ("scored", "abstained", "unscored")},
         reasons=dict(reasons.most_common()),
@@ -140,7 +124,6 @@ def manifest_of(
         profile=total(receipt.profile for receipt in receipts),
         parts=tuple(receipt.record for receipt in receipts),
         reused_rows=sum(receipt.rows for receipt in receipts if receipt.reused),
-        skipped=plan.key.skipped,
     )
 
 

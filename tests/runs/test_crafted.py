@@ -76,7 +76,7 @@ def test_a_fifo_as_manifest_is_not_waited_for(run: Path) -> None:
     os.mkfifo(other / "manifest.json")
     with pytest.raises(DataError, match="not a regular file"):
         read_manifest(other)
-    assert [found for found, _ in newest_first(run.parents[1])] == [run]
+    assert [found for found, _ in newest_first(run.parents[1], [])] == [run]
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,7 @@ def test_the_newest_of_two_runs_is_the_later_one(
         newest = score_at(noon, people, **options)
         assert (newest.parents[1] / "latest").resolve() == newest.resolve()
         noon += datetime.timedelta(seconds=seconds)
-    assert next(newest_first(newest.parents[1]))[0] == newest
+    assert next(newest_first(newest.parents[1], []))[0] == newest
 
 
 @pytest.mark.parametrize("ahead", [True, False])
