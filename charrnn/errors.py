@@ -58,58 +58,45 @@ class CharrnnError(Exception):
 
     exit_code = 70
 
+    def __init_subclass__(cls, *, exit_code: int | None = None) -> None:
+        cls.exit_code = exit_code or cls.exit_code
+
     def __init__(self, message: str, *, option: str = "") -> None:
         super().__init__(printable(message))
         self.option = option
 
 
-class ConfigError(CharrnnError):
+class ConfigError(CharrnnError, exit_code=64):
     """An option, or a combination of options, is not valid."""
 
-    exit_code = 64
 
-
-class DataError(CharrnnError):
+class DataError(CharrnnError, exit_code=65):
     """The input is invalid or damaged."""
 
-    exit_code = 65
 
-
-class InputMissingError(CharrnnError):
+class InputMissingError(CharrnnError, exit_code=66):
     """The input does not exist."""
 
-    exit_code = 66
 
-
-class OutputError(CharrnnError):
+class OutputError(CharrnnError, exit_code=73):
     """The destination cannot be created or written."""
 
-    exit_code = 73
 
-
-class StorageError(CharrnnError):
+class StorageError(CharrnnError, exit_code=74):
     """Reading or writing failed: disk full, I/O error, network."""
 
-    exit_code = 74
 
-
-class BusyError(CharrnnError):
+class BusyError(CharrnnError, exit_code=75):
     """Another process holds the destination."""
 
-    exit_code = 75
 
-
-class ModelError(CharrnnError):
+class ModelError(CharrnnError, exit_code=78):
     """A model version is missing, damaged, or of a format that this release cannot load."""
 
-    exit_code = 78
 
-
-class DriftError(CharrnnError):
+class DriftError(CharrnnError, exit_code=79):
     """The run is published, but its names drifted from those of the last runs, and ``on_drift`` is
     ``fail``."""
-
-    exit_code = 79
 
 
 def printable(text: str) -> str:
@@ -235,32 +222,26 @@ def _fields_of(record: type) -> dict[str, _Field]:
     """Return the fields of a record whose annotations say something to check."""
     checked = {}
     for name, annotation in get_type_hints(record, include_extras=True).items():
-        if name.startswith("__"):
-            continue
         members = list(_members_of(annotation))
-        types = [member for member, _ in members]
-        limits = {
-            key: limit
-            for _, constraints in members
-            for constraint in constraints
-            for key in _COMPARISONS
-            if (limit := getattr(constraint, key, None)) is not None
-        }
+        types = {member for member, _ in members}
+        notes = [note for _, found in members for note in found]
         choices = [c for m in types if get_origin(m) is Literal for c in get_args(m)]
-        text_path = any(constraint is _PATH for _, found in members for constraint in found)
-        checked[name] = _Field(
-            limits,
+        field = _Field(
+            {
+                k: n
+                for note in notes
+                for k in _COMPARISONS
+                if (n := getattr(note, k, None)) is not None
+            },
             choices + [None] * (type(None) in types),
-            number=bool({int, float} & set(types)),
-            path=str if text_path else Path if Path in types else None,
+            number=bool({int, float} & types),
+            path=str if _PATH in notes else Path if Path in types else None,
             text=str in types,
             optional=getattr(record, name, None) == "",
         )
-    return {
-        name: field
-        for name, field in checked.items()
-        if field.number or field.path or field.text or any(field.choices)
-    }
+        if field.number or field.path or field.text or choices:
+            checked[name] = field
+    return checked
 
 
 def _members_of(annotation: Any, constraints: tuple[Any, ...] = ()) -> Iterator[tuple[Any, Any]]:

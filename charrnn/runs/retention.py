@@ -37,18 +37,36 @@ _LEFT_OVER = re.compile(
 
 @dataclass
 class OldRuns:
-    """What a purge removes: runs, and folders of unfinished ones; sorted.
+    """What a purge did, or would do.
 
     Attributes:
+        folders: of the runs, and of unfinished ones, that are removed, or would be; sorted.
         newest: old runs that are kept, since each is the newest of its destination.
-        left: a sentence for each folder that is named like one of them and is left alone.
-        failures: why folders could not be read, which may hold more of them.
+        left: a sentence for each folder that is named like a run and is left alone.
+        freed: bytes; None where nothing was to be removed yet.
+        failures: why runs could not be removed, or folders not be read.
     """
 
     folders: list[Path] = field(default_factory=list)
     newest: list[Path] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    freed: int | None = None
     failures: list[CharrnnError] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return a line per run, one per folder that is left, and the sums."""
+        done = f"would go    {len(self.folders)} runs; --yes removes them"
+        if self.freed is not None:
+            done = f"removed     {len(self.folders)} runs, {self.freed / 1e6:,.1f} MB"
+        kept = f"kept        {len(self.newest)} runs, each the newest of its destination (--newest)"
+        return [*map(str, self.folders), *self.left, *([kept] if self.newest else ()), done]
+
+    def check(self) -> None:
+        """Raise the first failure, with the number of the others."""
+        if self.failures:
+            first, more = self.failures[0], len(self.failures) - 1
+            others = f"; {more:,} more failures like this one" if more else ""
+            raise type(first)(f"{first}{others}")
 
 
 def old_runs(root: Path, days: float, now: datetime, *, keep_newest: bool = False) -> OldRuns:
@@ -162,27 +180,23 @@ def _holds_a_run(folder: Path) -> bool:
     )
 
 
-def purge(old: OldRuns) -> tuple[list[Path], int]:
+def purge(old: OldRuns) -> OldRuns:
     """Remove the folders of ``old``, each under its destination's lock and by one rename, and
     ``latest`` links left without a target. Why one could not be removed, as of a destination that
-    is being written, is added to ``old.failures``.
-
-    Returns:
-        The folders that were removed, and the bytes freed.
-    """
-    removed, freed = list[Path](), 0
-    for folder in old.folders:
+    is being written, is added to ``old.failures``. Return ``old``, with what was removed."""
+    planned, old.folders, old.freed = old.folders, [], 0
+    for folder in planned:
         named = RUN_NAME.fullmatch(folder.name)
         destination = destination_of_run(folder) if named else folder.parent
         try:
             with translate_os_errors(folder), hold(destination / ".lock", "a purge"):
                 sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
                 withdraw_folder(folder, destination)
-                removed.append(folder)
-                freed += sum(sizes)
+                old.folders.append(folder)
+                old.freed += sum(sizes)
                 latest = latest_link(destination)
                 if latest.is_symlink() and not latest.exists():
                     remove_file(latest)
         except CharrnnError as error:
             old.failures.append(error)
-    return removed, freed
+    return old
