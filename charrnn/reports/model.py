@@ -72,13 +72,12 @@ def _context(version: ModelVersion) -> dict[str, Any]:
         **label_words(version.label_name),
         "confusion": _confusion(confusion, version.labels) if confusion.size else None,
         "errors": _errors(confusion, version.labels) if confusion.size else None,
-        "reliability": _reliabilities(facts),
+        "reliability": _reliability(report_data.reliability),
         "curve": _curve(report_data.risk_coverage, test.answered),
         "sets": _sets(report_data.sets),
         "low_sets": _low_sets(report_data.sets),
         "outside": facts.outside,
-        "outside_figures": _outside_figures(facts.outside),
-        "outside_labels": _outside_labels(facts.outside),
+        **(_outside(facts.outside) if facts.outside else {"outside_reliability": None}),
         "data": _data(version),
         "unfamiliarity": _unfamiliarity(version),
         "provenance": _provenance(version),
@@ -122,11 +121,8 @@ def _paired(paired: Mapping[str, PairedDifference]) -> Table:
     """Return the differences to the baselines, with their bootstrap intervals."""
     rows = [
         (name, metric, *(signed(value, 3) for value in difference))
-        for name, paired_with in paired.items()
-        for metric, difference in (
-            ("accuracy", paired_with.accuracy),
-            ("macro-F1", paired_with.macro_f1),
-        )
+        for name, p in paired.items()
+        for metric, difference in (("accuracy", p.accuracy), ("macro-F1", p.macro_f1))
     ]
     return Table(("baseline", "measure", "difference", "low", "high"), rows)
 
@@ -137,8 +133,8 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
     share = dict(zip(version.labels, version.priors, strict=True))
     metrics = version.facts.metrics.honest.test.labels
     predicted = confusion.sum(axis=0) if confusion.size else [m.precision > 0 for m in metrics]
-    by_size = sorted(zip(metrics, predicted, strict=True), key=lambda pair: -pair[0].count)
-    by_size = by_size[:MOST_CONFUSED]
+    pairs = zip(metrics, predicted, strict=True)
+    by_size = sorted(pairs, key=lambda pair: -pair[0].count)[:MOST_CONFUSED]
     rows = [
         (
             m.label,
@@ -152,12 +148,8 @@ def _labels(version: ModelVersion, confusion: npt.NDArray[np.int64]) -> Table:
     ]
     head = ("label", "recall", "95 % interval", "test names", "precision", "F1",
             "share of training")  # fmt: skip
-    bars = Bars.of_shares(
-        "recall",
-        [m.recall if m.count else None for m, _ in by_size],
-        intervals=[(m.recall_low, m.recall_high) if m.count else None for m, _ in by_size],
-        whole=True,
-    )
+    intervals = [(m.recall_low, m.recall_high) if m.count else None for m, _ in by_size]
+    bars = Bars.of_shares("recall", [row[1] for row in rows], intervals=intervals, whole=True)
     return Table(head, rows, bars, first=_FIRST_LABELS)
 
 
@@ -173,36 +165,23 @@ def _families(test: Metrics, confusion: npt.NDArray[np.int64]) -> dict[str, Any]
 
 def _confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> Matrix:
     """Return the confusion matrix ``(L, L)``, the largest labels first and at most 40 of them."""
-    order = np.argsort(-counts.sum(axis=1), kind="stable")[:_DRAWN_LABELS]
-    names, drawn = [labels[i] for i in order], counts[np.ix_(order, order)]
-    totals = counts.sum(axis=1)[order]
-    return Matrix("true label", names, totals.tolist(), drawn.tolist())
+    totals = counts.sum(axis=1)
+    order = np.argsort(-totals, kind="stable")[:_DRAWN_LABELS]
+    drawn = counts[np.ix_(order, order)].tolist()
+    return Matrix("true label", [labels[i] for i in order], totals[order].tolist(), drawn)
 
 
 def _errors(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
     """Return the most frequent confusions of ``counts`` ``(L, L)``, and the number of all."""
-    wrong = counts - np.diag(np.diag(counts))
+    wrong, totals = counts - np.diag(np.diag(counts)), counts.sum(axis=1)
     cells = largest_cells(wrong)[:_MOST_ERRORS]
-    shares = [n / counts[i].sum() for i, _, n in cells]
-    rows = [
-        (labels[i], labels[j], n, percent(share))
-        for (i, j, n), share in zip(cells, shares, strict=True)
-    ]
+    shares = [n / totals[i] for i, _, n in cells]
+    rows = [(labels[i], labels[j], n, percent(n / totals[i])) for i, j, n in cells]
     head = ("true label", "predicted label", "names", "share of the true label")
     return {
         "table": Table(head, rows, Bars.of_shares("share of the true label", shares)),
         "listed": sum(row[2] for row in rows),
         "total": int(wrong.sum()),
-    }
-
-
-def _reliabilities(facts: ModelFacts) -> dict[str, Figure | None]:
-    """Return the reliability diagrams of the test names and, where there are bins of them, of the
-    surnames of other lists."""
-    outside = facts.outside and facts.outside.surnames and facts.outside.surnames.reliability
-    return {
-        "inside": _reliability(facts.report_data.reliability),
-        "outside": _reliability(outside) if outside else None,
     }
 
 
@@ -218,10 +197,8 @@ def _reliability(bins: Reliability) -> Figure:
         )
         if accuracy is not None
     ]  # fmt: skip
-    return Figure(
-        reliability_plots(bins),
-        Table(("confidence", "names", "mean confidence", "accuracy", "95 % interval"), rows),
-    )
+    head = ("confidence", "names", "mean confidence", "accuracy", "95 % interval")
+    return Figure(reliability_plots(bins), Table(head, rows))
 
 
 def _curve(curve: RiskCoverage, count: int) -> Figure:
@@ -229,31 +206,20 @@ def _curve(curve: RiskCoverage, count: int) -> Figure:
     coverages = np.array(curve.coverage)
     chosen = dict.fromkeys(int(np.abs(coverages - c).argmin()) for c in _COVERAGES)
     points = [(curve.coverage[i], curve.accuracy[i], curve.confidence[i]) for i in chosen]
-    return Figure(
-        [curve_plot(curve, points, count)],
-        Table(
-            ("answered", "accuracy", "confidence from"),
-            [(percent(coverage, 0), accuracy, lowest) for coverage, accuracy, lowest in points],
-        ),
-        folded=False,
-    )
+    rows = [(percent(coverage, 0), accuracy, lowest) for coverage, accuracy, lowest in points]
+    numbers = Table(("answered", "accuracy", "confidence from"), rows)
+    return Figure([curve_plot(curve, points, count)], numbers, folded=False)
 
 
 def _sets(sets: Mapping[str, SetCoverage]) -> Table:
     """Return the coverage of the prediction sets, for all labels and by size of the label."""
     rows = [
-        (
-            percent(float(target), 0),
-            share.name,
-            share.count,
-            share.coverage,
-            interval(share.low, share.high),
-            f"{share.mean_size:.2f}",
-        )
+        (percent(float(target), 0), share.name, share.count, share.coverage,
+         interval(share.low, share.high), f"{share.mean_size:.2f}")
         for target, coverage in sets.items()
         for share in (coverage.overall, *coverage.groups)
         if share.count
-    ]
+    ]  # fmt: skip
     return Table(("target", "group", "names", "coverage", "95 % interval", "mean set size"), rows)
 
 
@@ -286,34 +252,33 @@ def _data(version: ModelVersion) -> Table:
     return Table(("", "value"), rows)
 
 
-def _outside_figures(outside: OutsideMetrics | None) -> Table | None:
-    """Return the figures of names of other lists, by part of the name."""
-    if outside is None:
-        return None
-    rows = [
+def _outside(outside: OutsideMetrics) -> dict[str, Any]:
+    """Return figures and recall of each label on names of other lists, by part of the name."""
+    surnames, plain, given = outside.surnames, outside.plain, outside.given
+    parts = {"surnames": surnames, "surnames without accents": plain, "given names": given,
+             "full names": outside.full}  # fmt: skip
+    figures = [
         (part, m.count, len(m.recall), m.macro_recall, m.mean_confidence, m.ece)
-        for part, m in (
-            ("surnames", outside.surnames),
-            ("surnames without accents", outside.plain),
-            ("given names", outside.given),
-            ("full names", outside.full),
-        )
+        for part, m in parts.items()
         if m
     ]
-    return Table(("part", "names", "labels", "macro recall", "mean confidence", "ECE"), rows)
-
-
-def _outside_labels(outside: OutsideMetrics | None) -> Table | None:
-    """Return the recall of each label on names of other lists."""
-    if outside is None:
-        return None
-    parts = [m.recall if m else {} for m in (outside.surnames, outside.plain, outside.given)]
-    labels = sorted({label for recall in parts for label in recall})
-    rows = [(label, *(recall.get(label) for recall in parts)) for label in labels]
-    head = ("label", "surnames", "without accents", "given names")
-    surnames, _, given = ([recall.get(label) for label in labels] for recall in parts)
-    bars = Bars.of_shares("surnames", surnames, {"given names": given}, whole=True)
-    return Table(head, rows, bars, first=_FIRST_LABELS)
+    recalls = [m.recall if m else {} for m in (surnames, plain, given)]
+    labels = sorted({label for recall in recalls for label in recall})
+    columns = [[recall.get(label) for label in labels] for recall in recalls]
+    bars = Bars.of_shares("surnames", columns[0], {"given names": columns[2]}, whole=True)
+    reliability = surnames and surnames.reliability
+    return {
+        "outside_figures": Table(
+            ("part", "names", "labels", "macro recall", "mean confidence", "ECE"), figures
+        ),
+        "outside_labels": Table(
+            ("label", "surnames", "without accents", "given names"),
+            list(zip(labels, *columns, strict=True)),
+            bars,
+            first=_FIRST_LABELS,
+        ),
+        "outside_reliability": _reliability(reliability) if reliability else None,
+    }
 
 
 def _unfamiliarity(version: ModelVersion) -> Table:
