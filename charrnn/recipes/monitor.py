@@ -11,10 +11,11 @@ from charrnn.recipes.models import list_models
 from charrnn.recipes.requests import ListRequest, MonitorRequest
 from charrnn.reports.formats import percent
 from charrnn.reports.history import (
+    Beside,
     History,
+    comparisons_in,
     history_markdown,
     history_page,
-    read_comparisons,
     read_histories,
 )
 from charrnn.reports.page import Bars, Link, Table
@@ -58,14 +59,14 @@ def monitor(request: MonitorRequest) -> MonitorPage:
     """
     folder = str(request.folder)
     histories, unreadable = read_histories(request.folder, request.last)
-    others = {
-        "models": _models(request.folder / "models"),
-        "shares": _shares(request.folder / "shares"),
-        "reviews": _reviews(request.folder / "review"),
-    }
+    beside = Beside(
+        _models(request.folder / "models"),
+        comparisons_in(request.folder),
+        _shares(request.folder / "shares"),
+        _reviews(request.folder / "review"),
+    )
     page = request.folder / "index.html"
-    compared = read_comparisons(request.folder)
-    write_bytes(page, history_page(histories, folder, compared, others))
+    write_bytes(page, history_page(histories, folder, beside))
     return MonitorPage(page, histories, history_markdown(histories, folder), unreadable)
 
 
@@ -74,21 +75,16 @@ def _models(folder: Path) -> Table | None:
     there is no such folder."""
     if not folder.is_dir():
         return None
-    versions = [v for v in list_models(ListRequest(models=folder)).versions if v.facts]
-    tests = [v.facts.metrics.honest.test for v in versions if v.facts]
-    rows = [
-        (
-            Link(v.name, f"models/{v.name}/report.html")
-            if (folder / v.name / "report.html").is_file()
-            else v.name,
-            percent(test.accuracy),
-            test.macro_f1,
-            test.count,
-            ", ".join(v.aliases) or "–",
-        )
-        for v, test in zip(versions, tests, strict=True)
-    ]
-    bars = Bars.of_shares("accuracy", [test.accuracy for test in tests], whole=True)
+    rows, accuracies = [], []
+    for v in list_models(ListRequest(models=folder)).versions:
+        if v.facts is None:
+            continue
+        test, report = v.facts.metrics.honest.test, folder / v.name / "report.html"
+        name = Link(v.name, f"models/{v.name}/report.html") if report.is_file() else v.name
+        aliases = ", ".join(v.aliases) or "–"
+        rows.append((name, percent(test.accuracy), test.macro_f1, test.count, aliases))
+        accuracies.append(test.accuracy)
+    bars = Bars.of_shares("accuracy", accuracies, whole=True)
     return Table(("model", "accuracy", "macro-F1", "test names", "aliases"), rows, bars)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from charrnn.errors import InputMissingError
@@ -67,17 +66,6 @@ def read_histories(folder: Path, last: int) -> tuple[list[History], list[str]]:
     return histories, unreadable
 
 
-def read_comparisons(folder: Path) -> list[tuple[str, ComparisonManifest]]:
-    """Return the newest comparison of two models of every destination in ``folder``: its path below
-    it, and its manifest."""
-    newest = (next(newest_first(d, []), None) for d in _destinations(folder))
-    return [
-        (str(run.relative_to(folder)), manifest)
-        for run, manifest in filter(None, newest)
-        if isinstance(manifest, ComparisonManifest)
-    ]
-
-
 def _destinations(folder: Path) -> Iterator[Path]:
     """Yield what may be a destination: ``folder``, and the folders in it and, but for those of
     runs, in these."""
@@ -104,24 +92,29 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What lies beside the runs in a folder: tables of models (None without a folder of them),
+    comparisons, shares and reviews."""
+
+    models: Table | None
+    comparisons: Table
+    shares: Table
+    reviews: Table
+
+
 def history_page(
-    histories: Sequence[History],
-    folder: str,
-    comparisons: Sequence[tuple[str, ComparisonManifest]] = (),
-    others: Mapping[str, Table | None] = MappingProxyType({}),
+    histories: Sequence[History], folder: str, beside: Beside | None = None
 ) -> bytes:
     """Return the histories as a self-contained HTML page to be written into ``folder``, with links
-    relative to it to the reports of the runs and of the ``comparisons``; and the tables of
-    ``others``: ``models``, ``shares`` and ``reviews``."""
-    context = _context(histories, folder, with_figures=True)
-    compared = _comparisons(comparisons) if comparisons else None
-    return html_page("history", **context, comparisons=compared, others=others)
+    relative to it to the reports of the runs, and with the tables of ``beside``."""
+    return html_page("history", **_context(histories, folder, with_figures=True), beside=beside)
 
 
 def history_markdown(histories: Sequence[History], folder: str) -> str:
     """Return the tables of runs as Markdown, without charts."""
     context = _context(histories, folder, with_figures=False)
-    return markdown_page("history", **context, comparisons=None, others={})
+    return markdown_page("history", **context, beside=None)
 
 
 def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -> dict[str, Any]:
@@ -150,11 +143,12 @@ def _context(histories: Sequence[History], folder: str, *, with_figures: bool) -
     }
 
 
-def _comparisons(comparisons: Sequence[tuple[str, ComparisonManifest]]) -> Table:
-    """Return a row per comparison of two models."""
+def comparisons_in(folder: Path) -> Table:
+    """Return a row for the newest comparison of two models of every destination in ``folder``."""
+    newest = (next(newest_first(d, []), None) for d in _destinations(folder))
     rows = [
         (
-            Link(Path(run).parents[1].name, f"{run}/report.html"),
+            Link(run.parents[1].name, f"{run.relative_to(folder)}/report.html"),
             utc_minute(manifest.created),
             manifest.champion.name,
             manifest.challenger.name,
@@ -162,7 +156,8 @@ def _comparisons(comparisons: Sequence[tuple[str, ComparisonManifest]]) -> Table
             "–" if manifest.agreement is None else percent(manifest.agreement),
             manifest.changed,
         )
-        for run, manifest in comparisons
+        for run, manifest in filter(None, newest)
+        if isinstance(manifest, ComparisonManifest)
     ]
     head = ("table", "compared (UTC)", "champion", "challenger", "rows", "agreement", "changed")
     return Table(head, rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -118,7 +119,7 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
     bars: Bars | None = None
-    first: int | None = None
+    first: int = sys.maxsize
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -126,31 +127,22 @@ class Table:
                 raise ValueError(f"a row has {len(row)} cells, the head has {len(self.head)}")
 
     @property
+    def columns(self) -> list[tuple[Any, ...]]:
+        """The cells of each column."""
+        return list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.head)
+
+    @property
     def numeric(self) -> list[bool]:
         """Whether each column holds only numbers; False where there are no rows."""
-        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
-        return [bool(cells) and all(map(is_number, cells)) for cells in columns]
+        return [bool(cells) and all(map(is_number, cells)) for cells in self.columns]
 
     @property
     def wide(self) -> bool:
         """Whether a telephone has no room for the columns, and shows each row as a block."""
-        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
-        words = (
-            [*map(shown, cells), *head.split()]
-            for head, cells in zip(self.head, columns, strict=True)
-        )
+        columns = zip(self.head, self.columns, strict=True)
+        words = ([*map(shown, cells), *head.split()] for head, cells in columns)
         widths = [1 + min(_LONG, max(map(len, column), default=0)) for column in words]
         return sum(widths) + _BAR * bool(self.bars) > _TELEPHONE
-
-    @property
-    def open_rows(self) -> list[tuple[int, Sequence[Any]]]:
-        """(index, row) of the rows that are shown at once."""
-        return list(enumerate(self.rows))[: self.first]
-
-    @property
-    def folded_rows(self) -> list[tuple[int, Sequence[Any]]]:
-        """(index, row) of the others."""
-        return [] if self.first is None else list(enumerate(self.rows))[self.first :]
 
 
 @dataclass(frozen=True)
@@ -183,20 +175,14 @@ class Matrix:
     counts: Sequence[Sequence[int]]
 
     @property
-    def rows(self) -> list[tuple[str, int, Sequence[int]]]:
-        """Label, total and counts of each row."""
-        return list(zip(self.labels, self.totals, self.counts, strict=True))
-
-    @property
     def numbers(self) -> Table:
         """The matrix as a table."""
-        rows = [(label, *counts) for label, _, counts in self.rows]
+        rows = [(label, *row) for label, row in zip(self.labels, self.counts, strict=True)]
         return Table((self.head, *self.labels), rows)
 
-    @staticmethod
-    def shade(count: int, total: int) -> str:
+    def shade(self, row: int, count: int) -> str:
         """Return how dark a cell is, 0 to 1: the square root of the share of the row."""
-        return f"{(count / max(total, 1)) ** 0.5:.2f}"
+        return f"{(count / max(self.totals[row], 1)) ** 0.5:.2f}"
 
 
 @dataclass(frozen=True)
@@ -270,11 +256,6 @@ def _html_text(value: Any) -> Any:
     return value if hasattr(value, "__html__") else shown(value).replace(" %", "\u00a0%")
 
 
-def _html_prose(text: Markup) -> Markup:
-    """Return a rendered paragraph on one line, per cent signs kept with their numbers."""
-    return type(text)(" ".join(text.split()).replace(" %", "\u00a0%"))
-
-
 def markdown_text(value: Any) -> Any:
     """Return a value as Markdown that shows it literally, on one line; markup as it is."""
     from markupsafe import Markup
@@ -287,3 +268,8 @@ def markdown_text(value: Any) -> Any:
 def _markdown_prose(text: Markup) -> Markup:
     """Return a rendered paragraph on one line."""
     return type(text)(" ".join(text.split()))
+
+
+def _html_prose(text: Markup) -> Markup:
+    """Return a rendered paragraph on one line, per cent signs kept with their numbers."""
+    return _markdown_prose(text).replace(" %", "\u00a0%")
