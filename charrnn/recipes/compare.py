@@ -135,15 +135,9 @@ def load_pair(request: CompareRequest) -> ModelPair:
 
 def comparison_options(request: CompareRequest, models: ModelPair) -> RunOptions:
     """Return what decides the bytes of the comparison."""
-    scoring = ScoreOptions(
-        name_column=request.name_column,
-        given_column=request.given_column,
-        surname_column=request.surname_column,
-        name_order=request.name_order,
-        top_k=1,
-        label_as=models.label_name,
-        transliterate=request.transliterate,
-    )
+    shared = ("name_column", "given_column", "surname_column", "name_order", "transliterate")
+    asked = {name: getattr(request, name) for name in shared}
+    scoring = ScoreOptions(top_k=1, label_as=models.label_name, **asked)
     return RunOptions(scoring, request.csv, request.compute.partition_rows)
 
 
@@ -168,8 +162,5 @@ def publish_comparison(
 ) -> Path:
     """Write manifest and reports, and make the comparison visible by one rename."""
     check_remote_unchanged(remote)
-    reports = {
-        "report.html": comparison_report(manifest),
-        "report.md": comparison_markdown(manifest),
-    }
-    return publish(plan, manifest, reports)
+    html, markdown = comparison_report(manifest), comparison_markdown(manifest)
+    return publish(plan, manifest, {"report.html": html, "report.md": markdown})

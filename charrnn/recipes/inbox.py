@@ -3,14 +3,14 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 
 from charrnn.errors import BusyError, CharrnnError, DataError, redact
 from charrnn.files import private_files
 from charrnn.model.version import ModelVersion, resolve
-from charrnn.recipes.requests import InboxRequest, ScoreRequest
+from charrnn.recipes.requests import InboxRequest, ScoreRequest, ScoringRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import run_options, score
 from charrnn.runs.inbox import FileStates, Known, file_states, inbox_files, memory_path
@@ -95,19 +95,10 @@ def inbox(request: InboxRequest, runner: Runner, score_one: ScoreOne | None = No
 
 def request_for(path: Path, request: InboxRequest, version: ModelVersion) -> ScoreRequest:
     """Return the scoring run that a file of the folder asks for."""
-    return ScoreRequest(
-        source=str(path),
-        model=version.name,
-        models=request.models,
-        scoring=request.scoring,
-        csv=request.csv,
-        compute=request.compute,
-        privacy=request.privacy,
-        stamp=request.stamp,
-        delivery=DeliveryOptions(
-            output=f"{request.output / inbox_name(path)}/", on_drift=request.on_drift
-        ),
-    )
+    shared = {f.name: getattr(request, f.name) for f in fields(ScoringRequest)}
+    output = f"{request.output / inbox_name(path)}/"
+    delivery = DeliveryOptions(output=output, on_drift=request.on_drift)
+    return ScoreRequest(**{**shared, "model": version.name}, source=str(path), delivery=delivery)
 
 
 def _not_yet_scored(

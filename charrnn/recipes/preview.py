@@ -123,9 +123,8 @@ def _sampled(
 ) -> tuple[float, int]:
     """Return the seconds and the bytes of a run, from those of its first rows."""
     options, _ = settle_prior(plan, scorer)
-    sample = cut(plan.source.tables, _SAMPLE_ROWS)[0]
     started = runner.now()
-    receipt = score_partition(sample, plan, scorer, options)
+    receipt = score_partition(cut(plan.source.tables, _SAMPLE_ROWS)[0], plan, scorer, options)
     seconds = (runner.now() - started).total_seconds()
     workers = min(compute.workers or default_workers(scorer.device), len(plan.partitions))
     times = plan.source.rows / max(1, receipt.rows)

@@ -16,6 +16,11 @@ from charrnn.scoring.options import DeliveryOptions
 from charrnn.tables.discovery import Skipped
 
 _FEWEST = 10  # rows: a smaller count can be about a single person
+_ODD = {  # counts of the input's bytes that may surprise
+    "empty_files": "input files without a byte of text, passed over",
+    "files_unpacked_over_200_times": "input files unpacked to over 200 times their size; are these "
+    "all rows of your table?",
+}
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,15 @@ class Published:
     def check(self) -> None:
         """Raise DriftError if names drifted and ``on_drift`` is ``fail``."""
         if self.delivery.on_drift == "fail" and self.drift:
-            raise DriftError(
-                f"{self.folder} is published, but its names drifted: {'; '.join(self.drift)}",
-                option="on_drift",
-            )
+            drifted = f"its names drifted: {'; '.join(self.drift)}"
+            raise DriftError(f"{self.folder} is published, but {drifted}", option="on_drift")
 
     def lines(self) -> list[str]:
         """Return the lines about a scoring run."""
         manifest, folder = self.manifest, self.folder
         rows, statuses = manifest.rows, manifest.statuses
         reasons = _counts(manifest.reasons)
+        rejected = f"{sum(manifest.rejected.values()):,} more ({_counts(manifest.rejected)})"
         top = list(manifest.labels.items())[:5]
         labels = ", ".join(f"{label} {n / max(1, rows):.1%}" for label, n in top)
         scored = rows - (reused := manifest.reused_rows)
@@ -69,7 +73,7 @@ class Published:
             *self.notes(),
             f"rows        {rows:,}: {statuses['scored']:,} scored, {statuses['abstained']:,} "
             f"abstained, {statuses['unscored']:,} unscored" + (f" ({reasons})" if reasons else ""),
-            *_rejected_line(manifest.rejected),
+            *([f"rejected    {rejected}, see rejects.parquet"] if manifest.rejected else ()),
             f"{plural(manifest.options.scoring.label_name):11} {labels or 'none'}",
             f"confidence  {_number(manifest.mean_confidence)} on average",
             *_prior_line(manifest.prior),
@@ -86,7 +90,9 @@ class Published:
         """Return the lines about what may surprise, but for drift: what was passed over, and what
         is odd about the bytes of the input."""
         skipped = [f"skipped     {self.skipped}"] if self.skipped.count else []
-        return [*self.remarks, *_input_lines(self.manifest.input_counts), *skipped]
+        counts = self.manifest.input_counts
+        odd = [f"note        {counts[k]:,} {text}" for k, text in _ODD.items() if counts.get(k)]
+        return [*self.remarks, *odd, *skipped]
 
     def markdown(self) -> str:
         """Return a Markdown table for the flow run's page."""
@@ -107,36 +113,26 @@ class Published:
         return "\n".join([first, "|---|---|", *others])
 
     def _delivery_lines(self) -> list[str]:
-        lines, delivery = list[str](), self.delivery
-        if self.reused:
-            lines.append(
-                "nothing to do: these inputs, model and options are already scored (force scores "
-                "them again)"
-            )
-        if self.exported is not None:
-            rows, escaped = self.exported
-            lines.append(f"exported {rows:,} rows to {delivery.output}")
-            if escaped:
-                lines.append(
-                    f"escaped     {escaped:,} cells that a spreadsheet would run as a formula"
-                )
-        if self.uploaded:
-            lines.append(f"uploaded to {self.uploaded}")
-        if self.appended is not None:
-            there = f"{delivery.delta} has the rows of this run already"
-            lines.append(f"appended to {delivery.delta}" if self.appended else there)
-        return lines
+        delivery, (rows, escaped) = self.delivery, self.exported or (0, 0)
+        there = f"{delivery.delta} has the rows of this run already"
+        lines = {
+            "nothing to do: these inputs, model and options are already scored (force scores them "
+            "again)": self.reused,
+            f"exported {rows:,} rows to {delivery.output}": self.exported is not None,
+            f"escaped     {escaped:,} cells that a spreadsheet would run as a formula": escaped,
+            f"uploaded to {self.uploaded}": self.uploaded,
+            f"appended to {delivery.delta}" if self.appended else there: self.appended is not None,
+        }
+        return [line for line, applies in lines.items() if applies]
 
     def _drift_lines(self) -> list[str]:
         """Return one line per large drift, and where to read more; of a first run how its names
         differ from the model's."""
         if not self.drift:
             found = self.manifest.drift.first_differences() if self.manifest.drift else []
-            what = (
-                "usual in a first run, later ones are compared with it; the prior estimate allows"
-            )
-            more = [f"{'':11} {what} for other label shares"]
-            return [f"{'differs':11} {sentence}" for sentence in found] + more * bool(found)
+            more = "usual in a first run, later ones are compared with it; the prior estimate "
+            more = f"{'':11} {more}allows for other label shares"
+            return [f"{'differs':11} {sentence}" for sentence in found] + [more] * bool(found)
         return [
             *(f"{'' if i else 'drift':11} {sentence}" for i, sentence in enumerate(self.drift)),
             f"{'':11} see {self.folder / 'report.html'} (on_drift: warn, fail or ignore)",
@@ -180,23 +176,6 @@ def _counts(by_reason: dict[str, int]) -> str:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
-
-
-def _rejected_line(rejected: dict[str, int]) -> list[str]:
-    if not rejected:
-        return []
-    total = sum(rejected.values())
-    return [f"rejected    {total:,} more ({_counts(rejected)}), see rejects.parquet"]
-
-
-def _input_lines(counts: dict[str, int]) -> list[str]:
-    """Return a line each for what may surprise about the bytes of the input."""
-    texts = {
-        "empty_files": "input files without a byte of text, passed over",
-        "files_unpacked_over_200_times": "input files unpacked to over 200 times their size; are "
-        "these all rows of your table?",
-    }
-    return [f"note        {counts[key]:,} {text}" for key, text in texts.items() if counts.get(key)]
 
 
 def _prior_line(prior: PriorRecord) -> list[str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from charrnn.files import json_bytes, make_private, private_files
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input, remove_copies
-from charrnn.model.priors import PriorEstimate, parse_prior
+from charrnn.model.priors import parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion
 from charrnn.recipes.published import Published
@@ -135,21 +135,30 @@ def prepare(key: RunKey, target: Destination, version: ModelVersion, name_key: b
 
 def settle_prior(plan: RunPlan, scorer: Scorer) -> tuple[ScoreOptions, PriorRecord]:
     """Turn the prior asked for into label shares, estimating them from the input if need be."""
-    options = plan.key.options.scoring
-    names = pa.array([], pa.string())
-    if options.prior == "estimate":
-        names = sample_names(plan.source, options)
+    options, labels = plan.key.options.scoring, scorer.version.labels
+    estimated = options.prior == "estimate"
+    names = sample_names(plan.source, options) if estimated else pa.array([], pa.string())
     settled, estimate = scorer.settle_prior(names, options)
-    return settled, _prior_record(settled, estimate, scorer.version.labels)
+    if isinstance(settled.prior, str):
+        return settled, PriorRecord("train")
+    given = PriorRecord("given", shares=dict(zip(labels, settled.prior, strict=True)))
+    if estimate is None:
+        return settled, given
+    low, high = (dict(zip(labels, s, strict=True)) for s in (estimate.low, estimate.high))
+    more = {"refused": estimate.refused, "names": estimate.rows, "low": low, "high": high}
+    return settled, replace(given, kind="estimate", **more)
 
 
 def score_all(
     plan: RunPlan, scorer: Scorer, options: ScoreOptions, compute: ComputeOptions, runner: Runner
 ) -> list[PartReceipt]:
     """Score all partitions that are not finished yet, here or on a Ray cluster."""
+    execute: Executor = score_partitions
+    if compute.engine == "ray":
+        from charrnn.integrations.ray import score_partitions_on_ray as execute
     shared = replace(plan, pool=name_pool(plan, scorer, options, compute))
     with runner.progress("scoring", plan.source.rows, "rows") as advance:
-        return _executor(compute)(shared, scorer, options, compute, lambda rows: advance(rows))
+        return execute(shared, scorer, options, compute, lambda rows: advance(rows))
 
 
 def publish_run(
@@ -193,33 +202,4 @@ def run_facts(runner: Runner, started: datetime, device: str) -> RunFacts:
         device=device,
         tracked=runner.tracked,
         libraries=library_versions(),
-    )
-
-
-def _executor(compute: ComputeOptions) -> Executor:
-    if compute.engine == "local":
-        return score_partitions
-    from charrnn.integrations.ray import score_partitions_on_ray
-
-    return score_partitions_on_ray
-
-
-def _prior_record(
-    options: ScoreOptions, estimate: PriorEstimate | None, labels: tuple[str, ...]
-) -> PriorRecord:
-    if isinstance(options.prior, str):
-        return PriorRecord("train")
-
-    def by_label(shares: tuple[float, ...]) -> dict[str, float]:
-        return dict(zip(labels, shares, strict=True))
-
-    if estimate is None:
-        return PriorRecord("given", shares=by_label(options.prior))
-    return PriorRecord(
-        "estimate",
-        refused=estimate.refused,
-        names=estimate.rows,
-        shares=by_label(options.prior),
-        low=by_label(estimate.low),
-        high=by_label(estimate.high),
     )

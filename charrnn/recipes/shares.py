@@ -46,15 +46,13 @@ class SharesFound:
         """Return the lines about the estimate; no value of a grouping column is in them."""
         few = self.groups.filter(self.groups["rows"] < FEWEST_ROWS).height
         shares = self.tables.shares
-        said = shares.drop_nulls("share")
-        whole = self.groups.height == 1
+        changed, whole = self.tables.changes is not None, self.groups.height == 1
+        said = shares.drop_nulls("share").select("label", "share", "low", "high", "refused")
         largest = [
             f"share       {label} {share:.1%} ({low:.1%} to {high:.1%})"
             + (f"; {refused}" if refused else "")
-            for label, share, low, high, refused in said.select(
-                "label", "share", "low", "high", "refused"
-            ).rows()[:_MOST_SHOWN]
-        ]  # fmt: skip
+            for label, share, low, high, refused in said.rows()[:_MOST_SHOWN]
+        ]
         refused = shares.filter(shares["share"].is_null())["refused"].unique(maintain_order=True)
         return [
             f"groups      {self.groups.height:,}"
@@ -62,14 +60,9 @@ class SharesFound:
             *(largest if whole else ()),
             *(f"no share    {reason}" for reason in refused.to_list()[:_MOST_SHOWN]),
             f"tables      {self.folder / 'shares.parquet'}",
-            *([f"            {self.folder / 'changes.parquet'}"] if self.changed else ()),
+            *([f"            {self.folder / 'changes.parquet'}"] if changed else ()),
             f"page        {self.folder / 'shares.html'}",
         ]
-
-    @property
-    def changed(self) -> bool:
-        """Whether there are periods, and so a table of changes."""
-        return self.tables.changes is not None
 
 
 def shares(request: SharesRequest, runner: Runner) -> SharesFound:

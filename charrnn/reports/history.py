@@ -103,9 +103,7 @@ class Beside:
     reviews: Table
 
 
-def history_page(
-    histories: Sequence[History], folder: str, beside: Beside | None = None
-) -> bytes:
+def history_page(histories: Sequence[History], folder: str, beside: Beside | None = None) -> bytes:
     """Return the histories as a self-contained HTML page to be written into ``folder``, with links
     relative to it to the reports of the runs, and with the tables of ``beside``."""
     return html_page("history", **_context(histories, folder, with_figures=True), beside=beside)
