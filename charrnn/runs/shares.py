@@ -31,6 +31,7 @@ MAX_UNFAMILIAR = 0.5  # of the rows with a name that could be scored
 SMALLEST_SHARE = 0.0005  # of a label that no row has, to be listed
 _DAY = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ].*)?$"  # a date or a time, as text
 RUN = "run"  # column of the runs, where there are two
+_ALL = ""  # a column that is 0 in all rows, which are the groups where there is no grouping
 NUMBERS = ("rows", "distinct", "scored", "raw", "expected", "share", "low", "high")
 CHANGES = ("before", "after", "change", "low", "high")
 
@@ -127,11 +128,11 @@ def count_rows(runs: Sequence[tuple[Path, RunManifest]], grouping: Grouping) -> 
     for run, manifest in runs:
         for part in manifest.parts:
             frame = _columns(run / part.name, run, manifest, grouping)
-            for parts, summed in zip(sums, _sums(frame, grouping.by), strict=True):
+            for parts, summed in zip(sums, _sums(frame, [_ALL, *grouping.by]), strict=True):
                 parts.append(summed)
-    keys = list(grouping.by)
+    keys = [_ALL, *grouping.by]
     groups, labels, names = (
-        _added(parts, keys + more)
+        pl.concat(parts, how="vertical_relaxed").group_by(keys + more).agg(pl.all().sum())
         for parts, more in zip(sums, ([], ["label"], ["name"]), strict=True)
     )
     if groups.height > MOST_GROUPS:
@@ -142,20 +143,16 @@ def count_rows(runs: Sequence[tuple[Path, RunManifest]], grouping: Grouping) -> 
         )
     groups = groups.sort([pl.col("rows"), *keys], descending=[True] + [False] * len(keys))
     number = groups.select(keys).with_row_index("group")
-    if keys:
-        labels, names = (
-            f.join(number, on=keys, how="left", nulls_equal=True).drop(keys)
-            for f in (labels, names)
-        )
-    else:
-        labels, names = (f.with_columns(group=pl.lit(0)) for f in (labels, names))
+    labels, names = (
+        f.join(number, on=keys, how="left", nulls_equal=True).drop(keys) for f in (labels, names)
+    )
     kept = all(manifest.options.names == "keep" for _, manifest in runs)
-    return Counts(groups, labels, names.sort("group", "name"), kept)
+    return Counts(groups.drop(_ALL), labels, names.sort("group", "name"), kept)
 
 
 def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -> pl.DataFrame:
-    """Return what is counted of a part: the columns of the grouping, ``weight``, ``label``,
-    ``status``, ``reason`` and ``name``, null where the run keeps none."""
+    """Return what is counted of a part: ``_ALL``, the columns of the grouping, ``weight``,
+    ``label``, ``status``, ``reason`` and ``name``, null where the run keeps none."""
     scoring = manifest.options.scoring
     ours = {c: scoring.prefix + c for c in (scoring.label_name, "status", "reason")}
     fields = [] if manifest.options.names == "omit" else [*scoring.name_fields.values()]
@@ -163,15 +160,15 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
     read = dict.fromkeys([*by, *fields, *ours.values(), *filter(None, [grouping.weight])])
     table = read_part(path, columns=list(read))
     frame: Any = pl.from_arrow(table)
-    name = pl.Series(names_in(table, scoring)) if fields else pl.Series([None], dtype=pl.String)
+    name = pl.Series(names_in(table, scoring)) if fields else pl.lit(None)
     weight = pl.col(grouping.weight).cast(pl.Float64).fill_null(0) if grouping.weight else pl.lit(1)
-    key = {column: _key(frame, column) for column in by}
+    key = {_ALL: pl.lit(0), **{column: _key(frame, column) for column in by}}
     if RUN in grouping.by:
-        key = {RUN: pl.lit(run_name(run)), **key}
+        key[RUN] = pl.lit(run_name(run))
     label = pl.col(ours[scoring.label_name]).cast(pl.String)
     text = {c: pl.col(ours[c]).cast(pl.String) for c in ("status", "reason")}
     made = frame.select(**key, weight=weight.cast(pl.Float64), label=label, **text)
-    made = made.with_columns(name=name.cast(pl.String) if fields else pl.lit(None, pl.String))
+    made = made.with_columns(name=name.cast(pl.String))
     check_weights(made["weight"].to_numpy(), grouping.weight, "weight")
     return made  # type: ignore[no-any-return]
 
@@ -190,25 +187,15 @@ def _sums(frame: pl.DataFrame, by: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Yield the sums of a part: by group, by group and label, by group and name."""
     weight, scored = pl.col("weight"), pl.col("status") == "scored"
     unfamiliar = pl.col("reason").eq_missing("unfamiliar")
-    yield _by(frame, by).agg(
+    yield frame.group_by(by).agg(
         rows=pl.len().cast(pl.Int64), weight=weight.sum(), scored=scored.sum().cast(pl.Int64),
         scored_weight=weight.filter(scored).sum(), unfamiliar=unfamiliar.sum().cast(pl.Int64),
         answered=(pl.col("status") != "unscored").sum().cast(pl.Int64),
-    ).drop("", strict=False)  # fmt: skip
-    labelled = frame.filter(scored)
-    yield _by(labelled, [*by, "label"]).agg(weight=weight.sum())
-    known = frame.filter(scored | pl.col("reason").eq_missing("low_confidence"))
-    yield _by(known.filter(pl.col("name").is_not_null()), [*by, "name"]).agg(weight=weight.sum())
-
-
-def _by(frame: pl.DataFrame, by: Sequence[str]) -> Any:
-    return frame.group_by(list(by)) if by else frame.group_by(pl.lit(0).alias(""))
-
-
-def _added(parts: Sequence[pl.DataFrame], by: Sequence[str]) -> pl.DataFrame:
-    """Return the sums of parts as one."""
-    whole = pl.concat(parts, how="vertical_relaxed")
-    return _by(whole, by).agg(pl.all().exclude(list(by)).sum()).drop("", strict=False)  # type: ignore[no-any-return]
+    )  # fmt: skip
+    yield frame.filter(scored).group_by(*by, "label").agg(weight=weight.sum())
+    known = scored | pl.col("reason").eq_missing("low_confidence")
+    named = frame.filter(known & pl.col("name").is_not_null())
+    yield named.group_by(*by, "name").agg(weight=weight.sum())
 
 
 def estimate(
