@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from itertools import chain, pairwise
 from pathlib import Path
@@ -422,15 +422,14 @@ def _print_as(output: Output) -> None:
     _output = output
 
 
-def say(text: str = "") -> None:
-    """Print a line of result to standard output (under ``--json`` to standard error, under
+def show(lines: list[str]) -> None:
+    """Print lines of result to standard output (under ``--json`` to standard error, under
     ``--quiet`` nowhere); see ``errors.printable``."""
-    if _output.quiet:
-        return
-    if _output.json:
-        _log("info", text, "")
-    else:
-        _write(sys.stdout, printable(text))
+    for line in [] if _output.quiet else lines:
+        if _output.json:
+            _log("info", line, "")
+        else:
+            _write(sys.stdout, printable(line))
 
 
 def complain(message: str, kind: str = "error", **more: Any) -> None:
@@ -572,34 +571,36 @@ def _terminate(*_: Any) -> None:
 
 def no_command(path: str) -> NoReturn:
     """Say that a module is no command; the exit code is that of --help, or of a wrong command."""
-    asked = {"-h", "--help"} & set(sys.argv[1:])
-    (say if asked else complain)(f"{path} is no command; docs/operating.md lists them")
-    sys.exit(0 if asked else 2)
+    said = f"{path} is no command; docs/operating.md lists them"
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        show([said])
+        sys.exit(0)
+    complain(said)
+    sys.exit(2)
 
 
 # The commands
 
 
-@contextmanager
-def quick_imports() -> Iterator[None]:
-    """Collect no garbage in the block. Importing torch, Polars and Arrow makes many objects, all of
-    them to stay, and looking for garbage among them takes a tenth of a second."""
+def imported(recipe: str) -> Any:
+    """Return the function MODULE.FUNCTION of ``charrnn.recipes``, imported now, so that --help
+    answers at once. Importing torch, Polars and Arrow makes many objects, all of them to stay, and
+    looking for garbage among them would take a tenth of a second."""
+    module, _, function = recipe.partition(".")
     gc.disable()
     try:
-        yield
+        return getattr(import_module(f"charrnn.recipes.{module}"), function)
     finally:
         gc.freeze()
         gc.enable()
 
 
 def _recipe(name: str) -> Callable[[Any], Any]:
-    """Return a function that runs the recipe MODULE.FUNCTION, imported then, so that --help answers
-    at once, prints the lines of its result and returns it."""
+    """Return a function that runs the recipe MODULE.FUNCTION, prints the lines of its result and
+    returns it."""
 
     def run_recipe(request: Any) -> Any:
-        module, _, function = name.partition(".")
-        with quick_imports():
-            recipe = getattr(import_module(f"charrnn.recipes.{module}"), function)
+        recipe = imported(name)
         takes_runner = "runner" in inspect.signature(recipe).parameters
         result = recipe(request, console_runner()) if takes_runner else recipe(request)
         show(result.lines())
@@ -634,10 +635,10 @@ def _pipeline(request: requests.PipelineRequest) -> dict[str, Any]:
 
     results = {}
 
-    def run_noted(name: str, request: Any) -> None:
+    def run(name: str, request: Any) -> None:
         results[name] = COMMANDS[name][1](request)
 
-    pipeline(request, *(partial(run_noted, n) for n in ("ingest", "train", "promote", "score")))
+    pipeline(request, run)
     return results
 
 
@@ -681,12 +682,6 @@ def command(name: str) -> Callable[..., Any]:
 
     extra = ScoreOutput if name == "score" else Output
     return command_from(request, run_command, positional=positional, extra=extra)
-
-
-def show(lines: list[str]) -> None:
-    """Print lines of result."""
-    for line in lines:
-        say(line)
 
 
 def console() -> App:

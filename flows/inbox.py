@@ -7,7 +7,7 @@ from charrnn.recipes.requests import InboxRequest
 from charrnn.tables.kinds import path_text
 from flows.command import new_app, run
 from flows.score import score
-from flows.tracking import flow, note_table, prefect_runner, run_named, show, submit
+from flows.tracking import attach, flow, prefect_runner, run_named, show, submit
 
 
 @flow(InboxRequest, name="inbox", flow_run_name=run_named("score what is new in", "folder"))
@@ -19,7 +19,7 @@ def inbox(request: InboxRequest) -> list[str]:
     rows = [
         {"file": path_text(path.name), "outcome": text} for path, text in result.outcomes.items()
     ]
-    note_table("inbox", rows, f"What became of the files in {request.folder}")
+    attach("table", "inbox", f"What became of the files in {request.folder}", table=rows)
     show(result.lines())
     result.check()
     return [str(folder) for folder in result.published]

@@ -17,13 +17,9 @@ def pipeline(request: PipelineRequest) -> str:
     """Run the recipe ``pipeline``, each part as a flow run of its own; return the run's folder."""
     from charrnn.recipes.pipeline import pipeline as recipe
 
-    return recipe(
-        request,
-        ingest=partial(submit, ingest),
-        train=partial(submit, train),
-        promote=promote,
-        score=partial(submit, score),
-    )
+    flows = {"ingest": ingest, "train": train, "score": score}
+    runs = {**{name: partial(submit, part) for name, part in flows.items()}, "promote": promote}
+    return str(recipe(request, lambda name, asked: runs[name](asked)))
 
 
 app = new_app(

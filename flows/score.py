@@ -10,10 +10,9 @@ from flows.challenge import challenge
 from flows.command import new_app, run
 from flows.tracking import (
     announce,
+    attach,
     flow,
     note,
-    note_link,
-    note_table,
     prefect_runner,
     run_named,
     show,
@@ -28,10 +27,8 @@ if TYPE_CHECKING:  # torch, Polars and Arrow take a second to import; --help sho
 @flow(ScoreRequest, name="score", flow_run_name=run_named("score", "source"))
 def score(request: ScoreRequest) -> str:
     """Run the recipe ``score``, show what came out, and return the run's folder."""
-    with cli.quick_imports():
-        from charrnn.recipes import score as recipe
-
-    published = recipe.score(request, prefect_runner(request.privacy.names))
+    recipe = cli.imported("score.score")
+    published: Published = recipe(request, prefect_runner(request.privacy.names))
     show_run(published)
     show(published.lines())
     published.check()
@@ -48,8 +45,10 @@ def show_run(published: "Published") -> None:
     manifest = published.manifest
     note("score-summary", published.markdown(), "Rows, model and place")
     labels = label_words(manifest.options.scoring.label_name)["label_heading"]
-    note_table("label-shares", label_shares(manifest), f"{labels} given, by rows")
-    note_link("run-report", published.folder / "report.html", "The run's report, on the worker")
+    attach("table", "label-shares", f"{labels} given, by rows", table=label_shares(manifest))
+    report = published.folder / "report.html"
+    attach("link", "run-report", "The run's report, on the worker",
+           link=report.absolute().as_uri(), link_text=str(report))  # fmt: skip
     if published.drift and published.delivery.on_drift != "ignore":
         note("drift", drift_markdown(manifest), "What changed beyond its limit")
         for sentence in published.drift:

@@ -15,11 +15,11 @@ import re
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
 from charrnn import cli
@@ -225,14 +225,12 @@ def show_progress(description: str, total: int | None, unit: str) -> Iterator[Ad
     """Show progress on the terminal and, of a known total, as a progress artifact."""
     of = "" if unit == "%" else f" {total or 0:,} {unit}"
     key = re.sub(r"[^a-z0-9]+", "-", description.lower())  # Prefect takes no other characters
-    with (
-        cli.progress(description, total, unit) as bar,
-        note_progress(key, total, f"{description}{of}, in per cent") as artifact,
-    ):
+    shown = f"{description}{of}, in per cent"
+    with cli.progress(description, total, unit) as bar, note_progress(key, total, shown) as noted:
 
         def advance(steps: int, remark: str = "") -> None:
             bar(steps, remark)
-            artifact(steps)
+            noted(steps)
 
         yield advance
 
@@ -251,11 +249,8 @@ def run_named(verb: str, parameter: str) -> Callable[[], str]:
 
 
 def note(key: str, markdown: str, description: str) -> None:
-    """Attach a Markdown artifact to the run; does nothing when untracked. No names in it.
-
-    Like everything that is only shown: where the server cannot be reached, the run goes on.
-    """
-    _attach("markdown", key, description, markdown=markdown)
+    """Attach a Markdown artifact to the run; see ``attach``."""
+    attach("markdown", key, description, markdown=markdown)
 
 
 def log(text: str) -> None:
@@ -299,17 +294,12 @@ def warn(text: str) -> None:
         get_run_logger().warning("%s", printable(text))
 
 
-def note_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
-    """Attach a table artifact, one dict per row; as ``note``."""
-    _attach("table", key, description, table=list(rows))
+def attach(kind: Literal["markdown", "table", "link"], key: str, description: str,
+           **content: Any) -> None:  # fmt: skip
+    """Attach an artifact of Prefect to the run; does nothing when untracked. No names in it.
 
-
-def note_link(key: str, path: Path, description: str) -> None:
-    """Attach a link artifact to a file or folder of this machine; as ``note``."""
-    _attach("link", key, description, link=path.absolute().as_uri(), link_text=str(path))
-
-
-def _attach(kind: str, key: str, description: str, **content: Any) -> None:
+    Like everything that is only shown: where the server cannot be reached, the run goes on.
+    """
     if TRACKED:
         from prefect import artifacts
 

@@ -91,8 +91,8 @@ def test_artifacts_logs_and_names_of_flow_runs_are_escaped(monkeypatch: pytest.M
     parameters = {"source": f"d/{TITLE}.csv"}
     monkeypatch.setattr("prefect.runtime.flow_run", SimpleNamespace(parameters=parameters))
     tracking.note("key", f"line\n{TITLE}", "description")
-    tracking.note_table("key", [{"file": TITLE}], "description")
-    tracking.note_link("key", Path(TITLE), "description")
+    tracking.attach("table", "key", "description", table=[{"file": TITLE}])
+    tracking.attach("link", "key", "description", link_text=TITLE)
     tracking.warn(TITLE)
     state = SimpleNamespace(name="Failed", message=TITLE, is_crashed=lambda: False)
     tracking._say_how_to_go_on(None, None, state)
@@ -105,7 +105,7 @@ def test_artifacts_logs_and_names_of_flow_runs_are_escaped(monkeypatch: pytest.M
 
 
 def test_a_terminal_that_lacks_a_character_gets_it_escaped(tmp_path: Path) -> None:
-    program = "from charrnn import cli; cli.say('Nguyễn \\udcff'); cli.complain('名')"
+    program = "from charrnn import cli; cli.show(['Nguyễn \\udcff']); cli.complain('名')"
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, check=True, env=environment

@@ -12,6 +12,7 @@ from charrnn.model.labels import plural
 from charrnn.reports.page import markdown_text
 from charrnn.runs.folders import ROWS
 from charrnn.runs.manifest import PriorRecord, RunManifest, read_run
+from charrnn.runs.parts import part_schema
 from charrnn.scoring.options import DeliveryOptions
 from charrnn.tables.discovery import Skipped
 
@@ -159,6 +160,8 @@ def first_rows(run: Path, rows: int) -> list[str]:
     options = manifest.options.scoring
     prefix, label_name = options.prefix, options.label_name
     parts = [run / part.name for part in manifest.parts]
+    for part in parts:
+        part_schema(part)  # raises DataError where it is missing or damaged
     frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
     first = frame.columns[: min(3, frame.columns.index(prefix + label_name))]
     added = [prefix + name for name in (label_name, "confidence", "status", "reason")]

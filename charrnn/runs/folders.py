@@ -72,11 +72,6 @@ def run_name(run: Path) -> str:
     return run.name.removeprefix(_RUN)
 
 
-def runs_folder(destination: Path) -> Path:
-    """Return the folder that holds the runs of a destination."""
-    return destination / "runs"
-
-
 def destination_of_run(run: Path) -> Path:
     """Return the destination that a published run belongs to."""
     return run.parent.parent
@@ -107,7 +102,7 @@ def named_runs(destination: Path, others: list[str] | None = None) -> dict[RunNa
     Raises:
         StorageError: reading failed, so there may be more.
     """
-    folder = runs_folder(destination)
+    folder = destination / "runs"
     runs, sentences, folders = dict[RunName, Path](), list[str](), dict[str, bool]()
     try:
         folders = {path.name: is_folder(path) for path in sorted(folder.iterdir())}

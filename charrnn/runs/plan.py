@@ -60,18 +60,14 @@ def destination_of(source: str, output: str, root: Path) -> Destination:
             of another kind. OutputError: it is a folder, with the suffix of a file.
     """
     paths = [] if is_uri(source) else discover(source).paths
-    default = root / source_name(source)
-    name = Path(output).name
-    table = table_name(name)
-    kind = "" if table else other_kind(name)[0]
+    default, target = root / source_name(source), Path(output)
+    table = table_name(target.name)
+    kind = "" if table else other_kind(target.name)[0]
     if is_uri(output):
         if table or kind:
-            raise ConfigError(
-                f"{output} would be a folder of parts; give a prefix without a suffix",
-                option="output",
-            )
+            what = "would be a folder of parts; give a prefix without a suffix"
+            raise ConfigError(f"{output} {what}", option="output")
         return Destination(default, uri=output)
-    target = Path(output)
     if not output or output.endswith(("/", "/.")) or (target.is_dir() and not table):
         return Destination(target if output else default)
     if kind:
@@ -217,12 +213,10 @@ def sample_names(source: Source, options: ScoreOptions, limit: int = 200_000) ->
     large_string: enough to estimate label shares from, the same for the same input."""
     columns = list(options.name_fields.values())
     step = max(1, -(-source.rows // limit))
-    chunks: list[pa.ChunkedArray] = []
+    chunks: list[pa.Array] = []
     skip = 0  # rows before the next one that is taken
-    for table in source.tables:
-        for group in table.groups:
-            rows = pa.array(np.arange(skip, group.rows, step))
-            sample = read_groups([group], columns).take(rows)
-            chunks.append(as_large_string(names_in(sample, options)))
-            skip = (skip - group.rows) % step
-    return pa.chunked_array([c for names in chunks for c in names.chunks], pa.large_string())
+    for group in (group for table in source.tables for group in table.groups):
+        sample = read_groups([group], columns).take(pa.array(np.arange(skip, group.rows, step)))
+        chunks += as_large_string(names_in(sample, options)).chunks
+        skip = (skip - group.rows) % step
+    return pa.chunked_array(chunks, pa.large_string())

@@ -38,7 +38,6 @@ from charrnn.runs.folders import (
     latest_link,
     named_runs,
     run_folder_name,
-    runs_folder,
 )
 from charrnn.runs.manifest import Manifest, PriorRecord, RunFacts, RunManifest, own_manifest
 from charrnn.runs.parts import PartReceipt, count_values
@@ -161,7 +160,7 @@ def publish(plan: RunPlan, manifest: Manifest, files: Mapping[str, bytes]) -> Pa
     if parts:
         clear_folder(staging / ROWS, {Path(name).name for name in parts}, RUN_FILE, aside)
     clear_folder(staging, {*(Path(name).parts[0] for name in ours), SUMS}, RUN_FILE, aside)
-    runs = runs_folder(plan.destination)
+    runs = plan.destination / "runs"
     make_folder(runs)
     same_second = [n for n in named_runs(plan.destination) if n.created == manifest.created]
     number = 1 + max((name.number for name in same_second), default=0)

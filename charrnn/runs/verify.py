@@ -59,11 +59,9 @@ def verify_run(run: Path) -> Manifest:
         raise DataError(
             f"{run}: the parts do not have the columns that the manifest says"
         ) from None
-    differing = [what for what, value in counted.items() if value != expected[what]]
-    if differing:
-        raise DataError(
-            f"{run}: the parts do not hold the {', '.join(differing)} that the manifest says"
-        )
+    if differing := [what for what, value in counted.items() if value != expected[what]]:
+        found = f"the parts do not hold the {', '.join(differing)}"
+        raise DataError(f"{run}: {found} that the manifest says")
     return manifest
 
 

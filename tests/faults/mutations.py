@@ -291,10 +291,10 @@ MUTATIONS = [
         "tests/properties/test_canary.py",
     ),
     Mutation(
-        "P12", "a name is in the manifest", "charrnn/runs/publish.py",
-        "input_counts=plan.source.counts,",
-        "input_counts={**plan.source.counts, __import__('charrnn.runs.plan').runs.plan"
-        ".sample_names(plan.source, plan.key.options.scoring)[0].as_py(): 1},",
+        "P12", "a name is in the manifest", "charrnn/runs/plan.py",
+        '"input_counts": self.source.counts,',
+        '"input_counts": {**self.source.counts, sample_names(self.source, self.key.options.scoring)'
+        "[0].as_py(): 1},",
         "tests/properties/test_canary.py",
     ),
     Mutation(
