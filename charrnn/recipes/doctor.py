@@ -55,21 +55,12 @@ class Diagnosis:
 def doctor(request: DoctorRequest) -> Diagnosis:
     """Check Python, the system, torch, the GPU, the destination, extras, Prefect and the model; see
     ``Diagnosis.check``."""
-    looks: dict[str, Callable[[DoctorRequest], str]] = {
-        "python": _python,
-        "system": _system,
-        "torch": _torch,
-        "gpu": _gpu,
-        "destination": _destination,
-        "disk": _disk,
-        "extras": _extras,
-        "prefect": _prefect,
-        "model": _model,
-    }
-    return Diagnosis([_looked(name, look, request) for name, look in looks.items()])
+    looks = (_python, _system, _torch, _gpu, _destination, _disk, _extras, _prefect, _model)
+    return Diagnosis([_looked(look, request) for look in looks])
 
 
-def _looked(name: str, look: Callable[[DoctorRequest], str], request: DoctorRequest) -> Check:
+def _looked(look: Callable[[DoctorRequest], str], request: DoctorRequest) -> Check:
+    name = look.__name__.removeprefix("_")
     try:
         return Check(name, look(request))
     except CharrnnError as error:
@@ -170,12 +161,10 @@ def _model(request: DoctorRequest) -> str:
     from charrnn.scoring.scorer import Scorer
 
     scorer = Scorer.load(request.model, models=request.models)
-    answer = scorer.score(["Nakamura"])[scorer.version.label_name][0]
-    if answer is None:
-        raise ModelError(f"{scorer.version.name} gives a plain name no label; train it again")
-    return (
-        f"{scorer.version.name} ({scorer.version.digest[:12]}), {len(scorer.version.labels)} labels"
-    )
+    version = scorer.version
+    if scorer.score(["Nakamura"])[version.label_name][0] is None:
+        raise ModelError(f"{version.name} gives a plain name no label; train it again")
+    return f"{version.name} ({version.digest[:12]}), {len(version.labels)} labels"
 
 
 def _release(package: str) -> str:

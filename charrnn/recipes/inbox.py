@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,7 @@ from charrnn.model.version import ModelVersion, resolve
 from charrnn.recipes.requests import InboxRequest, ScoreRequest, ScoringRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import run_options, score
-from charrnn.runs.inbox import FileStates, Known, file_states, inbox_files, memory_path
+from charrnn.runs.inbox import FileStates, file_states, fingerprints, inbox_files, memory_path
 from charrnn.runs.manifest import ModelRef
 from charrnn.runs.plan import run_key
 from charrnn.runs.publish import finished_run
@@ -121,21 +122,13 @@ def _not_yet_scored(
             return ""
 
     with private_files(request.privacy.private):
-        known = Known.read(memory, asked)
-        fingerprints = known.fingerprints(files, fingerprint, runner.now(), memory)
-    return [
-        path
-        for path, digest in fingerprints.items()
-        if not (digest and _is_published(Path(requests[path].delivery.output), digest))
-    ]
-
-
-def _is_published(output: Path, digest: str) -> bool:
-    """Whether a file's run is published; False where that cannot be told: scoring it says why."""
-    try:
-        return finished_run(output, digest) is not None
-    except (CharrnnError, OSError):
-        return False
+        asked_for = fingerprints(files, fingerprint, runner.now(), memory, asked)
+    new = set(files)
+    for path, digest in asked_for.items():
+        with suppress(CharrnnError, OSError):  # scoring it says why
+            if digest and finished_run(Path(requests[path].delivery.output), digest):
+                new.remove(path)
+    return [path for path in files if path in new]
 
 
 def _score_file(

@@ -107,9 +107,9 @@ def ingest(request: IngestRequest, runner: Runner) -> Ingested:
     for name in dict.fromkeys(request.sources):
         if is_labelled_table(name):
             tables.append(name)
-            continue
-        read, others = read_source(name, request, runner)
-        files, left_out = files + read, left_out + others
+        else:
+            read, others = read_source(name, request, runner)
+            files, left_out = files + read, left_out + others
     if files or request.digest:
         check_digest(files, request.digest)
     if tables:
@@ -146,11 +146,8 @@ def check_no_columns(request: IngestRequest) -> None:
     for field in fields(request):
         option = field.name
         if option.endswith("_column") and getattr(request, option) != field.default:
-            raise ConfigError(
-                f"{option} is about labelled tables, and no source is one; the label of a list is "
-                "its file name",
-                option=option,
-            )
+            lists = "no source is one; the label of a list is its file name"
+            raise ConfigError(f"{option} is about labelled tables, and {lists}", option=option)
 
 
 def read_source(

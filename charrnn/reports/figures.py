@@ -40,17 +40,13 @@ def axis(
 ) -> Axis:
     """Return an axis that reaches from ``low`` to a round value at or above ``high``, in about that
     many steps."""
-    step = _round_step((high - low) / steps)
+    least = max((high - low) / steps, 1e-9)
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(n * power for n in (1, 2, 5, 10) if n * power >= least * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     ticks = [(i * step, form(i * step)) for i in range(first, last + 1)]
     return Axis(title, low, last * step, ticks)
-
-
-def _round_step(least: float) -> float:
-    """Return the least of 1, 2, 5, 10, … times a power of ten that is at least ``least``."""
-    power = 10.0 ** math.floor(math.log10(max(least, 1e-9)))
-    return next(n * power for n in (1, 2, 5, 10) if n * power >= least * (1 - 1e-9))
 
 
 @dataclass(frozen=True)
@@ -120,17 +116,20 @@ class Plot:
         return f"{self.path([*upper, *lower])}Z"
 
 
-def confidence_plot(counts: Sequence[int], mean: float | None, unit: str) -> Plot:
+def confidence_plot(
+    counts: Sequence[int], unit: str, mean: float | None = None, *, steps: int = 5, height: int = 13
+) -> Plot:
     """Return a histogram of confidence in B bins of equal width, with the mean as a line.
 
     Args:
         counts: ``(B,)``, in ``unit``.
+        steps: of the axis of counts.
     """
     B = len(counts)
     columns = [(i / B, (i + 1) / B, n) for i, n in enumerate(counts)]
     cursor = None if mean is None else (mean, f"mean {percent(mean)}")
-    x = axis("Confidence", 0, 1)
-    return Plot(x, axis(unit, 0, max(1, *counts), short), columns=columns, cursor=cursor, height=13)
+    x, y = axis("Confidence", 0, 1), axis(unit, 0, max(1, *counts), short, steps)
+    return Plot(x, y, columns=columns, cursor=cursor, height=height)
 
 
 def reliability_plots(bins: Reliability) -> list[Plot]:
@@ -139,18 +138,15 @@ def reliability_plots(bins: Reliability) -> list[Plot]:
     ``bins`` are B bins of confidence of equal width from 0 to 1; where rows have weights, intervals
     are those of the effective rows.
     """
-    B = len(bins.count)
+    of = bins.effective or bins.count
     dots = [
         Dot(x, y, *_wilson(y, n))
-        for x, y, n in zip(bins.confidence, bins.accuracy, bins.effective or bins.count,
-                           strict=True)
+        for x, y, n in zip(bins.confidence, bins.accuracy, of, strict=True)
         if x is not None and y is not None
-    ]  # fmt: skip
-    columns = [(i / B, (i + 1) / B, n) for i, n in enumerate(bins.count)]
-    names = axis("Names", 0, max(1, *bins.count), short, steps=2)
+    ]
     return [
         Plot(axis("", 0, 1), axis("Accuracy", 0, 1), dots=dots, diagonal=True, height=17),
-        Plot(axis("Confidence", 0, 1), names, columns=columns, height=9),
+        confidence_plot(bins.count, "Names", steps=2, height=9),
     ]
 
 

@@ -82,7 +82,7 @@ def _confidence(manifest: RunManifest) -> Figure:
     ]  # fmt: skip
     mean = profile.confidence_sum / profile.answered
     return Figure(
-        [confidence_plot(counts, mean, "Rows")], Table(("confidence", "rows", "share"), rows)
+        [confidence_plot(counts, "Rows", mean)], Table(("confidence", "rows", "share"), rows)
     )
 
 

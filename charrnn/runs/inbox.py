@@ -7,6 +7,7 @@ as long as the file's size, times and inode, the model and the options are the s
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +75,7 @@ class _Remembered:
 
 
 @dataclass(frozen=True)
-class Known:
+class _Known:
     """Fingerprints of the runs that files ask for, by path, under one model and set of options.
 
     Attributes:
@@ -84,37 +85,33 @@ class Known:
     asked: str
     files: dict[str, _Remembered] = field(default_factory=dict)
 
-    @classmethod
-    def read(cls, memory: Path, asked: str) -> Known:
-        """Return what is remembered for the same ``asked``; nothing where it cannot be read."""
-        try:
-            known = msgspec.json.decode(read_file(memory, mine=True), type=cls)
-        except (OSError, msgspec.MsgspecError, RecursionError):
-            return cls(asked)
-        return known if known.asked == asked else cls(asked)
 
-    def fingerprints(
-        self,
-        files: dict[Path, FileStates],
-        fingerprint: Callable[[Path], str],
-        now: datetime,
-        memory: Path,
-    ) -> dict[Path, str]:
-        """Return the fingerprint of each file's run, computed where it is not remembered, and
-        write ``memory`` anew where something changed.
+def fingerprints(
+    files: dict[Path, FileStates],
+    fingerprint: Callable[[Path], str],
+    now: datetime,
+    memory: Path,
+    asked: str,
+) -> dict[Path, str]:
+    """Return the fingerprint of each file's run, computed where ``memory`` has none for the same
+    ``asked``, or cannot be read, and write ``memory`` anew where something changed.
 
-        Args:
-            fingerprint: computes one; "" where it cannot be told, as of a file that changes.
-        """
-        current, remembered = dict[Path, str](), dict[str, _Remembered]()
-        for path, states in files.items():
-            entry = self.files.get(path_text(path))
-            if entry is None or entry.states != states:
-                entry = _Remembered(states, fingerprint(path))
-            current[path] = entry.fingerprint
-            changed = max((max(state[2:4]) for state in states), default=0) / 1e9
-            if entry.fingerprint and changed < now.timestamp() - _OLD_ENOUGH:
-                remembered[path_text(path)] = entry
-        if remembered != self.files:
-            write_bytes(memory, json_bytes(asdict(Known(self.asked, remembered))))
-        return current
+    Args:
+        fingerprint: computes one; "" where it cannot be told, as of a file that changes.
+    """
+    known = _Known(asked)
+    with suppress(OSError, msgspec.MsgspecError, RecursionError):
+        read = msgspec.json.decode(read_file(memory, mine=True), type=_Known)
+        known = read if read.asked == asked else known
+    current, remembered = dict[Path, str](), dict[str, _Remembered]()
+    for path, states in files.items():
+        entry = known.files.get(path_text(path))
+        if entry is None or entry.states != states:
+            entry = _Remembered(states, fingerprint(path))
+        current[path] = entry.fingerprint
+        changed = max((max(state[2:4]) for state in states), default=0) / 1e9
+        if entry.fingerprint and changed < now.timestamp() - _OLD_ENOUGH:
+            remembered[path_text(path)] = entry
+    if remembered != known.files:
+        write_bytes(memory, json_bytes(asdict(_Known(asked, remembered))))
+    return current

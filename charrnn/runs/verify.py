@@ -56,9 +56,8 @@ def verify_run(run: Path) -> Manifest:
     try:
         counted = _recount(run, manifest)
     except (KeyError, TypeError, pa.ArrowException):
-        raise DataError(
-            f"{run}: the parts do not have the columns that the manifest says"
-        ) from None
+        lacking = "the parts do not have the columns that the manifest says"
+        raise DataError(f"{run}: {lacking}") from None
     if differing := [what for what, value in counted.items() if value != expected[what]]:
         found = f"the parts do not hold the {', '.join(differing)}"
         raise DataError(f"{run}: {found} that the manifest says")
