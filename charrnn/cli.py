@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ from typing import (
 
 from annotated_types import Interval
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 import charrnn
 from charrnn.errors import CharrnnError, OutputError, check_fields, printable, redact
@@ -230,7 +230,7 @@ def _console_type(name: str, kind: Any, default: Any, text: str) -> Any:
             alias="-o" if name == "output" else None,
             help=text,
             negative=f"--no-{name}" if default is True else (),
-            converter=_typed_text if _is_path(kind) else None,
+            converter=(lambda kind, tokens: tokens[0].value) if _is_path(kind) else None,
         ),
     ]
 
@@ -251,20 +251,20 @@ def _is_path(kind: Any) -> bool:
     return kind is Path or Path in get_args(kind)
 
 
-def _typed_text(kind: Any, tokens: Sequence[Any]) -> str:
-    return str(tokens[0].value)
-
-
 # The console
 
 
 def new_app(examples: str, note: str = "", **options: Any) -> App:
     """Return an empty command line; its help ends with ``note``, ``examples`` and exit codes."""
     epilogue = "\n\n".join(t for t in (note, f"examples:\n{examples}", _EXIT_CODES) if t)
+
+    def shown_default(value: Any) -> Any:
+        return " ".join(value) if isinstance(value, tuple) else value or None
+
     app = App(
         help_epilogue=epilogue,
         help_format="plaintext",
-        default_parameter=Parameter(negative=(), show_default=_shown_default),
+        default_parameter=Parameter(negative=(), show_default=shown_default),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -273,10 +273,6 @@ def new_app(examples: str, note: str = "", **options: Any) -> App:
     )
     app.meta.suppress_keyboard_interrupt = False
     return app
-
-
-def _shown_default(value: Any) -> Any:
-    return " ".join(value) if isinstance(value, tuple) else value or None
 
 
 def run(
@@ -327,6 +323,9 @@ def _usage(error: CycloptsError, app: App, tokens: list[str]) -> str:
     """Return what is wrong with a command line, and what helps."""
     if tokens and len(app.parse_commands(tokens)[1]) == 1 and Path(tokens[0]).exists():
         return f"{error} To score it: charrnn score {tokens[0]}"
+    if isinstance(error, MissingArgumentError) and "Did you mean" not in str(error):
+        needed: Any = error.argument
+        return f"{needed.name} needs a value: {needed.parameter.help} (see --help)"
     if isinstance(error, UnusedCliTokensError):
         first, *more = error.unused_tokens or [""]
         others = f" and {len(more):,} more" if more else ""
@@ -466,31 +465,18 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
     if _output.log_format == "json" or not sys.stderr.isatty():
         yield lambda steps, remark="": counted.tell(description, steps, remark)
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    text = rich.TextColumn
+    done = (text("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(), text(unit))
+    times = (rich.TimeElapsedColumn(), text("left"), rich.TimeRemainingColumn())
+    remark_column, screen = text("{task.fields[remark]}"), Console(stderr=True)
+    with rich.Progress(*done, *times, remark_column, console=screen) as bar:
         task = bar.add_task(_plain(description), total=total, remark="")
 
         def advance(steps: int, remark: str = "") -> None:
-            counted.add(steps)
+            counted.done += steps
             words = ", ".join(filter(None, (counted.rate, remark)))
             bar.update(task, advance=steps, remark=_plain(words))
 
@@ -504,10 +490,6 @@ class _Counted:
         self.total, self.unit = total, unit
         self.done, self.started, self.told = 0, time.monotonic(), time.monotonic()
 
-    def add(self, steps: int) -> None:
-        """Count ``steps`` more."""
-        self.done += steps
-
     @property
     def speed(self) -> float:
         """Units per second."""
@@ -520,7 +502,7 @@ class _Counted:
 
     def tell(self, description: str, steps: int, remark: str) -> None:
         """Count ``steps`` more, and write a line if the last one is some seconds old."""
-        self.add(steps)
+        self.done += steps
         if time.monotonic() - self.told < LINE_SECONDS:
             return
         self.told = time.monotonic()

@@ -1,6 +1,7 @@
 """Ingest, train, promote and score as one flow."""
 
 from functools import partial
+from typing import Any
 
 from charrnn import cli
 from charrnn.recipes.requests import PipelineRequest
@@ -17,9 +18,11 @@ def pipeline(request: PipelineRequest) -> str:
     """Run the recipe ``pipeline``, each part as a flow run of its own; return the run's folder."""
     from charrnn.recipes.pipeline import pipeline as recipe
 
-    flows = {"ingest": ingest, "train": train, "score": score}
-    runs = {**{name: partial(submit, part) for name, part in flows.items()}, "promote": promote}
-    return str(recipe(request, lambda name, asked: runs[name](asked)))
+    def run_part(name: str, asked: Any) -> Any:
+        return promote(asked) if name == "promote" else submit(parts[name], asked)
+
+    parts = {"ingest": ingest, "train": train, "score": score}
+    return str(recipe(request, run_part))
 
 
 app = new_app(

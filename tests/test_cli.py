@@ -331,6 +331,7 @@ def test_an_option_that_makes_no_sense_exits_64_and_is_named(
         (("shares", "people", "--by", "id"), "such as outputs/predictions/people"),
         (("review", "--apply", "peple.csv"), "did you mean 'people.csv'?"),
         (("train",), "run ingest first"),
+        (("purge",), "--older-than needs a value: Days. (see --help)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -145,8 +145,8 @@ def settle_prior(plan: RunPlan, scorer: Scorer) -> tuple[ScoreOptions, PriorReco
     if estimate is None:
         return settled, given
     low, high = (dict(zip(labels, s, strict=True)) for s in (estimate.low, estimate.high))
-    more = {"refused": estimate.refused, "names": estimate.rows, "low": low, "high": high}
-    return settled, replace(given, kind="estimate", **more)
+    found = replace(given, kind="estimate", refused=estimate.refused, names=estimate.rows)
+    return settled, replace(found, low=low, high=high)
 
 
 def score_all(
