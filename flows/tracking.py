@@ -112,7 +112,9 @@ def flow(request: type, **options: Any) -> Callable[[Callable[[Any], R]], Callab
         def call(*arguments: Any, **named: Any) -> R:
             values = signature.bind(*arguments, **named).arguments
             values = {k: kinds[k](**v) if isinstance(v, dict) else v for k, v in values.items()}
-            return function(request(**{k: _from_parameter(v) for k, v in values.items()}))
+            return function(
+                request(**{k: _with_texts(v, _from_parameter) for k, v in values.items()})
+            )
 
         del call.__wrapped__  # Prefect would read its signature
         call.__signature__ = signature  # type: ignore[attr-defined]
@@ -148,37 +150,32 @@ def _leave_to_flow(validate: Callable[..., dict[str, Any]]) -> Callable[..., dic
 def submit(flow: Callable[..., R], request: Any) -> R:
     """Run a flow with the fields of a request record as its parameters, paths as text."""
     values = {field.name: getattr(request, field.name) for field in fields(request)}
-    return flow(**{name: _as_parameter(value) for name, value in values.items()})
+    return flow(**{name: _with_texts(value, _as_parameter) for name, value in values.items()})
 
 
-def _as_parameter(value: Any) -> Any:
-    """Return a field's value as JSON holds it: a path as text, or as a ``file://`` URI where its
-    bytes are not UTF-8."""
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a field's value with its texts changed, those of a group of options as well."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _with_changed_text(value, _as_parameter)
-    if isinstance(value, tuple):
-        return tuple(map(_as_parameter, value))
-    text = str(value) if isinstance(value, Path) else value
-    if isinstance(text, str) and re.search("[\udc80-\udcff]", text):
+        texts = {f.name: getattr(value, f.name) for f in fields(value)}
+        changed = {k: change(v) for k, v in texts.items() if isinstance(v, str) and change(v) != v}
+        return replace(value, **changed) if changed else value
+    if isinstance(value, list | tuple):  # Prefect may hand over a list
+        return tuple(_with_texts(part, change) for part in value)
+    return change(str(value)) if isinstance(value, str | Path) else value
+
+
+def _as_parameter(text: str) -> str:
+    """Return text as JSON holds it: a path whose bytes are not UTF-8 as a ``file://`` URI."""
+    if re.search("[\udc80-\udcff]", text):
         return Path(text).absolute().as_uri() + ("/" if text.endswith("/") else "")
     return text
 
 
-def _from_parameter(value: Any) -> Any:
+def _from_parameter(text: str) -> str:
     """Undo ``_as_parameter``."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _with_changed_text(value, _from_parameter)
-    if isinstance(value, list | tuple):  # Prefect may hand over a list
-        return tuple(map(_from_parameter, value))
-    if isinstance(value, str) and value.startswith("file:///"):
-        return os.fsdecode(unquote_to_bytes(value.removeprefix("file://")))
-    return value
-
-
-def _with_changed_text(record: Any, change: Callable[[Any], Any]) -> Any:
-    texts = {f.name: getattr(record, f.name) for f in fields(record)}
-    changed = {k: change(v) for k, v in texts.items() if isinstance(v, str) and change(v) != v}
-    return replace(record, **changed) if changed else record
+    if text.startswith("file:///"):
+        return os.fsdecode(unquote_to_bytes(text.removeprefix("file://")))
+    return text
 
 
 def as_task(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
