@@ -46,20 +46,18 @@ class MeasuredPart:
         m = self.metrics
         selective = ", ".join(f"{a:.4f} at {float(share):.0%}" for share, a in m.selective.items())
         present = [label for label in m.labels if label.count]
+        recall = self.families and self.families.balanced_accuracy
+        of_families = "" if recall is None else f"; of the language families {recall:.4f}"
         return [
             metrics_line(self.name, m),
             *([f"refused by scoring, so not right: {m.refused} names"] if m.refused else []),
             f"accuracy 95 % interval {m.accuracy_low:.4f} to {m.accuracy_high:.4f}; expected from "
             f"the confidences alone {self.expected_accuracy:.4f}",
             f"accuracy on the most confident names: {selective}",
-            f"macro recall {m.balanced_accuracy:.4f}" + self._family_recall(),
+            f"macro recall {m.balanced_accuracy:.4f}{of_families}",
             *label_lines("label", replace(m, labels=tuple(present))),
             "",
         ]
-
-    def _family_recall(self) -> str:
-        recall = self.families and self.families.balanced_accuracy
-        return "" if recall is None else f"; of the language families {recall:.4f}"
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,9 @@ def explain(request: ExplainRequest) -> Explained:
 
 def figure_of(explanation: Explanation) -> bytes:
     """Return the figure of an explanation as an SVG file."""
-    groups = {
-        "What each term adds to the log-odds": _terms(explanation),
-        "Fall of the log-odds without the character": [
-            (c.symbol, c.fall) for c in explanation.characters
-        ],
-    }
-    groups = {heading: rows for heading, rows in groups.items() if rows}
+    groups = {"What each term adds to the log-odds": _terms(explanation)}
+    if falls := [(c.symbol, c.fall) for c in explanation.characters]:
+        groups["Fall of the log-odds without the character"] = falls
     values = [value for rows in groups.values() for _, value in rows]
     title = f"Log-odds {_log_odds(explanation)}"
     return html_page(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,10 +62,8 @@ class Trained:
                 f"accuracy {_mean_and_deviation([m.accuracy for m in seed])}, training loss "
                 f"{_mean_and_deviation(self.seed_losses)}, {len(seed)} seeds",
             ]
-        lines += ["", *label_lines("honest test", honest.test)]
-        if seed:
-            lines += ["", *label_lines("seed protocol, run 0", seed[0])]
-        return [*lines, ""]
+        of_seed = ["", *label_lines("seed protocol, run 0", seed[0])] if seed else []
+        return [*lines, "", *label_lines("honest test", honest.test), *of_seed, ""]
 
 
 @dataclass(frozen=True)
@@ -224,16 +223,13 @@ def release(trained: Trained, request: TrainRequest, promote_one: PromoteOne = p
     Args:
         promote_one: promotes a version; by default the recipe ``promote``.
     """
-    name, promotion, registration = trained.version.name, None, None
+    of_version: dict[str, Any] = {"version": trained.version.name, "models": request.models}
+    promotion = registration = None
     if request.promote != "never":
         force = request.promote == "always"
-        promotion = promote_one(
-            PromoteRequest(version=name, models=request.models, data=request.data, force=force)
-        )
+        promotion = promote_one(PromoteRequest(**of_version, data=request.data, force=force))
     if request.mlflow:
-        registration = register(
-            RegisterRequest(version=name, mlflow=request.mlflow, models=request.models)
-        )
+        registration = register(RegisterRequest(**of_version, mlflow=request.mlflow))
     return Release(promotion, registration)
 
 

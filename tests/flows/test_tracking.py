@@ -447,8 +447,8 @@ def test_paths_that_are_not_utf8_survive_as_parameters() -> None:
     odd = os.fsdecode(b"/data/b\xff [1].csv")
     delivery = DeliveryOptions(output=os.fsdecode(b"/o\xfe/"))
     for value in (odd, Path(odd), delivery, "/data/b%FF.csv", r"b\xff.csv", "Größe.csv", "", 3):
-        parameter = tracking._as_parameter(value)
+        parameter = tracking._with_texts(value, tracking._as_parameter)
         for text in (parameter, getattr(parameter, "output", "")):
             str(text).encode()
-        back = tracking._from_parameter(parameter)
+        back = tracking._with_texts(parameter, tracking._from_parameter)
         assert back == (str(value) if isinstance(value, Path) else value)
