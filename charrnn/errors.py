@@ -256,6 +256,15 @@ def _members_of(annotation: Any, constraints: tuple[Any, ...] = ()) -> Iterator[
         yield annotation, constraints
 
 
+def percent(share: float, decimals: int = 1) -> str:
+    """Return a share, 0 to 1, as all messages and reports write it.
+
+    >>> percent(0.123)
+    '12.3 %'
+    """
+    return f"{100 * share:.{decimals}f} %"
+
+
 def did_you_mean(name: str, existing: Iterable[str]) -> str:
     """Return a suggestion, the closest of ``existing``, or ``""``.
 

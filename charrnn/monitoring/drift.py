@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.errors import percent
 from charrnn.model.facts import Profile
 from charrnn.model.labels import LANGUAGE, plural
 from charrnn.scoring.options import REASONS
@@ -322,6 +323,6 @@ def _sentences(compared: ProfileComparison, names: set[str], reference: str) -> 
 
 
 def _change(measure: Measure) -> str:
-    if measure.before is None:
+    if measure.before is None or measure.now is None:
         return f"{measure.name} PSI {measure.value:.2f}"
-    return f"{measure.name} {measure.before:.1%} → {measure.now:.1%}"
+    return f"{measure.name} {percent(measure.before)} → {percent(measure.now)}"

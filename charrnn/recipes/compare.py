@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, percent
 from charrnn.files import make_private, private_files
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input, remove_copies
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
@@ -42,9 +42,10 @@ class PublishedComparison:
         label_name = manifest.options.scoring.label_name
         flips = ", ".join(f"{a} → {b} {n:,}" for a, b, n in manifest.flips[:5])
         moved = sorted(manifest.class_rows, key=lambda row: -abs(row[2] - row[1]))[:5]
-        shares = ", ".join(f"{label} {a / of:.1%} → {b / of:.1%}" for label, a, b in moved)
+        rates = ((label, percent(a / of), percent(b / of)) for label, a, b in moved)
+        shares = ", ".join(f"{label} {before} → {after}" for label, before, after in rates)
         means = " → ".join(f"{mean:.3f}" for mean in manifest.mean_confidence or ())
-        agreement = "none" if manifest.agreement is None else f"{manifest.agreement:.2%}"
+        agreement = "none" if manifest.agreement is None else percent(manifest.agreement, 2)
         again = "nothing to do: this comparison is already published (force: once more)"
         return [
             *([again] if self.reused else []),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from charrnn.errors import ConfigError, DataError
+from charrnn.errors import ConfigError, DataError, percent
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input
 from charrnn.model.calibration import Floats
 from charrnn.model.facts import Metrics, PairedDifference
@@ -44,7 +44,8 @@ class MeasuredPart:
     def lines(self) -> list[str]:
         """Return the metrics, the selective accuracy and a table of the labels that occur."""
         m = self.metrics
-        selective = ", ".join(f"{a:.4f} at {float(share):.0%}" for share, a in m.selective.items())
+        points = ((percent(float(share), 0), a) for share, a in m.selective.items())
+        selective = ", ".join(f"{a:.4f} at {share}" for share, a in points)
         present = [label for label in m.labels if label.count]
         recall = self.families and self.families.balanced_accuracy
         of_families = "" if recall is None else f"; of the language families {recall:.4f}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from charrnn.errors import ConfigError, DataError, is_uri
+from charrnn.errors import ConfigError, DataError, is_uri, percent
 from charrnn.files import hold, json_bytes, remove_tree, write_bytes
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input
 from charrnn.model.labels import LANGUAGE, MIN_LABELS
@@ -80,7 +80,7 @@ class Ingested:
             *[f"words       {report.outliers:,} that are no names"] * bool(report.outliers),
             *(f"{name:11} {counts.text}" for name, counts in report.tables.items()),
             f"ambiguous   {report.ambiguous_names:,} names under two or more labels",
-            f"skew        the largest label has {report.largest_label_share:.1%} of the rows",
+            f"skew        the largest label has {percent(report.largest_label_share)} of the rows",
             f"table       {self.table}" + ("" if self.written else " (unchanged)"),
             f"report      {self.report_path}",
             f"data card   {self.card_path}",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
+from charrnn.errors import percent
 from charrnn.files import read_file, write_bytes
 from charrnn.recipes.models import list_models
 from charrnn.recipes.requests import ListRequest, MonitorRequest
-from charrnn.reports.formats import percent
 from charrnn.reports.history import (
     Beside,
     History,

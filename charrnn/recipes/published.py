@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from charrnn.errors import DriftError, printable
+from charrnn.errors import DriftError, percent, printable
 from charrnn.model.labels import plural
 from charrnn.reports.page import markdown_text
 from charrnn.runs.folders import ROWS
@@ -66,7 +66,7 @@ class Published:
         reasons = _counts(manifest.reasons)
         rejected = f"{sum(manifest.rejected.values()):,} more ({_counts(manifest.rejected)})"
         top = list(manifest.labels.items())[:5]
-        labels = ", ".join(f"{label} {n / max(1, rows):.1%}" for label, n in top)
+        labels = ", ".join(f"{label} {percent(n / max(1, rows))}" for label, n in top)
         scored = rows - (reused := manifest.reused_rows)
         rate = f", {scored / max(manifest.seconds, 1e-9):,.0f} rows/s" if scored else ""
         return [
@@ -101,7 +101,7 @@ class Published:
         statuses, rows = manifest.statuses, max(1, manifest.rows)
         facts = {
             "rows": f"{manifest.rows:,}",
-            **{status: f"{n:,} ({n / rows:.1%})" for status, n in statuses.items()},
+            **{status: f"{n:,} ({percent(n / rows)})" for status, n in statuses.items()},
             "rejected": f"{sum(manifest.rejected.values()):,}",
             "reasons": _counts(manifest.reasons) or "none",
             "mean confidence": _number(manifest.mean_confidence),
@@ -148,7 +148,7 @@ def label_shares(manifest: RunManifest) -> list[dict[str, Any]]:
         counts[f"under {_FEWEST} rows each"] = rest
     rows = max(1, manifest.rows)
     label_name = manifest.options.scoring.label_name
-    return [{label_name: k, "rows": n, "share": f"{n / rows:.1%}"} for k, n in counts.items()]
+    return [{label_name: k, "rows": n, "share": percent(n / rows)} for k, n in counts.items()]
 
 
 def first_rows(run: Path, rows: int) -> list[str]:
@@ -187,4 +187,4 @@ def _prior_line(prior: PriorRecord) -> list[str]:
     if prior.refused:
         return [f"prior       not estimated: {prior.refused}"]
     shares = sorted(prior.shares.items(), key=lambda item: -item[1])[:5]
-    return [f"prior       {prior.kind}: {', '.join(f'{k} {v:.1%}' for k, v in shares)} …"]
+    return [f"prior       {prior.kind}: {', '.join(f'{k} {percent(v)}' for k, v in shares)} …"]

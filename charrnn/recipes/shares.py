@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charrnn.errors import ConfigError, ModelError
+from charrnn.errors import ConfigError, ModelError, percent
 from charrnn.files import remove_file, write_bytes, write_parquet
 from charrnn.model.version import resolve
 from charrnn.recipes.requests import SharesRequest
@@ -49,7 +49,7 @@ class SharesFound:
         changed, whole = self.tables.changes is not None, self.groups.height == 1
         said = shares.drop_nulls("share").select("label", "share", "low", "high", "refused")
         largest = [
-            f"share       {label} {share:.1%} ({low:.1%} to {high:.1%})"
+            f"share       {label} {percent(share)} ({percent(low)} to {percent(high)})"
             + (f"; {refused}" if refused else "")
             for label, share, low, high, refused in said.rows()[:_MOST_SHOWN]
         ]

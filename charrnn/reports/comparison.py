@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from charrnn.reports.formats import interval, percent, signed
+from charrnn.errors import percent
+from charrnn.reports.formats import interval, signed
 from charrnn.reports.page import Bars, Table, html_page, label_words, markdown_page
 from charrnn.reports.run import provenance
 from charrnn.runs.manifest import ComparisonManifest

@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from charrnn.errors import percent
 from charrnn.model.calibration import wilson_interval
 from charrnn.model.facts import Reliability, RiskCoverage
-from charrnn.reports.formats import percent, shown
+from charrnn.reports.formats import shown
 
 Points = Sequence[tuple[float, float] | None]
 _DOTTED = 40  # points of a line; more are not marked one by one

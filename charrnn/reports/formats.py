@@ -9,11 +9,6 @@ from charrnn.errors import printable
 _NUMBER = re.compile(r"(?:PSI |[+\-−±])?\d[\d.,]*(?: %)?(?: to \d[\d.,]*(?: %)?)?(?: points)?|–")
 
 
-def percent(share: float, decimals: int = 1) -> str:
-    """Return a share, 0 to 1, as per cent: ``12.3 %``."""
-    return f"{100 * share:.{decimals}f} %"
-
-
 def signed(value: float, decimals: int) -> str:
     """Return a number with its sign, a true minus; what rounds to 0 is positive."""
     return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−")

@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from charrnn.errors import InputMissingError
+from charrnn.errors import InputMissingError, percent
 from charrnn.model.labels import shared_label_name
 from charrnn.monitoring.drift import LIMITS, ProfileComparison
 from charrnn.reports.figures import history_plot
-from charrnn.reports.formats import percent, utc_minute
+from charrnn.reports.formats import utc_minute
 from charrnn.reports.page import Figure, Link, Table, html_page, label_words, markdown_page
 from charrnn.runs.manifest import ComparisonManifest, RunManifest, newest_first
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.errors import percent
 from charrnn.model.calibration import wilson_interval
 from charrnn.model.facts import (
     MIN_TEST_NAMES,
@@ -23,7 +24,7 @@ from charrnn.model.families import families_of
 from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion
 from charrnn.reports.figures import curve_plot, reliability_plots
-from charrnn.reports.formats import interval, percent, setting, signed
+from charrnn.reports.formats import interval, setting, signed
 from charrnn.reports.page import (
     Bars,
     Figure,

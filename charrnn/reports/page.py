@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from charrnn.errors import percent
 from charrnn.model.labels import LANGUAGE, plural
 from charrnn.reports.figures import Plot, axis
-from charrnn.reports.formats import is_number, percent, shown, signed
+from charrnn.reports.formats import is_number, shown, signed
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from charrnn.errors import percent
 from charrnn.monitoring.drift import LIMITS, Measure, ProfileComparison
 from charrnn.reports.figures import confidence_plot
-from charrnn.reports.formats import interval, percent, setting, signed, utc_minute
+from charrnn.reports.formats import interval, setting, signed, utc_minute
 from charrnn.reports.page import Bars, Figure, Table, html_page, label_words, markdown_page
 from charrnn.runs.manifest import Manifest, ModelRef, RunManifest
 

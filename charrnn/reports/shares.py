@@ -4,7 +4,8 @@ from typing import Any
 
 import polars as pl
 
-from charrnn.reports.formats import interval, percent, shown, signed
+from charrnn.errors import percent
+from charrnn.reports.formats import interval, shown, signed
 from charrnn.reports.page import Bars, Table, html_page, label_words
 from charrnn.reports.run import provenance
 from charrnn.runs.manifest import RunManifest

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from charrnn.errors import ConfigError, DataError
+from charrnn.errors import ConfigError, DataError, percent
 from charrnn.model.quantify import Group, Quantifier, Shares, sampled
 from charrnn.runs.folders import run_name
 from charrnn.runs.manifest import RunManifest
@@ -238,7 +238,7 @@ def _cannot_say(group: dict[str, Any], kept: bool) -> str:
         return "the run does not keep its names, which are scored again; score with names keep"
     if group["unfamiliar"] > MAX_UNFAMILIAR * max(group["answered"], 1):
         part = group["unfamiliar"] / group["answered"]
-        return f"{part:.0%} of the rows with a name are unfamiliar to the model"
+        return f"{percent(part, 0)} of the rows with a name are unfamiliar to the model"
     return ""
 
 
@@ -313,7 +313,7 @@ def _too_alike(shares: Shares, label: int, labels: Sequence[str]) -> str:
     if not others:
         return ""
     together = float(shares.share[[label, *others]].sum())
-    return f"too like {', '.join(labels[i] for i in others)}; together {together:.1%}"
+    return f"too like {', '.join(labels[i] for i in others)}; together {percent(together)}"
 
 
 def _changes(

@@ -136,9 +136,9 @@ def test_labels_of_few_rows_are_shown_together() -> None:
     options = SimpleNamespace(scoring=SimpleNamespace(label_name="language"))
     manifest: Any = SimpleNamespace(rows=40, labels=labels, options=options)  # all that is read
     assert label_shares(manifest) == [
-        {"language": "Russian", "rows": 20, "share": "50.0%"},
-        {"language": "Greek", "rows": 10, "share": "25.0%"},
-        {"language": "under 10 rows each", "rows": 10, "share": "25.0%"},
+        {"language": "Russian", "rows": 20, "share": "50.0 %"},
+        {"language": "Greek", "rows": 10, "share": "25.0 %"},
+        {"language": "under 10 rows each", "rows": 10, "share": "25.0 %"},
     ]
     manifest = SimpleNamespace(rows=0, labels={}, options=options)
     assert label_shares(manifest) == []
@@ -256,7 +256,7 @@ def test_ingest_train_and_score_are_completed_flow_runs(
     assert "| rows | 3 |" in shown["score-summary"]
     assert "null_name 1" in shown["score-summary"]
     assert json.loads(shown["label-shares"]) == [
-        {"language": "under 10 rows each", "rows": 2, "share": "66.7%"}
+        {"language": "under 10 rows each", "rows": 2, "share": "66.7 %"}
     ]
     assert (published / "report.html").as_uri().replace("/latest/", "/") in shown["run-report"]
     trained = server.artifacts(runs["train default"]["id"])

@@ -158,7 +158,7 @@ def test_a_difference_from_the_model_is_information_and_from_the_last_runs_an_al
     assert again.first_differences() == []
     worse = profile(labels={"A": 100, "B": 900}, confidence_sum=700.0)
     fallen = drift(worse, ("v0001", profile()), ("before", other), **options).alarms()
-    assert fallen == ["mean confidence 97.0% → 70.0% against the last runs, of which the median "
+    assert fallen == ["mean confidence 97.0 % → 70.0 % against the last runs, of which the median "
                       "is before"]  # fmt: skip
     standing = {"standing": ["mean confidence"], **options}
     assert drift(worse, ("v0001", profile()), ("before", other), **standing).alarms() == []

@@ -112,7 +112,7 @@ def test_shares_of_a_prior_are_given_under_the_name_of_the_labels(
 ) -> None:
     Path("prior.csv").write_text("country,share\nAlpha,1\nBeta,3\n")
     console()(["score", "people.csv", "--model", "v0001", "--prior", "prior.csv"])
-    assert "prior       given: Beta 75.0%" in capsys.readouterr().out
+    assert "prior       given: Beta 75.0 %" in capsys.readouterr().out
 
 
 def test_a_model_of_other_labels_does_not_replace_the_champion(

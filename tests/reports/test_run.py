@@ -12,11 +12,12 @@ from jinja2 import UndefinedError
 from model_facts import facts_of
 from pages import checked, figures
 
+from charrnn.errors import percent
 from charrnn.model.facts import HonestMetrics, ModelFacts, PairedDifference, ProtocolMetrics
 from charrnn.model.version import ModelVersion
 from charrnn.monitoring.drift import Drift
 from charrnn.reports.figures import Axis, Dot, Plot, axis, short
-from charrnn.reports.formats import interval, is_number, percent, shown, signed, utc_minute
+from charrnn.reports.formats import interval, is_number, shown, signed, utc_minute
 from charrnn.reports.model import model_report
 from charrnn.reports.page import (
     RESPONSIBLE_USE,
