@@ -88,7 +88,7 @@ def old_runs(root: Path, days: float, now: datetime, *, keep_newest: bool = Fals
         try:
             created = _created(folder)
         except (CharrnnError, OSError, ValueError) as error:
-            _leave(folder, error, old)
+            _leave(folder, error, old, f"{folder} is not ours")
             continue
         if created is not None and created < before:
             old.folders.append(folder)
@@ -103,38 +103,32 @@ def _keep_newest(old: OldRuns) -> None:
     told which it is, leave all runs of the destination."""
     runs = [folder for folder in old.folders if RUN_NAME.fullmatch(folder.name)]
     for destination in sorted({destination_of_run(run) for run in runs}):
+        kept = [run for run in runs if destination_of_run(run) == destination]
         try:
             newest = run_at(destination)
+            kept = [run for run in kept if run == newest]
+            old.newest += kept
         except StorageError as error:
             old.failures.append(error)
-            left = {run for run in runs if destination_of_run(run) == destination}
-            old.folders = [folder for folder in old.folders if folder not in left]
-            continue
-        if newest in old.folders:
-            old.folders = [folder for folder in old.folders if folder != newest]
-            old.newest.append(newest)
+        old.folders = [folder for folder in old.folders if folder not in kept]
 
 
-def _leave(folder: Path, error: Exception, old: OldRuns) -> None:
-    """Note why a folder is left: that reading failed, or that it is not one of ours."""
+def _leave(folder: Path, error: Exception, old: OldRuns, reason: str) -> None:
+    """Note why a folder is left: that reading failed, or what the error or ``reason`` says."""
     if isinstance(error, OSError) and is_transient(error):
         error = StorageError(f"{folder} cannot be read: {error.strerror}")
     if isinstance(error, StorageError):
         old.failures.append(error)
-        return
-    reason = error if isinstance(error, CharrnnError) else f"{folder} is not ours"
-    old.left.append(f"left alone: {reason}")
+    else:
+        old.left.append(f"left alone: {error if isinstance(error, CharrnnError) else reason}")
 
 
 def _folders(root: Path, old: OldRuns) -> Iterator[Path]:
     """Yield the folders under ``root``, itself too, without those in runs and left-overs."""
 
     def unreadable(error: OSError) -> None:
-        sentence = f"{error.filename} cannot be read: {error.strerror}"
-        if is_transient(error):
-            old.failures.append(StorageError(sentence))
-        else:
-            old.left.append(f"left alone: {sentence}")
+        reason = f"{error.filename} cannot be read: {error.strerror}"
+        _leave(Path(error.filename), error, old, reason)
 
     for path, names, _ in os.walk(root, onerror=unreadable):
         folder = Path(path)

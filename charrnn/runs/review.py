@@ -47,57 +47,45 @@ def names_to_review(run: Path, manifest: RunManifest, count: int, seed: int = 0)
     answers = answers.filter(pl.col("status") != "unscored").sort(keys)
     if not answers.height:
         raise DataError(f"{run} has no row with an answer; there is nothing to look at")
-    chosen = _chosen(answers, count, seed).with_columns(
-        pl.lit("").alias(manifest.options.scoring.label_name)
-    )
-    return chosen.select(*keys, *OURS, manifest.options.scoring.label_name)
+    empty = pl.lit("").alias(manifest.options.scoring.label_name)
+    return _chosen(answers, count, seed).select(*keys, *OURS, empty)
 
 
 def _answers(path: Path, manifest: RunManifest) -> pl.DataFrame:
     """Return the distinct names of a part with their rows and answers."""
     scoring = manifest.options.scoring
     label, there = scoring.label_name, part_schema(path).names
-    columns = {
-        **{NAMES[field]: column for field, column in scoring.name_fields.items()},
-        **{ours: scoring.prefix + theirs
-           for ours, theirs in {"answer": label, "confidence": "confidence", "second": f"{label}_2",
-                                "second_confidence": "confidence_2", "status": "status",
-                                "reason": "reason", "ambiguous": "ambiguous"}.items()},
-    }  # fmt: skip
-    found = {ours: column for ours, column in columns.items() if column in there}
-    frame: Any = pl.from_arrow(read_part(path, columns=list(dict.fromkeys(found.values()))))
-    texts = [*NAMES.values(), "answer", "second", "status", "reason"]
+    names = {NAMES[field]: column for field, column in scoring.name_fields.items()}
+    theirs = {"answer": label, "confidence": "confidence", "second": f"{label}_2",
+              "second_confidence": "confidence_2", "status": "status", "reason": "reason",
+              "ambiguous": "ambiguous"}  # fmt: skip
+    kinds = {"confidence": pl.Float32, "second_confidence": pl.Float32, "ambiguous": pl.Boolean}
+    columns = {**names, **{ours: scoring.prefix + added for ours, added in theirs.items()}}
+    read = [column for column in dict.fromkeys(columns.values()) if column in there]
+    frame: Any = pl.from_arrow(read_part(path, columns=read))
     frame = frame.select(
-        (pl.col(column).cast(pl.String) if ours in texts else pl.col(column)).alias(ours)
-        for ours, column in found.items()
+        (pl.col(c) if c in there else pl.lit(None)).cast(kinds.get(ours, pl.String)).alias(ours)
+        for ours, c in columns.items()
     )
-    absent = {"second": pl.String, "second_confidence": pl.Float32, "ambiguous": pl.Boolean}
-    frame = frame.with_columns(
-        pl.lit(None, kind).alias(c) for c, kind in absent.items() if c not in found
-    )
-    keys = [NAMES[field] for field in scoring.name_fields]
-    summed = frame.group_by(keys).agg(pl.exclude(keys).first(), rows=pl.len().cast(pl.Int64))
+    summed = frame.group_by(*names).agg(pl.exclude(*names).first(), rows=pl.len().cast(pl.Int64))
     return summed  # type: ignore[no-any-return]
 
 
 def _chosen(answers: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
     """Return the names that are first by any reason, with the reasons for which they are."""
     doubt = pl.col("rows") * (1 - pl.col("confidence"))
-    scored, margin = (
-        pl.col("status") == "scored",
-        pl.col("confidence") - pl.col("second_confidence"),
-    )
+    scored = pl.col("status") == "scored"
+    margin = pl.col("confidence") - pl.col("second_confidence")
     kind = pl.col("reason").eq_missing("unfamiliar")
-    draw = pl.int_range(pl.len()).shuffle(seed)
     orders = {  # smaller is earlier; null is not at all
         "matters": pl.when(scored).then(-doubt),
         "uncertain": pl.when(scored).then(margin.fill_null(pl.col("confidence"))),
         "unfamiliar": pl.when(kind).then(-pl.col("rows")),
         "ambiguous": pl.when(pl.col("ambiguous").fill_null(False)).then(-doubt),
-        "drawn": draw,
+        "drawn": pl.int_range(pl.len()).shuffle(seed),
     }
-    ranks = {reason: order.rank("ordinal").alias(f"_{reason}") for reason, order in orders.items()}
-    ranked = answers.with_columns(**{f"_{r}": rank for r, rank in ranks.items()})
+    ranks = {f"_{reason}": order.rank("ordinal") for reason, order in orders.items()}
+    ranked = answers.with_columns(**ranks)
     first = pl.min_horizontal(f"_{reason}" for reason in REASONS)
     chosen = ranked.with_columns(_first=first).sort("_first", maintain_order=True).head(count)
     last = int(chosen["_first"].max())  # type: ignore[arg-type]
