@@ -140,7 +140,10 @@ def check_fields(record: Any) -> None:
     for name, field in _fields_of(type(record)).items():  # type: ignore[arg-type]
         value = getattr(record, name)
         if field.path is not None and isinstance(value, str | os.PathLike):
-            object.__setattr__(record, name, _settled_path(name, value, field))
+            text = os.fspath(value)
+            if text or not field.optional:
+                settled = field.path(local_path(text, name, uri=field.path is str))
+                object.__setattr__(record, name, settled)
         elif field.number or field.choices:
             _check_value(name, value, field)
         elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
@@ -159,14 +162,6 @@ def _check_value(name: str, value: Any, field: _Field) -> None:
         bounds = " and ".join(f"{_COMPARISONS[key][0]} {n}" for key, n in limits.items())
         expected = " or ".join(filter(None, (bounds, *field.choices)))
         raise ConfigError(f"{name} must be {expected}, got {value!r}", option=name)
-
-
-def _settled_path(name: str, value: str | os.PathLike[str], field: _Field) -> str | Path:
-    text = os.fspath(value)
-    if not text and field.optional:
-        return text
-    settled = local_path(text, name, uri=field.path is str)
-    return settled if field.path is str else Path(settled)
 
 
 def local_path(text: str, option: str, *, uri: bool = False) -> str:

@@ -10,7 +10,7 @@ from charrnn.files import json_bytes, make_private, private_files
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input, remove_copies
 from charrnn.model.priors import parse_prior
 from charrnn.model.provenance import library_versions
-from charrnn.model.version import ModelVersion
+from charrnn.model.version import ModelVersion, resolve
 from charrnn.recipes.published import Published
 from charrnn.recipes.requests import PREDICTIONS, ScoreRequest, ScoringRequest
 from charrnn.recipes.runner import Runner
@@ -100,11 +100,8 @@ def load_scorer(request: ScoreRequest, version: ModelVersion | None = None) -> S
     """Load the model on the device that scores; with Ray this process only plans and commits."""
     compute = request.compute
     device = "cpu" if compute.engine == "ray" else compute.device
-    if version is not None:
-        return Scorer(version, device, compute.names_per_pass)
-    return Scorer.load(
-        request.model, models=request.models, device=device, batch_size=compute.names_per_pass
-    )
+    version = version or resolve(request.model, request.models)
+    return Scorer(version, device, compute.names_per_pass)
 
 
 def run_options(request: ScoringRequest, version: ModelVersion, name_key: bytes) -> RunOptions:
