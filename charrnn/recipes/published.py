@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from charrnn.errors import DriftError, percent, printable
+from charrnn.errors import DataError, DriftError, percent, printable
 from charrnn.model.labels import plural
 from charrnn.reports.page import markdown_text
 from charrnn.runs.folders import ROWS
@@ -163,8 +163,10 @@ def first_rows(run: Path, rows: int) -> list[str]:
     for part in parts:
         part_schema(part)  # raises DataError where it is missing or damaged
     frame = pl.scan_parquet(parts, glob=False).head(rows).collect()
-    first = frame.columns[: min(3, frame.columns.index(prefix + label_name))]
     added = [prefix + name for name in (label_name, "confidence", "status", "reason")]
+    if not {*added} <= {*frame.columns}:
+        raise DataError(f"{run}: the parts do not have the columns that the manifest says")
+    first = frame.columns[: min(3, frame.columns.index(prefix + label_name))]
     with pl.Config(tbl_rows=rows, tbl_hide_dataframe_shape=True, float_precision=3,
                    tbl_hide_column_data_types=True, fmt_str_lengths=24):  # fmt: skip
         text = pl.col(pl.String).map_elements(printable, pl.String)
