@@ -108,11 +108,6 @@ class LabelledTable:
     source: Source
     columns: LabelledColumns
 
-    @property
-    def rows_in(self) -> int:
-        """Number of rows, rejected ones included."""
-        return self.source.rows + len(self.source.rejects)
-
     def chunks(self) -> Iterator[LabelledRows]:
         """Yield all rows in order, some ``CHUNK_ROWS`` at a time.
 

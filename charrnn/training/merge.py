@@ -73,9 +73,11 @@ class Merge:
             self._lists = frame.with_columns(pl.Series("hash", hashes))
         rows = sum(table.source.rows for _, table in tables) + (len(lists) if lists else 0)
         self.parts = 1 if rows <= 2 * PART_ROWS else min(_MOST_PARTS, -(-rows // PART_ROWS))
-        self.counts = {name: RowCounts(table.rows_in) for name, table in tables}
+        self.counts = dict[str, RowCounts]()
         for name, table in tables:
-            self.counts[name].drop("rejected", len(table.source.rejects))
+            rejected = len(table.source.rejects)
+            self.counts[name] = RowCounts(table.source.rows + rejected)
+            self.counts[name].drop("rejected", rejected)
         self._labels: dict[str, int] = {}
         self._trained = set[int]()  # labels with rows to train on
 
@@ -150,13 +152,10 @@ class Merge:
         return np.array([*ids, -1], np.int32)
 
     def _spill(self, frame: pl.DataFrame, writers: Sequence[pa.RecordBatchStreamWriter]) -> None:
-        part = part_of(frame["hash"].to_numpy(), self.parts)
-        order = np.argsort(part, kind="stable")
-        edges = np.searchsorted(part[order], np.arange(self.parts + 1))
-        ordered = frame[order].to_arrow().cast(_SPILLED)
-        for writer, start, end in zip(writers, edges[:-1], edges[1:], strict=True):
-            if end > start:
-                writer.write_table(ordered.slice(start, end - start))
+        part = pl.Series("part", part_of(frame["hash"].to_numpy(), self.parts))
+        by_part = frame.with_columns(part).partition_by("part", as_dict=True, include_key=False)
+        for (index,), rows in by_part.items():
+            writers[index].write_table(rows.to_arrow().cast(_SPILLED))
 
     def _check_labels(self) -> None:
         for label in self._labels:

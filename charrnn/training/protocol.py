@@ -34,10 +34,10 @@ from charrnn.model.calibration import (
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
-from charrnn.model.normalise import Normalisation, normalise, normalise_array
+from charrnn.model.normalise import Normalisation, normalise_array
 from charrnn.model.novelty import NoveltyScale, surprise
 from charrnn.model.vocabulary import GIVEN, Vocabulary
-from charrnn.scoring.scorer import unreadable
+from charrnn.scoring.scorer import unreadable, unscorable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus, given_names
 from charrnn.training.fit import Checkpoint, FitResult, fit
@@ -260,20 +260,18 @@ def _measure(
     validation, novelty = None, None
     if len(split.validation.names):
         label_ids = split.validation.label_ids
-        logits = _logits(network, vocabulary, split.validation.names)
-        rows = rows_of_confidence(unreadable(vocabulary, split.validation.names))
+        encoded = vocabulary.encode(split.validation.names)
+        logits = logits_of(network, encoded)
+        rows = rows_of_confidence(unscorable(encoded, split.validation.names) != 0)
         if network.config.label_groups:
             _sharpen(network, logits[rows], label_ids[rows])
-            logits = _logits(network, vocabulary, split.validation.names)
+            logits = logits_of(network, encoded)
         elif not outside:
             temperature = fit_temperature(logits[rows, :L], label_ids[rows])
         novelty = NoveltyScale.of(surprise(torch.from_numpy(logits[rows]), L))
         if outside:
-            others, ids, surnames = (
-                _logits(network, vocabulary, outside.names),
-                outside.label_ids,
-                ~outside.given,
-            )
+            others = logits_of(network, vocabulary.encode(outside.names))
+            ids, surnames = outside.label_ids, ~outside.given
             weights = balanced_weights(ids[surnames], LEAST)
             novelty = NoveltyScale.of(surprise(torch.from_numpy(others[surnames]), L), weights)
             if not network.config.label_groups:
@@ -281,7 +279,7 @@ def _measure(
                 if outside.given.any() and GIVEN in vocabulary.symbols:
                     given_temperature = _fit_part(others[:, :L], ids, outside.given)
         validation = answers(split.validation, logits)
-    test = answers(split.test, _logits(network, vocabulary, split.test.names))
+    test = answers(split.test, logits_of(network, vocabulary.encode(split.test.names)))
     return ProtocolResult(fitted, temperature, given_temperature, novelty, validation, test)
 
 
@@ -316,13 +314,14 @@ def _soft_labels(
 ) -> SoftLabels:
     """Return synthetic names with the teacher's calibrated probabilities."""
     names = synthetic_names(
-        [normalise(name, vocabulary.normalisation) for name in train.names.to_pylist()],
+        normalise_array(train.names, vocabulary.normalisation).to_pylist(),
         train.label_ids.tolist(),
         preset.synthetic,
         preset.train.seed,
     )
-    logits = _logits(teacher.fit.network, vocabulary, names)
-    is_given = np.array([name.startswith(GIVEN) for name in names])
+    texts = pa.array(names, pa.large_string())
+    logits = logits_of(teacher.fit.network, vocabulary.encode(texts))
+    is_given = given_names(texts)
     temperatures = by_part(is_given, teacher.temperature, teacher.given_temperature)
     probabilities = softmax(logits, temperatures).astype(np.float32)
     return SoftLabels(names, probabilities, preset.synthetic_per_epoch)
@@ -340,10 +339,3 @@ def identity_of(corpus: Corpus, preset: Preset, protocol: Protocol) -> str:
         "vocabulary": asdict(preset.symbols),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _logits(
-    network: CharRNN, vocabulary: Vocabulary, names: Sequence[str] | pa.Array
-) -> npt.NDArray[np.float32]:
-    """Return the logits of N names, ``(N, K)``."""
-    return logits_of(network, vocabulary.encode(pa.array(names, pa.large_string())))
