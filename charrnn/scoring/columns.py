@@ -111,12 +111,15 @@ class Predictions:
         """Return the predictions for the names whose row numbers are ``rows``, int64 ``(n,)``."""
         return self._mapped(lambda values: values[rows])
 
-    @classmethod
-    def merged(cls, chosen: Mask, these: Self, others: Self) -> Self:
-        """Return the predictions for D names: ``these`` where ``chosen``, bool ``(D,)``, is true,
-        and ``others`` elsewhere, both in order."""
-        place = np.where(chosen, np.cumsum(chosen) - 1, len(these.reason) - 1 + np.cumsum(~chosen))
-        return cls.joined([these, others]).take(place)
+    def put(self, rows: npt.NDArray[Any], others: Self) -> None:
+        """Overwrite the predictions of the names in ``rows``, int64 ``(n,)``, by those of n others
+        that were made with the same options."""
+
+        def overwrite(values: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            values[rows] = others
+            return values
+
+        self._mapped(overwrite, others)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:

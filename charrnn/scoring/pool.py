@@ -36,10 +36,12 @@ class NamePool:
         """Return the predictions for D distinct names: those of the pool, and what ``predict``
         makes of the rest."""
         place = self.slots[_hashes(names) & (len(self.slots) - 1)]
-        same = pc.equal(names, self.names.take(pa.array(np.maximum(place, 0))))
-        known = (place >= 0) & same.to_numpy(zero_copy_only=False)
-        others = predict(names.filter(pa.array(~known)))
-        return Predictions.merged(known, self.predictions.take(place[known]), others)
+        there = np.maximum(place, 0)
+        same = pc.equal(names, self.names.take(pa.array(there))).to_numpy(zero_copy_only=False)
+        rest = np.flatnonzero((place < 0) | ~same)
+        predictions = self.predictions.take(there)
+        predictions.put(rest, predict(names.take(pa.array(rest))))
+        return predictions
 
 
 def slots_of(names: pa.LargeStringArray) -> npt.NDArray[np.int32]:

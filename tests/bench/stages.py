@@ -20,9 +20,12 @@ STAGES = {  # title → module, and the function that does it; none calls anothe
     "read": ("runs.execute", "read_groups"),
     "distinct": ("scoring.scorer", "_distinct"),
     "text to ids": ("model.vocabulary", "Vocabulary.encode"),
+    "sort": ("model.engine", "_sort_order"),
     "trie": ("model.engine", "_Trie.__init__"),
     "recurrence": ("model.engine", "_Recurrence._walk"),
     "n-grams": ("model.engine", "_ngram_sums"),
+    "ranks": ("scoring.scorer", "_largest"),
+    "novelty": ("scoring.scorer", "Scorer._novelty"),
     "columns": ("runs.execute", "prediction_columns"),
     "Parquet out": ("runs.execute", "write_part"),
 }
@@ -59,7 +62,8 @@ def main() -> None:
         for part in owners:
             owner = getattr(owner, part)
         setattr(owner, name, timed(title, seconds, getattr(owner, name)))
-    lines = [f"| model | {' | '.join(STAGES)} | rest | total |", f"|---|{'---:|' * 11}"]
+    titles = ["model", *STAGES, "rest", "total"]
+    lines = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}"]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "names.parquet"
         names = common.all_different if arguments.unique else common.Customers(arguments.rows)
