@@ -22,6 +22,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -482,6 +483,14 @@ def scratch_file(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 os.unlink(path.name, dir_fd=folder)
             raise
+
+
+def unnamed_file(folder: Path | None) -> IO[bytes]:
+    """Return a new file without a name in ``folder``, made if missing, or in the system's for
+    temporary files; it is gone with the process, however that ends."""
+    folder = folder or Path(tempfile.gettempdir())
+    with translate_os_errors(folder), _folder(folder, create=True):
+        return tempfile.TemporaryFile(dir=folder)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -127,7 +127,7 @@ def _not_yet_scored(
     for path, digest in asked_for.items():
         with suppress(CharrnnError, OSError):  # scoring it says why
             if digest and finished_run(Path(requests[path].delivery.output), digest):
-                new.remove(path)
+                new.discard(path)
     return [path for path in files if path in new]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from charrnn.files import translate_os_errors
+from charrnn.files import translate_os_errors, unnamed_file
 from charrnn.model.normalise import string_buffers
 
 BLOCK = 2**18  # rows that are worked on at a time
@@ -49,11 +49,8 @@ class Column(Generic[Scalar]):
             self._write()
 
     def _write(self) -> None:
-        folder = self._scratch or Path(tempfile.gettempdir())
-        with translate_os_errors(folder):
-            if self._file is None:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._file = self._file or unnamed_file(self._scratch)
+        with translate_os_errors(self._scratch or Path(tempfile.gettempdir())):
             for block in self._blocks:
                 self._file.write(block.data)
             self._file.flush()
