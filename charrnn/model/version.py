@@ -104,12 +104,8 @@ class Calibration:
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
         """Return the calibration data that ``tensors`` returned."""
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        return cls(
-            logits=arrays["logits"],
-            label_ids=arrays["label_ids"],
-            novelty=NoveltyScale(arrays["novelty.quantiles"]),
-            ambiguous=arrays["ambiguous"],
-        )
+        novelty = NoveltyScale(arrays.pop("novelty.quantiles"))
+        return cls(**arrays, novelty=novelty)
 
 
 @dataclass(frozen=True, kw_only=True)
