@@ -31,7 +31,7 @@ from charrnn.model.labels import LANGUAGE, plural
 from charrnn.model.novelty import joint_novelty, name_hashes, surprise
 from charrnn.model.priors import MODES, PriorEstimate, corrected, correction, estimate_prior
 from charrnn.model.version import ModelVersion, resolve
-from charrnn.model.vocabulary import GIVEN, Counts, Encoded, Vocabulary
+from charrnn.model.vocabulary import GIVEN, Counts, Encoded
 from charrnn.scoring.columns import Predictions, prediction_columns
 from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.explain import Explanation, explanation_of
@@ -666,13 +666,6 @@ def _largest(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values.append(value)
         label_ids.append(label_id)
     return torch.cat(values, dim=1), torch.cat(label_ids, dim=1)
-
-
-def unreadable(vocabulary: Vocabulary, names: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
-    """Return which of N names scoring gives no label, whatever the model says: those that are
-    ``unscorable``, bool ``(N,)``."""
-    refused: npt.NDArray[np.bool_] = unscorable(vocabulary.encode(names), names) != 0
-    return refused
 
 
 def unscorable(encoded: Encoded, names: pa.LargeStringArray) -> npt.NDArray[np.uint8]:

@@ -36,8 +36,8 @@ from charrnn.model.facts import EpochRecord, Metrics
 from charrnn.model.network import CharRNN
 from charrnn.model.normalise import Normalisation, normalise_array
 from charrnn.model.novelty import NoveltyScale, surprise
-from charrnn.model.vocabulary import GIVEN, Vocabulary
-from charrnn.scoring.scorer import unreadable, unscorable
+from charrnn.model.vocabulary import GIVEN, Encoded, Vocabulary
+from charrnn.scoring.scorer import unscorable
 from charrnn.training.batches import SoftLabels
 from charrnn.training.corpus import Corpus, given_names
 from charrnn.training.fit import Checkpoint, FitResult, fit
@@ -250,10 +250,10 @@ def _measure(
     network, L = fitted.network, len(labels)
     temperature, given_temperature = 1.0, None
 
-    def answers(examples: Examples, logits: npt.NDArray[np.float32]) -> Answers:
+    def answers(examples: Examples, encoded: Encoded, logits: npt.NDArray[np.float32]) -> Answers:
         temperatures = by_part(examples.given, temperature, given_temperature)
         probabilities = softmax(logits[:, :L], temperatures)
-        refused = unreadable(vocabulary, examples.names)
+        refused = unscorable(encoded, examples.names) != 0
         metrics = evaluate(probabilities, examples.label_ids, labels, refused)
         return Answers(metrics, probabilities, logits, examples.label_ids, refused)
 
@@ -278,8 +278,9 @@ def _measure(
                 temperature = _fit_part(others[:, :L], ids, surnames)
                 if outside.given.any() and GIVEN in vocabulary.symbols:
                     given_temperature = _fit_part(others[:, :L], ids, outside.given)
-        validation = answers(split.validation, logits)
-    test = answers(split.test, logits_of(network, vocabulary.encode(split.test.names)))
+        validation = answers(split.validation, encoded, logits)
+    encoded = vocabulary.encode(split.test.names)
+    test = answers(split.test, encoded, logits_of(network, encoded))
     return ProtocolResult(fitted, temperature, given_temperature, novelty, validation, test)
 
 

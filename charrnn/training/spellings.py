@@ -72,7 +72,6 @@ def joined_names(
     names: pa.LargeStringArray,
     label_ids: npt.NDArray[np.integer],
     weights: npt.NDArray[np.float32],
-    seed: int = 0,
 ) -> list[tuple[str, int]]:
     """Return full names as Chinese, Japanese and Korean are written, the given name behind the
     surname without a space: ``JOINED`` random pairs of each label that has both in such a script,
@@ -84,7 +83,7 @@ def joined_names(
         text = name.removeprefix(GIVEN)
         if _UNSPACED.fullmatch(text):
             parts.setdefault(label_id, ({}, {}))[text != name][text] = weight
-    draw = random.Random(seed)
+    draw = random.Random(0)
     return [
         (surname + given, label_id)
         for label_id, of_label in sorted(parts.items())
