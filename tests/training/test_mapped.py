@@ -184,7 +184,7 @@ def part(index, parts):
                "language": np.array(["A", "B"])[numbers % 2], "weight": np.ones(ROWS),
                "fold": numbers % 10, "dropped": pa.nulls(ROWS, pa.string())}
     columns |= {c: pa.repeat("surname", ROWS) for c in ("part", "source", "source_file")}
-    return with_metadata(table_of(columns), "0" * 64, [], (index, parts))
+    return with_metadata(table_of(pa.table(columns)), "0" * 64, [], (index, parts))
 
 
 def watch():
