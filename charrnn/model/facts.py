@@ -330,8 +330,8 @@ class OutsideMetrics:
 
 @dataclass(frozen=True)
 class TextChoice:
-    """Whether text rules keep what they could drop: the accuracy of naive Bayes on n-grams on
-    ``names`` validation names, with it and without."""
+    """Whether text rules keep what they could drop: the cross-validated accuracy of naive Bayes on
+    n-grams on ``names`` names, with it and without."""
 
     kept: bool
     accuracy_with: Rate
@@ -364,7 +364,7 @@ class TextRules:
                 parts.append(
                     f"{what} {'kept' if choice.kept else 'dropped'} (n-grams alone: accuracy "
                     f"{choice.accuracy_with:.4f} with, {choice.accuracy_without:.4f} without, "
-                    f"{choice.names} validation names)"
+                    f"{choice.names} names)"
                 )
         return "; ".join(parts)
 

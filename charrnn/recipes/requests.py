@@ -324,8 +324,8 @@ class TrainRequest(Request):
     """The table that ingest wrote."""
     script: Literal["auto", "preset"] | None = None
     """Characters and text rules: auto (the symbols that cover 99.9 % of the characters, at most
-    255; case and accents where they tell labels apart on the validation fold) or preset (the
-    preset's). Default: auto for labelled tables, but for presets of Latin letters."""
+    255; case and accents where they tell labels apart) or preset (the preset's). Default: auto for
+    labelled tables, but for presets of Latin letters."""
     outside: Path | None = None
     """A table of names of other lists, made by ingest as well: half of them calibrate the model,
     every label counting alike, the others are reported on."""

@@ -2,13 +2,14 @@
 
 The symbols are those that cover 99.9 % of the characters, at most 255 with the marks of begin and
 end. Hangul syllables are symbols where there are ids for all of them: n-grams of jamo hardly span
-two syllables. Accents and case are kept where they inform. That is measured: naive Bayes on the
-hashed n-grams of training names, with and without, answers the validation fold, and the plainer
-rules stay unless the richer ones are better by more than one standard error of the paired
-difference (the one-standard-error rule, Breiman et al. 1984).
+two syllables. Accents and case are kept where they inform. That is measured by cross-validation
+over all names but those of the test fold, as one fold of a table has too few names to tell: naive
+Bayes on the hashed n-grams of nine tenths of them, with and without, answers the others, and
+the plainer rules stay unless the richer ones are better by more than one standard error of the
+paired difference (the one-standard-error rule, Breiman et al. 1984).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,15 +21,17 @@ import torch
 from charrnn.model.facts import TextChoice, TextRules
 from charrnn.model.network import NgramTable
 from charrnn.model.normalise import Normalisation
-from charrnn.model.vocabulary import Vocabulary, batches
+from charrnn.model.novelty import name_hashes
+from charrnn.model.vocabulary import Encoded, Vocabulary, batches
 from charrnn.training.corpus import Corpus
 from charrnn.training.mapped import column_of
-from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, Examples, spaced_rows
+from charrnn.training.splits import TEST_FOLD, Examples, spaced_rows
 
 _LEAST_COVERED = 0.99  # with Hangul syllables as symbols; with fewer they are written as jamo
 COVERAGE = 0.999  # of the characters, by symbols, while there are ids
 VOCABULARY_ROWS = 250_000  # that decide the vocabulary, at most
-_LEARNED, _ANSWERED = 50_000, 10_000  # names that decide the text rules, at most
+_DECIDING = 50_000  # names that decide the text rules, at most
+_GROUPS = 10  # of these names, each answered by what the others teach
 _LABELS = 256  # the most frequent ones, whose names these are
 _BUCKETS = 2**16
 _BATCH = 2**12
@@ -41,6 +44,7 @@ _RICHER: dict[str, dict[str, Any]] = {
 }
 
 Rows = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int64]
 
 
 def _sample(corpus: Corpus, chosen: Callable[[Corpus], Rows], most: int) -> Examples:
@@ -57,20 +61,15 @@ def auto_vocabulary(corpus: Corpus) -> tuple[Vocabulary, TextRules]:
     is_frequent = np.zeros(L, np.bool_)
     is_frequent[np.argsort(-counts, kind="stable")[:_LABELS]] = True
 
-    def learned(part: Corpus) -> Rows:
-        trained: Rows = (part.folds >= 0) & ~np.isin(part.folds, (TEST_FOLD, VALIDATION_FOLD))
-        return trained & is_frequent[part.label_ids]
+    def deciding(part: Corpus) -> Rows:
+        usable: Rows = (part.folds >= 0) & (part.folds != TEST_FOLD)
+        return usable & is_frequent[part.label_ids]
 
-    def answered(part: Corpus) -> Rows:
-        validation: Rows = part.folds == VALIDATION_FOLD
-        return validation & is_frequent[part.label_ids]
-
-    train = _sample(corpus, learned, _LEARNED)
-    validation = _sample(corpus, answered, _ANSWERED)
+    names = _sample(corpus, deciding, _DECIDING)
     rules, choices = _PLAIN, dict[str, TextChoice | None]()
     for what, richer in _RICHER.items():
         rich = replace(rules, **richer)
-        choices[what] = choice = _chosen(rich, rules, train, validation)
+        choices[what] = choice = _chosen(rich, rules, names)
         rules = rich if choice and choice.kept else rules
     sample = _sample(corpus, lambda part: part.folds >= 0, VOCABULARY_ROWS)
     vocabulary, covered = _covering(sample, replace(rules, jamo=False))
@@ -91,39 +90,51 @@ def _vocabulary(sample: Examples, rules: Normalisation) -> Vocabulary:
     return Vocabulary.of_names(names, sample.label_ids, rules, coverage=COVERAGE)
 
 
-def _chosen(
-    rich: Normalisation, plain: Normalisation, train: Examples, validation: Examples
-) -> TextChoice | None:
-    """Return which of two rules reads the validation names better, and by how much; None where
-    they read all names alike."""
-    with_rich, with_plain = _vocabulary(train, rich), _vocabulary(train, plain)
-    if with_rich.symbols == with_plain.symbols or not len(validation.names):
+def _chosen(rich: Normalisation, plain: Normalisation, names: Examples) -> TextChoice | None:
+    """Return which of two rules reads the names better, and by how much; None where they read all
+    names alike."""
+    with_rich, with_plain = _vocabulary(names, rich), _vocabulary(names, plain)
+    if with_rich.symbols == with_plain.symbols:
         return None
-    right = [_is_right(v, train, validation) for v in (with_rich, with_plain)]
+    groups = name_hashes(with_plain.encode(names.names)) % _GROUPS  # spellings stay together
+    right = [_is_right(v, names, groups) for v in (with_rich, with_plain)]
     gained = right[0].astype(np.int64) - right[1]
     kept = gained.sum() > np.sqrt(np.abs(gained).sum())  # by more than a standard error
     return TextChoice(bool(kept), float(right[0].mean()), float(right[1].mean()), len(gained))
 
 
 @torch.inference_mode()
-def _is_right(
-    vocabulary: Vocabulary, train: Examples, validation: Examples
-) -> npt.NDArray[np.bool_]:
-    """Return which of the M validation names naive Bayes answers right, bool ``(M,)``."""
-    present, label_ids = np.unique(train.label_ids, return_inverse=True)
+def _is_right(vocabulary: Vocabulary, names: Examples, groups: Ids) -> Rows:
+    """Return which of N names naive Bayes answers right that learned those of the other groups,
+    bool ``(N,)``; ``groups`` are numbers below ``_GROUPS``, ``(N,)``."""
+    present, label_ids = np.unique(names.label_ids, return_inverse=True)
     table = NgramTable(_BUCKETS, len(present), dropout=0)
-    counts = torch.full(table.weight.shape, _SMOOTHING).view(-1)
-    encoded = vocabulary.encode(train.names)
-    for rows in batches(np.maximum(encoded.lengths, 1), _BATCH):
-        buckets = torch.cat(table.buckets(torch.from_numpy(encoded.padded(rows)[0]).long()), dim=1)
-        cells = buckets * len(present) + torch.from_numpy(label_ids[rows])[:, None]
-        counts.index_add_(0, cells.view(-1), torch.ones(cells.numel()))
-    by_bucket = counts.view_as(table.weight)
-    table.weight.copy_((by_bucket / by_bucket.sum(dim=0)).log())
+    encoded = vocabulary.encode(names.names)
+    counts = _counts(table, encoded, label_ids, np.arange(len(encoded)))
     prior = torch.from_numpy(np.log(np.bincount(label_ids)).astype(np.float32))
-    encoded = vocabulary.encode(validation.names)
     right = np.zeros(len(encoded), np.bool_)
-    for rows in batches(np.maximum(encoded.lengths, 1), _BATCH):
-        logits = table(torch.from_numpy(encoded.padded(rows)[0]).long(), None) + prior
-        right[rows] = present[logits.argmax(dim=1).numpy()] == validation.label_ids[rows]
+    for group in range(_GROUPS):
+        own = np.flatnonzero(groups == group)
+        others = counts - _counts(table, encoded, label_ids, own) + _SMOOTHING
+        table.weight.copy_(others.div_(others.sum(dim=0)).log_())
+        for rows in _by_length(encoded, own):
+            logits = table(torch.from_numpy(encoded.padded(rows)[0]).long(), None) + prior
+            right[rows] = logits.argmax(dim=1).numpy() == label_ids[rows]
     return right
+
+
+def _counts(table: NgramTable, encoded: Encoded, label_ids: Ids, chosen: Ids) -> torch.Tensor:
+    """Return how often the n-grams of each bucket are in the ``chosen`` names of each of L labels,
+    float32 ``(buckets, L)``."""
+    counts, L = torch.zeros_like(table.weight), table.weight.shape[1]
+    for rows in _by_length(encoded, chosen):
+        buckets = torch.cat(table.buckets(torch.from_numpy(encoded.padded(rows)[0]).long()), dim=1)
+        cells = buckets * L + torch.from_numpy(label_ids[rows])[:, None]
+        counts.view(-1).index_add_(0, cells.view(-1), torch.ones(cells.numel()))
+    return counts
+
+
+def _by_length(encoded: Encoded, chosen: Ids) -> Iterator[Ids]:
+    """Yield the ``chosen`` rows by batches of names of one length."""
+    for rows in batches(np.maximum(encoded.lengths[chosen], 1), _BATCH):
+        yield chosen[rows]

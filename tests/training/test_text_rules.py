@@ -21,6 +21,7 @@ from charrnn.training.name_keys import key_hashes, name_keys
 from charrnn.training.presets import PRESETS, with_overrides
 from charrnn.training.protocol import run_protocol
 from charrnn.training.release import make_version
+from charrnn.training.splits import TEST_FOLD
 from charrnn.training.text_rules import auto_vocabulary
 
 # Made-up syllables: the last ones of two labels, and those before them.
@@ -109,6 +110,7 @@ def test_accents_and_case_are_kept_where_they_tell_labels_apart(
     assert found.case is not None
     assert found.case.kept != rules.lowercase
     assert found.symbols == len(vocabulary.symbols)
+    assert found.case.names == (corpus.folds != TEST_FOLD).sum()  # all that may decide
 
 
 def test_characters_are_symbols_until_999_of_1000_are_covered() -> None:
