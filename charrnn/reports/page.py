@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -137,7 +137,7 @@ class Table:
         """Whether each column holds only numbers; False where there are no rows."""
         return [bool(cells) and all(map(is_number, cells)) for cells in self.columns]
 
-    @property
+    @cached_property  # the template asks in every cell
     def wide(self) -> bool:
         """Whether a telephone has no room for the columns, and shows each row as a block."""
         columns = zip(self.head, self.columns, strict=True)
