@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -415,6 +416,8 @@ class _Column:
                 data = pa.Codec(codec).decompress(data, unpacked, asbytes=True)
         except (pa.ArrowException, OSError, ValueError):
             return unpacked
+        if (short := _longest_short(data)) is not None:
+            return min(short, unpacked)
         longest = position = 0
         stop, read = len(data) - 4, _LENGTH.unpack_from
         while position <= stop:
@@ -427,6 +430,22 @@ class _Column:
     def _refused(self, index: int, what: str) -> DataError:
         fix = "" if ";" in what else f", at most {MAX_RECORD_BYTES:,} are read; leave it out"
         return DataError(f"{self._path}, row group {index}: column {self._name!r} {what}{fix}")
+
+
+def _longest_short(data: bytes) -> int | None:
+    """Return the length of the longest value of a dictionary if all have under 256 bytes, by a look
+    at all bytes at once; None if that cannot be told so.
+
+    The length of such a value ends with three zero bytes, which text does not hold. Whether all
+    values have been found is checked: each must end where the next one begins.
+    """
+    octets = np.frombuffer(data, np.uint8)
+    zero = octets == 0
+    starts = np.flatnonzero(zero[1:-2] & zero[2:-1] & zero[3:])
+    starts = starts[np.diff(starts, append=len(data)) != 1]  # before an empty value: its own
+    ends = starts + 4 + octets[starts]
+    found = len(starts) > 0 and starts[0] == 0 and ends[-1] == len(data)
+    return int(octets[starts].max()) if found and (ends[:-1] == starts[1:]).all() else None
 
 
 def _struct(value: Any) -> dict[int, Any]:
