@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from itertools import chain, pairwise
 from pathlib import Path
@@ -620,7 +620,7 @@ def _pipeline(request: requests.PipelineRequest) -> dict[str, Any]:
     def run(name: str, request: Any) -> None:
         results[name] = COMMANDS[name][1](request)
 
-    pipeline(request, run)
+    pipeline(request, *(partial(run, name) for name in ("ingest", "train", "promote", "score")))
     return results
 
 

@@ -1,7 +1,6 @@
 """Ingest, train, promote and score as one flow."""
 
 from functools import partial
-from typing import Any
 
 from charrnn import cli
 from charrnn.recipes.requests import PipelineRequest
@@ -18,11 +17,13 @@ def pipeline(request: PipelineRequest) -> str:
     """Run the recipe ``pipeline``, each part as a flow run of its own; return the run's folder."""
     from charrnn.recipes.pipeline import pipeline as recipe
 
-    def run_part(name: str, asked: Any) -> Any:
-        return promote(asked) if name == "promote" else submit(parts[name], asked)
-
-    parts = {"ingest": ingest, "train": train, "score": score}
-    return str(recipe(request, run_part))
+    return recipe(
+        request,
+        ingest=partial(submit, ingest),
+        train=partial(submit, train),
+        promote=promote,
+        score=partial(submit, score),
+    )
 
 
 app = new_app(

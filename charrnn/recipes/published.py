@@ -114,17 +114,25 @@ class Published:
         return "\n".join([first, "|---|---|", *others])
 
     def _delivery_lines(self) -> list[str]:
-        delivery, (rows, escaped) = self.delivery, self.exported or (0, 0)
-        there = f"{delivery.delta} has the rows of this run already"
-        lines = {
-            "nothing to do: these inputs, model and options are already scored (force scores them "
-            "again)": self.reused,
-            f"exported {rows:,} rows to {delivery.output}": self.exported is not None,
-            f"escaped     {escaped:,} cells that a spreadsheet would run as a formula": escaped,
-            f"uploaded to {self.uploaded}": self.uploaded,
-            f"appended to {delivery.delta}" if self.appended else there: self.appended is not None,
-        }
-        return [line for line, applies in lines.items() if applies]
+        lines, delivery = list[str](), self.delivery
+        if self.reused:
+            lines.append(
+                "nothing to do: these inputs, model and options are already scored (force scores "
+                "them again)"
+            )
+        if self.exported is not None:
+            rows, escaped = self.exported
+            lines.append(f"exported {rows:,} rows to {delivery.output}")
+            if escaped:
+                lines.append(
+                    f"escaped     {escaped:,} cells that a spreadsheet would run as a formula"
+                )
+        if self.uploaded:
+            lines.append(f"uploaded to {self.uploaded}")
+        if self.appended is not None:
+            there = f"{delivery.delta} has the rows of this run already"
+            lines.append(f"appended to {delivery.delta}" if self.appended else there)
+        return lines
 
     def _drift_lines(self) -> list[str]:
         """Return one line per large drift, and where to read more; of a first run how its names
