@@ -341,14 +341,18 @@ class Vocabulary:
         array = names.cast(pa.large_string())
         array = array.fill_null("") if array.null_count else array
         offsets, data = string_buffers(array)
-        ids, kinds = (np.frombuffer(data.translate(t), np.uint8) for t in self._byte_tables)
-        encoded, others = self._counted(ids, kinds, offsets)
         foreign = np.zeros(len(array), bool)
         if not data.isascii():
             foreign = ~np.asarray(pc.string_is_ascii(array))
-        if (others | foreign).any():
-            rows = np.flatnonzero(others | foreign)
-            encoded = encoded.replaced(rows, self._encode_characters(array.take(pa.array(rows))))
+        if 2 * foreign.sum() > len(foreign):  # then one look-up for all names is faster
+            encoded = self._encode_characters(array)
+        else:
+            ids, kinds = (np.frombuffer(data.translate(t), np.uint8) for t in self._byte_tables)
+            encoded, others = self._counted(ids, kinds, offsets)
+            if (others | foreign).any():
+                rows = np.flatnonzero(others | foreign)
+                of_rows = self._encode_characters(array.take(pa.array(rows)))
+                encoded = encoded.replaced(rows, of_rows)
         if latin and (foreign & (encoded.unknown > 0)).any():
             rows = np.flatnonzero(foreign & (encoded.unknown > 0))
             texts = array.take(pa.array(rows))
