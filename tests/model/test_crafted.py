@@ -226,7 +226,10 @@ def test_tensors_whose_header_lies_are_refused(
         ("weights", "h2o.bias", lambda t: t * 0 + 3e38, "h2o.bias has values"),
         ("weights", "h2o.bias", lambda t: t.log().mul(0), "h2o.bias has values"),
         ("weights", "ngrams.rows", lambda t: t - 2**20, "not rows of a table"),
+        ("weights", "ngrams.rows", lambda t: t + 2**20, "not rows of a table"),
         ("weights", "ngrams.rows", lambda t: t.long(), "ngrams.rows is int64"),
+        ("weights", "ngrams.rows", lambda t: t[None], r"ngrams.rows is int32 \(1, "),
+        ("weights", "ngrams.rows", lambda t: t[1:], "ngrams.weight is float16"),
         ("weights", "ngrams.weight", lambda t: t.float(), "ngrams.weight is float32"),
         ("calibration", "logits", lambda t: t * torch.nan, "logits has values"),
         ("calibration", "logits", lambda t: t[:, :2].clone(), "logits is float32"),
@@ -258,6 +261,16 @@ def test_a_tensor_of_another_type_shape_or_range_is_refused(
     with pytest.raises(ModelError, match=message):
         load_version(folder)
     proof("P10", FILES, 1)
+
+
+def test_a_table_without_its_row_numbers_is_refused(folder: Path) -> None:
+    path = folder / "weights.safetensors"
+    tensors = load(path.read_bytes())
+    del tensors["ngrams.rows"]
+    path.write_bytes(save(tensors))
+    write_sums(folder)
+    with pytest.raises(ModelError, match=r"tensor ngrams\.rows is missing"):
+        load_version(folder)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "folder", "huge", "folder is a link"])
