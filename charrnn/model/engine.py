@@ -395,10 +395,9 @@ def _tanh_of_doubled(doubled: Tensor, out: Tensor) -> None:
 def sigmoid_is_faster() -> bool:
     """Return whether ``tanh`` as ``2 sigmoid(2z) - 1`` takes less time than ``torch.tanh`` here.
 
-    Decided by the processor, not by a measurement, which would be another one under load: a run
-    that is resumed writes the same bytes. MKL, with which torch is built, has a fast ``tanh`` on
-    Intel's processors only: 0.25 ns an element there, 0.47 by sigmoid; 4.1 and 1.1 on AMD's
-    (docs/performance.md). The two differ by the rounding of float32.
+    Decided by the processor, since a measurement may differ under load, and a run that is resumed
+    writes the same bytes. An Intel with AVX-512 takes 0.25 ns an element, 0.47 by sigmoid
+    (docs/performance.md); on an AMD with AVX2 sigmoid was found to be the faster one.
     """
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
