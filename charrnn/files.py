@@ -485,10 +485,8 @@ def scratch_file(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
-def unnamed_file(folder: Path | None) -> IO[bytes]:
-    """Return a new file without a name in ``folder``, made if missing, or in the system's for
-    temporary files; it is gone with the process, however that ends."""
-    folder = folder or Path(tempfile.gettempdir())
+def unnamed_file(folder: Path) -> IO[bytes]:
+    """Return a new file without a name in ``folder``, made if missing; it ends with the process."""
     with translate_os_errors(folder), _folder(folder, create=True):
         return tempfile.TemporaryFile(dir=folder)
 

@@ -37,13 +37,7 @@ from charrnn.model.vocabulary import GIVEN
 from charrnn.training.frequencies import filled_frequencies
 from charrnn.training.label_files import LabelFile, Source, content_digest, lines_of
 from charrnn.training.mapped import Column, Texts, blocks_of, column_of
-from charrnn.training.name_keys import (
-    FOLDS,
-    IDEOGRAPHS,
-    drop_reason,
-    key_hashes,
-    name_keys,
-)
+from charrnn.training.name_keys import FOLDS, IDEOGRAPHS, drop_reason, key_hashes, name_keys
 
 MAX_ROWS = 4_000_000  # of a corpus table, or of one part of it, which is held in memory
 _MAX_TABLE_BYTES = 2**29  # of its cells, uncompressed

@@ -36,7 +36,7 @@ class Column(Generic[Scalar]):
     """
 
     def __init__(self, dtype: type[Scalar], scratch: Path | None) -> None:
-        self._dtype, self._scratch = np.dtype(dtype), scratch
+        self._dtype, self._scratch = np.dtype(dtype), scratch or Path(tempfile.gettempdir())
         self._blocks: list[npt.NDArray[Scalar]] = []
         self._bytes = 0
         self._file: IO[bytes] | None = None
@@ -50,7 +50,7 @@ class Column(Generic[Scalar]):
 
     def _write(self) -> None:
         self._file = self._file or unnamed_file(self._scratch)
-        with translate_os_errors(self._scratch or Path(tempfile.gettempdir())):
+        with translate_os_errors(self._scratch):
             for block in self._blocks:
                 self._file.write(block.data)
             self._file.flush()

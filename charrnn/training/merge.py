@@ -177,12 +177,9 @@ class Merge:
 
     def _list_labels(self) -> list[str]:
         """Return the labels of the lists, in their order."""
-        lists = self._lists
-        return (
-            []
-            if lists is None
-            else lists["language"].drop_nulls().unique(maintain_order=True).to_list()
-        )
+        if self._lists is None:
+            return []
+        return self._lists["language"].drop_nulls().unique(maintain_order=True).to_list()
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the parts, tables of ``corpus.SCHEMA`` without metadata; then the counts are whole.
@@ -201,11 +198,8 @@ class Merge:
             if self._lists is not None:
                 table = pa.concat_tables([self._lists_of(index, held, table), table])
             yield table
-        known = {
-            *self._list_labels(),
-            *(label for label, i in self._labels.items() if i in self._trained),
-        }
-        missing = [label for label in self._labels if label not in known]
+        lists = self._list_labels()
+        missing = [k for k, i in self._labels.items() if i not in self._trained and k not in lists]
         if missing:
             more = ", …" if missing[_MOST_LISTED:] else ""
             raise DataError(

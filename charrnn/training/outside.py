@@ -60,14 +60,10 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
     label_ids = np.array([position.get(label, -1) for label in table.labels])[table.label_ids]
     name = ("key", "given")
     columns = {"key": table.normalised, "given": table.given, "label": table.label_ids}
-    rows = (
-        pl.DataFrame(columns)
-        .with_row_index("row")
-        .filter(
-            pl.col("label").n_unique().over(name) == 1,
-            pl.Series((table.folds >= 0) & (label_ids >= 0)),
-        )
-    )
+    rows = pl.DataFrame(columns).with_row_index("row").filter(
+        pl.col("label").n_unique().over(name) == 1,
+        pl.Series((table.folds >= 0) & (label_ids >= 0)),
+    )  # fmt: skip
     for part in corpus.parts():
         known = pl.DataFrame({"key": part.normalised, "given": part.given})
         rows = rows.join(known, on=name, how="anti")
@@ -125,7 +121,8 @@ def pair_logits(
 ) -> Floats:
     """Return ``log p(l|s) + log p(l|g) - log p(l)`` of P full names, ``(P, L)``; p(l) are the label
     shares that the model assumes."""
-    log_p = [np.log(probabilities_of(version, names)[0]) for names in (surnames, given_names)]
+    encoded = map(version.vocabulary.encode, (surnames, given_names))
+    log_p = [np.log(calibrated(version, of_part)) for of_part in encoded]
     joint: Floats = log_p[0] + log_p[1] - np.log(np.maximum(version.assumed_shares, 1e-12))
     return joint
 
