@@ -315,7 +315,8 @@ class Vocabulary:
         """The kind of each id, uint8 ``(256,)``; a space that is no symbol is ``_UNKNOWN``."""
         table = np.full(256, _OTHER, np.uint8)
         table[self._ids.get(" ", 0)] = _SPACE
-        table[[i for symbol, i in self._ids.items() if symbol.isalpha()]] = _LETTER
+        letters = [i for symbol, i in self._ids.items() if symbol.isalpha()]
+        table[[*letters, *self._script_ids.values()]] = _LETTER  # a mark may stand for letters
         table[self.unknown_id] = _UNKNOWN
         return table
 
@@ -397,8 +398,7 @@ class Vocabulary:
         extra[1:] |= np.diff(spaces) == 1
         odd = np.zeros(N, bool)
         odd[names[extra]] = odd[name[kind == _SLOW]] = True
-        zeros = np.zeros(lengths.max(initial=0) + 8, np.uint8)
-        flat = np.concatenate((ids, zeros))
+        flat = np.concatenate((ids, np.zeros(lengths.max(initial=0) + 8, np.uint8)))
         return Encoded(flat, starts, lengths, unknown, letters, self), odd
 
 

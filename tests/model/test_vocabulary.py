@@ -258,6 +258,16 @@ def test_a_script_of_one_label_has_one_symbol() -> None:
     assert Vocabulary.of_names(names, label_ids, least=2).symbols == "_авиклнорส"
 
 
+def test_a_mark_that_stands_for_a_script_counts_as_a_letter() -> None:
+    names = ["கிதி", "மிசி", "னிலி", "Katoro", "Mirela"]  # invented
+    rules = Normalisation("NFKC", fold="plain", vowel_signs=True)
+    vocabulary = Vocabulary.of_names(names, [0, 0, 0, 1, 1], rules, least=1)
+    assert "\u0bbf" in vocabulary.symbols  # the vowel sign, more frequent than any letter
+    encoded = vocabulary.encode(pa.array(names))
+    assert encoded.unknown.tolist() == [0] * 5
+    assert (encoded.letters == encoded.lengths).all()  # else scoring refuses them: no_letters
+
+
 def test_a_script_of_very_many_labels_has_all_of_its_letters() -> None:
     names = ["иван", "вова"] * 600
     assert Vocabulary.of_names(names, [i // 2 for i in range(1200)]).symbols == "_авино"
