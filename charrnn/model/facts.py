@@ -313,6 +313,7 @@ class OutsideMetrics:
         calibration: names of the half that the temperature was fitted to; the others are measured.
         surnames, given, full: surnames, given names, and full names made of both; ``plain`` are the
             surnames without accents. None where there are none.
+        known, known_given: surnames and given names that the training names have, too.
         outliers: words that are no names; ``outliers_answered``: share of them that get a label.
         names_refused: share of the surnames that get none, every label counting alike.
     """
@@ -326,6 +327,8 @@ class OutsideMetrics:
     outliers: Count
     outliers_answered: Rate
     names_refused: Rate
+    known: BalancedMetrics | None
+    known_given: BalancedMetrics | None
 
 
 @dataclass(frozen=True)

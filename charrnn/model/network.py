@@ -60,8 +60,6 @@ class ModelConfig:
         none_output: whether there is one output more, behind those of the labels, for texts that
             are no name of any label (outlier exposure, Hendrycks et al. 2019).
         hidden_size: H.
-        cell, bidirectional, pooling: as every file of a version has them; other recurrences were
-            no better (docs/experiments.md).
         embedding_size: E; 0 feeds one-hot symbols, as the seed notebook does.
         ngram_buckets: rows of the n-gram table, a power of two up to 2^24; 0 for no table.
         ngram_bits: of a number of the n-gram table, as it is stored: 16 (half precision), or 8 (an
@@ -81,10 +79,7 @@ class ModelConfig:
     label_count: Annotated[int, Interval(ge=1, le=MAX_LABELS)]
     none_output: bool = False
     hidden_size: Annotated[int, Interval(ge=1, le=_MAX_SIZE)] = 128
-    cell: Literal["rnn"] = "rnn"
     embedding_size: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0
-    bidirectional: Literal[False] = False
-    pooling: Literal["last"] = "last"
     ngram_buckets: int = 0
     ngram_bits: Literal[8, 16] = 16
     ngram_rank: Annotated[int, Interval(ge=0, le=_MAX_SIZE)] = 0

@@ -14,13 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from charrnn.model.vocabulary import Encoded, batches
+from charrnn.model.vocabulary import Encoded, load_u64
 
 Floats = npt.NDArray[np.float32]
 Hashes = npt.NDArray[np.int64]
 QUANTILES = 1001  # of a scale
-_HASH_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 / golden ratio: mixes all bits
-_BATCH = 2**12  # names: bounds the arrays of a batch
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 / golden ratio: mixes all bits
 
 
 def surprise(logits: Tensor, label_count: int) -> Tensor:
@@ -76,16 +75,16 @@ def joint_novelty(one: Tensor, other: Tensor) -> Tensor:
 
 
 def name_hashes(encoded: Encoded) -> Hashes:
-    """Return a 64-bit polynomial hash of each of N normalised names, int64 ``(N,)``.
+    """Return a 64-bit hash of the ids of each of N names, int64 ``(N,)``: eight ids at a time are
+    mixed in by a multiplication, whose upper bits depend on all of them.
 
     A model version stores hashes, so that names can be looked up in it but not read.
     """
-    all_hashes = np.zeros(len(encoded), np.uint64)
-    for rows in batches(encoded.lengths, _BATCH):
-        length = int(encoded.lengths[rows[0]])
-        ids = encoded.flat[encoded.starts[rows] + np.arange(length)[:, None]]  # (T, B)
-        hashes = np.zeros(len(rows), np.uint64)
-        for id_ in (*ids.astype(np.uint64), np.uint64(0)):  # the last one ends the name
-            hashes = hashes * _HASH_BASE + id_ + np.uint64(1)
-        all_hashes[rows] = hashes
-    return all_hashes.view(np.int64)
+    lengths, rows = encoded.lengths, np.arange(len(encoded))
+    hashes = lengths.astype(np.uint64) * _FACTOR
+    for first in range(0, int(lengths.max(initial=0)), 8):
+        rows = rows[lengths[rows] > first]
+        eight = load_u64(encoded.flat, encoded.starts[rows] + first, lengths[rows] - first)
+        mixed = (hashes[rows] ^ eight) * _FACTOR
+        hashes[rows] = mixed ^ (mixed >> np.uint64(32))
+    return (hashes * _FACTOR).view(np.int64)

@@ -4,6 +4,7 @@ A version is a folder, published by one rename and never modified::
 
     MODELS/v0007/weights.safetensors      the network
                 /calibration.safetensors  logits and novelty scale of the validation names
+                /known_names.safetensors  (optional) what lists say of names
                 /model.json               architecture, vocabulary, labels, temperature, facts
                 /report.html              (optional)
                 /SHA256SUMS               digests of the other files, for sha256sum -c
@@ -48,12 +49,13 @@ from charrnn.files import (
 )
 from charrnn.model.calibration import Floats, by_part, softmax
 from charrnn.model.facts import ModelFacts
+from charrnn.model.known_names import SCALE, KnownNames
 from charrnn.model.labels import LANGUAGE, LabelName, check_labels
 from charrnn.model.network import CharRNN, ModelConfig, blank_network, from_stored, to_stored
 from charrnn.model.novelty import NoveltyScale
 from charrnn.model.vocabulary import GIVEN, Vocabulary
 
-FORMAT_VERSION = 1  # of a version's files; raise it with every change an older reader cannot read
+FORMAT_VERSION = 2  # of a version's files; raise it with every change an older reader cannot read
 PRETRAINED = {
     "pretrained": "default",
     "pretrained-tiny": "tiny",
@@ -64,6 +66,7 @@ MAX_UNFAMILIARITY = 0.96  # costs 4 % of the outside names that the scale is mad
 MAX_BYTES = 2**29  # of all files of a version, which are read into memory
 
 _PACKAGED = Path(__file__).with_name("pretrained")
+_KNOWN_NAMES = "known_names.safetensors"
 _VERSION = re.compile(r"v\d{4,}")
 _MALFORMED = (ValueError, TypeError, KeyError)  # what reading a document of another form raises
 _MAX_FILES = 100  # of a version
@@ -79,7 +82,7 @@ class Calibration:
     """The network's results on the M validation names, without the names.
 
     Attributes:
-        logits: float32 ``(M, L)``, uncalibrated.
+        logits: float32 ``(M, L)``, uncalibrated; stored in half precision.
         label_ids: int64 ``(M,)``, the true labels.
         novelty: the scale of the novelty of names.
         ambiguous: int64, sorted: hashes of training names that have several labels.
@@ -93,7 +96,7 @@ class Calibration:
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields as tensors by name."""
         arrays = {
-            "logits": self.logits,
+            "logits": self.logits.astype(np.float16),
             "label_ids": self.label_ids,
             "novelty.quantiles": self.novelty.quantiles,
             "ambiguous": self.ambiguous,
@@ -105,7 +108,8 @@ class Calibration:
         """Return the calibration data that ``tensors`` returned."""
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         novelty = NoveltyScale(arrays.pop("novelty.quantiles"))
-        return cls(**arrays, novelty=novelty)
+        logits = arrays.pop("logits").astype(np.float32)
+        return cls(logits, **arrays, novelty=novelty)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +143,14 @@ class ModelVersion(ModelDescription):
 
     Attributes:
         weights: the network's state dict, on the CPU.
+        known_names: what the training names say of those that the network does not answer so.
         name: such as ``v0007`` or ``pretrained``; empty before it is saved.
         digest: SHA-256 of ``SHA256SUMS``, so of all files; empty before it is saved.
     """
 
     weights: dict[str, Tensor] = field(repr=False)
     calibration: Calibration = field(repr=False)
+    known_names: KnownNames = field(default_factory=KnownNames.none, repr=False)
     name: str = ""
     digest: str = ""
 
@@ -226,6 +232,8 @@ def write_version(
     remove_tree(folder)
     write_bytes(folder / "weights.safetensors", save(to_stored(version.weights, version.config)))
     write_bytes(folder / "calibration.safetensors", save(version.calibration.tensors()))
+    if len(version.known_names):
+        write_bytes(folder / _KNOWN_NAMES, save(version.known_names.tensors()))
     write_bytes(folder / "model.json", json_bytes(document))
     for name, content in (extra_files or {}).items():
         write_bytes(folder / name, content)
@@ -252,6 +260,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
         )
         _check_weights(weights, described.config)
         _check_calibration(calibration, described)
+        known_names = _known_names(content.get(_KNOWN_NAMES), len(described.labels))
     except (msgspec.MsgspecError, ConfigError, SafetensorError, *_MALFORMED) as error:
         cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ModelError(
@@ -261,6 +270,7 @@ def load_version(path: Path, name: str | None = None) -> ModelVersion:
         **vars(described),
         weights=from_stored(weights, described.config),
         calibration=Calibration.from_tensors(calibration),
+        known_names=known_names,
         name=name or path.name,
         digest=digest,
     )
@@ -311,8 +321,6 @@ def _read_description(path: Path, content: bytes) -> ModelDescription:
     described = msgspec.convert(document, ModelDescription)
     if unknown := document["config"].keys() - asdict(described.config).keys():
         raise ConfigError(f"config has the unknown fields {', '.join(sorted(unknown))}")
-    rules = document["vocabulary"]["normalisation"]
-    document["vocabulary"]["normalisation"] = {"jamo": True, "vowel_signs": False, **rules}
     if document["vocabulary"] != asdict(described.vocabulary):
         raise ConfigError("vocabulary has missing or unknown fields")
     return described
@@ -499,7 +507,7 @@ def _check_calibration(stored: Mapping[str, Tensor], described: ModelDescription
     M, Q, A = lengths.values()
     L = len(described.labels)
     expected = {
-        "logits": (torch.float32, torch.Size((M, L))),
+        "logits": (torch.float16, torch.Size((M, L))),
         "label_ids": (torch.int64, torch.Size((M,))),
         "novelty.quantiles": (torch.float32, torch.Size((Q,))),
         "ambiguous": (torch.int64, torch.Size((A,))),
@@ -510,6 +518,31 @@ def _check_calibration(stored: Mapping[str, Tensor], described: ModelDescription
         raise ValueError("calibration label_ids are not labels of the model")
     if not Q or not (quantiles.diff() >= 0).all():
         raise ValueError("calibration novelty.quantiles are not ascending")
+
+
+def _known_names(content: bytes | None, label_count: int) -> KnownNames:
+    """Return the known names of a version's file, none where it has no such file.
+
+    Raises:
+        ValueError: a tensor or a value is wrong.
+    """
+    if content is None:
+        return KnownNames.none()
+    stored = load(content)
+    size = stored["keys"].shape
+    dtypes = {"keys": torch.int32, "label_ids": torch.int16, "shares": torch.uint8}
+    _check_tensors("known names", stored, {n: (dtype, size) for n, dtype in dtypes.items()})
+    known = KnownNames(**{name: tensor.numpy() for name, tensor in stored.items()})
+    keys, label_ids, shares = known.keys, known.label_ids, known.shares
+    if len(size) != 1 or not ((label_ids >= 0) & (label_ids < label_count)).all():
+        raise ValueError("label_ids of known names are not labels of the model")
+    pairs = keys.astype(np.int64) * 2**15 + label_ids
+    if not (np.diff(pairs) > 0).all():
+        raise ValueError("keys and label_ids of known names are not ascending pairs")
+    _, name = np.unique(keys, return_inverse=True)
+    if len(keys) and np.bincount(name, shares).max() >= SCALE:
+        raise ValueError(f"shares of a known name sum to {SCALE} or more")
+    return known
 
 
 def _check_tensors(

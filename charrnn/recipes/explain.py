@@ -87,4 +87,5 @@ def _terms(explanation: Explanation) -> list[tuple[str, float]]:
     ngrams = [(term.ngram, term.log_odds) for term in explanation.ngrams]
     shown, others = ngrams[:_MOST_NGRAMS], ngrams[_MOST_NGRAMS:]
     rest = [(f"{len(others)} other n-grams", sum(odds for _, odds in others))] if others else []
-    return [*shown, *rest, ("recurrence", explanation.recurrence), ("bias", explanation.bias)]
+    terms = [*shown, *rest, ("recurrence", explanation.recurrence), ("bias", explanation.bias)]
+    return [*terms, ("training names", explanation.lists)] if explanation.lists else terms

@@ -247,6 +247,7 @@ def _data(version: ModelVersion) -> Table:
         ("labels", len(version.labels)),
         ("largest label", f"{label}, {percent(share)} of the training names"),
         ("training names with several labels", len(version.calibration.ambiguous)),
+        ("names answered by the training names, too", len(np.unique(version.known_names.keys))),
         *([("characters", facts.text_rules.text)] if facts.text_rules else []),
         ("data digest", facts.data_digest),
     ]
@@ -257,7 +258,8 @@ def _outside(outside: OutsideMetrics) -> dict[str, Any]:
     """Return figures and recall of each label on names of other lists, by part of the name."""
     surnames, plain, given = outside.surnames, outside.plain, outside.given
     parts = {"surnames": surnames, "surnames without accents": plain, "given names": given,
-             "full names": outside.full}  # fmt: skip
+             "full names": outside.full, "surnames of the training lists": outside.known,
+             "given names of the training lists": outside.known_given}  # fmt: skip
     figures = [
         (part, m.count, len(m.recall), m.macro_recall, m.mean_confidence, m.ece)
         for part, m in parts.items()

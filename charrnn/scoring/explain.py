@@ -4,7 +4,8 @@ The answer is compared with the runner-up, the label that is second: their *log-
 of the calibrated probabilities p and q, that is, the difference of their logits over the
 temperature, in nats. The network's logits are a sum of one term per n-gram, the recurrence's, and a
 bias, so the terms below add up to the log-odds exactly. What is inside the recurrence does not add
-up; each character is left out in turn instead, and the whole network answers again.
+up; each character is left out in turn instead, and the whole network answers again. A known name
+has one term more, by which the training names change what the network says.
 """
 
 from collections import defaultdict
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from charrnn.model.network import CharRNN, NgramTable
+from charrnn.model.novelty import name_hashes
 from charrnn.model.version import ModelVersion
 from charrnn.model.vocabulary import Encoded
 
@@ -28,8 +30,8 @@ class Term:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The answer to the name without one character: how much the log-odds of the original answer
-    against the original runner-up fall, and what is most probable then."""
+    """The network's answer to the name without one character: how much its log-odds of the original
+    answer against the original runner-up fall, and what is most probable then."""
 
     symbol: str
     fall: float
@@ -47,7 +49,8 @@ class Explanation:
         ranked: the most probable labels and their probabilities, the answer and the runner-up
             first.
         ngrams: the terms of the n-grams, the largest first; empty without an n-gram table.
-        recurrence, bias: the other terms; all terms add up to ``log_odds``.
+        recurrence, bias, lists: the other terms, ``lists`` that of the training names, 0 unless the
+            name is known; all terms add up to ``log_odds``.
         characters: the name without one character each, in order.
     """
 
@@ -57,6 +60,7 @@ class Explanation:
     ngrams: tuple[Term, ...]
     recurrence: float
     bias: float
+    lists: float
     characters: tuple[LeftOut, ...]
 
 
@@ -92,8 +96,11 @@ def explanation_of(
     symbols = [marks.get(i) or vocabulary.symbols[i - 1].replace(" ", "␣") for i in ids.tolist()]
     L = len(version.labels)  # a further output, of words that are no names, takes no part
     logits = network(ids[None])[:, :L]
-    probabilities = torch.softmax(logits[0] / temperature, dim=0)
+    log_p = torch.log_softmax(logits.double() / temperature, dim=1)
+    answered = version.known_names.mix_into(log_p.clone(), name_hashes(encoded))[0]
+    probabilities = answered.exp()
     order = torch.argsort(probabilities, descending=True, stable=True).tolist()
+    by_lists = (answered - log_p[0])[order[:2]].tolist()
 
     def log_odds(logits: Tensor) -> list[float]:
         """Return the log-odds that logits, ``(N, L)``, stand for."""
@@ -101,7 +108,8 @@ def explanation_of(
         odds: list[float] = (pairs[:, 0] - pairs[:, 1]).tolist()
         return odds
 
-    [total] = log_odds(logits)
+    [of_network] = log_odds(logits)
+    lists = by_lists[0] - by_lists[1]
     places, terms = logit_terms(network, ids)
     *ngrams, recurrence, bias = log_odds(terms)
     of_ngram = defaultdict[str, float](float)
@@ -115,12 +123,13 @@ def explanation_of(
     return Explanation(
         symbols="".join(symbols),
         ranked=tuple((version.labels[i], float(probabilities[i])) for i in order[: max(2, top_k)]),
-        log_odds=total,
+        log_odds=of_network + lists,
         ngrams=tuple(Term(*t) for t in sorted(of_ngram.items(), key=lambda t: -abs(t[1]))),
         recurrence=recurrence,
         bias=bias,
+        lists=lists,
         characters=tuple(
-            LeftOut(symbols[i], total - odds, version.labels[label], p)
+            LeftOut(symbols[i], of_network - odds, version.labels[label], p)
             for i, odds, label, p in answers
         ),
     )

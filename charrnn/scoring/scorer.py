@@ -8,7 +8,7 @@ device; only their results are copied back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -455,7 +455,11 @@ class Scorer:
         for first in range(0, len(ordered), size):
             block = ordered[first : first + size]
             texts, places = np.unique(np.concatenate((s[block], g[block])), return_inverse=True)
-            log_p, novelty = self._log_probabilities(encoded, texts)
+            log_p = torch.empty(len(texts), len(shares), device=self.device)
+            novelty = torch.empty(len(texts), device=self.device)
+            for rows, of_labels, logits in self._log_probabilities(encoded, texts):
+                at = torch.from_numpy(np.searchsorted(texts, rows)).to(self.device)
+                log_p[at], novelty[at] = of_labels, self._novelty(logits)
             pairs = torch.from_numpy(places.reshape(2, -1)).to(self.device)
             for start in range(0, len(block), self.batch_size):
                 one, other = pairs[:, start : start + self.batch_size]
@@ -467,30 +471,29 @@ class Scorer:
                 batches.append((some, found))
         _fill_in(predictions, batches)
 
-    def _log_probabilities(self, encoded: Encoded, texts: Counts) -> tuple[Tensor, Tensor]:
-        """Return the log probabilities of the labels of U texts, given by their row numbers in
-        ascending order, float32 ``(U, L)``, and their novelty, ``(U,)``."""
-        L = len(self.version.labels)
-        log_p = torch.empty(len(texts), L, device=self.device)
-        novelty = torch.empty(len(texts), device=self.device)
-        temperature, place = self._temperature(encoded), np.empty(len(encoded), np.int64)
-        place[texts] = np.arange(len(texts))
-        for rows, logits in self.engine.logits(encoded, texts):
-            at = torch.from_numpy(place[rows]).to(self.device)
-            scaled = logits[:, :L] / temperature(rows)
-            log_p[at] = torch.log_softmax(scaled, dim=1)
-            novelty[at] = self._novelty(logits)
-        return log_p, novelty
+    def _log_probabilities(
+        self, encoded: Encoded, rows: Counts
+    ) -> Iterator[tuple[Counts, Tensor, Tensor]]:
+        """Yield row numbers, ``(B,)``, the log probabilities of the labels of these texts, float32
+        ``(B, L)``, and their logits, ``(B, K)``, until each of ``rows`` was yielded once."""
+        L, known = len(self.version.labels), self.version.known_names
+        temperature, hashes = self._temperature(encoded), np.zeros(len(encoded), np.int64)
+        if len(known):
+            hashes[rows] = name_hashes(encoded.take(rows))
+        for batch, logits in self.engine.logits(encoded, rows):
+            log_p = torch.log_softmax(logits[:, :L] / temperature(batch), dim=1)
+            yield batch, known.mix_into(log_p, hashes[batch]), logits
 
     def _rank(
         self, predictions: Predictions, encoded: Encoded, rows: Counts, options: ScoreOptions
     ) -> None:
         """Fill in the network's predictions for the names ``rows``. On a GPU all batches are
         queued first and their results copied together, so that the CPU waits once."""
-        k, L = predictions.ranked.shape[1], len(self.version.labels)
+        k = predictions.ranked.shape[1]
         needs_logits = options.probabilities or options.coverage_target or options.families
         needs_logits = needs_logits or self.version.given_temperature is not None
         needs_logits = needs_logits or predictions.unfamiliarity is not None
+        needs_logits = needs_logits or len(self.version.known_names) > 0
         weights = self._prior_weights(options)
         if not needs_logits and self.engine.ranks(k, prior=weights is not None):
             ranked = self.engine.ranked(encoded, rows, k, self.version.temperature, weights)
@@ -499,10 +502,9 @@ class Scorer:
             for target, values in zip([*targets, *uncorrected], ranked, strict=True):
                 target[rows] = values
             return
-        rank, batches, temperature = self._ranking(options, k), [], self._temperature(encoded)
-        for batch, logits in self.engine.logits(encoded, rows):
-            scaled = logits[:, :L] / temperature(batch)
-            found = rank(torch.softmax(scaled, dim=1))
+        rank, batches = self._ranking(options, k), []
+        for batch, log_p, logits in self._log_probabilities(encoded, rows):
+            found = rank(log_p.exp_())
             if predictions.unfamiliarity is not None:
                 found.append(self._novelty(logits))
             batches.append((batch, found))

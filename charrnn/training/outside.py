@@ -24,7 +24,7 @@ from charrnn.model.calibration import (
 from charrnn.model.engine import logits_of
 from charrnn.model.facts import BalancedMetrics, OutsideMetrics
 from charrnn.model.normalise import LATIN, normalise_array
-from charrnn.model.novelty import surprise
+from charrnn.model.novelty import name_hashes, surprise
 from charrnn.model.version import MAX_EXPONENT, ModelVersion
 from charrnn.model.vocabulary import Encoded
 from charrnn.scoring.scorer import unscorable
@@ -40,11 +40,13 @@ LEAST = 100  # names of a label that calibrate as much as any other: a few say l
 @dataclass(frozen=True)
 class Outside:
     """The two halves of an outside table: names of the corpus's labels that are neither in the
-    corpus nor under several labels; label ids are the corpus's. ``digest`` is the table's."""
+    corpus nor under several labels; label ids are the corpus's. ``digest`` is the table's. Names
+    that are in the corpus are the two halves of ``known``."""
 
     calibration: Examples
     test: Examples
     digest: str
+    known: tuple[Examples, Examples]
 
 
 def outside_of(table: Corpus, corpus: Corpus) -> Outside:
@@ -64,13 +66,19 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
         pl.col("label").n_unique().over(name) == 1,
         pl.Series((table.folds >= 0) & (label_ids >= 0)),
     )  # fmt: skip
+    new = rows
     for part in corpus.parts():
         known = pl.DataFrame({"key": part.normalised, "given": part.given})
-        rows = rows.join(known, on=name, how="anti")
-    chosen = rows.group_by(name).agg(pl.col("row").min())["row"].sort().to_numpy()
-    halves = []
+        new = new.join(known, on=name, how="anti")
+    chosen, known_rows = (
+        some.group_by(name).agg(pl.col("row").min())["row"].sort().to_numpy()
+        for some in (new, rows.join(new, on="row", how="anti"))
+    )
+    halves, known_halves = [], []
     for odd in (0, 1):
-        half = chosen[table.folds[chosen] % 2 == odd]
+        half, known_half = (some[table.folds[some] % 2 == odd] for some in (chosen, known_rows))
+        known_names = table.names.take(pa.array(known_half))
+        known_halves.append(Examples.of(known_names, label_ids[known_half]))
         words = (table.outlier_folds % 2 == odd) & (table.outlier_folds >= 0)
         halves.append(
             Examples.of(
@@ -85,7 +93,7 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
                 "are not training names themselves, in one of its halves; use larger lists",
                 option="outside",
             )
-    return Outside(halves[0], halves[1], table.digest)
+    return Outside(halves[0], halves[1], table.digest, (known_halves[0], known_halves[1]))
 
 
 def balanced_weights(label_ids: LabelIds, least: int = 1) -> Floats:
@@ -141,9 +149,9 @@ def fit_pair_exponent(version: ModelVersion, examples: Examples) -> float:
 
 def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
     """Measure a version on the test half of the outside names: surnames, these without accents,
-    given names, and full names made of both; and how many words that are no names it answers."""
-    test, given = outside.test, outside.test.given
-    given_names = test.names.filter(pa.array(given)), test.label_ids[given]
+    given names, and full names made of both; names that the training lists have, too; and how many
+    words that are no names it answers."""
+    test, known = outside.test, outside.known[1]
     surnames, label_ids = test.surnames
     *pairs, pair_ids = pairs_of(test, seed=1)
     full = softmax(pair_logits(version, *pairs) * version.pair_exponent)
@@ -157,8 +165,10 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
         calibration=len(outside.calibration.names),
         surnames=measured(surnames, label_ids),
         plain=measured(normalise_array(surnames, LATIN), label_ids),
-        given=measured(*given_names),
+        given=measured(*test.of_part(given=True)),
         full=balanced_metrics(full, pair_ids, version, np.zeros(len(pair_ids), bool)),
+        known=measured(*known.surnames),
+        known_given=measured(*known.of_part(given=True)),
         outliers=len(test.outliers),
         outliers_answered=int((~_refused(version, test.outliers)).sum())
         / max(1, len(test.outliers)),
@@ -200,7 +210,10 @@ def balanced_metrics(
 def calibrated(version: ModelVersion, encoded: Encoded) -> Floats:
     """Return the calibrated probabilities of N encoded names, float64 ``(N, L)``."""
     logits = logits_of(version.network(), encoded)[:, : len(version.labels)]
-    return softmax(logits, version.temperatures(encoded.given))
+    scaled = torch.from_numpy(logits / version.temperatures(encoded.given))
+    log_p = version.known_names.mix_into(scaled.log_softmax(dim=1), name_hashes(encoded))
+    probabilities: Floats = log_p.exp().numpy()
+    return probabilities
 
 
 def probabilities_of(

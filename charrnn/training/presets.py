@@ -117,6 +117,7 @@ class Preset:
         teacher: the preset to learn from; None without distillation.
         synthetic: number of synthetic names.
         synthetic_per_epoch: how many of them are drawn anew for every epoch.
+        known_entries: of the table of known names, at most; see ``training.known``.
         text_rules: how the vocabulary of a settled preset was chosen, where that was measured.
         large: the recipe instead of this one for a labelled table, for ``LARGE_ROWS`` usable rows,
             or for more than ``LARGE_LABELS`` labels; None where this one is for all.
@@ -129,6 +130,7 @@ class Preset:
     teacher: Preset | None = None
     synthetic: int = 0
     synthetic_per_epoch: int = 0
+    known_entries: int = 0
     text_rules: TextRules | None = None
     large: Preset | None = None
 
@@ -260,6 +262,7 @@ _LARGE = Preset(
         "ngram_bits": 8,
         "none_output": True,
     },
+    known_entries=2**17,
 )
 
 # For lists from anywhere: all characters that tell labels apart, labels that count alike, and
@@ -278,6 +281,7 @@ _DEFAULT = Preset(
         least_names=24,
     ),
     _WIDE_AND_DEEP | {"none_output": True, "ngram_bits": 8},
+    known_entries=77_000,  # a version of the broad corpus is to have 4 MB
     large=_LARGE,
 )
 
@@ -297,6 +301,7 @@ _TINY = Preset(
     teacher=_DEFAULT,
     synthetic=240_000,
     synthetic_per_epoch=60_000,
+    known_entries=2**17,
 )
 
 PRESETS = {preset.name: preset for preset in (_SEED, _DEFAULT, _TINY, _TUTORIAL)}

@@ -84,6 +84,7 @@ class ProtocolResult:
     """A fit under one protocol, and its answers for validation and test names.
 
     Attributes:
+        learned: what was fitted to, other spellings among them.
         temperature: 1 under ``seed``.
         given_temperature: that of given names; None where it is the same.
         novelty: the scale of novelty.
@@ -91,6 +92,7 @@ class ProtocolResult:
     """
 
     fit: FitResult
+    learned: Examples
     temperature: float
     given_temperature: float | None
     novelty: NoveltyScale | None
@@ -166,11 +168,12 @@ def run_protocol(
         )
         soft_labels = _soft_labels(teacher, preset.teacher.symbols, preset, split.train)
     identity = identity_of(corpus, preset, protocol)
+    learned = respelled(split.train, vocabulary.normalisation)
     fitted = fit(
         preset.model_config(len(corpus.labels)),
         preset.train,
         vocabulary,
-        respelled(split.train, vocabulary.normalisation),
+        learned,
         validation=split.validation if len(split.validation.names) else None,
         soft_labels=soft_labels,
         device=device,
@@ -180,7 +183,7 @@ def run_protocol(
         on_epoch=on_epoch,
         on_names=on_names,
     )
-    return _measure(fitted, vocabulary, split, corpus.labels, outside)
+    return _measure(fitted, learned, vocabulary, split, corpus.labels, outside)
 
 
 def respelled(examples: Examples, rules: Normalisation) -> Examples:
@@ -240,6 +243,7 @@ def _normalised(
 
 def _measure(
     fitted: FitResult,
+    learned: Examples,
     vocabulary: Vocabulary,
     split: Split,
     labels: Sequence[str],
@@ -281,7 +285,8 @@ def _measure(
         validation = answers(split.validation, encoded, logits)
     encoded = vocabulary.encode(split.test.names)
     test = answers(split.test, encoded, logits_of(network, encoded))
-    return ProtocolResult(fitted, temperature, given_temperature, novelty, validation, test)
+    temperatures = (temperature, given_temperature)
+    return ProtocolResult(fitted, learned, *temperatures, novelty, validation, test)
 
 
 def _fit_part(

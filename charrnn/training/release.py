@@ -19,6 +19,7 @@ from charrnn.model.facts import (
     Provenance,
     ReportData,
 )
+from charrnn.model.known_names import KnownNames
 from charrnn.model.labels import MIN_LABELS
 from charrnn.model.novelty import name_hashes, surprise
 from charrnn.model.version import Calibration, ModelVersion, assumed_shares
@@ -27,6 +28,12 @@ from charrnn.monitoring.profile import validation_profile
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus
+from charrnn.training.known import (
+    known_names,
+    listed_names,
+    trust_in_counts,
+    trust_in_lists,
+)
 from charrnn.training.mapped import blocks_of, column_of
 from charrnn.training.metrics import (
     evaluate,
@@ -111,6 +118,9 @@ def make_version(
     if version.knows_given and not network.config.label_groups:
         pairs = outside.calibration if outside else split.validation
         version = replace(version, pair_exponent=fit_pair_exponent(version, pairs))
+    if preset.known_entries and not network.config.label_groups:
+        known = _known_names(corpus, preset, version, honest, split, outside)
+        version = replace(version, known_names=known)
     if outside is None:
         return version
     return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
@@ -148,6 +158,26 @@ def _calibration(
         novelty=honest.novelty,
         ambiguous=_ambiguous(vocabulary, split.train),
     )
+
+
+def _known_names(
+    corpus: Corpus,
+    preset: Preset,
+    version: ModelVersion,
+    honest: ProtocolResult,
+    split: Split,
+    outside: Outside | None,
+) -> KnownNames:
+    """Return what the training names say of those whose answers differ most from it."""
+    if corpus.counted:
+        assert honest.validation is not None
+        listed = listed_names(version, honest.learned, None)
+        p = honest.validation.probabilities
+        trust = trust_in_counts(version, listed, split.validation, p)
+    else:
+        listed = listed_names(version, honest.learned, np.array(version.priors))
+        trust = trust_in_lists(version, listed, outside.known[0] if outside else None)
+    return known_names(listed, trust, preset.known_entries)
 
 
 def _ambiguous(vocabulary: Vocabulary, examples: Examples) -> npt.NDArray[np.int64]:

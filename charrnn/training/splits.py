@@ -75,7 +75,11 @@ class Examples:
     @property
     def surnames(self) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
         """The S surnames, and their label ids, int64 ``(S,)``."""
-        rows = np.flatnonzero(~self.given)
+        return self.of_part(given=False)
+
+    def of_part(self, *, given: bool) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
+        """Return the G given names, or the surnames, and their label ids, int64 ``(G,)``."""
+        rows = np.flatnonzero(self.given == given)
         return self.names.take(pa.array(rows)), self.label_ids[rows]
 
 

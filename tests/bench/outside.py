@@ -11,7 +11,7 @@ calibration half; the test half is for reporting only.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import polars as pl
 from common import circumstances, write_section
 
 from charrnn.model.calibration import expected_calibration_error
+from charrnn.model.known_names import KnownNames
 from charrnn.model.normalise import LATIN, normalise
 from charrnn.model.version import load_version, resolve
 from charrnn.model.vocabulary import GIVEN
@@ -52,7 +53,8 @@ class NameSet:
 
 
 def name_sets(corpus: Corpus, table: Path, half: str) -> tuple[dict[str, NameSet], list[str]]:
-    """Return the names to measure by title, and the words that are no names."""
+    """Return the names to measure by title, and the words that are no names; the last two sets are
+    names that the training lists have, too."""
     outside = outside_of(load_corpus(table), corpus)
     examples, other = outside.calibration, outside.test
     if half == "test":
@@ -75,6 +77,13 @@ def name_sets(corpus: Corpus, table: Path, half: str) -> tuple[dict[str, NameSet
         for title, pairs in (("parts unseen", unseen), ("as a user draws them", drawn)):
             sets[f"full names, {title}"] = pairs
             sets[f"full names, {title}, in one column"] = in_one_column(pairs)
+    known = outside.known[half == "test"]
+    for part, title in (("surname", "surnames"), ("given", "given names")):
+        found, ids = known.of_part(given=part == "given")
+        bare = [name.removeprefix(GIVEN) for name in found.to_pylist()]
+        if bare:
+            of_ids = [corpus.labels[i] for i in ids.tolist()]
+            sets[f"{title} of the training lists"] = NameSet({part: bare}, of_ids)
     return sets, examples.outliers.to_pylist()
 
 
@@ -143,6 +152,11 @@ def measure(scorer: Scorer, names: NameSet) -> tuple[Figures, dict[str, float]]:
     return {k: float(v) for k, v in figures.items()}, {k: float(v) for k, v in recall.items()}
 
 
+def network_alone(scorer: Scorer) -> Scorer:
+    """Return a scorer of the same model without its table of known names."""
+    return Scorer(replace(scorer.version, known_names=KnownNames.none()))
+
+
 def share_answered(scorer: Scorer, column: str, words: list[str]) -> float:
     """Return the share of words that get a label by default, 0 to 1, in a column of ``column``."""
     table = pl.DataFrame({"text": words}, schema={"text": pl.String})
@@ -168,7 +182,8 @@ def shown(values: Sequence[float]) -> str:
 def tables(
     models: dict[str, list[Scorer]], sets: dict[str, NameSet], words: list[str], known: set[str]
 ) -> list[str]:
-    """Return the lines of three tables: names by set, words, and recall by language."""
+    """Return the lines of four tables: names by set, names of the training lists by the network
+    alone, words, and recall by language."""
     measured = {
         title: {model: [measure(s, names) for s in seeds] for model, seeds in models.items()}
         for title, names in sets.items()
@@ -178,6 +193,13 @@ def tables(
         cells = [shown([s[0][f] for s in seeds]) for seeds in of_model.values() for f in FIGURES]
         counted = sets[title].labels
         lines += row([title, f"{len(counted):,}", str(len(set(counted))), *cells])
+    lines += ["", "Names of the training lists, by the network alone:", ""]
+    lines += row(["", *(f"{m}: {f}" for m in models for f in FIGURES)], head=True)
+    for title in [title for title in sets if title.endswith("training lists")]:
+        alone = [
+            [measure(network_alone(s), sets[title])[0] for s in seeds] for seeds in models.values()
+        ]
+        lines += row([title, *(shown([s[f] for s in seeds]) for seeds in alone for f in FIGURES)])
     lines += ["", "Words that are no names (texts and companies), answered:", ""]
     lines += row(["", "words", *models], head=True)
     new = [word for word in words if name_key(word) not in known]

@@ -105,7 +105,8 @@ def fitted(
             stack.enter_context(patch(target, function))
         half = outside.calibration if used else None
         honest = run_protocol(corpus, preset, "honest", outside=half)
-    only_half = Outside(outside.calibration, outside.calibration, outside.digest)
+    half_known = (outside.known[0], outside.known[0])
+    only_half = Outside(outside.calibration, outside.calibration, outside.digest, half_known)
     made = Provenance("", "cpu", torch.get_num_threads(), {})
     return make_version(corpus, preset, honest, [], {}, made, only_half if used else None)
 

@@ -232,7 +232,7 @@ def test_tensors_whose_header_lies_are_refused(
         ("weights", "ngrams.rows", lambda t: t[1:], "ngrams.weight is float16"),
         ("weights", "ngrams.weight", lambda t: t.float(), "ngrams.weight is float32"),
         ("calibration", "logits", lambda t: t * torch.nan, "logits has values"),
-        ("calibration", "logits", lambda t: t[:, :2].clone(), "logits is float32"),
+        ("calibration", "logits", lambda t: t[:, :2].clone(), "logits is float16"),
         ("calibration", "label_ids", lambda t: t + 4, "label_ids are not labels"),
         ("calibration", "label_ids", lambda t: t - 9, "label_ids are not labels"),
         ("calibration", "label_ids", lambda t: t.int(), "label_ids is int32"),

@@ -279,8 +279,6 @@ def test_the_padding_row_of_an_embedding_stays_zero() -> None:
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"dropout": float("nan")},
-        {"cell": "gru"},
-        {"pooling": "first"},
     ],
     ids=str,
 )
@@ -337,9 +335,3 @@ def test_config_survives_json() -> None:
     config = ModelConfig(V, L, ngram_bits=8, dropout=0.25)
     assert ModelConfig(**asdict(config)) == config
     assert msgspec.convert(asdict(config), ModelConfig) == config
-
-
-def test_a_file_of_two_directions_is_refused() -> None:
-    document = {**asdict(ModelConfig(V, L)), "bidirectional": True}
-    with pytest.raises(msgspec.ValidationError, match="bidirectional"):
-        msgspec.convert(document, ModelConfig)

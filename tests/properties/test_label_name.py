@@ -69,7 +69,7 @@ def test_a_version_keeps_the_name_of_its_labels_and_older_ones_are_of_languages(
 ) -> None:
     saved = save_version(tmp_path, country_version)
     assert (saved.label_name, load_version(tmp_path / "v0001").label_name) == ("country",) * 2
-    golden = load_version(Path(__file__).parents[1] / "golden/format-1")
+    golden = load_version(Path(__file__).parents[1] / "golden/format-2")
     assert golden.label_name == "language"
     report = model_markdown(saved).decode()
     assert "how common the countries are" in report

@@ -3,6 +3,7 @@
 import logging
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ FOUND = Explanation(
     ngrams=tuple(Term(f"^{i}김", (-1) ** i * (2 - i / 10)) for i in range(14)),
     recurrence=-0.5,
     bias=0.25,
+    lists=0.0,
     characters=(LeftOut("김", 0.75, "Korean", 0.5), LeftOut("$", -0.25, "<b>&$x$", 0.5)),
 )
 
@@ -93,3 +95,9 @@ def test_a_figure_that_is_no_svg_is_refused_before_the_model_is_loaded() -> None
         explain(ExplainRequest(name=CANARY, model="nowhere", figure=Path(f"{CANARY}.png")))
     assert refused.value.option == "figure"
     assert CANARY not in str(refused.value)
+
+
+def test_what_the_training_names_change_is_shown_where_they_do() -> None:
+    lines = Explained(replace(FOUND, lists=0.75), None).lines()
+    assert "  training names        +0.75" in lines
+    assert not any("training names" in line for line in Explained(FOUND, None).lines())

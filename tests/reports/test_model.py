@@ -133,7 +133,7 @@ def test_reliability_of_outside_names_is_drawn_beside_that_of_test_names(
     version: ModelVersion,
 ) -> None:
     half = Examples.of(["Katoro", "Burghof"], np.array([0, 1]))
-    outside = measure_outside(version, Outside(half, half, "0" * 64))
+    outside = measure_outside(version, Outside(half, half, "0" * 64, (half, half)))
     with_outside = with_facts(version, outside=outside)
     text, elements = checked(model_report(with_outside))
     assert len(figures(elements)) == 5
@@ -266,7 +266,7 @@ def test_packaged_versions_have_a_report(name: str, tmp_path: Path) -> None:
 
 
 def test_golden_version_has_a_report() -> None:
-    checked(model_report(load_version(GOLDEN / "format-1")))
+    checked(model_report(load_version(GOLDEN / "format-2")))
 
 
 def test_version_without_baselines_or_seed_runs_has_a_report(version: ModelVersion) -> None:

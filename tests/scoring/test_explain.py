@@ -13,8 +13,10 @@ from model_facts import facts_of
 
 from charrnn.errors import ConfigError, DataError
 from charrnn.model.engine import logits_of
+from charrnn.model.known_names import KnownNames, keys_of
 from charrnn.model.network import CharRNN, ModelConfig
 from charrnn.model.normalise import ACCENTS
+from charrnn.model.novelty import name_hashes
 from charrnn.model.version import ModelVersion
 from charrnn.model.vocabulary import GIVEN, LATIN_VOCABULARY, Vocabulary
 from charrnn.scoring.explain import Explanation, logit_terms
@@ -64,7 +66,8 @@ def scorer() -> Scorer:
 
 
 def terms_of(found: Explanation) -> float:
-    return sum(term.log_odds for term in found.ngrams) + found.recurrence + found.bias
+    of_network = sum(term.log_odds for term in found.ngrams) + found.recurrence + found.bias
+    return of_network + found.lists
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -94,6 +97,20 @@ def test_the_terms_add_up_to_the_log_odds_of_the_answer_that_scoring_gives(
     assert probabilities[0] == pytest.approx(row["confidence"], abs=1e-5)
     assert found.log_odds == pytest.approx(math.log(probabilities[0] / probabilities[1]), abs=1e-4)
     assert terms_of(found) == pytest.approx(found.log_odds, abs=1e-4)
+
+
+def test_what_the_training_names_say_of_a_known_name_is_a_term() -> None:
+    unknown = scorer_of(BROAD, ngram_buckets=2**12)
+    hashes = name_hashes(unknown.version.vocabulary.encode(pa.array(["katoro"])))
+    known = KnownNames(keys_of(hashes), np.array([2], np.int16), np.array([192], np.uint8))
+    scorer = Scorer(replace(unknown.version, known_names=known))
+    found = scorer.explain("Katoro")
+    [row] = scorer.score(["Katoro"]).to_dicts()
+    assert found.ranked[0] == ("Delta", pytest.approx(row["confidence"], abs=1e-5))
+    assert found.ranked[0][1] > 0.75
+    assert found.lists > 0.5
+    assert terms_of(found) == pytest.approx(found.log_odds, abs=1e-4)
+    assert unknown.explain("Katoro").lists == scorer.explain("Katora").lists == 0
 
 
 @pytest.mark.parametrize("model", ["pretrained", "pretrained-tiny", "pretrained-tutorial"])

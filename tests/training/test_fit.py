@@ -503,6 +503,6 @@ def test_overrides_replace_what_is_given_and_nothing_else() -> None:
 def test_the_seed_preset_is_the_notebooks_recipe() -> None:
     seed = PRESETS["seed"]
     assert seed.vocabulary == SEED_VOCABULARY
-    assert seed.model_config(18) == ModelConfig(58, 18, hidden_size=128, cell="rnn")
+    assert seed.model_config(18) == ModelConfig(58, 18, hidden_size=128)
     assert (seed.train.epochs, seed.train.batch_size, seed.train.learning_rate) == (27, 64, 1e-3)
     assert (seed.train.schedule, seed.train.weight_decay) == ("constant", 0)

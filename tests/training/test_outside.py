@@ -77,7 +77,7 @@ def test_outside_names_without_other_words_and_given_names_are_measured(
     tiny_version: ModelVersion,
 ) -> None:
     half = Examples.of(["Katoro", "Burghof"], np.array([0, 1]))
-    found = measure_outside(tiny_version, Outside(half, half, "0" * 64))
+    found = measure_outside(tiny_version, Outside(half, half, "0" * 64, (half, half)))
     assert found.surnames is not None
     assert found.surnames.count == 2
     assert (found.given, found.full) == (None, None)

@@ -1,0 +1,158 @@
+"""What the training names say of those whose answers by the network differ most from it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from charrnn.model.calibration import Floats, negative_log_likelihood
+from charrnn.model.known_names import SCALE, KnownNames, keys_of
+from charrnn.model.novelty import Hashes, name_hashes
+from charrnn.model.version import ModelVersion
+from charrnn.training.corpus import given_names
+from charrnn.training.mapped import blocks_of, column_of
+from charrnn.training.outside import LEAST, balanced_weights, calibrated
+from charrnn.training.splits import Examples, spaced_rows
+
+_MOST_NAMES = 2**18  # that are looked at: the most frequent ones
+_MOST_PROBABILITIES = 2**23  # of them: 32 MB in float32
+_SAMPLE = 2**20  # weights by which the frequent names are found
+_TRUST = np.linspace(0, 0.95, 20)  # in the lists
+_CONCENTRATIONS = 2.0 ** np.arange(-4, 11)  # names that the network's answer counts as
+UNTESTED = 0.5  # trust in lists where no other list tells
+
+
+@dataclass(frozen=True)
+class Listed:
+    """N names, and how often each label has them.
+
+    Attributes:
+        hashes: ``name_hashes``, int64 ``(N,)``, ascending.
+        given: which are given names, bool ``(N,)``.
+        counts: float32 ``(N, L)``: of each label's names, or people.
+        network: the network's calibrated probabilities, float32 ``(N, L)``.
+    """
+
+    hashes: Hashes
+    given: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.float32]
+    network: npt.NDArray[np.float32]
+
+    @property
+    def shares(self) -> npt.NDArray[np.float32]:
+        """How each name is divided among the labels, float32 ``(N, L)``."""
+        divided: npt.NDArray[np.float32] = self.counts / self.counts.sum(axis=1, keepdims=True)
+        return divided
+
+    def find(self, hashes: Hashes) -> npt.NDArray[np.int64]:
+        """Return the row of each of M hashes, -1 where there is none, int64 ``(M,)``."""
+        rows = np.searchsorted(self.hashes, hashes).clip(max=len(self.hashes) - 1)
+        return np.where(self.hashes[rows] == hashes, rows, -1)
+
+
+def listed_names(version: ModelVersion, examples: Examples, weights: Floats | None) -> Listed:
+    """Return the most frequent names of the examples, with all of their labels. With ``weights``,
+    those of the L labels, ``(L,)``, counts are the roots of these times the frequency, as the
+    training divides a name of several lists (``TrainConfig.merge_shared``)."""
+    L = len(version.labels)
+    most = min(_MOST_NAMES, _MOST_PROBABILITIES // L)
+    blocks = list(blocks_of(len(examples.names)))
+    hashes = column_of(
+        (name_hashes(version.vocabulary.encode(examples.names[rows])) for rows in blocks),
+        np.int64,
+        examples.scratch,
+    )
+    sample = examples.weights[:: -(-len(hashes) // _SAMPLE)]
+    least = np.quantile(sample, max(0.0, 1 - most / len(hashes)))
+    is_frequent = column_of((examples.weights[b] >= least for b in blocks), np.bool_, None)
+    frequent = spaced_rows(is_frequent, most)
+    own, first = np.unique(hashes[frequent], return_index=True)
+    names = examples.names.take(pa.array(frequent[first]))
+    counts = np.zeros((len(own), L), np.float32)
+    listed = Listed(own, given_names(names), counts, counts)
+    for block in blocks:
+        rows = listed.find(hashes[block])
+        known = rows >= 0
+        rows, labels = rows[known], examples.label_ids[block][known]
+        weight = examples.weights[block][known]
+        if weights is None:
+            np.add.at(counts, (rows, labels), weight)
+        else:
+            np.maximum.at(counts, (rows, labels), np.sqrt(weights[labels] * weight))
+    network = calibrated(version, version.vocabulary.encode(names)).astype(np.float32)
+    return Listed(own, listed.given, counts, network)
+
+
+def trust_in_lists(version: ModelVersion, listed: Listed, others: Examples | None) -> Floats:
+    """Return how far the lists are trusted for each of N names, 0 to 1, ``(N,)``: by surnames and
+    given names, as is best for the log-likelihood of names that ``others``, another list, has too,
+    every label counting alike."""
+    trust = np.full(len(listed.hashes), UNTESTED)
+    if others is None:
+        return trust
+    rows = listed.find(name_hashes(version.vocabulary.encode(others.names)))
+    for given in (False, True):
+        of_part = np.flatnonzero((rows >= 0) & (others.given == given))
+        found, label_ids = rows[of_part], others.label_ids[of_part]
+        if len(found):
+            weights = balanced_weights(label_ids, LEAST)
+            p, q = listed.shares[found], listed.network[found]
+            losses = [
+                negative_log_likelihood(t * p + (1 - t) * q, label_ids, weights) for t in _TRUST
+            ]
+            trust[listed.given == given] = _TRUST[int(np.argmin(losses))]
+    return trust
+
+
+def trust_in_counts(
+    version: ModelVersion, listed: Listed, held_out: Examples, probabilities: Floats
+) -> Floats:
+    """Return how far counts are trusted for each of N names, 0 to 1, ``(N,)``: n / (n + a) for n
+    people with the name, where a is the concentration of a Dirichlet distribution about the
+    network's answer that makes the counts of ``held_out`` names, whose ``probabilities``, ``(M,
+    L)``, the network gives, most likely (Minka 2000, "Estimating a Dirichlet distribution"). None
+    are trusted where no such name is that of two people."""
+    hashes = name_hashes(version.vocabulary.encode(held_out.names))
+    _, first, name = np.unique(hashes, return_index=True, return_inverse=True)
+    weights = torch.from_numpy(held_out.weights.astype(np.float64))
+    totals = torch.zeros(len(first), dtype=torch.float64)
+    totals.index_add_(0, torch.from_numpy(name), weights)
+    if not (totals > 1).any():
+        return np.zeros(len(listed.hashes))
+    own = np.maximum(probabilities[first[name], held_out.label_ids], 1e-12)
+    p = torch.from_numpy(own)
+    likelihoods = [
+        float((torch.lgamma(a * p + weights) - torch.lgamma(a * p)).sum())
+        + float((torch.lgamma(torch.tensor(a)) - torch.lgamma(a + totals)).sum())
+        for a in _CONCENTRATIONS.tolist()
+    ]
+    n = listed.counts.sum(axis=1, dtype=np.float64)
+    trusted: Floats = n / (n + _CONCENTRATIONS[int(np.argmax(likelihoods))])
+    return trusted
+
+
+def known_names(listed: Listed, trust: Floats, most: int) -> KnownNames:
+    """Return at most ``most`` entries, of those of N names by which the lists, trusted by
+    ``trust``, ``(N,)``, gain most: log-likelihood of their shares for the people with a name, for
+    each of its entries."""
+    keys, divided = keys_of(listed.hashes), listed.shares
+    shares = (divided * (SCALE * trust[:, None]).astype(np.float32)).astype(np.int16)
+    np.minimum(shares, SCALE - 1, out=shares)
+    shares[1:][np.diff(keys) == 0] = 0  # another name has its key
+    p, least = shares / np.float32(SCALE), np.float32(1e-30)
+    mixed = p + (1 - p.sum(axis=1, keepdims=True)) * listed.network
+    log_ratio = np.log(np.maximum(mixed, least)) - np.log(np.maximum(listed.network, least))
+    gain = (listed.counts * log_ratio).sum(axis=1)
+    entries = (shares > 0).sum(axis=1)
+    order = np.argsort(-gain / np.maximum(entries, 1), kind="stable")
+    order = order[entries[order] > 0]
+    kept = np.zeros(len(gain), np.bool_)
+    kept[order[np.cumsum(entries[order]) <= most]] = True
+    rows, label_ids = np.nonzero(shares * kept[:, None])
+    return KnownNames(
+        keys=keys[rows],
+        label_ids=label_ids.astype(np.int16),
+        shares=shares[rows, label_ids].astype(np.uint8),
+    )
