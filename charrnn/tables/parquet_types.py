@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError
 from charrnn.tables.columns import check_unique
 from charrnn.tables.row_groups import open_parquet
-from charrnn.tables.unchanged import same_file
 
 UTC_TIME = "write_time_adjusted_to_utc"
 _OPTIONS = (UTC_TIME, "store_decimal_as_integer")
@@ -43,7 +42,7 @@ def check_columns(path: Path) -> tuple[str | None, dict[str, bool]]:
     Raises:
         DataError: a column would come back different; or the file is damaged.
     """
-    with same_file(path) as opened, open_parquet(path, opened=opened) as reader:
+    with open_parquet(path) as reader:
         schema, stored = reader.schema_arrow, reader.schema
         check_unique(schema.names, f"{path}: ")
         try:
@@ -93,9 +92,8 @@ def _units_that_hold(path: Path, name: str) -> set[str]:
     units = {"ns", "us"}
     try:
         with (
-            same_file(path) as opened,
-            open_parquet(path, opened=opened, unit="s") as whole,
-            open_parquet(path, opened=opened, unit="ns") as exact,
+            open_parquet(path, unit="s") as whole,
+            open_parquet(path, unit="ns") as exact,
         ):
             batches = (f.iter_batches(_BATCH_ROWS, columns=[name]) for f in (whole, exact))
             for seconds, nanoseconds in zip(*batches, strict=True):
