@@ -91,10 +91,7 @@ def _units_that_hold(path: Path, name: str) -> set[str]:
     """
     units = {"ns", "us"}
     try:
-        with (
-            open_parquet(path, unit="s") as whole,
-            open_parquet(path, unit="ns") as exact,
-        ):
+        with open_parquet(path, unit="s") as whole, open_parquet(path, unit="ns") as exact:
             batches = (f.iter_batches(_BATCH_ROWS, columns=[name]) for f in (whole, exact))
             for seconds, nanoseconds in zip(*batches, strict=True):
                 units &= _holding(_numbers(seconds), _numbers(nanoseconds))
