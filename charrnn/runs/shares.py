@@ -75,8 +75,8 @@ def grouping_of(
         DataError: there is no such column, or it cannot be grouped by.
         ConfigError: a column is given twice, is that of the names, or has the name of one of ours.
     """
-    schema = part_schema(run / manifest.parts[0].name)
-    scoring = manifest.options.scoring
+    first, scoring = run / manifest.parts[0].name, manifest.options.scoring
+    schema = part_schema(first)
     found = tuple(name_column_of(schema.names, column, "by") for column in by)
     names, ours = {*scoring.name_fields.values()}, {*NUMBERS, "label", "refused", "group"}
     for column in found:
@@ -102,7 +102,6 @@ def grouping_of(
                 f"column {weight!r} is {kind}, expected numbers; cast it, or choose another column",
                 option="weight",
             )
-    first = run / manifest.parts[0].name
     dated = [c for c in found if c.lower() == "month" or _has_dates(first, schema.field(c))]
     period = RUN if two_runs else next(iter(dated), "")
     return Grouping((RUN, *found) if two_runs else found, period, weight)
@@ -124,16 +123,15 @@ def count_rows(runs: Sequence[tuple[Path, RunManifest]], grouping: Grouping) -> 
         DataError: a part is damaged, a weight is negative or not finite, or there are more than
             ``MOST_GROUPS`` groups.
     """
-    sums: list[list[pl.DataFrame]] = [[], [], []]
-    for run, manifest in runs:
-        for part in manifest.parts:
-            frame = _columns(run / part.name, run, manifest, grouping)
-            for parts, summed in zip(sums, _sums(frame, [_ALL, *grouping.by]), strict=True):
-                parts.append(summed)
     keys = [_ALL, *grouping.by]
+    sums = [
+        tuple(_sums(_columns(run / part.name, run, manifest, grouping), keys))
+        for run, manifest in runs
+        for part in manifest.parts
+    ]
     groups, labels, names = (
         pl.concat(parts, how="vertical_relaxed").group_by(keys + more).agg(pl.all().sum())
-        for parts, more in zip(sums, ([], ["label"], ["name"]), strict=True)
+        for parts, more in zip(zip(*sums, strict=True), ([], ["label"], ["name"]), strict=True)
     )
     if groups.height > MOST_GROUPS:
         raise DataError(
@@ -212,7 +210,7 @@ def estimate(
         options, prior="train", probabilities=True, top_k=1, min_confidence=0.0,
         coverage_target=0.0, families=False, details=False, max_unfamiliarity=1.0,
     )  # fmt: skip
-    names_of = dict(counts.names.partition_by("group", as_dict=True).items())
+    names_of = counts.names.partition_by("group", as_dict=True)
     for number, group in enumerate(counts.groups.iter_rows(named=True)):
         names = names_of.get((number,), counts.names.clear())
         refused = _cannot_say(group, counts.kept)
@@ -294,17 +292,11 @@ def _numbers(
         means = {} if shares is None else {i: float(shares.expected[i]) for i in ranked}
         return [(i, {"expected": means.get(i), "refused": refused}) for i in ranked]
     listed = {*counted, *np.flatnonzero(shares.share >= SMALLEST_SHARE).tolist()}
-    return [
-        (
-            i,
-            {
-                "expected": float(shares.expected[i]),
-                **{n: float(getattr(shares, n)[i]) for n in ("share", "low", "high")},
-                "refused": _too_alike(shares, i, labels) or None,
-            },
-        )
-        for i in sorted(listed, key=lambda i: (-shares.share[i], i))
-    ]
+    rows = []
+    for i in sorted(listed, key=lambda i: (-shares.share[i], i)):
+        numbers = {n: float(getattr(shares, n)[i]) for n in ("expected", "share", "low", "high")}
+        rows.append((i, {**numbers, "refused": _too_alike(shares, i, labels) or None}))
+    return rows
 
 
 def _too_alike(shares: Shares, label: int, labels: Sequence[str]) -> str:
@@ -336,15 +328,15 @@ def _changes(
             ends = np.quantile(difference, [0.025, 0.975], axis=0)
             mean = difference.mean(axis=0)
             low, high = np.minimum(ends[0], mean), np.maximum(ends[1], mean)
+            numbers = np.stack([one.share, other.share, mean, low, high], axis=1)  # (L, 5)
             at_least = np.maximum(one.share, other.share) >= SMALLEST_SHARE
             rows += [
                 {**dict(zip(others, key, strict=False)), "from": str(first[grouping.period]),
                  "to": str(second[grouping.period]), "label": labels[i],
-                 **dict(zip(CHANGES, map(float, values), strict=True)),
+                 **dict(zip(CHANGES, numbers[i].tolist(), strict=True)),
                  "refused": _too_alike(one, i, labels) or _too_alike(other, i, labels) or None}
                 for i in np.argsort(-np.abs(other.share - one.share), kind="stable").tolist()
                 if at_least[i]
-                for values in [(one.share[i], other.share[i], mean[i], low[i], high[i])]
             ]  # fmt: skip
     schema = {**{c: counts.groups.schema[c] for c in others}, "from": pl.String(),
               "to": pl.String(), "label": pl.String(),
