@@ -164,8 +164,7 @@ def publish_run(
     columns = added_columns(plan.key.options.scoring, version.labels, stamp=plan.key.options.stamp)
     package = data_package(manifest, part_schema(part_path(plan.staging, 0)), columns)
     files = {"report.html": run_report(manifest), "datapackage.json": json_bytes(package)}
-    run = publish(plan, manifest, files)
-    return run, passed_over_line(passed_over)
+    return publish(plan, manifest, files), passed_over_line(passed_over)
 
 
 def deliver(published: Published, target: Destination, runner: Runner) -> Published:
