@@ -5,7 +5,6 @@ the others. ``drawn`` is a random sample: a version is measured without bias on 
 """
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -62,13 +61,12 @@ def _answers(path: Path, manifest: RunManifest) -> pl.DataFrame:
     kinds = {"confidence": pl.Float32, "second_confidence": pl.Float32, "ambiguous": pl.Boolean}
     columns = {**names, **{ours: scoring.prefix + added for ours, added in theirs.items()}}
     read = [column for column in dict.fromkeys(columns.values()) if column in there]
-    frame: Any = pl.from_arrow(read_part(path, columns=read))
+    frame = pl.DataFrame(read_part(path, columns=read))
     frame = frame.select(
         (pl.col(c) if c in there else pl.lit(None)).cast(kinds.get(ours, pl.String)).alias(ours)
         for ours, c in columns.items()
     )
-    summed = frame.group_by(*names).agg(pl.exclude(*names).first(), rows=pl.len().cast(pl.Int64))
-    return summed  # type: ignore[no-any-return]
+    return frame.group_by(*names).agg(pl.exclude(*names).first(), rows=pl.len().cast(pl.Int64))
 
 
 def _chosen(answers: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:

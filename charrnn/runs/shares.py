@@ -111,7 +111,7 @@ def _has_dates(part: Path, field: pa.Field) -> bool:
     """Whether a column holds dates, in a CSV as text."""
     if not is_text(field.type):
         return bool(pa.types.is_temporal(field.type))
-    frame: Any = pl.from_arrow(read_part(part, columns=[field.name]))
+    frame = pl.DataFrame(read_part(part, columns=[field.name]))
     texts = frame[field.name].cast(pl.String).drop_nulls()
     return len(texts) > 0 and bool(texts.str.contains(_DAY).all())
 
@@ -157,7 +157,7 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
     by = [column for column in grouping.by if column != RUN]
     read = dict.fromkeys([*by, *fields, *ours.values(), *filter(None, [grouping.weight])])
     table = read_part(path, columns=list(read))
-    frame: Any = pl.from_arrow(table)
+    frame = pl.DataFrame(table)
     name = pl.Series(names_in(table, scoring)) if fields else pl.lit(None)
     weight = pl.col(grouping.weight).cast(pl.Float64).fill_null(0) if grouping.weight else pl.lit(1)
     key = {_ALL: pl.lit(0), **{column: _key(frame, column) for column in by}}
@@ -166,9 +166,8 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
     label = pl.col(ours[scoring.label_name]).cast(pl.String)
     text = {c: pl.col(ours[c]).cast(pl.String) for c in ("status", "reason")}
     made = frame.select(**key, weight=weight.cast(pl.Float64), label=label, **text)
-    made = made.with_columns(name=name.cast(pl.String))
     check_weights(made["weight"].to_numpy(), grouping.weight, "weight")
-    return made  # type: ignore[no-any-return]
+    return made.with_columns(name=name.cast(pl.String))
 
 
 def _key(frame: pl.DataFrame, column: str) -> pl.Expr:
@@ -262,17 +261,14 @@ def share_tables(
               for k, f in counts.labels.partition_by("group", as_dict=True).items()}  # fmt: skip
     for number, group in enumerate(counts.groups.iter_rows(named=True)):
         shares, distinct, refused = estimates[number]
-        key = {column: group[column] for column in keys}
-        if group["rows"] < FEWEST_ROWS:
-            rows.append({**key, "refused": refused})
-            continue
-        total = max(group["scored_weight"], 1e-300)
-        raw = {label: w / total for label, w in raw_of.get(number, {}).items()}
-        counted = {"rows": group["rows"], "distinct": distinct or None, "scored": group["scored"]}
-        rows += [
-            {**key, "label": labels[i], **counted, "raw": raw.get(labels[i], 0.0), **numbers}
-            for i, numbers in _numbers(shares, refused, raw, labels)
-        ] or [{**key, **counted, "refused": refused}]
+        row = {column: group[column] for column in keys}
+        of_labels = list[dict[str, Any]]()
+        if group["rows"] >= FEWEST_ROWS:
+            row |= {"rows": group["rows"], "distinct": distinct or None, "scored": group["scored"]}
+            total = max(group["scored_weight"], 1e-300)
+            raw = {label: w / total for label, w in raw_of.get(number, {}).items()}
+            of_labels = _numbers(shares, refused, raw, labels)
+        rows += [row | numbers for numbers in of_labels or [{"refused": refused}]]
     schema = {**{c: counts.groups.schema[c] for c in keys}, "label": pl.String(),
               **{n: pl.Int64() if n in NUMBERS[:3] else pl.Float64() for n in NUMBERS},
               "refused": pl.String()}  # fmt: skip
@@ -283,19 +279,22 @@ def share_tables(
 
 def _numbers(
     shares: Shares | None, refused: str, raw: dict[str, float], labels: Sequence[str]
-) -> list[tuple[int, dict[str, Any]]]:
-    """Return label ids with their estimates, the largest shares first; where the data cannot say,
-    the labels counted alone, by their counts."""
-    counted = [i for i, label in enumerate(labels) if label in raw]
-    if shares is None or refused:
-        ranked = sorted(counted, key=lambda i: (-raw[labels[i]], i))
-        means = {} if shares is None else {i: float(shares.expected[i]) for i in ranked}
-        return [(i, {"expected": means.get(i), "refused": refused}) for i in ranked]
-    listed = {*counted, *np.flatnonzero(shares.share >= SMALLEST_SHARE).tolist()}
-    rows = []
-    for i in sorted(listed, key=lambda i: (-shares.share[i], i)):
-        numbers = {n: float(getattr(shares, n)[i]) for n in ("expected", "share", "low", "high")}
-        rows.append((i, {**numbers, "refused": _too_alike(shares, i, labels) or None}))
+) -> list[dict[str, Any]]:
+    """Return a row for each label, the largest shares first; where the data cannot say, for the
+    labels counted alone, by their counts."""
+    said = None if refused else shares
+    ranks = np.array([raw.get(label, 0.0) for label in labels]) if said is None else said.share
+    rows = list[dict[str, Any]]()
+    for i in np.argsort(-ranks, kind="stable").tolist():
+        if labels[i] not in raw and (said is None or said.share[i] < SMALLEST_SHARE):
+            continue
+        numbers = {"raw": raw.get(labels[i], 0.0)}
+        if shares is not None:
+            numbers["expected"] = float(shares.expected[i])
+        if said is not None:
+            numbers |= {n: float(getattr(said, n)[i]) for n in ("share", "low", "high")}
+        why_not = refused if said is None else _too_alike(said, i, labels) or None
+        rows.append({"label": labels[i], **numbers, "refused": why_not})
     return rows
 
 

@@ -65,7 +65,11 @@ def check_columns(path: Path) -> tuple[str | None, dict[str, bool]]:
 
 def _int96_unit(path: Path, schema: pa.Schema, columns: list[str]) -> str:
     """Return the unit that holds every INT96 timestamp of a file: ns, or us if a date is out of the
-    years 1677 to 2262. Raise DataError if there is none."""
+    years 1677 to 2262. Raise DataError if there is none, or the file is damaged.
+
+    Arrow lets what is too large overflow without an error. Whole seconds do not overflow, and what
+    nanoseconds, modulo 2**64, exceed them by is the fraction of the second.
+    """
     nested = [name for name in columns if pa.types.is_nested(schema.field(name).type)]
     if nested:
         raise DataError(
@@ -73,31 +77,20 @@ def _int96_unit(path: Path, schema: pa.Schema, columns: list[str]) -> str:
             "cannot be checked; write it as TIMESTAMP"
         )
     units = {"ns", "us"}
-    for name in columns:
-        units &= _units_that_hold(path, name)
-        if not units:
-            raise DataError(
-                f"{path}: column {name!r} has INT96 timestamps that fit neither nanoseconds (years "
-                "1677 to 2262) nor microseconds; write it as TIMESTAMP"
-            )
-    return "ns" if "ns" in units else "us"
-
-
-def _units_that_hold(path: Path, name: str) -> set[str]:
-    """Return which of ns and us hold every timestamp of an INT96 column.
-
-    Arrow lets what is too large overflow without an error. Whole seconds do not overflow, and what
-    nanoseconds, modulo 2**64, exceed them by is the fraction of the second.
-    """
-    units = {"ns", "us"}
     try:
         with open_parquet(path, unit="s") as whole, open_parquet(path, unit="ns") as exact:
-            batches = (f.iter_batches(_BATCH_ROWS, columns=[name]) for f in (whole, exact))
-            for seconds, nanoseconds in zip(*batches, strict=True):
-                units &= _holding(_numbers(seconds), _numbers(nanoseconds))
+            for name in columns:
+                batches = (f.iter_batches(_BATCH_ROWS, columns=[name]) for f in (whole, exact))
+                for seconds, nanoseconds in zip(*batches, strict=True):
+                    units &= _holding(_numbers(seconds), _numbers(nanoseconds))
+                if not units:
+                    raise DataError(
+                        f"{path}: column {name!r} has INT96 timestamps that fit neither "
+                        "nanoseconds (years 1677 to 2262) nor microseconds; write it as TIMESTAMP"
+                    )
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged; restore it and run this again") from error
-    return units
+    return "ns" if "ns" in units else "us"
 
 
 def _numbers(batch: pa.RecordBatch) -> Seconds:
