@@ -24,16 +24,7 @@ from functools import cache, partial
 from importlib import import_module
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NoReturn,
-    TextIO,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, NoReturn, TextIO, get_args, get_origin, get_type_hints
 
 from annotated_types import Interval
 from cyclopts import App, CycloptsError, Parameter
@@ -112,11 +103,7 @@ def signature_of(request: type) -> tuple[inspect.Signature, str]:
 
 
 def command_from(
-    request: type,
-    call: Callable[..., Any],
-    *,
-    positional: int = 1,
-    extra: type | None = None,
+    request: type, call: Callable[..., Any], *, positional: int = 1, extra: type | None = None
 ) -> Callable[..., Any]:
     """Return a function for a command line: its parameters are the fields of ``request``, those of
     its groups side by side, and of the record ``extra``; it calls ``call(request)``, or

@@ -12,13 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from charrnn.errors import (
-    BusyError,
-    DataError,
-    missing_package,
-    storage_error,
-    storage_errors,
-)
+from charrnn.errors import BusyError, DataError, missing_package, storage_error, storage_errors
 from charrnn.runs.folders import run_name
 from charrnn.runs.manifest import RunManifest, read_run
 from charrnn.runs.parts import part_schema, read_part_batches

@@ -6,9 +6,10 @@ from pathlib import Path
 from charrnn.errors import ConfigError, percent
 from charrnn.files import make_private, private_files
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input, remove_copies
+from charrnn.model.version import resolve
 from charrnn.recipes.requests import COMPARISONS, CompareRequest
 from charrnn.recipes.runner import Runner
-from charrnn.recipes.score import run_facts
+from charrnn.recipes.score import load_scorer, run_facts
 from charrnn.reports.comparison import comparison_markdown, comparison_report
 from charrnn.runs.comparison import Comparison, ModelPair, compare_partitions, comparison_manifest
 from charrnn.runs.manifest import (
@@ -22,7 +23,6 @@ from charrnn.runs.manifest import (
 from charrnn.runs.plan import RunPlan, destination_of, plan_run, run_key
 from charrnn.runs.publish import finished_run, hold_destination, publish, update_latest
 from charrnn.scoring.options import ScoreOptions
-from charrnn.scoring.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,12 @@ def folder_of(request: CompareRequest) -> Path:
 
 def load_pair(request: CompareRequest) -> ModelPair:
     """Load both models; refuse a model compared with itself."""
-    compute = request.compute
-    if compute.engine != "local":
+    if request.compute.engine != "local":
         raise ConfigError(
             "a comparison runs on this machine only; use engine local", option="engine"
         )
     champion, challenger = (
-        Scorer.load(
-            name, models=request.models, device=compute.device, batch_size=compute.names_per_pass
-        )
+        load_scorer(request, resolve(name, request.models))
         for name in (request.model, request.challenger)
     )
     if champion.version.digest == challenger.version.digest:

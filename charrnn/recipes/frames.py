@@ -28,11 +28,7 @@ _NOT_HERE = ("data", "promote", "mlflow")  # of a training that only returns a m
 
 
 def train_on_frame(
-    table: Any,
-    columns: dict[str, Any],
-    models: Path | str | None,
-    runner: Runner,
-    **options: Any,
+    table: Any, columns: dict[str, Any], models: Path | str | None, runner: Runner, **options: Any
 ) -> ModelVersion:
     """Train on a labelled table by the recipes ``ingest`` and ``train``; see ``charrnn.train``.
     ``columns`` are the fields of ``IngestRequest`` about columns."""

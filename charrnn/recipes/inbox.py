@@ -14,14 +14,14 @@ from charrnn.model.version import ModelVersion, resolve
 from charrnn.recipes.requests import InboxRequest, ScoreRequest, ScoringRequest
 from charrnn.recipes.runner import Runner
 from charrnn.recipes.score import run_options, score
-from charrnn.runs.inbox import FileStates, file_states, fingerprints, inbox_files, memory_path
+from charrnn.runs.inbox import FileStates, file_states, fingerprints, inbox_files
 from charrnn.runs.manifest import ModelRef
 from charrnn.runs.plan import run_key
 from charrnn.runs.publish import finished_run
 from charrnn.scoring.options import DeliveryOptions
 from charrnn.tables.discovery import Skipped
 from charrnn.tables.kinds import path_text
-from charrnn.tables.source import inbox_name
+from charrnn.tables.source import inbox_name, source_name
 
 ScoreOne = Callable[[ScoreRequest], str]
 
@@ -113,7 +113,7 @@ def _not_yet_scored(
     options = run_options(request, version, runner.name_key)
     model = ModelRef.of(version)
     asked = sha256(json.dumps([version.digest, options.to_json()]).encode()).hexdigest()
-    memory = memory_path(request.output, request.folder)
+    memory = request.output / f".inbox-{source_name(str(request.folder))}.json"
 
     def fingerprint(path: Path) -> str:
         try:
@@ -132,11 +132,7 @@ def _not_yet_scored(
 
 
 def _score_file(
-    path: Path,
-    states: FileStates,
-    request: ScoreRequest,
-    score_one: ScoreOne,
-    result: InboxOutcome,
+    path: Path, states: FileStates, request: ScoreRequest, score_one: ScoreOne, result: InboxOutcome
 ) -> None:
     """Score one file and note what became of it."""
     if file_states(path) != states:

@@ -12,7 +12,7 @@ from charrnn.model.priors import parse_prior
 from charrnn.model.provenance import library_versions
 from charrnn.model.version import ModelVersion, resolve
 from charrnn.recipes.published import Published
-from charrnn.recipes.requests import PREDICTIONS, ScoreRequest, ScoringRequest
+from charrnn.recipes.requests import PREDICTIONS, ScoreRequest, ScoringRequest, TableRequest
 from charrnn.recipes.runner import Runner
 from charrnn.reports.run import run_report
 from charrnn.runs.data_package import data_package
@@ -40,13 +40,7 @@ from charrnn.runs.plan import (
     sample_names,
 )
 from charrnn.runs.pool import name_pool
-from charrnn.runs.publish import (
-    finished_run,
-    hold_destination,
-    manifest_of,
-    publish,
-    update_latest,
-)
+from charrnn.runs.publish import finished_run, hold_destination, manifest_of, publish, update_latest
 from charrnn.scoring.dictionary import added_columns
 from charrnn.scoring.names import key_digest
 from charrnn.scoring.options import ComputeOptions, ScoreOptions
@@ -96,7 +90,7 @@ def score(request: ScoreRequest, runner: Runner, version: ModelVersion | None = 
     return published
 
 
-def load_scorer(request: ScoreRequest, version: ModelVersion | None = None) -> Scorer:
+def load_scorer(request: TableRequest, version: ModelVersion | None = None) -> Scorer:
     """Load the model on the device that scores; with Ray this process only plans and commits."""
     compute = request.compute
     device = "cpu" if compute.engine == "ray" else compute.device
@@ -138,12 +132,13 @@ def settle_prior(plan: RunPlan, scorer: Scorer) -> tuple[ScoreOptions, PriorReco
     settled, estimate = scorer.settle_prior(names, options)
     if isinstance(settled.prior, str):
         return settled, PriorRecord("train")
-    given = PriorRecord("given", shares=dict(zip(labels, settled.prior, strict=True)))
+    shares = dict(zip(labels, settled.prior, strict=True))
     if estimate is None:
-        return settled, given
+        return settled, PriorRecord("given", shares=shares)
     low, high = (dict(zip(labels, s, strict=True)) for s in (estimate.low, estimate.high))
-    found = replace(given, kind="estimate", refused=estimate.refused, names=estimate.rows)
-    return settled, replace(found, low=low, high=high)
+    return settled, PriorRecord(
+        "estimate", estimate.refused, estimate.rows, shares=shares, low=low, high=high
+    )
 
 
 def score_all(
@@ -169,8 +164,7 @@ def publish_run(
     columns = added_columns(plan.key.options.scoring, version.labels, stamp=plan.key.options.stamp)
     package = data_package(manifest, part_schema(part_path(plan.staging, 0)), columns)
     files = {"report.html": run_report(manifest), "datapackage.json": json_bytes(package)}
-    run = publish(plan, manifest, files)
-    return run, passed_over_line(passed_over)
+    return publish(plan, manifest, files), passed_over_line(passed_over)
 
 
 def deliver(published: Published, target: Destination, runner: Runner) -> Published:

@@ -132,10 +132,9 @@ def estimate_all(
 def write(folder: Path, tables: ShareTables, manifest: RunManifest, grouping: Grouping) -> None:
     """Write the tables and the page of a run's shares, each atomically; those of before are
     replaced."""
-    for name, frame in (("shares", tables.shares), ("changes", tables.changes)):
-        path = folder / f"{name}.parquet"
-        if frame is None:
-            remove_file(path)
-            continue
-        write_parquet(path, frame.to_arrow())
+    write_parquet(folder / "shares.parquet", tables.shares.to_arrow())
+    if tables.changes is None:
+        remove_file(folder / "changes.parquet")
+    else:
+        write_parquet(folder / "changes.parquet", tables.changes.to_arrow())
     write_bytes(folder / "shares.html", shares_page(tables, manifest, grouping))

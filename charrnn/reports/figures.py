@@ -203,7 +203,9 @@ def history_plot(
     shown_times = sorted({0, (N - 1) // 2, N - 1} if N > 4 else {0, N - 1})
     days = len({times[i][:10] for i in shown_times}) == len(shown_times)
     ticks = [(i, times[i][:10] if days else times[i][-5:]) for i in shown_times]
-    form = _axis_percent(top - bottom) if shares else short
+    reach = top - bottom
+    decimals = 0 if reach >= 0.05 else 1 if reach >= 0.005 else 2
+    form = (lambda share: percent(share, decimals)) if shares else short
     dots = [
         Dot(i, y, hover=f"{name}, {times[i]}: {percent(y) if shares else shown(y)}",
             color="alarm" if (name, i) in marked else color)
@@ -222,11 +224,6 @@ def short(count: float) -> str:
         if count >= factor:
             return f"{count / factor:.3g}{unit}"
     return f"{count:.3g}"
-
-
-def _axis_percent(reach: float) -> Callable[[float], str]:
-    decimals = 0 if reach >= 0.05 else 1 if reach >= 0.005 else 2
-    return lambda value: percent(value, decimals)
 
 
 def _wilson(share: float, count: float) -> tuple[float, float]:

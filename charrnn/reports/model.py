@@ -25,15 +25,7 @@ from charrnn.model.labels import LANGUAGE
 from charrnn.model.version import ModelVersion
 from charrnn.reports.figures import curve_plot, reliability_plots
 from charrnn.reports.formats import interval, setting, signed
-from charrnn.reports.page import (
-    Bars,
-    Figure,
-    Matrix,
-    Table,
-    html_page,
-    label_words,
-    markdown_page,
-)
+from charrnn.reports.page import Bars, Figure, Matrix, Table, html_page, label_words, markdown_page
 from charrnn.training.metrics import largest_cells
 
 _DRAWN_LABELS = 40  # rows of the confusion matrix; more cannot be read

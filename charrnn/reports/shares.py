@@ -49,27 +49,20 @@ def _group(name: str, frame: pl.DataFrame) -> dict[str, Any]:
     """Return what the page shows of a group."""
     first = frame.row(0, named=True)
     said = first["share"] is not None
-    rows = [
-        (
-            row["label"],
-            percent(row["share"]),
-            interval(row["low"], row["high"], percent),
-            percent(row["raw"]),
-            row["refused"] or "",
-        )
-        if said
-        else (row["label"], percent(row["raw"]))
-        for row in frame.drop_nulls("label").iter_rows(named=True)
-    ]
-    bars = Bars.of_shares(
-        "corrected, with its 95 % interval" if said else "counted",
-        frame["share" if said else "raw"].to_list(),
-        {"counted": frame["raw"].to_list()} if said else {},
-        list(frame.select("low", "high").iter_rows()) if said else (),
-    )
-    head = ("", "share", "95 % interval", "counted", "note") if said else ("", "counted")
-    columns = len(head) - (said and not any(row[-1] for row in rows))
-    table = Table(head[:columns], [row[:columns] for row in rows], bars, _FIRST_LABELS)
+    frame = frame.drop_nulls("label")
+    raw, shares = frame["raw"].to_list(), frame["share"].to_list()
+    columns = {"": frame["label"].to_list()}
+    bars = Bars.of_shares("counted", raw)
+    if said:
+        ends = frame.select("low", "high").rows()
+        bars = Bars.of_shares("corrected, with its 95 % interval", shares, {"counted": raw}, ends)
+        columns["share"] = [percent(share) for share in shares]
+        columns["95 % interval"] = [interval(low, high, percent) for low, high in ends]
+    columns["counted"] = [percent(share) for share in raw]
+    if said and frame["refused"].is_not_null().any():
+        columns["note"] = frame["refused"].fill_null("").to_list()
+    rows = list(zip(*columns.values(), strict=True))
+    table = Table(tuple(columns), rows, bars, _FIRST_LABELS)
     reach = interval(first["low"], first["high"], percent) if said else ""
     return {"name": name, "refused": "" if said else first["refused"], "table": table,
             "largest": f"{first['label']} {percent(first['share'])} ({reach})" if said else "",

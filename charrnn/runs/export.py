@@ -22,6 +22,7 @@ from charrnn.tables.kinds import table_name
 # these characters (also in full width), spaces before it or not (OWASP, "CSV Injection").
 _LEAD = r"(?m)^([\s\x{00a0}]*[=+\-@\t\r\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}])"
 _CODECS = {"gz": "gzip", "zst": "zstd", "bz2": "bz2"}  # suffix → Arrow's name
+_BYTES = (pa.binary(), pa.large_binary(), pa.binary_view())
 _UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
 _NUMBER = r"^([+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?|-)$"  # a number, a dash
 
@@ -161,22 +162,12 @@ def csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return csv_column(column.cast(data_type.value_type))
     if pa.types.is_run_end_encoded(data_type):
         return csv_column(pc.run_end_decode(column))
-    if _is_bytes(data_type):
+    if data_type in _BYTES or pa.types.is_fixed_size_binary(data_type):
         digits = pl.Series(column.cast(pa.large_binary())).bin.encode("hex")
         return pa.chunked_array([digits.to_arrow()], pa.large_string())
     if pa.types.is_timestamp(data_type) or pa.types.is_date(data_type):
         return _dated(column)
     return column
-
-
-def _is_bytes(data_type: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_binary(data_type)
-        or types.is_large_binary(data_type)
-        or types.is_binary_view(data_type)
-        or types.is_fixed_size_binary(data_type)
-    )
 
 
 def _dated(column: pa.ChunkedArray) -> pa.ChunkedArray:

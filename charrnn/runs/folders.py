@@ -103,7 +103,8 @@ def named_runs(destination: Path, others: list[str] | None = None) -> dict[RunNa
         StorageError: reading failed, so there may be more.
     """
     folder = destination / "runs"
-    runs, sentences, folders = dict[RunName, Path](), list[str](), dict[str, bool]()
+    runs, folders = dict[RunName, Path](), dict[str, bool]()
+    sentences = list[str]() if others is None else others
     try:
         folders = {path.name: is_folder(path) for path in sorted(folder.iterdir())}
     except FileNotFoundError:
@@ -115,17 +116,11 @@ def named_runs(destination: Path, others: list[str] | None = None) -> dict[RunNa
         sentences.append(sentence)
     for name, named_folder in folders.items():
         parsed = parse_run_name(name)
-        if not named_folder:
-            sentences.append(f"{folder / name} is no folder")
-        elif parsed is None:
-            sentences.append(f"{folder / name} has no name of a run")
-        else:
+        if named_folder and parsed:
             runs[parsed] = folder / name
-            continue
-        if is_system_file(name):
-            sentences.pop()
-    if others is not None:
-        others += sentences
+        elif not is_system_file(name):
+            what = "has no name of a run" if named_folder else "is no folder"
+            sentences.append(f"{folder / name} {what}")
     return runs
 
 

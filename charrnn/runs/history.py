@@ -71,12 +71,7 @@ def _standing(manifest: RunManifest, before: RunManifest) -> list[str]:
 def _text_rules(manifest: RunManifest) -> tuple[Any, ...]:
     """Return the model and the options that decide which names can be scored."""
     options = manifest.options.scoring
-    rules = (
-        options.transliterate,
-        options.max_length,
-        options.max_unknown,
-        options.name_order,
-    )
+    rules = (options.transliterate, options.max_length, options.max_unknown, options.name_order)
     return (manifest.model.digest, *rules)
 
 

@@ -18,7 +18,6 @@ from charrnn.errors import CharrnnError
 from charrnn.files import json_bytes, read_file, write_bytes
 from charrnn.tables.discovery import NoTableError, Skipped, discover, discover_each
 from charrnn.tables.kinds import path_text
-from charrnn.tables.source import source_name
 
 # Seconds, many times what file systems round times to: a file that changed this long ago cannot
 # change once more without another time (that of its inode; nobody can set it back).
@@ -61,11 +60,6 @@ def file_states(path: Path) -> FileStates:
 def _states(path: Path) -> FileStates:
     tables = [(table, table.stat()) for table in discover(str(path)).paths]
     return [(path_text(t), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for t, s in tables]
-
-
-def memory_path(output: Path, folder: Path) -> Path:
-    """Return the file that keeps the fingerprints of a folder's files."""
-    return output / f".inbox-{source_name(str(folder))}.json"
 
 
 @dataclass(frozen=True)

@@ -291,8 +291,7 @@ def _decode(document: dict[str, msgspec.Raw]) -> Manifest:
     flat = msgspec.json.decode(options, type=dict[str, Any])
     nested = msgspec.json.encode({**flat, "scoring": flat})
     content = msgspec.json.encode({**document, "options": msgspec.Raw(nested)})
-    manifest: Manifest = msgspec.json.decode(content, type=record)
-    return manifest
+    return msgspec.json.decode(content, type=record)
 
 
 def _read(path: Path) -> bytes:
@@ -357,8 +356,7 @@ def newest_first(destination: Path, passed_over: list[str]) -> Iterator[tuple[Pa
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
     """Return a document with lists in place of tuples, as JSON has it."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
-    return plain
+    return msgspec.json.decode(msgspec.json.encode(document), type=dict[str, Any])
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,6 @@ the others. ``drawn`` is a random sample: a version is measured without bias on 
 """
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -62,13 +61,12 @@ def _answers(path: Path, manifest: RunManifest) -> pl.DataFrame:
     kinds = {"confidence": pl.Float32, "second_confidence": pl.Float32, "ambiguous": pl.Boolean}
     columns = {**names, **{ours: scoring.prefix + added for ours, added in theirs.items()}}
     read = [column for column in dict.fromkeys(columns.values()) if column in there]
-    frame: Any = pl.from_arrow(read_part(path, columns=read))
+    frame = pl.DataFrame(read_part(path, columns=read))
     frame = frame.select(
         (pl.col(c) if c in there else pl.lit(None)).cast(kinds.get(ours, pl.String)).alias(ours)
         for ours, c in columns.items()
     )
-    summed = frame.group_by(*names).agg(pl.exclude(*names).first(), rows=pl.len().cast(pl.Int64))
-    return summed  # type: ignore[no-any-return]
+    return frame.group_by(*names).agg(pl.exclude(*names).first(), rows=pl.len().cast(pl.Int64))
 
 
 def _chosen(answers: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
@@ -110,20 +108,17 @@ def reviewed_labels(source: Source, path: str) -> pa.Table:
         )
     columns = [*names, *labels, *(["rows"] if "rows" in headers else [])]
     table = pa.concat_tables(read_groups(file.groups, columns) for file in source.tables)
-    table = table.select(columns)
-    for column in (*names, *labels):
-        text = restore_formulas(as_large_string(table[column]))
-        place = table.column_names.index(column)
-        table = table.set_column(place, column, pc.utf8_trim_whitespace(text))
+    texts = {column: as_large_string(table[column]) for column in columns}
+    kept = {c: pc.utf8_trim_whitespace(restore_formulas(texts[c])) for c in (*names, *labels)}
     if "rows" in headers:
         try:
-            rows = pc.utf8_trim_whitespace(as_large_string(table["rows"])).cast(pa.int64())
+            kept["rows"] = pc.utf8_trim_whitespace(texts["rows"]).cast(pa.int64())
         except pa.ArrowException:
             raise DataError(
                 f"{path}: column 'rows' has values that are no whole numbers; write it as it was, "
                 "or remove it"
             ) from None
-        table = table.set_column(table.column_names.index("rows"), "rows", rows)
+    table = pa.table(kept)
     filled = table.filter(pc.not_equal(pc.fill_null(table[labels[0]], ""), ""))
     if not filled.num_rows:
         raise DataError(

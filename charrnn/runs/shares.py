@@ -75,8 +75,8 @@ def grouping_of(
         DataError: there is no such column, or it cannot be grouped by.
         ConfigError: a column is given twice, is that of the names, or has the name of one of ours.
     """
-    schema = part_schema(run / manifest.parts[0].name)
-    scoring = manifest.options.scoring
+    first, scoring = run / manifest.parts[0].name, manifest.options.scoring
+    schema = part_schema(first)
     found = tuple(name_column_of(schema.names, column, "by") for column in by)
     names, ours = {*scoring.name_fields.values()}, {*NUMBERS, "label", "refused", "group"}
     for column in found:
@@ -102,7 +102,6 @@ def grouping_of(
                 f"column {weight!r} is {kind}, expected numbers; cast it, or choose another column",
                 option="weight",
             )
-    first = run / manifest.parts[0].name
     dated = [c for c in found if c.lower() == "month" or _has_dates(first, schema.field(c))]
     period = RUN if two_runs else next(iter(dated), "")
     return Grouping((RUN, *found) if two_runs else found, period, weight)
@@ -112,7 +111,7 @@ def _has_dates(part: Path, field: pa.Field) -> bool:
     """Whether a column holds dates, in a CSV as text."""
     if not is_text(field.type):
         return bool(pa.types.is_temporal(field.type))
-    frame: Any = pl.from_arrow(read_part(part, columns=[field.name]))
+    frame = pl.DataFrame(read_part(part, columns=[field.name]))
     texts = frame[field.name].cast(pl.String).drop_nulls()
     return len(texts) > 0 and bool(texts.str.contains(_DAY).all())
 
@@ -124,16 +123,15 @@ def count_rows(runs: Sequence[tuple[Path, RunManifest]], grouping: Grouping) -> 
         DataError: a part is damaged, a weight is negative or not finite, or there are more than
             ``MOST_GROUPS`` groups.
     """
-    sums: list[list[pl.DataFrame]] = [[], [], []]
-    for run, manifest in runs:
-        for part in manifest.parts:
-            frame = _columns(run / part.name, run, manifest, grouping)
-            for parts, summed in zip(sums, _sums(frame, [_ALL, *grouping.by]), strict=True):
-                parts.append(summed)
     keys = [_ALL, *grouping.by]
+    sums = [
+        tuple(_sums(_columns(run / part.name, run, manifest, grouping), keys))
+        for run, manifest in runs
+        for part in manifest.parts
+    ]
     groups, labels, names = (
         pl.concat(parts, how="vertical_relaxed").group_by(keys + more).agg(pl.all().sum())
-        for parts, more in zip(sums, ([], ["label"], ["name"]), strict=True)
+        for parts, more in zip(zip(*sums, strict=True), ([], ["label"], ["name"]), strict=True)
     )
     if groups.height > MOST_GROUPS:
         raise DataError(
@@ -159,7 +157,7 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
     by = [column for column in grouping.by if column != RUN]
     read = dict.fromkeys([*by, *fields, *ours.values(), *filter(None, [grouping.weight])])
     table = read_part(path, columns=list(read))
-    frame: Any = pl.from_arrow(table)
+    frame = pl.DataFrame(table)
     name = pl.Series(names_in(table, scoring)) if fields else pl.lit(None)
     weight = pl.col(grouping.weight).cast(pl.Float64).fill_null(0) if grouping.weight else pl.lit(1)
     key = {_ALL: pl.lit(0), **{column: _key(frame, column) for column in by}}
@@ -168,9 +166,8 @@ def _columns(path: Path, run: Path, manifest: RunManifest, grouping: Grouping) -
     label = pl.col(ours[scoring.label_name]).cast(pl.String)
     text = {c: pl.col(ours[c]).cast(pl.String) for c in ("status", "reason")}
     made = frame.select(**key, weight=weight.cast(pl.Float64), label=label, **text)
-    made = made.with_columns(name=name.cast(pl.String))
     check_weights(made["weight"].to_numpy(), grouping.weight, "weight")
-    return made  # type: ignore[no-any-return]
+    return made.with_columns(name=name.cast(pl.String))
 
 
 def _key(frame: pl.DataFrame, column: str) -> pl.Expr:
@@ -212,7 +209,7 @@ def estimate(
         options, prior="train", probabilities=True, top_k=1, min_confidence=0.0,
         coverage_target=0.0, families=False, details=False, max_unfamiliarity=1.0,
     )  # fmt: skip
-    names_of = dict(counts.names.partition_by("group", as_dict=True).items())
+    names_of = counts.names.partition_by("group", as_dict=True)
     for number, group in enumerate(counts.groups.iter_rows(named=True)):
         names = names_of.get((number,), counts.names.clear())
         refused = _cannot_say(group, counts.kept)
@@ -264,17 +261,14 @@ def share_tables(
               for k, f in counts.labels.partition_by("group", as_dict=True).items()}  # fmt: skip
     for number, group in enumerate(counts.groups.iter_rows(named=True)):
         shares, distinct, refused = estimates[number]
-        key = {column: group[column] for column in keys}
-        if group["rows"] < FEWEST_ROWS:
-            rows.append({**key, "refused": refused})
-            continue
-        total = max(group["scored_weight"], 1e-300)
-        raw = {label: w / total for label, w in raw_of.get(number, {}).items()}
-        counted = {"rows": group["rows"], "distinct": distinct or None, "scored": group["scored"]}
-        rows += [
-            {**key, "label": labels[i], **counted, "raw": raw.get(labels[i], 0.0), **numbers}
-            for i, numbers in _numbers(shares, refused, raw, labels)
-        ] or [{**key, **counted, "refused": refused}]
+        row = {column: group[column] for column in keys}
+        of_labels = list[dict[str, Any]]()
+        if group["rows"] >= FEWEST_ROWS:
+            row |= {"rows": group["rows"], "distinct": distinct or None, "scored": group["scored"]}
+            total = max(group["scored_weight"], 1e-300)
+            raw = {label: w / total for label, w in raw_of.get(number, {}).items()}
+            of_labels = _numbers(shares, refused, raw, labels)
+        rows += [row | numbers for numbers in of_labels or [{"refused": refused}]]
     schema = {**{c: counts.groups.schema[c] for c in keys}, "label": pl.String(),
               **{n: pl.Int64() if n in NUMBERS[:3] else pl.Float64() for n in NUMBERS},
               "refused": pl.String()}  # fmt: skip
@@ -285,26 +279,23 @@ def share_tables(
 
 def _numbers(
     shares: Shares | None, refused: str, raw: dict[str, float], labels: Sequence[str]
-) -> list[tuple[int, dict[str, Any]]]:
-    """Return label ids with their estimates, the largest shares first; where the data cannot say,
-    the labels counted alone, by their counts."""
-    counted = [i for i, label in enumerate(labels) if label in raw]
-    if shares is None or refused:
-        ranked = sorted(counted, key=lambda i: (-raw[labels[i]], i))
-        means = {} if shares is None else {i: float(shares.expected[i]) for i in ranked}
-        return [(i, {"expected": means.get(i), "refused": refused}) for i in ranked]
-    listed = {*counted, *np.flatnonzero(shares.share >= SMALLEST_SHARE).tolist()}
-    return [
-        (
-            i,
-            {
-                "expected": float(shares.expected[i]),
-                **{n: float(getattr(shares, n)[i]) for n in ("share", "low", "high")},
-                "refused": _too_alike(shares, i, labels) or None,
-            },
-        )
-        for i in sorted(listed, key=lambda i: (-shares.share[i], i))
-    ]
+) -> list[dict[str, Any]]:
+    """Return a row for each label, the largest shares first; where the data cannot say, for the
+    labels counted alone, by their counts."""
+    said = None if refused else shares
+    ranks = np.array([raw.get(label, 0.0) for label in labels]) if said is None else said.share
+    rows = list[dict[str, Any]]()
+    for i in np.argsort(-ranks, kind="stable").tolist():
+        if labels[i] not in raw and (said is None or said.share[i] < SMALLEST_SHARE):
+            continue
+        numbers = {"raw": raw.get(labels[i], 0.0)}
+        if shares is not None:
+            numbers["expected"] = float(shares.expected[i])
+        if said is not None:
+            numbers |= {n: float(getattr(said, n)[i]) for n in ("share", "low", "high")}
+        why_not = refused if said is None else _too_alike(said, i, labels) or None
+        rows.append({"label": labels[i], **numbers, "refused": why_not})
+    return rows
 
 
 def _too_alike(shares: Shares, label: int, labels: Sequence[str]) -> str:
@@ -336,15 +327,15 @@ def _changes(
             ends = np.quantile(difference, [0.025, 0.975], axis=0)
             mean = difference.mean(axis=0)
             low, high = np.minimum(ends[0], mean), np.maximum(ends[1], mean)
+            numbers = np.stack([one.share, other.share, mean, low, high], axis=1)  # (L, 5)
             at_least = np.maximum(one.share, other.share) >= SMALLEST_SHARE
             rows += [
                 {**dict(zip(others, key, strict=False)), "from": str(first[grouping.period]),
                  "to": str(second[grouping.period]), "label": labels[i],
-                 **dict(zip(CHANGES, map(float, values), strict=True)),
+                 **dict(zip(CHANGES, numbers[i].tolist(), strict=True)),
                  "refused": _too_alike(one, i, labels) or _too_alike(other, i, labels) or None}
                 for i in np.argsort(-np.abs(other.share - one.share), kind="stable").tolist()
                 if at_least[i]
-                for values in [(one.share[i], other.share[i], mean[i], low[i], high[i])]
             ]  # fmt: skip
     schema = {**{c: counts.groups.schema[c] for c in others}, "from": pl.String(),
               "to": pl.String(), "label": pl.String(),

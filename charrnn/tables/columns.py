@@ -84,8 +84,7 @@ def is_text(column_type: pa.DataType) -> bool:
 
 def is_number(column_type: pa.DataType) -> bool:
     """Whether an Arrow type is one of integers, floats or decimals."""
-    types = pa.types
-    tests = (types.is_integer, types.is_floating, types.is_decimal)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
     return any(test(column_type) for test in tests)
 
 

@@ -171,16 +171,14 @@ def _typed(delimiter: str) -> str:
 def _sample(
     head: bytes, delimiter: str, form: CsvFormat, *, blank: bool = False
 ) -> list[list[str]]:
-    """Return the first records, at most ``_SAMPLE_RECORDS`` below the header."""
+    """Return the first records, at most ``_SAMPLE_RECORDS`` below the header; ``blank`` ones too,
+    if asked."""
     lines = io.StringIO(head.decode(errors="replace"), newline="")
-    records: list[list[str]] = []
     try:
-        for row in islice(_rows(lines, delimiter, form), 1 + _SAMPLE_RECORDS):
-            if row or blank:
-                records.append(row)
+        records = list(islice(_rows(lines, delimiter, form), 1 + _SAMPLE_RECORDS))
     except (csv.Error, ValueError):
         return []
-    return records
+    return [row for row in records if row or blank]
 
 
 def _detect_delimiter(header: str, head: bytes, form: CsvFormat) -> str:

@@ -196,12 +196,7 @@ def _structure(form: CsvFormat, header: Header, columns: int) -> Structure:
 
 
 def _copy_csv(
-    path: Path,
-    staged: Path,
-    form: CsvFormat,
-    header: Header,
-    structure: Structure,
-    group_rows: int,
+    path: Path, staged: Path, form: CsvFormat, header: Header, structure: Structure, group_rows: int
 ) -> tuple[TableFile | None, int]:
     """Parse and copy, every byte through ``structure``; return the copy, None if parsing fails, and
     the bytes that the file unpacks to."""

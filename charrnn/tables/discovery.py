@@ -214,12 +214,6 @@ def _given(path: Path) -> FoundFile:
     return FoundFile(path, path_text(path.name), folder_columns(_partitions_above(path.parent)))
 
 
-def _missing(path: Path) -> InputMissingError:
-    siblings = [entry.name for entry in _entries(path.parent)] if _status(path.parent) else []
-    hint = did_you_mean(path.name, siblings) or "; a table is a file, a folder or a glob"
-    return InputMissingError(f"{path} does not exist{hint}")
-
-
 def _partitions_above(folder: Path) -> list[str]:
     """Return the names of ``folder`` and of those above it, as long as they hold a column."""
     parts = Path(os.path.abspath(folder)).parts  # noqa: PTH100  links stay
@@ -266,7 +260,10 @@ def _expand(pattern: Path) -> tuple[Path, list[Path], list[tuple[str, str, str]]
             folders = [path for path in matches if _is_folder(path)]
             matches = [match for folder in folders for match in _named(folder, part)]
     if not (matches and any(map(MAGIC.search, parts))):
-        raise _missing(pattern)
+        beside = _entries(pattern.parent) if _status(pattern.parent) else []
+        hint = did_you_mean(pattern.name, [entry.name for entry in beside])
+        hint = hint or "; a table is a file, a folder or a glob"
+        raise InputMissingError(f"{pattern} does not exist{hint}")
     return base, list(dict.fromkeys(matches)), tree.skipped
 
 

@@ -94,7 +94,7 @@ def stage_parquet(
     with (
         same_file(path, state) as opened,
         # Buffered, so that a batch needs no whole row group in memory, compressed as it is.
-        open_parquet(path, opened=opened, unit=unit, buffer_size=_BUFFER_BYTES) as reader,
+        open_parquet(path, state=state, unit=unit, buffer_size=_BUFFER_BYTES) as reader,
     ):
         costs = group_costs(path, opened, footer, reader)
         table = parquet_file(path, state, unit)

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from charrnn.errors import DataError
 from charrnn.tables.columns import check_unique
 from charrnn.tables.row_groups import open_parquet
-from charrnn.tables.unchanged import same_file
 
 UTC_TIME = "write_time_adjusted_to_utc"
 _OPTIONS = (UTC_TIME, "store_decimal_as_integer")
@@ -43,7 +42,7 @@ def check_columns(path: Path) -> tuple[str | None, dict[str, bool]]:
     Raises:
         DataError: a column would come back different; or the file is damaged.
     """
-    with same_file(path) as opened, open_parquet(path, opened=opened) as reader:
+    with open_parquet(path) as reader:
         schema, stored = reader.schema_arrow, reader.schema
         check_unique(schema.names, f"{path}: ")
         try:
@@ -66,7 +65,11 @@ def check_columns(path: Path) -> tuple[str | None, dict[str, bool]]:
 
 def _int96_unit(path: Path, schema: pa.Schema, columns: list[str]) -> str:
     """Return the unit that holds every INT96 timestamp of a file: ns, or us if a date is out of the
-    years 1677 to 2262. Raise DataError if there is none."""
+    years 1677 to 2262. Raise DataError if there is none, or the file is damaged.
+
+    Arrow lets what is too large overflow without an error. Whole seconds do not overflow, and what
+    nanoseconds, modulo 2**64, exceed them by is the fraction of the second.
+    """
     nested = [name for name in columns if pa.types.is_nested(schema.field(name).type)]
     if nested:
         raise DataError(
@@ -74,35 +77,20 @@ def _int96_unit(path: Path, schema: pa.Schema, columns: list[str]) -> str:
             "cannot be checked; write it as TIMESTAMP"
         )
     units = {"ns", "us"}
-    for name in columns:
-        units &= _units_that_hold(path, name)
-        if not units:
-            raise DataError(
-                f"{path}: column {name!r} has INT96 timestamps that fit neither nanoseconds (years "
-                "1677 to 2262) nor microseconds; write it as TIMESTAMP"
-            )
-    return "ns" if "ns" in units else "us"
-
-
-def _units_that_hold(path: Path, name: str) -> set[str]:
-    """Return which of ns and us hold every timestamp of an INT96 column.
-
-    Arrow lets what is too large overflow without an error. Whole seconds do not overflow, and what
-    nanoseconds, modulo 2**64, exceed them by is the fraction of the second.
-    """
-    units = {"ns", "us"}
     try:
-        with (
-            same_file(path) as opened,
-            open_parquet(path, opened=opened, unit="s") as whole,
-            open_parquet(path, opened=opened, unit="ns") as exact,
-        ):
-            batches = (f.iter_batches(_BATCH_ROWS, columns=[name]) for f in (whole, exact))
-            for seconds, nanoseconds in zip(*batches, strict=True):
-                units &= _holding(_numbers(seconds), _numbers(nanoseconds))
+        with open_parquet(path, unit="s") as whole, open_parquet(path, unit="ns") as exact:
+            for name in columns:
+                batches = (f.iter_batches(_BATCH_ROWS, columns=[name]) for f in (whole, exact))
+                for seconds, nanoseconds in zip(*batches, strict=True):
+                    units &= _holding(_numbers(seconds), _numbers(nanoseconds))
+                if not units:
+                    raise DataError(
+                        f"{path}: column {name!r} has INT96 timestamps that fit neither "
+                        "nanoseconds (years 1677 to 2262) nor microseconds; write it as TIMESTAMP"
+                    )
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged; restore it and run this again") from error
-    return units
+    return "ns" if "ns" in units else "us"
 
 
 def _numbers(batch: pa.RecordBatch) -> Seconds:

@@ -83,7 +83,7 @@ def open_parquet(
     path: Path,
     footer: pq.FileMetaData | None = None,
     *,
-    opened: str | None = None,
+    state: FileState | None = None,
     unit: str | None = None,
     buffer_size: int = 0,
 ) -> Iterator[pq.ParquetFile]:
@@ -91,25 +91,26 @@ def open_parquet(
 
     Args:
         footer: the file's metadata if it has been read before; saves reading it again.
-        opened: another name of the file, from ``unchanged.same_file``.
+        state: the file's, which must not change; see ``unchanged.same_file``.
         unit: of timestamps that are stored as INT96, by default ns.
         buffer_size: bytes of a column that are read at once; 0: all of a row group.
 
     Raises:
-        DataError: the file is empty, encrypted or damaged.
+        DataError: the file is empty, encrypted or damaged, or has changed.
     """
-    try:
-        file = pq.ParquetFile(
-            opened or path,
-            metadata=footer,
-            page_checksum_verification=True,
-            coerce_int96_timestamp_unit=unit,
-            buffer_size=buffer_size,
-        )
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _explained(path, error) from error
-    with closing_reader(file):
-        yield file
+    with same_file(path, state) as opened:
+        try:
+            file = pq.ParquetFile(
+                opened,
+                metadata=footer,
+                page_checksum_verification=True,
+                coerce_int96_timestamp_unit=unit,
+                buffer_size=buffer_size,
+            )
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _explained(path, error) from error
+        with closing_reader(file):
+            yield file
 
 
 def _explained(path: Path, error: Exception) -> DataError:
@@ -134,10 +135,9 @@ def _refuse_encrypted(path: Path, error: Exception) -> None:
 
 def parquet_file(path: Path, state: FileState | None = None, unit: str | None = None) -> TableFile:
     """Describe a Parquet file by its footer; ``state`` and ``unit`` are those of ``RowGroup``."""
-    with same_file(path, state) as opened:
-        footer = _footer_of(path, opened)
-        with open_parquet(path, footer, opened=opened, unit=unit) as reader:
-            schema = reader.schema_arrow
+    footer = _footer_of(path, state)
+    with open_parquet(path, footer, state=state, unit=unit) as reader:
+        schema = reader.schema_arrow
     groups, first_row = [], 0
     for index in range(footer.num_row_groups):
         rows, size = footer.row_group(index).num_rows, footer.row_group(index).total_byte_size
@@ -220,11 +220,8 @@ def _read_file(path: Path, groups: list[RowGroup], columns: Sequence[str] | None
 
 def _read_parquet(path: Path, groups: list[RowGroup], columns: Sequence[str] | None) -> pa.Table:
     state, unit = groups[0].state, groups[0].unit
-    with (
-        same_file(path, state) as opened,
-        open_parquet(path, _footer_of(path, opened), opened=opened, unit=unit) as reader,
-    ):
-        indices = [group.position for group in groups if group.position != _NO_ROW_GROUP]
+    indices = [group.position for group in groups if group.position != _NO_ROW_GROUP]
+    with open_parquet(path, _footer_of(path, state), state=state, unit=unit) as reader:
         return reader.read_row_groups(indices, columns=columns, use_threads=False)
 
 
@@ -241,14 +238,14 @@ def _read_staged(path: Path, groups: list[RowGroup], columns: Sequence[str] | No
     return table if columns is None else table.select(columns)
 
 
-def _footer_of(path: Path, opened: str) -> pq.FileMetaData:
-    return _read_footer(path, FileState.of(Path(opened).stat()))
+def _footer_of(path: Path, state: FileState | None) -> pq.FileMetaData:
+    return _read_footer(path, state or FileState.of(path.stat()))
 
 
 @lru_cache(maxsize=16)
 def _read_footer(path: Path, state: FileState) -> pq.FileMetaData:
     """Read a footer once for all partitions of a file, as long as its state is the same."""
-    with same_file(path, state) as opened, open_parquet(path, opened=opened) as reader:
+    with open_parquet(path, state=state) as reader:
         return reader.metadata
 
 

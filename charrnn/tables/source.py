@@ -18,13 +18,7 @@ from charrnn.errors import DataError
 from charrnn.files import sha256_of_each
 from charrnn.tables.columns import common_schema, differences
 from charrnn.tables.csv_format import CsvFormat
-from charrnn.tables.csv_staging import (
-    REJECTS,
-    EmptyCsvError,
-    Staged,
-    check_rejects,
-    stage_csv,
-)
+from charrnn.tables.csv_staging import REJECTS, EmptyCsvError, Staged, check_rejects, stage_csv
 from charrnn.tables.discovery import MAGIC, Found, UnreadableError
 from charrnn.tables.hive import FolderColumns, add_columns, typed
 from charrnn.tables.kinds import table_name
