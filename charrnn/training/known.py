@@ -4,23 +4,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
-import torch
 
 from charrnn.model.calibration import Floats, negative_log_likelihood
 from charrnn.model.known_names import SCALE, KnownNames, keys_of
 from charrnn.model.novelty import Hashes, name_hashes
 from charrnn.model.version import ModelVersion
-from charrnn.training.corpus import given_names
+from charrnn.training.corpus import Corpus, given_names
 from charrnn.training.mapped import blocks_of, column_of
 from charrnn.training.outside import LEAST, balanced_weights, calibrated
-from charrnn.training.splits import Examples, spaced_rows
+from charrnn.training.splits import (
+    MOST_PROBABILITIES,
+    VALIDATION_FOLD,
+    Examples,
+    evenly_spaced,
+    spaced_rows,
+)
 
 _MOST_NAMES = 2**18  # that are looked at: the most frequent ones
 _MOST_PROBABILITIES = 2**23  # of them: 32 MB in float32
 _SAMPLE = 2**20  # weights by which the frequent names are found
+_LEAST_NAMES = 20  # of several people: fewer say little of how these are divided
 _TRUST = np.linspace(0, 0.95, 20)  # in the lists
-_CONCENTRATIONS = 2.0 ** np.arange(-4, 11)  # names that the network's answer counts as
 UNTESTED = 0.5  # trust in lists where no other list tells
 
 
@@ -106,31 +112,42 @@ def trust_in_lists(version: ModelVersion, listed: Listed, others: Examples | Non
     return trust
 
 
-def trust_in_counts(
-    version: ModelVersion, listed: Listed, held_out: Examples, probabilities: Floats
-) -> Floats:
-    """Return how far counts are trusted for each of N names, 0 to 1, ``(N,)``: n / (n + a) for n
-    people with the name, where a is the concentration of a Dirichlet distribution about the
-    network's answer that makes the counts of ``held_out`` names, whose ``probabilities``, ``(M,
-    L)``, the network gives, most likely (Minka 2000, "Estimating a Dirichlet distribution"). None
-    are trusted where no such name is that of two people."""
-    hashes = name_hashes(version.vocabulary.encode(held_out.names))
-    _, first, name = np.unique(hashes, return_index=True, return_inverse=True)
-    weights = torch.from_numpy(held_out.weights.astype(np.float64))
-    totals = torch.zeros(len(first), dtype=torch.float64)
-    totals.index_add_(0, torch.from_numpy(name), weights)
-    if not (totals > 1).any():
+def trust_in_counts(version: ModelVersion, listed: Listed, corpus: Corpus) -> Floats:
+    """Return how far counts are trusted for each of N names, 0 to 1, ``(N,)``: n r / (n r + 1 - r)
+    for n people with the name. Were a name's people divided by a Dirichlet distribution about the
+    network's answer p, two of them would have one label with the probability ``r + (1 - r) sum(p
+    ** 2)`` (Mosimann 1962); r is that of the held-out names of two people or more, and 0 where
+    there are fewer than ``_LEAST_NAMES``."""
+    people = pl.concat([_people(part) for part in corpus.parts()])
+    people = people[evenly_spaced(len(people), MOST_PROBABILITIES // len(version.labels))]
+    if len(people) < _LEAST_NAMES:
         return np.zeros(len(listed.hashes))
-    own = np.maximum(probabilities[first[name], held_out.label_ids], 1e-12)
-    p = torch.from_numpy(own)
-    likelihoods = [
-        float((torch.lgamma(a * p + weights) - torch.lgamma(a * p)).sum())
-        + float((torch.lgamma(torch.tensor(a)) - torch.lgamma(a + totals)).sum())
-        for a in _CONCENTRATIONS.tolist()
-    ]
-    n = listed.counts.sum(axis=1, dtype=np.float64)
-    trusted: Floats = n / (n + _CONCENTRATIONS[int(np.argmax(likelihoods))])
+    n = people["n"].to_numpy()
+    alike = (people["squares"].to_numpy() - n) / (n * (n - 1))
+    p = calibrated(version, version.vocabulary.encode(people["name"].to_arrow()))
+    by_chance = (p**2).sum(axis=1)
+    r = float(np.clip((alike - by_chance).sum() / max((1 - by_chance).sum(), 1e-9), 0, 1))
+    counted = r * listed.counts.sum(axis=1, dtype=np.float64)
+    trusted: Floats = counted / np.maximum(counted + 1 - r, 1e-12)
     return trusted
+
+
+def _people(corpus: Corpus) -> pl.DataFrame:
+    """Return the validation names of two people or more: ``name``, ``n``, the number of people, and
+    ``squares``, the sum of the squares of those of each label."""
+    columns = {"name": corpus.names, "key": corpus.normalised, "given": corpus.given,
+               "label": corpus.label_ids, "n": corpus.weights}  # fmt: skip
+    name, n = pl.col("name").first(), pl.col("n").sum()
+    return (
+        pl.DataFrame(columns)
+        .filter(pl.Series(corpus.folds == VALIDATION_FOLD))
+        .cast({"n": pl.Float64})
+        .group_by("key", "given", "label", maintain_order=True)
+        .agg(name, n)
+        .group_by("key", "given", maintain_order=True)
+        .agg(name, n, squares=(pl.col("n") ** 2).sum())
+        .filter(pl.col("n") >= 2)
+    )
 
 
 def known_names(listed: Listed, trust: Floats, most: int) -> KnownNames:

@@ -119,7 +119,7 @@ def make_version(
         pairs = outside.calibration if outside else split.validation
         version = replace(version, pair_exponent=fit_pair_exponent(version, pairs))
     if preset.known_entries and not network.config.label_groups:
-        known = _known_names(corpus, preset, version, honest, split, outside)
+        known = _known_names(corpus, preset, version, honest, outside)
         version = replace(version, known_names=known)
     if outside is None:
         return version
@@ -165,15 +165,12 @@ def _known_names(
     preset: Preset,
     version: ModelVersion,
     honest: ProtocolResult,
-    split: Split,
     outside: Outside | None,
 ) -> KnownNames:
     """Return what the training names say of those whose answers differ most from it."""
     if corpus.counted:
-        assert honest.validation is not None
         listed = listed_names(version, honest.learned, None)
-        p = honest.validation.probabilities
-        trust = trust_in_counts(version, listed, split.validation, p)
+        trust = trust_in_counts(version, listed, corpus)
     else:
         listed = listed_names(version, honest.learned, np.array(version.priors))
         trust = trust_in_lists(version, listed, outside.known[0] if outside else None)

@@ -136,15 +136,17 @@ def honest_split(
             name once in any case: its first spelling in Latin letters, or else its first.
 
     Of a held-out fold with more than ``MOST_PROBABILITIES`` pairs of name and label, evenly spaced
-    names are taken.
+    names are taken. Where labelled tables count, a held-out name is that of one person, drawn of
+    all with the name: a label that one of a thousand has says as much about the model as that.
     """
     held_out, scratch = (validation_fold, test_fold), corpus.scratch
     columns = [(Column(np.int64, scratch), Column(np.float32, scratch)) for _ in held_out]
     train, first = ExampleBlocks(scratch), 0
     for part in corpus.parts():
         rows, weights = _distinct_names(part)
+        drawn = _one_person(part, rows, weights) if corpus.counted else part.folds[rows] >= 0
         for fold, (of_rows, of_weights) in zip(held_out, columns, strict=True):
-            own = part.folds[rows] == fold
+            own = drawn & (part.folds[rows] == fold)
             of_rows.append(first + rows[own])
             of_weights.append(weights[own])
         if spellings:
@@ -198,6 +200,18 @@ def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:
     chosen[first[latin[::-1]]] = usable[latin[::-1]]  # the last one assigned stays
     rows, weights = _of_first_rows(corpus, usable, first)
     return chosen[rows], weights
+
+
+def _one_person(corpus: Corpus, rows: Rows, weights: Weights) -> npt.NDArray[np.bool_]:
+    """Return which of R rows, one for each label of a name, are that of a person drawn of all with
+    the name, bool ``(R,)``; ``weights``, ``(R,)``, are numbers of people. The smallest of random
+    waiting times with these rates is drawn (Efraimidis & Spirakis 2006)."""
+    keys = (_codes(corpus.normalised) * 2 + corpus.given)[rows]
+    waits = np.random.default_rng(0).exponential(size=len(rows)) / np.maximum(weights, 1e-30)
+    order = np.lexsort((waits, keys))
+    drawn = np.zeros(len(rows), np.bool_)
+    drawn[order[np.diff(keys[order], prepend=-1) != 0]] = True
+    return drawn
 
 
 def _distinct_spellings(corpus: Corpus) -> tuple[Rows, Weights]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from charrnn.model.facts import Provenance
@@ -23,7 +24,7 @@ from charrnn.training.outside import calibrated
 from charrnn.training.presets import PRESETS, with_overrides
 from charrnn.training.protocol import run_protocol
 from charrnn.training.release import make_version
-from charrnn.training.splits import Examples, honest_split
+from charrnn.training.splits import TEST_FOLD, VALIDATION_FOLD, Examples, honest_split
 
 SMALL = replace(
     with_overrides(PRESETS["tutorial"], epochs=2, batch_size=64),
@@ -96,29 +97,28 @@ def test_lists_are_trusted_as_far_as_another_list_agrees(tiny_version: ModelVers
 
 @pytest.mark.parametrize(("agreement", "low", "high"), [(1.0, 0.99, 1.0), (0.5, 0.0, 0.1)])
 def test_counts_are_trusted_as_the_names_of_several_people_are_divided(
-    agreement: float, low: float, high: float, tiny_version: ModelVersion
-) -> None:
-    rng, names = np.random.default_rng(0), [f"{a}{b}{c}" for a in "kmn" for b in "aeiou"
-                                            for c in "rstlv"]  # fmt: skip
-    of_name = rng.integers(0, 2, len(names))
+    agreement: float, low: float, high: float, tiny_version: ModelVersion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    names = [f"{a}{b}{c}" for a in "kmn" for b in "aeiou" for c in "rstlv"]
+    own = np.random.default_rng(0).integers(0, 2, len(names))
     rows = [
-        (name, label, int(20 * share))
-        for name, own in zip(names, of_name, strict=True)
-        for label, share in ((own, agreement), (1 - own, 1 - agreement))
+        (name, label, 20 * share)
+        for name, label in zip(names, own.tolist(), strict=True)
+        for label, share in ((label, agreement), (1 - label, 1 - agreement))
         if share
     ]
-    held_out = Examples.of(
-        [n for n, _, _ in rows], [int(label) for _, label, _ in rows],
-        weights=np.array([n for _, _, n in rows], np.float32),
-    )  # fmt: skip
-    p = np.full((len(rows), 4), [0.5, 0.5, 0, 0])
+    corpus = people_of({(name, label): n for name, label, n in rows}, VALIDATION_FOLD)
+    monkeypatch.setattr(
+        known, "calibrated", lambda version, encoded: np.full((len(encoded), 4), [0.5, 0.5, 0, 0])
+    )
     listed = listed_names(tiny_version, EXAMPLES, None)
-    trust = trust_in_counts(tiny_version, listed, held_out, p)
+    trust = trust_in_counts(tiny_version, listed, corpus)
     assert low <= trust[row_of(listed, tiny_version, "Katoro")] <= high  # twelve people
     n = listed.counts.sum(axis=1)
     assert np.all(np.diff(trust[np.argsort(n)]) >= 0)
-    once = replace(held_out, weights=np.ones(len(rows), np.float32) / 2)
-    assert not trust_in_counts(tiny_version, listed, once, p).any()
+    once = replace(corpus, weights=np.full(len(rows), 0.5, np.float32))
+    assert not trust_in_counts(tiny_version, listed, once).any()
 
 
 def test_names_are_kept_by_what_their_lists_gain() -> None:
@@ -167,3 +167,33 @@ def test_a_counted_table_is_trusted_by_its_held_out_names(corpus: Corpus) -> Non
     once = replace(counted, weights=np.ones(len(corpus.names), np.float32))
     honest = run_protocol(once, SMALL, "honest")
     assert len(make_version(once, SMALL, honest, [], {}, PROVENANCE).known_names) <= len(found)
+
+
+def people_of(counts: dict[tuple[str, int], float], fold: int) -> Corpus:
+    rows = list(counts)
+    names = pa.array([name for name, _ in rows], pa.large_string())
+    return Corpus(
+        names=names,
+        normalised=names,
+        label_ids=np.array([label for _, label in rows], np.int32),
+        folds=np.full(len(rows), fold, np.int8),
+        weights=np.array(list(counts.values()), np.float32),
+        labels=("Alpha", "Beta", "Delta", "Gamma"),
+        digest="0" * 64,
+        outliers=pa.array([], pa.large_string()),
+        outlier_folds=np.empty(0, np.int8),
+        counted=True,
+    )
+
+
+def test_a_held_out_name_of_a_counted_table_is_that_of_one_person() -> None:
+    names = [f"{a}{b}{c}" for a in "kmnrstlv" for b in "aeiou" for c in "aeiourstlv"]
+    counts = {(name, label): n for name in names for label, n in ((2, 30.0), (0, 9.0), (1, 1.0))}
+    test = honest_split(people_of(counts, TEST_FOLD)).test
+    assert test.names.to_pylist() == names
+    shares = np.bincount(test.label_ids, minlength=4) / len(names)
+    assert shares.tolist() == pytest.approx([9 / 40, 1 / 40, 30 / 40, 0], abs=0.06)
+    train = honest_split(people_of(counts, 0)).train
+    assert (len(train.names), train.weights.sum()) == (3 * len(names), 40 * len(names))
+    lists = replace(people_of(counts, TEST_FOLD), counted=False)
+    assert len(honest_split(lists).test.names) == 3 * len(names)
