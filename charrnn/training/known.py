@@ -117,12 +117,10 @@ def trust_in_counts(
     hashes = name_hashes(version.vocabulary.encode(held_out.names))
     _, first, name = np.unique(hashes, return_index=True, return_inverse=True)
     weights = torch.from_numpy(held_out.weights.astype(np.float64))
-    totals = torch.zeros(len(first), dtype=torch.float64)
-    totals.index_add_(0, torch.from_numpy(name), weights)
+    totals = torch.from_numpy(np.bincount(name, held_out.weights))
     if not (totals > 1).any():
         return np.zeros(len(listed.hashes))
-    own = np.maximum(probabilities[first[name], held_out.label_ids], 1e-12)
-    p = torch.from_numpy(own)
+    p = torch.from_numpy(np.maximum(probabilities[first[name], held_out.label_ids], 1e-12))
     likelihoods = [
         float((torch.lgamma(a * p + weights) - torch.lgamma(a * p)).sum())
         + float((torch.lgamma(torch.tensor(a)) - torch.lgamma(a + totals)).sum())
