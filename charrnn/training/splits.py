@@ -218,9 +218,5 @@ def seed_split(corpus: Corpus, seed: int) -> Split:
     order = np.random.default_rng(seed).permutation(len(corpus.names))
     test = math.floor(0.2 * len(order))
     parts = (np.sort(order[test:]), order[:0], np.sort(order[:test]))
-    return Split(*(
-        Examples.of(
-            corpus.names.take(pa.array(rows)), corpus.label_ids[rows], weights=corpus.weights[rows]
-        )
-        for rows in parts
-    ))  # fmt: skip
+    examples = Examples.of(corpus.names, corpus.label_ids, weights=corpus.weights)
+    return Split(*map(examples.take, parts))
