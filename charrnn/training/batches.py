@@ -198,10 +198,9 @@ def sparse_data(
     """Encode the examples, the outliers among them where the network has an output for these."""
     outliers = _outliers(vocabulary, examples, config)
     if outliers:
-        blocks, ones = ExampleBlocks(examples.scratch), np.ones(len(outliers), np.float32)
+        blocks = ExampleBlocks(examples.scratch)
         blocks.extend(examples)
-        label_ids = np.full(len(outliers), config.label_count)
-        blocks.append(pa.array(outliers, pa.large_string()), label_ids, ones)
+        blocks.extend(Examples.of(outliers, np.full(len(outliers), config.label_count)))
         examples = blocks.whole(examples.outliers)
     label_ids, weights = examples.label_ids, examples.weights
     counts = np.zeros(config.outputs)

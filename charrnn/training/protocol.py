@@ -226,8 +226,8 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
         added = added.join(known, on=pair, how="anti", maintain_order="left")
     with_added = ExampleBlocks(examples.scratch)
     with_added.extend(examples)
-    columns = (added["name"].to_arrow(), added["label_id"].to_numpy(), added["weight"].to_numpy())
-    with_added.append(*columns)
+    label_ids, weights = added["label_id"].to_numpy(), added["weight"].to_numpy()
+    with_added.extend(Examples.of(added["name"].to_arrow(), label_ids, weights=weights))
     return with_added.whole(pa.array(list(dict.fromkeys(words)), pa.large_string()))
 
 

@@ -22,7 +22,6 @@ TEST_FOLD, VALIDATION_FOLD = 9, 8  # of the honest split
 MOST_PROBABILITIES = 2**24
 
 Rows = npt.NDArray[np.int64]
-Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -99,18 +98,12 @@ class ExampleBlocks:
         self._scratch, self._names = scratch, Texts(scratch)
         self._label_ids, self._weights = Column(np.int64, scratch), Column(np.float32, scratch)
 
-    def append(
-        self, names: pa.LargeStringArray, label_ids: npt.NDArray[np.integer], weights: Weights
-    ) -> None:
-        """Add N names with their label ids and weights, ``(N,)`` each."""
-        self._names.append(names)
-        self._label_ids.append(label_ids)
-        self._weights.append(weights)
-
     def extend(self, examples: Examples) -> None:
         """Add examples, but not their outliers."""
         for rows in blocks_of(len(examples.names)):
-            self.append(examples.names[rows], examples.label_ids[rows], examples.weights[rows])
+            self._names.append(examples.names[rows])
+            self._label_ids.append(examples.label_ids[rows])
+            self._weights.append(examples.weights[rows])
 
     def whole(self, outliers: pa.LargeStringArray) -> Examples:
         """Return the examples; nothing can be added any more."""
