@@ -81,7 +81,7 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
         words = (table.outlier_folds % 2 == odd) & (table.outlier_folds >= 0)
         outliers = table.outliers.filter(pa.array(words))
         halves.append(replace(names.take(half), outliers=outliers))
-        if len(np.unique(halves[-1].surnames[1])) < 2:
+        if len(np.unique(halves[-1].of_part(given=False)[1])) < 2:
             raise DataError(
                 "the outside table has surnames of fewer than 2 labels of the training table, that "
                 "are not training names themselves, in one of its halves; use larger lists",
@@ -146,7 +146,7 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
     given names, and full names made of both; names that the training lists have, too; and how many
     words that are no names it answers."""
     test, known = outside.test, outside.known[1]
-    surnames, label_ids = test.surnames
+    surnames, label_ids = test.of_part(given=False)
     *pairs, pair_ids = pairs_of(test, seed=1)
     full = softmax(pair_logits(version, *pairs) * version.pair_exponent)
 
@@ -161,7 +161,7 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
         plain=measured(normalise_array(surnames, LATIN), label_ids),
         given=measured(*test.of_part(given=True)),
         full=balanced_metrics(full, pair_ids, version, np.zeros(len(pair_ids), bool)),
-        known=measured(*known.surnames),
+        known=measured(*known.of_part(given=False)),
         known_given=measured(*known.of_part(given=True)),
         outliers=len(test.outliers),
         outliers_answered=int((~_refused(version, test.outliers)).sum())

@@ -71,11 +71,6 @@ class Examples:
         blocks = blocks_of(len(self.weights))
         return not all(bool((self.weights[rows] == 1).all()) for rows in blocks)
 
-    @property
-    def surnames(self) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
-        """The S surnames, and their label ids, int64 ``(S,)``."""
-        return self.of_part(given=False)
-
     def of_part(self, *, given: bool) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
         """Return the G given names, or the surnames, and their label ids, int64 ``(G,)``."""
         rows = np.flatnonzero(self.given == given)
