@@ -121,10 +121,9 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
     else:
         corpus = load_corpus(request.data)
         split = honest_split(corpus)
-        held_out = {"honest test": split.test, "honest validation": split.validation}
         parts = {
-            name: _relabelled(corpus, examples, version.labels)
-            for name, examples in held_out.items()
+            "honest test": _relabelled(corpus, split.test, version.labels),
+            "honest validation": _relabelled(corpus, split.validation, version.labels),
         }
         other_data = request.data if corpus.digest != version.facts.data_digest else None
     measured = []
