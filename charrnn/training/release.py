@@ -122,9 +122,8 @@ def make_version(
     if preset.known_entries and not network.config.label_groups:
         known = _known_names(corpus, preset, version, honest, split, outside)
         version = replace(version, known_names=known)
-    if outside is None:
-        return version
-    return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
+    of_others = measure_outside(version, outside) if outside else None
+    return replace(version, facts=replace(facts, outside=of_others))
 
 
 def _report_data(
