@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from charrnn.errors import ConfigError, DataError, percent
 from charrnn.integrations.object_storage import check_remote_unchanged, fetch_input
@@ -120,10 +121,9 @@ def evaluate_version(request: EvaluateRequest) -> Evaluation:
     else:
         corpus = load_corpus(request.data)
         split = honest_split(corpus)
-        held_out = {"honest test": split.test, "honest validation": split.validation}
         parts = {
-            name: _relabelled(corpus, examples, version.labels)
-            for name, examples in held_out.items()
+            "honest test": _relabelled(corpus, split.test, version.labels),
+            "honest validation": _relabelled(corpus, split.validation, version.labels),
         }
         other_data = request.data if corpus.digest != version.facts.data_digest else None
     measured = []
@@ -205,12 +205,10 @@ def _relabelled(corpus: Corpus, examples: Examples, labels: Sequence[str]) -> Ex
     Raises:
         DataError: there are none, or the version does not know a label of the table.
     """
-    position = {label: i for i, label in enumerate(labels)}
-    unknown = [label for label in corpus.labels if label not in position]
-    if unknown or not len(examples.names):
+    ids = pc.index_in(pa.array(corpus.labels), pa.array(labels))
+    if ids.null_count or not len(examples.names):
         raise DataError(
-            f"the training table has {len(examples.names)} such names, and {len(unknown)} labels "
+            f"the training table has {len(examples.names)} such names, and {ids.null_count} labels "
             "that the version does not know; evaluate it on a table of the labels that it knows"
         )
-    ids = np.array([position[label] for label in corpus.labels], np.int64)
-    return replace(examples, label_ids=ids[examples.label_ids])
+    return replace(examples, label_ids=ids.to_numpy().astype(np.int64)[examples.label_ids])

@@ -28,6 +28,7 @@ from charrnn.training.presets import PRESETS, Preset, TrainConfig, with_override
 from charrnn.training.protocol import Protocol, ProtocolResult, run_protocol
 from charrnn.training.release import make_version
 
+_CHECKPOINTS = ".training"  # folder in that of the versions
 PromoteOne = Callable[[PromoteRequest], Promotion]
 
 
@@ -106,8 +107,8 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
     shared = (corpus, outside, device, request, runner)
 
     def fit(protocol: Protocol, preset: Preset) -> ProtocolResult:
-        title = f"fit {title_of(protocol, preset)}"
-        return runner.step(title, fit_protocol, protocol, preset, *shared)
+        title = f"{protocol} protocol, seed {preset.train.seed}"
+        return runner.step(f"fit {title}", fit_protocol, title, protocol, preset, *shared)
 
     with hold(request.models / ".lock", runner.holder):
         honest = fit("honest", preset)
@@ -124,21 +125,12 @@ def train(request: TrainRequest, runner: Runner) -> Trained:
         seed_metrics = [run.test.metrics for run in seed_runs]
         version = make_version(corpus, preset, honest, seed_metrics, compared, provenance, outside)
         version = runner.step("publish version", publish_version, version, request.models)
-        remove_tree(checkpoints_of(request))
+        remove_tree(request.models / _CHECKPOINTS)
     return Trained(version, [run.fit.history[-1].loss for run in seed_runs])
 
 
-def checkpoints_of(request: TrainRequest) -> Path:
-    """Return the folder in which a training of this request keeps its checkpoints."""
-    return request.models / ".training"
-
-
-def title_of(protocol: Protocol, preset: Preset) -> str:
-    """Return what a fit is called where its progress is shown."""
-    return f"{protocol} protocol, seed {preset.train.seed}"
-
-
 def fit_protocol(
+    title: str,
     protocol: Protocol,
     preset: Preset,
     corpus: Corpus,
@@ -147,8 +139,8 @@ def fit_protocol(
     request: TrainRequest,
     runner: Runner,
 ) -> ProtocolResult:
-    """Fit one network, keeping a checkpoint per epoch, and measure it."""
-    title = title_of(protocol, preset)
+    """Fit one network, keeping a checkpoint per epoch, and measure it; progress is shown under
+    ``title``."""
     with (
         runner.device_slot(device.partition(":")[0]),
         runner.progress(title, 100 * (2 if preset.teacher else 1), "%") as advance,
@@ -159,7 +151,7 @@ def fit_protocol(
             preset,
             protocol,
             device=device,
-            checkpoints=checkpoints_of(request),
+            checkpoints=request.models / _CHECKPOINTS,
             resume=request.resume,
             on_epoch=shown.epoch,
             on_names=shown.names,

@@ -198,10 +198,9 @@ def sparse_data(
     """Encode the examples, the outliers among them where the network has an output for these."""
     outliers = _outliers(vocabulary, examples, config)
     if outliers:
-        blocks, ones = ExampleBlocks(examples.scratch), np.ones(len(outliers), np.float32)
+        blocks = ExampleBlocks(examples.scratch)
         blocks.extend(examples)
-        label_ids = np.full(len(outliers), config.label_count)
-        blocks.append(pa.array(outliers, pa.large_string()), label_ids, ones)
+        blocks.extend(Examples.of(outliers, np.full(len(outliers), config.label_count)))
         examples = blocks.whole(examples.outliers)
     label_ids, weights = examples.label_ids, examples.weights
     counts = np.zeros(config.outputs)
@@ -253,9 +252,13 @@ def training_data(
     targets = np.eye(config.outputs, dtype=np.float32)[outputs]
     shares = targets.mean(axis=0)
     if merge_shared:
-        weights = _target_weights(examples, outputs, shares)
-        times = _times(examples, len(outputs))
-        names, targets = _merged(names, targets * weights[:, None], times, vocabulary)
+        word = USUAL if examples.has_frequencies else 1
+        words = np.full(len(outliers), word, np.float32)
+        frequencies = np.append(examples.weights, words)
+        # Of a name on several lists, long ones have less common names, and frequencies are known
+        # roughly: hence the root.
+        weights = np.sqrt(shares[outputs] * frequencies)
+        names, targets = _merged(names, targets * weights[:, None], frequencies, vocabulary)
     labelled, adjusted = len(names), (targets == 1).any(axis=1)
     scripts, log_priors = _priors_by_script(names, targets, config.label_count)
     if soft_labels:
@@ -296,55 +299,32 @@ def _priors_by_script(
 
 
 def _outliers(vocabulary: Vocabulary, examples: Examples, config: ModelConfig) -> list[str]:
-    """Return the outliers to learn from."""
+    """Return the outliers to learn from: those in which ``vocabulary`` reads two letters or more,
+    since where one symbol stands for a script, names and other words look alike."""
     outliers = examples.outliers.to_pylist() if config.none_output else []
-    return [text for text in outliers if _has_letters_to_tell(text, vocabulary)]
-
-
-def _has_letters_to_tell(text: str, vocabulary: Vocabulary) -> bool:
-    """Return whether ``vocabulary`` reads two letters or more in a text: where one symbol stands
-    for a script, names and other words look alike."""
-    return len({c for c in vocabulary.decode(vocabulary.encode_one(text)) if c.isalpha()}) > 1
-
-
-def _target_weights(
-    examples: Examples, outputs: npt.NDArray[np.int64], shares: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Return the weights of N names and M outliers in the targets of a name of several ``outputs``,
-    ``(N + M,)``: the root of the output's share, of ``shares``, ``(K,)``, times the frequency: of
-    a name on several lists, long ones have less common names, and frequencies are known roughly."""
-    word = USUAL if examples.has_frequencies else 1
-    words = np.full(len(outputs) - len(examples.names), word, np.float32)
-    weights: npt.NDArray[np.float32] = np.sqrt(shares[outputs] * np.append(examples.weights, words))
-    return weights
-
-
-def _times(examples: Examples, count: int) -> npt.NDArray[np.int64]:
-    """Return how often each of ``count`` examples, names and outliers, is read in an epoch: more
-    often for frequent names, which are a few of a list, and many rows of a table."""
-    times = np.ones(count, np.int64)
-    if examples.has_frequencies:
-        often = np.sqrt(examples.weights / USUAL)
-        times[: len(often)] = np.clip(often, 1, _MOST_TIMES)
-    return times
+    read = [vocabulary.decode(vocabulary.encode_one(text)) for text in outliers]
+    letters = [{c for c in text if c.isalpha()} for text in read]
+    return [text for text, known in zip(outliers, letters, strict=True) if len(known) > 1]
 
 
 def _merged(
     names: list[str],
     targets: npt.NDArray[np.float32],
-    times: npt.NDArray[np.int64],
+    frequencies: npt.NDArray[np.float32],
     vocabulary: Vocabulary,
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Return one row for all rows of a name, as ``vocabulary`` reads it, whose target they share in
-    proportion to theirs; as often as the most frequent of them is read."""
+    """Return one row for all of the N rows of a name, as ``vocabulary`` reads it, whose target they
+    share in proportion to theirs, ``(N, K)``; a frequent name's row several times, by the highest
+    of its ``frequencies``, ``(N,)``: such names are a few of a list, and many rows of a table."""
     hashes = name_hashes(vocabulary.encode(pa.array(names)))
     _, first, row = np.unique(hashes, return_index=True, return_inverse=True)
     outputs = np.zeros((len(first), targets.shape[1]), np.float32)
     np.maximum.at(outputs, row, targets)
     ordered = outputs[np.argsort(first)]
     merged = ordered / ordered.sum(axis=1, keepdims=True)
-    most = np.ones(len(first), np.int64)
-    np.maximum.at(most, row, times)
-    rows = np.repeat(np.arange(len(first)), most[np.argsort(first)])
+    highest = np.zeros(len(first), np.float32)
+    np.maximum.at(highest, row, frequencies)
+    times = np.clip(np.sqrt(highest / USUAL), 1, _MOST_TIMES).astype(np.int64)
+    rows = np.repeat(np.arange(len(first)), times[np.argsort(first)])
     kept = np.sort(first)[rows].tolist()
     return [names[i] for i in kept], merged[rows]

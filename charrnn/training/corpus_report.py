@@ -14,6 +14,7 @@ from charrnn.training.label_files import Source
 from charrnn.training.name_keys import script_of
 
 _MOST_SHARED = 32  # labels of a name that is counted for pairs of labels: more say little
+_MOST_OVERLAPS = 12  # pairs of labels that a report has
 _UNUSUAL = "[^\\pL '.,-]"  # characters other than those of names
 
 
@@ -181,26 +182,7 @@ class CorpusCounts:
         """Return the counts of all parts; ``tables`` are those of the labelled tables."""
         rows = {label: scripts.total() for label, scripts in self._scripts.items()}
         shares = np.array(list(rows.values())) / max(1, self._totals["rows"])
-        per_label = self._per_label()
-        return CorpusReport(
-            **self._totals,
-            labels=len(rows),
-            dropped=dict(sorted(self._dropped.items())),
-            unusual_characters=dict(self._characters.most_common()),
-            longest=self._longest,
-            largest_label_share=float(shares.max(initial=0)),
-            label_entropy_nats=float(-(shares * np.log(shares)).sum()),
-            overlaps=self._overlaps(per_label),
-            per_label=per_label,
-            sources=[
-                SourceCounts(source, {label: dict(parts) for label, parts in by_label.items()})
-                for source, by_label in self._sources.items()
-            ],
-            tables=dict(tables),
-        )
-
-    def _per_label(self) -> dict[str, LabelRows]:
-        return {
+        per_label = {
             label: LabelRows(
                 rows=scripts.total(),
                 unique=self._parts[label, "surname"] + self._parts[label, "given"],
@@ -210,14 +192,26 @@ class CorpusCounts:
             )
             for label, scripts in sorted(self._scripts.items())
         }
-
-    def _overlaps(self, per_label: Mapping[str, LabelRows], most: int = 12) -> list[Overlap]:
-        """Return the pairs of labels that share most of the smaller one's names."""
-        found = [
+        overlaps = [
             Overlap(one, other, n, n / min(per_label[one].unique, per_label[other].unique))
             for (one, other), n in self._pairs.items()
         ]
-        return sorted(found, key=lambda o: (-o.share, o.one, o.other))[:most]
+        return CorpusReport(
+            **self._totals,
+            labels=len(rows),
+            dropped=dict(sorted(self._dropped.items())),
+            unusual_characters=dict(self._characters.most_common()),
+            longest=self._longest,
+            largest_label_share=float(shares.max(initial=0)),
+            label_entropy_nats=float(-(shares * np.log(shares)).sum()),
+            overlaps=sorted(overlaps, key=lambda o: (-o.share, o.one, o.other))[:_MOST_OVERLAPS],
+            per_label=per_label,
+            sources=[
+                SourceCounts(source, {label: dict(parts) for label, parts in by_label.items()})
+                for source, by_label in self._sources.items()
+            ],
+            tables=dict(tables),
+        )
 
 
 def corpus_report(table: pa.Table) -> CorpusReport:
@@ -279,13 +273,11 @@ def source_table(sources: Iterable[SourceCounts]) -> list[str]:
     """Return the lines of a table of the sources."""
     rows = []
     for counted in sources:
-        source = counted.source
-        parts = Counter[str]()
-        for of_label in counted.rows.values():
-            parts.update(of_label)
+        source, of_labels = counted.source, counted.rows.values()
         licence = source.licence or "not stated"
         cells = [source.name, source.version, licence, str(len(counted.rows.keys() - {""}))]
-        cells += [f"{parts[part]:,}" for part in ("surname", "given", "other")]
+        for part in ("surname", "given", "other"):
+            cells.append(f"{sum(parts.get(part, 0) for parts in of_labels):,}")
         rows.append(
             f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
         )

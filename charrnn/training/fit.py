@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -73,7 +72,8 @@ def fit(
     """Fit a network to ``examples``. Same arguments, same bits, on one machine and thread count.
 
     Args:
-        validation: examples that choose the epoch (``keep_best``) and are reported on.
+        validation: examples that choose the epoch (``keep_best``, ``patience``) and are reported
+            on; of a large table's a sample, which bounds memory.
         soft_labels: further examples, with a teacher's probabilities instead of a label.
         checkpoint: None writes none.
         on_epoch: called after every epoch, once the checkpoint is written.
@@ -107,16 +107,18 @@ def fit(
     if config.label_groups and isinstance(data, SparseData) and not state.history:
         places = label_places(data.encoded, data.label_ids, config)
         state.network.places.copy_(torch.from_numpy(places))
-    held_out = _held_out(validation, train, config.outputs) if validation else None
-    encoded = vocabulary.encode(held_out.names) if held_out else None
+    if validation and train.sparse:
+        most = min(_MOST_VALIDATED, _MOST_LOGITS // config.outputs)
+        validation = validation.take(evenly_spaced(len(validation.names), most))
+    encoded = vocabulary.encode(validation.names) if validation else None
     for epoch in range(len(state.history) + 1, train.epochs * data.rounds + 1):
-        if _is_done(state, train):
+        earlier = [r.validation_nll for r in state.history if r.validation_nll is not None]
+        if train.patience and earlier and len(earlier) - 1 - np.argmin(earlier) >= train.patience:
             break
         loss = _one_epoch(state, train, epoch, data, on_names)
         nll, accuracy = None, None
-        if held_out is not None and encoded is not None and len(encoded):
-            nll, accuracy = _validate(state.network, encoded, held_out.label_ids)
-        earlier = [r.validation_nll for r in state.history if r.validation_nll is not None]
+        if validation is not None and encoded is not None and len(encoded):
+            nll, accuracy = _validate(state.network, encoded, validation.label_ids)
         record = EpochRecord(epoch, loss, nll, accuracy)
         state.history.append(record)
         if not train.keep_best or nll is None or nll < min(earlier, default=math.inf):
@@ -127,22 +129,6 @@ def fit(
     weights = without_rare_ngrams(state.best, state.network, data, train.least_names)
     network = fitted_network(config, weights, build)
     return FitResult(network, tuple(state.history), state.best_epoch)
-
-
-def _held_out(validation: Examples, train: TrainConfig, outputs: int) -> Examples:
-    """Return the validation names to measure after every epoch: all, or a sample of a large table's
-    that bounds memory."""
-    most = min(_MOST_VALIDATED, _MOST_LOGITS // outputs)
-    if not train.sparse or len(validation.names) <= most:
-        return validation
-    rows = evenly_spaced(len(validation.names), most)
-    return Examples.of(validation.names.take(pa.array(rows)), validation.label_ids[rows])
-
-
-def _is_done(state: TrainingState, train: TrainConfig) -> bool:
-    """Return whether the validation NLL has not fallen for ``patience`` epochs."""
-    nll = [r.validation_nll for r in state.history if r.validation_nll is not None]
-    return bool(train.patience and nll) and len(nll) - 1 - int(np.argmin(nll)) >= train.patience
 
 
 def without_rare_ngrams(

@@ -77,7 +77,8 @@ def listed_names(version: ModelVersion, examples: Examples, weights: Floats | No
     own, first = np.unique(hashes[frequent], return_index=True)
     names = examples.names.take(pa.array(frequent[first]))
     counts = np.zeros((len(own), L), np.float32)
-    listed = Listed(own, given_names(names), counts, counts)
+    network = calibrated(version, version.vocabulary.encode(names)).astype(np.float32)
+    listed = Listed(own, given_names(names), counts, network)
     for block in blocks:
         rows = listed.find(hashes[block])
         known = rows >= 0
@@ -87,8 +88,7 @@ def listed_names(version: ModelVersion, examples: Examples, weights: Floats | No
             np.add.at(counts, (rows, labels), weight)
         else:
             np.maximum.at(counts, (rows, labels), np.sqrt(weights[labels] * weight))
-    network = calibrated(version, version.vocabulary.encode(names)).astype(np.float32)
-    return Listed(own, listed.given, counts, network)
+    return listed
 
 
 def trust_in_lists(version: ModelVersion, listed: Listed, others: Examples | None) -> Floats:

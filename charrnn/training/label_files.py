@@ -120,20 +120,19 @@ def find_label_files(
         raise DataError(
             f"{source} holds no .txt files; expected one per language, such as Greek.txt"
         )
-    stems = (PurePosixPath(name).stem.strip() for name, _ in contents)
-    labels = [unicodedata.normalize("NFC", stem) for stem in stems]
-    files = [LabelFile(a, name, data) for a, (name, data) in zip(labels, contents, strict=True)]
-    problems = [
-        f"{f.name!r} {p}" for a, f in zip(labels, files, strict=True) if (p := label_problem(a))
+    files = [
+        (unicodedata.normalize("NFC", PurePosixPath(name).stem.strip()), name, content)
+        for name, content in contents
     ]
+    problems = [f"{name!r} {p}" for label, name, _ in files if (p := label_problem(label))]
     if problems:
         raise DataError(
             f"{source}: a file name gives its label, and {problems[0]}"
             + (f" (and {len(problems) - 1} more)" if problems[1:] else "")
             + "; rename it"
         )
-    keys = Counter(map(label_key, labels))
-    clashes = sorted(f.name for a, f in zip(labels, files, strict=True) if keys[label_key(a)] > 1)
+    keys = Counter(label_key(label) for label, _, _ in files)
+    clashes = sorted(name for label, name, _ in files if keys[label_key(label)] > 1)
     if clashes:
         raise DataError(
             f"{source}: file names give one label twice (but for case and Unicode form): "
@@ -143,7 +142,7 @@ def find_label_files(
         raise DataError(
             f"{source} has {len(files)} language files; expected {min_labels} to {MAX_LABELS}"
         )
-    return sorted(files, key=lambda file: str(file.label)), left_out
+    return [LabelFile(*file) for file in sorted(files)], left_out
 
 
 def _read_folder(folder: Path) -> tuple[list[tuple[str, bytes]], list[str]]:

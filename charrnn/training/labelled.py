@@ -242,17 +242,15 @@ def load_labelled(
             pa.table([chunk.names, chunk.labels], ["name", "label"]).drop_null()
             for chunk in table.chunks()
         )
-    found = texts["label"].combine_chunks().dictionary_encode()
-    position = {label: i for i, label in enumerate(labels)}
-    of_value = [position.get(label, -1) for label in found.dictionary.to_pylist()]
-    label_ids = np.array(of_value, np.int64)[found.indices]
-    if unknown := int((label_ids < 0).sum()):
+    label_ids = pc.index_in(texts["label"], pa.array(labels, pa.large_string()))
+    if label_ids.null_count:
+        unknown = pc.count_distinct(texts["label"].filter(label_ids.is_null())).as_py()
         raise DataError(
-            f"{path}: column {table.columns.label!r}: {unknown:,} of {rows:,} rows have "
-            f"{of_value.count(-1)} labels that the model does not know; correct or remove them; it "
+            f"{path}: column {table.columns.label!r}: {label_ids.null_count:,} of {rows:,} rows "
+            f"have {unknown} labels that the model does not know; correct or remove them; it "
             f"knows: {first_labels(labels)}"
         )
     if not len(texts):
         raise DataError(f"{path} has no row with a name and a label, of {rows:,}")
     names = texts["name"].combine_chunks()
-    return Examples.of(names, label_ids), rows - len(names)
+    return Examples.of(names, label_ids.to_numpy()), rows - len(names)

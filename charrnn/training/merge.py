@@ -67,10 +67,12 @@ class Merge:
         self, tables: Sequence[tuple[str, LabelledTable]], lists: pa.Table | None, scratch: Path
     ) -> None:
         self._tables, self._scratch, self._lists = tables, scratch, None
+        self._list_labels = list[str]()  # in their order
         if lists:
             frame = pl.DataFrame(lists)
             hashes = key_hashes(frame["name_normalised"].to_arrow())
             self._lists = frame.with_columns(pl.Series("hash", hashes))
+            self._list_labels.extend(frame["language"].drop_nulls().unique(maintain_order=True))
         rows = sum(table.source.rows for _, table in tables) + (len(lists) if lists else 0)
         self.parts = 1 if rows <= 2 * PART_ROWS else min(_MOST_PARTS, -(-rows // PART_ROWS))
         self.counts = dict[str, RowCounts]()
@@ -155,8 +157,7 @@ class Merge:
         part = pl.Series("part", part_of(frame["hash"].to_numpy(), self.parts))
         by_part = frame.with_columns(part).partition_by("part", as_dict=True, include_key=False)
         for (index,), rows in by_part.items():
-            writer = writers[index]
-            writer.write_table(rows.to_arrow().cast(_SPILLED))
+            writers[index].write_table(rows.to_arrow().cast(_SPILLED))
 
     def _check_labels(self) -> None:
         for label in self._labels:
@@ -166,7 +167,7 @@ class Merge:
                     f"{shown} {problem}; correct the label column",
                     option="label_column",
                 )
-        labels = dict.fromkeys([*self._list_labels(), *self._labels])
+        labels = dict.fromkeys([*self._list_labels, *self._labels])
         check_label_keys(labels)
         if not MIN_LABELS <= len(labels) <= MAX_LABELS:
             raise DataError(
@@ -174,12 +175,6 @@ class Merge:
                 f"{MAX_LABELS:,}",
                 option="label_column",
             )
-
-    def _list_labels(self) -> list[str]:
-        """Return the labels of the lists, in their order."""
-        if self._lists is None:
-            return []
-        return self._lists["language"].drop_nulls().unique(maintain_order=True).to_list()
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the parts, tables of ``corpus.SCHEMA`` without metadata; then the counts are whole.
@@ -198,8 +193,8 @@ class Merge:
             if self._lists is not None:
                 table = pa.concat_tables([self._lists_of(index, held, table), table])
             yield table
-        lists = self._list_labels()
-        missing = [k for k, i in self._labels.items() if i not in self._trained and k not in lists]
+        untrained = [label for label, i in self._labels.items() if i not in self._trained]
+        missing = [label for label in untrained if label not in self._list_labels]
         if missing:
             more = ", …" if missing[_MOST_LISTED:] else ""
             raise DataError(
@@ -235,7 +230,9 @@ class Merge:
         frame = frame.with_columns(fold=_FOLD)
         is_trained = ~pl.col("fold").is_in((TEST_FOLD, VALIDATION_FOLD))
         self._trained.update(frame.filter(is_trained)["label"].unique())
-        names, starts = self._files()
+        files = [file.name for _, table in self._tables for file in table.source.files]
+        file_rows = [rows for _, table in self._tables for rows in table.source.file_rows]
+        starts = np.cumsum([0, *file_rows[:-1]])  # the number of each file's first row
         file = np.searchsorted(starts, frame["first"].to_numpy(), side="right") - 1
         columns = pa.table(
             {
@@ -244,7 +241,7 @@ class Merge:
                 "language": pa.array(list(self._labels)).take(frame["label"].to_arrow()),
                 "part": pc.if_else(frame["given"].to_arrow(), "given", "surname"),
                 "source": pa.array([n for n, _ in self._tables]).take(frame["table"].to_arrow()),
-                "source_file": pa.array(names).take(pa.array(file)),
+                "source_file": pa.array(files).take(pa.array(file)),
                 "line": frame["first"].to_numpy() - starts[file] + 1,
                 "weight": frame["weight"].to_numpy().astype(np.float32),
                 "fold": frame["fold"].to_arrow(),
@@ -252,12 +249,6 @@ class Merge:
             }
         )
         return table_of(columns)
-
-    def _files(self) -> tuple[list[str], npt.NDArray[np.int64]]:
-        """Return the name of each file of the tables, and the number of its first row."""
-        names = [file.name for _, table in self._tables for file in table.source.files]
-        rows = [rows for _, table in self._tables for rows in table.source.file_rows]
-        return names, np.cumsum([0, *rows[:-1]])
 
     def _lists_of(self, index: int, held: pl.DataFrame, table: pa.Table) -> pa.Table:
         """Return the rows of the lists that belong to a part: where the split column of a table

@@ -12,6 +12,7 @@ frequent name in twenty countries, none of which has a tenth of all.
 """
 
 import pickle
+from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import distribution
 from pathlib import Path
@@ -72,16 +73,10 @@ def _name2nat(path: Path) -> pl.DataFrame:
         for name, nations in people.items()
         if len(nations) == 1 and "," not in name and len(parts := _without_suffix(name)) > 1
     ]
-    first = pl.DataFrame(
-        [(parts[0], nation) for parts, nation in words if nation in _SURNAME_FIRST],
-        schema=["word", "nation"],
-        orient="row",
-    )
-    usual = first.group_by("word", "nation").len().filter(pl.col("len") >= _LEAST_FIRST)
-    surname_first = set(usual.select("word", "nation").iter_rows())
+    first = Counter((parts[0], nation) for parts, nation in words if nation in _SURNAME_FIRST)
     rows = list[tuple[str, Part, str]]()
     for parts, nation in words:
-        surname, given = _split(parts, (parts[0], nation) in surname_first)
+        surname, given = _split(parts, first[parts[0], nation] >= _LEAST_FIRST)
         rows += [(surname, "surname", nation), (given, "given", nation)]
     frame = pl.DataFrame(rows, schema=["name", "part", "nation"], orient="row")
     frame = frame.filter(pl.col("name").str.strip_chars(".").str.len_chars() > 1)

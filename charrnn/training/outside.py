@@ -5,7 +5,7 @@ have other names, in other proportions. So the temperature and the scale of nove
 one half of an *outside* table, every label counting alike, and the other half is only measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,20 +74,14 @@ def outside_of(table: Corpus, corpus: Corpus) -> Outside:
         some.group_by(name).agg(pl.col("row").min())["row"].sort().to_numpy()
         for some in (new, rows.join(new, on="row", how="anti"))
     )
-    halves, known_halves = [], []
+    halves, known_halves, names = [], [], Examples.of(table.names, label_ids)
     for odd in (0, 1):
         half, known_half = (some[table.folds[some] % 2 == odd] for some in (chosen, known_rows))
-        known_names = table.names.take(pa.array(known_half))
-        known_halves.append(Examples.of(known_names, label_ids[known_half]))
+        known_halves.append(names.take(known_half))
         words = (table.outlier_folds % 2 == odd) & (table.outlier_folds >= 0)
-        halves.append(
-            Examples.of(
-                table.names.take(pa.array(half)),
-                label_ids[half],
-                outliers=table.outliers.filter(pa.array(words)),
-            )
-        )
-        if len(set(halves[-1].surnames[1].tolist())) < 2:
+        outliers = table.outliers.filter(pa.array(words))
+        halves.append(replace(names.take(half), outliers=outliers))
+        if len(np.unique(halves[-1].of_part(given=False)[1])) < 2:
             raise DataError(
                 "the outside table has surnames of fewer than 2 labels of the training table, that "
                 "are not training names themselves, in one of its halves; use larger lists",
@@ -152,7 +146,7 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
     given names, and full names made of both; names that the training lists have, too; and how many
     words that are no names it answers."""
     test, known = outside.test, outside.known[1]
-    surnames, label_ids = test.surnames
+    surnames, label_ids = test.of_part(given=False)
     *pairs, pair_ids = pairs_of(test, seed=1)
     full = softmax(pair_logits(version, *pairs) * version.pair_exponent)
 
@@ -167,7 +161,7 @@ def measure_outside(version: ModelVersion, outside: Outside) -> OutsideMetrics:
         plain=measured(normalise_array(surnames, LATIN), label_ids),
         given=measured(*test.of_part(given=True)),
         full=balanced_metrics(full, pair_ids, version, np.zeros(len(pair_ids), bool)),
-        known=measured(*known.surnames),
+        known=measured(*known.of_part(given=False)),
         known_given=measured(*known.of_part(given=True)),
         outliers=len(test.outliers),
         outliers_answered=int((~_refused(version, test.outliers)).sum())

@@ -199,9 +199,8 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
         np.bool_,
         examples.scratch,
     )
-    rows = spaced_rows(has_others, _MOST_RESPELLED)
-    normalised = normalise_array(examples.names.take(pa.array(rows)), rules)
-    columns = (normalised, examples.label_ids[rows], examples.weights[rows])
+    chosen = examples.take(spaced_rows(has_others, _MOST_RESPELLED))
+    columns = (normalise_array(chosen.names, rules), chosen.label_ids, chosen.weights)
     further = [
         (spelling, label_id, weight)
         for name, label_id, weight in zip(*(column.tolist() for column in columns), strict=True)
@@ -213,9 +212,8 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
     if any(given_names(names).any() for names in blocks):
         usual = float(examples.weights.mean(dtype=np.float64))
         is_unspaced = column_of(map(unspaced, blocks), np.bool_, examples.scratch)
-        rows = spaced_rows(is_unspaced, _MOST_RESPELLED)
-        names = examples.names.take(pa.array(rows))
-        joined = joined_names(names, examples.label_ids[rows], examples.weights[rows])
+        chosen = examples.take(spaced_rows(is_unspaced, _MOST_RESPELLED))
+        joined = joined_names(chosen.names, chosen.label_ids, chosen.weights)
         further += [(*pair, usual) for pair in joined]
         words += [GIVEN + word for word in words if len(word.split()) == 1]
     schema = {"name": pl.String, "label_id": pl.Int64, "weight": pl.Float32}
@@ -228,8 +226,8 @@ def respelled(examples: Examples, rules: Normalisation) -> Examples:
         added = added.join(known, on=pair, how="anti", maintain_order="left")
     with_added = ExampleBlocks(examples.scratch)
     with_added.extend(examples)
-    columns = (added["name"].to_arrow(), added["label_id"].to_numpy(), added["weight"].to_numpy())
-    with_added.append(*columns)
+    label_ids, weights = added["label_id"].to_numpy(), added["weight"].to_numpy()
+    with_added.extend(Examples.of(added["name"].to_arrow(), label_ids, weights=weights))
     return with_added.whole(pa.array(list(dict.fromkeys(words)), pa.large_string()))
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow.compute as pc
 import torch
 
@@ -121,9 +122,8 @@ def make_version(
     if preset.known_entries and not network.config.label_groups:
         known = _known_names(corpus, preset, version, honest, outside)
         version = replace(version, known_names=known)
-    if outside is None:
-        return version
-    return replace(version, facts=replace(facts, outside=measure_outside(version, outside)))
+    of_others = measure_outside(version, outside) if outside else None
+    return replace(version, facts=replace(facts, outside=of_others))
 
 
 def _report_data(
@@ -201,11 +201,9 @@ def _representative(label_ids: LabelIds, shares: Floats) -> npt.NDArray[np.int64
     """Return the rows of at most about ``_MOST_HELD_OUT`` of M names, of each label as many as its
     share says, where there are so many: prediction sets and estimated shares rely on names that are
     distributed as the probabilities assume."""
-    order = np.argsort(label_ids, kind="stable")
-    counts = np.bincount(label_ids, minlength=len(shares))
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[label_ids[order]]
+    rank = pl.DataFrame({"label": label_ids}).select(pl.int_range(pl.len()).over("label"))
     most = np.ceil(_MOST_HELD_OUT * shares)
-    rows = np.sort(order[rank < most[label_ids[order]]])
+    rows = np.flatnonzero(rank.to_series().to_numpy() < most[label_ids])
     step = math.ceil(len(rows) * len(shares) / _MOST_HELD_OUT_LOGITS)
     return rows[::step]
 

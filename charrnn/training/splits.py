@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from charrnn.model.normalise import ACCENTS, LATIN, normalise, normalise_array
+from charrnn.model.normalise import ACCENTS, LATIN, normalise_array
 from charrnn.model.vocabulary import GIVEN
 from charrnn.training.corpus import Corpus, given_names
 from charrnn.training.mapped import Column, Texts, blocks_of
@@ -19,10 +20,8 @@ from charrnn.training.mapped import Column, Texts, blocks_of
 TEST_FOLD, VALIDATION_FOLD = 9, 8  # of the honest split
 # Of a held-out part, at most: 128 MB in float64. With 100 labels 167,772 names, with 10,000 1,677.
 MOST_PROBABILITIES = 2**24
-_NO_TEXTS = pa.array([], pa.large_string())
 
 Rows = npt.NDArray[np.int64]
-Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,19 @@ class Examples:
         blocks = blocks_of(len(self.weights))
         return not all(bool((self.weights[rows] == 1).all()) for rows in blocks)
 
-    @property
-    def surnames(self) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
-        """The S surnames, and their label ids, int64 ``(S,)``."""
-        return self.of_part(given=False)
-
     def of_part(self, *, given: bool) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
         """Return the G given names, or the surnames, and their label ids, int64 ``(G,)``."""
         rows = np.flatnonzero(self.given == given)
         return self.names.take(pa.array(rows)), self.label_ids[rows]
+
+    def take(self, rows: Rows) -> Self:
+        """Return the examples of M row numbers, ``(M,)``, and all outliers."""
+        return replace(
+            self,
+            names=self.names.take(pa.array(rows)),
+            label_ids=self.label_ids[rows],
+            weights=self.weights[rows],
+        )
 
 
 class ExampleBlocks:
@@ -90,18 +93,12 @@ class ExampleBlocks:
         self._scratch, self._names = scratch, Texts(scratch)
         self._label_ids, self._weights = Column(np.int64, scratch), Column(np.float32, scratch)
 
-    def append(
-        self, names: pa.LargeStringArray, label_ids: npt.NDArray[np.integer], weights: Weights
-    ) -> None:
-        """Add N names with their label ids and weights, ``(N,)`` each."""
-        self._names.append(names)
-        self._label_ids.append(label_ids)
-        self._weights.append(weights)
-
     def extend(self, examples: Examples) -> None:
         """Add examples, but not their outliers."""
         for rows in blocks_of(len(examples.names)):
-            self.append(examples.names[rows], examples.label_ids[rows], examples.weights[rows])
+            self._names.append(examples.names[rows])
+            self._label_ids.append(examples.label_ids[rows])
+            self._weights.append(examples.weights[rows])
 
     def whole(self, outliers: pa.LargeStringArray) -> Examples:
         """Return the examples; nothing can be added any more."""
@@ -139,30 +136,23 @@ def honest_split(
     names are taken. Where labelled tables count, a held-out name is that of one person, drawn of
     all with the name: a label that one of a thousand has says as much about the model as that.
     """
-    held_out, scratch = (validation_fold, test_fold), corpus.scratch
-    columns = [(Column(np.int64, scratch), Column(np.float32, scratch)) for _ in held_out]
-    train, first = ExampleBlocks(scratch), 0
+    train, validation, test = (ExampleBlocks(corpus.scratch) for _ in range(3))
+    held_out = {validation_fold: validation, test_fold: test}
     for part in corpus.parts():
-        rows, weights = _distinct_names(part)
-        drawn = _one_person(part, rows, weights) if corpus.counted else part.folds[rows] >= 0
-        for fold, (of_rows, of_weights) in zip(held_out, columns, strict=True):
-            own = drawn & (part.folds[rows] == fold)
-            of_rows.append(first + rows[own])
-            of_weights.append(weights[own])
-        if spellings:
-            rows, weights = _distinct_spellings(part)
-        learned = ~np.isin(part.folds[rows], held_out)
-        rows = rows[learned]
-        train.append(part.names.take(pa.array(rows)), part.label_ids[rows], weights[learned])
-        first += len(part.names)
+        names, folds = _distinct(part, part.normalised, one_person=part.counted)
+        for fold, blocks in held_out.items():
+            blocks.extend(names.take(np.flatnonzero(folds == fold)))
+        if spellings or part.counted:
+            keys = normalise_array(part.names, ACCENTS) if spellings else part.normalised
+            names, folds = _distinct(part, keys)
+        train.extend(names.take(np.flatnonzero(~np.isin(folds, list(held_out)))))
     of_fold, parts = corpus.outlier_folds, []
-    words = (of_fold >= 0) & ~np.isin(of_fold, held_out)
+    words = (of_fold >= 0) & ~np.isin(of_fold, list(held_out))
     parts.append(train.whole(corpus.outliers.filter(pa.array(words))))
     most = MOST_PROBABILITIES // max(1, len(corpus.labels))
-    for fold, (of_rows, of_weights) in zip(held_out, columns, strict=True):
-        rows, weights = of_rows.whole(), of_weights.whole()
-        kept = evenly_spaced(len(rows), most)
-        parts.append(_examples(corpus, rows[kept], weights[kept], of_fold == fold))
+    for fold, blocks in held_out.items():
+        examples = blocks.whole(corpus.outliers.filter(pa.array(of_fold == fold)))
+        parts.append(examples.take(evenly_spaced(len(examples.names), most)))
     return Split(*parts)
 
 
@@ -184,74 +174,41 @@ def spaced_rows(chosen: npt.NDArray[np.bool_], most: int) -> Rows:
     return np.concatenate(rows)
 
 
-def _distinct_names(corpus: Corpus) -> tuple[Rows, Weights]:
-    """Return one row per name of a label, in the order of their first rows, and their weights."""
-    usable = np.flatnonzero(corpus.folds >= 0)
-    keys = (_codes(corpus.normalised) * 2 + corpus.given)[usable]
-    first = _first_rows(keys, corpus.label_ids[usable])
-    # Of a name whose first row is in another script, the first row in Latin letters, if there is.
-    other = ~pc.string_is_ascii(corpus.names).to_numpy(zero_copy_only=False)[usable]
-    other &= np.bincount(first, minlength=len(first)) > 1
-    others = np.flatnonzero(other[first])
-    texts = corpus.names.take(pa.array(usable[others])).to_pylist()
-    is_latin = [t.isascii() or normalise(t.removeprefix(GIVEN), LATIN).isascii() for t in texts]
-    latin = others[np.array(is_latin, np.bool_)]
-    chosen = usable.copy()
-    chosen[first[latin[::-1]]] = usable[latin[::-1]]  # the last one assigned stays
-    rows, weights = _of_first_rows(corpus, usable, first)
-    return chosen[rows], weights
+def _distinct(
+    corpus: Corpus, keys: pa.LargeStringArray, *, one_person: bool = False
+) -> tuple[Examples, npt.NDArray[np.int8]]:
+    """Return one example per name of a label, in the order of their first rows, and their folds,
+    ``(G,)``; usable rows are one name that have the same of N ``keys``.
 
-
-def _one_person(corpus: Corpus, rows: Rows, weights: Weights) -> npt.NDArray[np.bool_]:
-    """Return which of R rows, one for each label of a name, are that of a person drawn of all with
-    the name, bool ``(R,)``; ``weights``, ``(R,)``, are numbers of people. The smallest of random
-    waiting times with these rates is drawn (Efraimidis & Spirakis 2006)."""
-    keys = (_codes(corpus.normalised) * 2 + corpus.given)[rows]
-    waits = np.random.default_rng(0).exponential(size=len(rows)) / np.maximum(weights, 1e-30)
-    order = np.lexsort((waits, keys))
-    drawn = np.zeros(len(rows), np.bool_)
-    drawn[order[np.diff(keys[order], prepend=-1) != 0]] = True
-    return drawn
-
-
-def _distinct_spellings(corpus: Corpus) -> tuple[Rows, Weights]:
-    """Return one row per spelling of a name of a label, as ``ACCENTS`` tells them apart, and their
-    weights."""
-    usable = np.flatnonzero(corpus.folds >= 0)
-    keys = _codes(normalise_array(corpus.names, ACCENTS))[usable]
-    first = _first_rows(keys, corpus.label_ids[usable])
-    rows, weights = _of_first_rows(corpus, usable, first)
-    return usable[rows], weights
-
-
-def _codes(texts: pa.LargeStringArray) -> Rows:
-    """Return a number for each of N texts, the same for equal ones, ``(N,)``."""
-    codes: Rows = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
-    return codes
-
-
-def _first_rows(keys: Rows, label_ids: npt.NDArray[np.int32]) -> Rows:
-    """Return the first row with an equal pair for each of N pairs of key and label, ``(N,)``."""
-    pairs = keys * (int(label_ids.max(initial=0)) + 1) + label_ids
-    order = np.argsort(pairs, kind="stable")
-    pairs = pairs[order]
-    start = np.arange(len(order))
-    start[1:][pairs[1:] == pairs[:-1]] = 0
-    first = np.empty_like(order)
-    first[order] = order[np.maximum.accumulate(start, out=start)]
-    return first
-
-
-def _of_first_rows(corpus: Corpus, usable: Rows, first: Rows) -> tuple[Rows, Weights]:
-    """Return the G of the N ``usable`` rows that are the first of theirs, ascending, and the weight
-    of each, ``(G,)``: the sum of the rows' where labelled tables count; where there are lists, the
-    highest one: a list that has a name twice says no more than one that has it once."""
-    rows, weights = np.flatnonzero(first == np.arange(len(first))), corpus.weights[usable]
-    if corpus.counted:
-        return rows, np.bincount(first, weights)[rows].astype(np.float32)
-    highest = np.zeros_like(weights)
-    np.maximum.at(highest, first, weights)
-    return rows, highest[rows]
+    An example is the name's first spelling in Latin letters, or else its first. Its weight is the
+    sum of the rows' where labelled tables count; where there are lists, the highest one: a list
+    that has a name twice says no more than one that has it once. With ``one_person`` a name has the
+    label of one of the people with it: of random waiting times, whose rates are the weights, that
+    of a label drawn so is the shortest (Efraimidis & Spirakis 2006).
+    """
+    is_latin = np.array(pc.string_is_ascii(corpus.names))
+    others = pc.replace_substring(corpus.names.filter(pa.array(~is_latin)), GIVEN, "")
+    is_latin[~is_latin] = pc.string_is_ascii(normalise_array(others, LATIN))
+    columns = {"key": keys, "given": corpus.given, "label": corpus.label_ids}
+    rows = pl.DataFrame(columns | {"weight": corpus.weights}).with_row_index("row")
+    latin, weight = pl.when(pl.Series(is_latin)).then("row").alias("latin"), pl.col("weight")
+    names = (
+        rows.with_columns(latin)
+        .filter(pl.Series(corpus.folds >= 0))
+        .group_by(*columns, maintain_order=True)
+        .agg(
+            pl.coalesce(pl.col("latin").min(), pl.col("row").min()).alias("row"),
+            weight.cast(pl.Float64).sum() if corpus.counted else weight.max(),
+        )
+    )
+    if one_person:
+        waits = np.random.default_rng(0).exponential(size=len(names))
+        names = names.with_columns(wait=pl.Series(waits) / pl.col("weight").clip(1e-30)).filter(
+            pl.col("wait") == pl.col("wait").min().over("key", "given")
+        )
+    chosen, weights = names["row"].to_numpy(), names["weight"].to_numpy().astype(np.float32)
+    texts = corpus.names.take(pa.array(chosen))
+    return Examples.of(texts, corpus.label_ids[chosen], weights=weights), corpus.folds[chosen]
 
 
 def seed_split(corpus: Corpus, seed: int) -> Split:
@@ -260,15 +217,5 @@ def seed_split(corpus: Corpus, seed: int) -> Split:
     order = np.random.default_rng(seed).permutation(len(corpus.names))
     test = math.floor(0.2 * len(order))
     parts = (np.sort(order[test:]), order[:0], np.sort(order[:test]))
-    return Split(*(_examples(corpus, rows, corpus.weights[rows]) for rows in parts))
-
-
-def _examples(
-    corpus: Corpus, rows: Rows, weights: Weights, outliers: npt.NDArray[np.bool_] | None = None
-) -> Examples:
-    return Examples(
-        corpus.names.take(pa.array(rows)),
-        corpus.label_ids[rows].astype(np.int64),
-        weights,
-        corpus.outliers.filter(pa.array(outliers)) if outliers is not None else _NO_TEXTS,
-    )
+    examples = Examples.of(corpus.names, corpus.label_ids, weights=corpus.weights)
+    return Split(*map(examples.take, parts))
