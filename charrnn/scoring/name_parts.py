@@ -8,7 +8,6 @@ there is no Python per name. docs/output.md has the rules as a table.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -265,21 +264,6 @@ class _Words:
         return pc.if_else(pa.array(counts > 0), joined, pa.scalar(None, pa.large_string()))
 
 
-@cache
-def _tables() -> list[tuple[int, bool, pa.Array]]:
-    """Return, for each table of words, the bit, whether full stops at the end count, the words."""
-    return [
-        (bit, with_stop, pa.array(words, pa.large_string()))
-        for bit, with_stop, words in (
-            (_TITLE, False, TITLES),
-            (_TITLE, True, TITLES_WITH_STOP),
-            (_SUFFIX, False, SUFFIXES),
-            (_PARTICLE, False, PARTICLES),
-            (_ALSO_GIVEN, False, GIVEN_PARTICLES),
-        )
-    ]
-
-
 def _kinds(words: pa.Array) -> Kinds:
     """Return what each of W words may be, uint8 ``(W,)``."""
     coded = words.dictionary_encode()
@@ -287,10 +271,15 @@ def _kinds(words: pa.Array) -> Kinds:
     kinds = np.zeros(len(distinct), np.uint8)
     folded = pc.utf8_lower(pc.replace_substring(distinct, "’", "'"))
     bare = pc.utf8_rtrim(folded, ".")
-    for bit, with_stop, table in _tables():
-        kinds[_mask(pc.is_in(folded if with_stop else bare, table))] |= bit
-    connectors = pa.array(CONNECTORS, pa.large_string())
-    kinds[_mask(pc.is_in(distinct, connectors))] |= _CONNECTOR
+    for bit, found, listed in (
+        (_TITLE, bare, TITLES),
+        (_TITLE, folded, TITLES_WITH_STOP),
+        (_SUFFIX, bare, SUFFIXES),
+        (_PARTICLE, bare, PARTICLES),
+        (_ALSO_GIVEN, bare, GIVEN_PARTICLES),
+        (_CONNECTOR, distinct, CONNECTORS),
+    ):
+        kinds[_mask(pc.is_in(found, pa.array(listed, pa.large_string())))] |= bit
     aside = _mask(pc.match_substring_regex(distinct, _ASIDE_PATTERN))
     kinds[aside & (kinds == 0)] = _ASIDE
     kinds[_mask(pc.match_substring_regex(folded, _PATRONYMIC_PATTERN))] |= _PATRONYMIC
