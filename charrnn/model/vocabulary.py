@@ -389,7 +389,12 @@ class Vocabulary:
         a ``_SLOW`` byte, or with a space at an edge or beside another."""
         starts, ends = offsets[:-1], offsets[1:]
         lengths, N = ends - starts, len(ends)
-        at, name, kind = _unlike(_LETTER, kinds, ends)
+        at = np.flatnonzero(kinds != _LETTER)
+        if len(at) < N // 4:  # then a search for each is faster
+            name = np.searchsorted(ends, at, side="right")
+        else:
+            name = np.repeat(np.arange(N), lengths)[at]
+        kind = kinds[at]
         unknown = np.bincount(name[kind == _UNKNOWN], minlength=N)
         letters = lengths - np.bincount(name, minlength=N)
         is_space = kind == self._id_kinds[self._ids.get(" ", self.unknown_id)]
@@ -499,17 +504,6 @@ def _script(character: str) -> str:
     characters ``""``."""
     is_letter = character.isalpha() or unicodedata.category(character).startswith("M")
     return unicodedata.name(character, "").split(" ")[0] if is_letter else ""
-
-
-def _unlike(usual: int, kinds: Ids, ends: Counts) -> tuple[Counts, Counts, Ids]:
-    """Return the positions where ``kinds`` is not ``usual``, the number of the name at each, and
-    the kind there. Names are consecutive in ``kinds``, and end at ``ends``, ``(N,)``."""
-    at = np.flatnonzero(kinds != usual)
-    if len(at) < len(ends) // 4:
-        name = np.searchsorted(ends, at, side="right")
-    else:
-        name = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))[at]
-    return at, name, kinds[at]
 
 
 # The seed notebook's 58 symbols: letters, " .,;'" and "_" for anything else.
