@@ -304,13 +304,12 @@ def _left_out(words: _Words) -> Mask:
         return left_out
     starts = np.flatnonzero(is_first)
     ends = np.append(starts[1:], len(section)) - 1
-    for bit, backwards in ((_TITLE, False), (_SUFFIX, True)):
-        other = (words.kinds & bit) == 0
-        count = np.cumsum(other)
-        if backwards:  # others from the word to the section's end
-            left_out |= count[ends][section] - count + other == 0
-        else:
-            left_out |= count - (count - other)[starts][section] == 0
+    other = (words.kinds & _TITLE) == 0
+    count = np.cumsum(other)
+    left_out |= count - (count - other)[starts][section] == 0  # titles up to the word
+    other = (words.kinds & _SUFFIX) == 0
+    count = np.cumsum(other)
+    left_out |= count[ends][section] - count + other == 0  # suffixes from the word on
     kept = np.add.reduceat(~left_out, starts, dtype=np.int64)
     vanishes = first_of_name[starts] & (kept == 0)
     left_out &= ~vanishes[section]
@@ -348,14 +347,11 @@ def _is_given(words: _Words, surname_first: Mask, *, positions: bool) -> Mask:
     by_position = ~(words.joined | has_comma) & (count > 1) & positions
     place = np.arange(len(words.name)) - first[words.name]
     edge = count.copy()  # place in its name of the first word that is on the other side
-    rows = np.flatnonzero(by_position & ~surname_first)
-    edge[rows] = _surname_start(words.kinds, first[rows], count[rows])
-    given = by_position[words.name] & (place < edge[words.name])
-    rows = np.flatnonzero(by_position & surname_first)
-    if len(rows):
-        edge[rows] = _surname_end(words.kinds, first[rows], count[rows])
-        is_behind = by_position & surname_first
-        given = np.where(is_behind[words.name], place >= edge[words.name], given)
+    for chosen, edge_of in ((~surname_first, _surname_start), (surname_first, _surname_end)):
+        rows = np.flatnonzero(by_position & chosen)
+        edge[rows] = edge_of(words.kinds, first[rows], count[rows])
+    is_behind = place >= edge[words.name]
+    given = by_position[words.name] & (is_behind == surname_first[words.name])
     is_given: Mask = np.where(words.joined[words.name], words.behind, given | after_first)
     return is_given
 
