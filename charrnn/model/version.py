@@ -555,10 +555,8 @@ def _check_tensors(
     for name in sorted(expected.keys() & stored.keys()):
         tensor, (dtype, shape) = stored[name], expected[name]
         if tensor.shape != shape or tensor.dtype != dtype:
-            problems.append(
-                f"{name} is {_dtype(tensor.dtype)} {tuple(tensor.shape)}, expected {_dtype(dtype)} "
-                f"{tuple(shape)}"
-            )
+            what = f"{tensor.dtype} {tuple(tensor.shape)}, expected {dtype} {tuple(shape)}"
+            problems.append(f"{name} is {what.replace('torch.', '')}")
         elif dtype.is_floating_point and tensor.numel():
             low, high = (float(end) for end in tensor.aminmax())
             if not -_MAX_VALUE <= low <= high <= _MAX_VALUE:
@@ -569,7 +567,3 @@ def _check_tensors(
 
 def _short(text: str) -> str:
     return text if len(text) <= _MAX_CAUSE else f"{text[:_MAX_CAUSE]}…"
-
-
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -52,6 +52,7 @@ _LEAST_SHARE = 0.01  # of a script's names: with fewer, one of up to 100 labels 
 _NAMES_A_SYMBOL = 5000  # a character that fewer names of its script have takes no id
 # Kinds of ASCII bytes and of ids. _SLOW: the name is to be normalised.
 _LETTER, _OTHER, _UNKNOWN, _SPACE, _SLOW = range(5)
+_OF_EACH = ("starts", "lengths", "unknown", "letters")  # what ``Encoded`` has a value of for a name
 
 Ids = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -90,19 +91,12 @@ class Encoded:
 
     def take(self, rows: Counts) -> Encoded:
         """Return the names of these row numbers."""
-        return replace(
-            self,
-            starts=self.starts[rows],
-            lengths=self.lengths[rows],
-            unknown=self.unknown[rows],
-            letters=self.letters[rows],
-        )
+        return replace(self, **{column: getattr(self, column)[rows] for column in _OF_EACH})
 
     def replaced(self, rows: Counts, others: Encoded) -> Encoded:
         """Return the same names, but for those of the row numbers, which ``others`` are."""
-        columns = ("starts", "lengths", "unknown", "letters")
-        new = {column: getattr(self, column).copy() for column in columns}
-        for column in columns:
+        new = {column: getattr(self, column).copy() for column in _OF_EACH}
+        for column in _OF_EACH:
             new[column][rows] = getattr(others, column)
         new["starts"][rows] += len(self.flat)
         zeros = np.zeros(self.lengths.max(initial=0) + 8, np.uint8)
