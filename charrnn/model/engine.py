@@ -297,45 +297,32 @@ class _Groups:
         weight, bias = self.of_group
         log_p = torch.addmm(bias, features, weight).log_softmax(dim=1)
         most_probable = _largest(log_p, min(_MOST_GROUPS, log_p.shape[1]))
-        best = log_p.new_full((len(log_p), k), -torch.inf)
-        places = torch.zeros(best.shape, dtype=torch.int64)
+        best = log_p.new_full((len(log_p), k), -torch.inf)  # log probabilities found so far
+        places = torch.zeros(best.shape, dtype=torch.int64)  # of these labels
         # First each name's most probable group: another may have one of the k labels only where it
         # is more probable than the k-th of those.
         for ranks in (slice(0, 1), slice(1, None)):
-            of_groups, groups = (some[:, ranks] for some in most_probable)
-            best, places = self._better((features, of_groups, groups), best, places)
+            log_p, groups = (some[:, ranks] for some in most_probable)  # of n groups, (B, n)
+            rows, nth = (log_p > best[:, -1:]).nonzero(as_tuple=True)
+            keys = groups[rows, nth].numpy().astype(np.uint16)  # sorted by radix
+            order = torch.from_numpy(np.argsort(keys, kind="stable"))
+            rows, nth = rows[order], nth[order]
+            logits = self._logits(features.index_select(0, rows), groups[rows, nth])
+            logits -= logits.amax(dim=1, keepdim=True)
+            most = log_p[rows, nth] - logits.exp().sum(dim=1).log()  # of the group's best label
+            # Of the best labels of its groups, the k-th bounds what a name's k best labels have.
+            bounds = torch.full_like(log_p, -torch.inf).index_put((rows, nth), most)
+            least = _largest(torch.cat((best, bounds), dim=1), k)[0][:, -1]
+            better = (most >= least[rows]).nonzero()[:, 0]
+            rows, nth = rows[better], nth[better]
+            below, slots = _largest(logits.index_select(0, better), k)
+            values = best.new_full((*groups.shape, k), -torch.inf)
+            values[rows, nth] = below + most[better, None]
+            own = torch.zeros(values.shape, dtype=torch.int64)
+            own[rows, nth] = slots + groups[rows, nth, None] * logits.shape[1]
+            best, index = _largest(torch.cat((best, values.flatten(1)), dim=1), k)
+            places = torch.cat((places, own.flatten(1)), dim=1).gather(1, index)
         return best.exp(), self.label_of[places]
-
-    def _better(
-        self, given: tuple[Tensor, Tensor, Tensor], best: Tensor, places: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the log probabilities and places of the best labels of B names, ``(B, k)`` each:
-        those in ``best`` and ``places``, or of the groups ``given``.
-
-        Args:
-            given: features, ``(B, D)``, log probabilities of n groups of each name and their
-                numbers, ``(B, n)`` each.
-        """
-        (features, log_p, groups), k = given, best.shape[1]
-        rows, ranks = (log_p > best[:, -1:]).nonzero(as_tuple=True)
-        keys = groups[rows, ranks].numpy().astype(np.uint16)  # sorted by radix
-        order = torch.from_numpy(np.argsort(keys, kind="stable"))
-        rows, ranks = rows[order], ranks[order]
-        logits = self._logits(features.index_select(0, rows), groups[rows, ranks])
-        logits -= logits.amax(dim=1, keepdim=True)
-        most = log_p[rows, ranks] - logits.exp().sum(dim=1).log()  # of the group's best label
-        # Of the best labels of its groups, the k-th bounds what a name's k best labels have.
-        bounds = torch.full_like(log_p, -torch.inf).index_put((rows, ranks), most)
-        least = _largest(torch.cat((best, bounds), dim=1), k)[0][:, -1]
-        better = (most >= least[rows]).nonzero()[:, 0]
-        rows, ranks = rows[better], ranks[better]
-        below, slots = _largest(logits.index_select(0, better), k)
-        values = best.new_full((*groups.shape, k), -torch.inf)
-        values[rows, ranks] = below + most[better, None]
-        own = torch.zeros(values.shape, dtype=torch.int64)
-        own[rows, ranks] = slots + groups[rows, ranks, None] * logits.shape[1]
-        merged, index = _largest(torch.cat((best, values.flatten(1)), dim=1), k)
-        return merged, torch.cat((places, own.flatten(1)), dim=1).gather(1, index)
 
     def _logits(self, features: Tensor, groups: Tensor) -> Tensor:
         """Return the logits within a group of n names with features ``(n, D)`` and ascending
