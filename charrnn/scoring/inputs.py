@@ -54,10 +54,9 @@ def names_array(names: Any, what: str = "names") -> pa.Array | pa.ChunkedArray:
         )
     if hasattr(names, "__arrow_c_stream__") or hasattr(names, "__arrow_c_array__"):
         return _text(_imported(pa.chunked_array, names, what), what)
-    one_name, unordered = isinstance(names, str | bytes), isinstance(names, Mapping | Set)
     iterable = isinstance(names, Iterable) or hasattr(names, "__getitem__")
-    if one_name or unordered or isinstance(names, pl.Expr) or not iterable:
-        fix = "; put a single name into a list" if one_name else ""
+    if isinstance(names, str | bytes | Mapping | Set | pl.Expr) or not iterable:
+        fix = "; put a single name into a list" if isinstance(names, str | bytes) else ""
         raise DataError(f"{what} are a {type(names).__name__}, {_NAMES}{fix}")
     return _listed(list(names), what)
 
