@@ -54,9 +54,8 @@ def expected_calibration_error(
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.zeros(bins)
     weight = np.ones(len(labels)) if weights is None else weights
-    np.add.at(gap, bin_of, weight * (confidence - correct))
+    gap = np.bincount(bin_of, weight * (confidence - correct), bins)
     return float(np.abs(gap).sum() / weight.sum())
 
 

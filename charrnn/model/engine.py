@@ -75,14 +75,11 @@ class Engine:
         self.check = check
         on_cpu = network.h2o.weight.device.type == "cpu"
         self._plain_size = min(batch_size, _PLAIN_NAMES) if on_cpu else batch_size
-        has_trie = (
-            on_cpu
-            and type(network) is CharRNN  # a subclass may override forward
-            and not network.training
-        )
-        if has_trie and by_sigmoid is None:
-            by_sigmoid = sigmoid_is_faster()
-        self._recurrence = _Recurrence(network, bool(by_sigmoid)) if has_trie else None
+        self._recurrence: _Recurrence | None = None
+        # A subclass may override forward.
+        if on_cpu and type(network) is CharRNN and not network.training:
+            by_sigmoid = sigmoid_is_faster() if by_sigmoid is None else by_sigmoid
+            self._recurrence = _Recurrence(network, by_sigmoid)
 
     @torch.inference_mode()
     def logits(
@@ -99,10 +96,9 @@ class Engine:
             yield from self._plain(encoded, plain_rows[batch])
         if self._recurrence is None:
             return
-        for first in range(0, len(trie_rows), _BLOCK):
-            block = trie_rows[first : first + _BLOCK]
-            chunks = self._recurrence.logits(encoded, block, self.batch_size, self.check)
-            yield from ((block[some], logits) for some, logits in chunks)
+        chunks = self._recurrence.chunks(encoded, trie_rows, self.batch_size, self.check)
+        for some, states, sums in chunks:
+            yield some, self._recurrence.logits(states, sums)
 
     def _by_path(self, encoded: Encoded, rows: Counts | None) -> tuple[Counts, Counts]:
         """Return which of the chosen names take the plain path, and which the trie."""
@@ -140,25 +136,18 @@ class Engine:
         """
         assert temperature == 1
         assert prior is None
-        place = np.empty(len(encoded), np.int64)
-        place[rows] = np.arange(len(rows))
-        ids, values = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
+        assert self._recurrence is not None
+        assert self._recurrence.groups is not None
+        size = (len(encoded), k)
+        ids, values = np.empty(size, np.int64), np.empty(size, np.float32)
         plain_rows, trie_rows = self._by_path(encoded, rows)
-        found: list[tuple[Counts, Tensor, Tensor]] = []
         for batch in batches(encoded.lengths[plain_rows], self._plain_size):
             for some, logits in self._plain(encoded, plain_rows[batch]):
-                top = logits.softmax(dim=1).topk(k)
-                found.append((some, top.values, top.indices))
-        assert self._recurrence is not None
-        for first in range(0, len(trie_rows), _BLOCK):
-            block = trie_rows[first : first + _BLOCK]
-            chunks = self._recurrence.features(encoded, block, self.batch_size, self.check)
-            for some, features in chunks:
-                assert self._recurrence.groups is not None
-                found.append((block[some], *self._recurrence.groups.ranked(features, k)))
-        for some, top_values, top_ids in found:
-            ids[place[some]], values[place[some]] = top_ids.numpy(), top_values.numpy()
-        return [ids, values]
+                values[some], ids[some] = logits.softmax(dim=1).topk(k)
+        chunks = self._recurrence.chunks(encoded, trie_rows, self.batch_size, self.check)
+        for some, states, sums in chunks:
+            values[some], ids[some] = self._recurrence.groups.ranked(states, sums, k)
+        return [ids[rows], values[rows]]
 
     def _plain(self, encoded: Encoded, rows: Counts) -> Iterator[tuple[Counts, Tensor]]:
         """Yield the logits of names of equal length. A batch that exceeds the device's memory is
@@ -224,44 +213,35 @@ class _Recurrence:
         self.network = network
         self.groups = _Groups(network) if network.config.label_groups else None
 
-    def logits(
-        self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
-    ) -> Iterator[tuple[Counts, Tensor]]:
-        """Yield indices into ``rows``, ``(B,)``, and the logits of these names, ``(B, L)``."""
-        for some, states, sums in self._chunks(encoded, rows, batch_size, check):
-            logits = torch.mm(states, self.h2o)
-            if sums is not None:
-                logits += sums if self.n2o is None else torch.mm(sums, self.n2o)
-            logits += self.bias
-            yield some, self.network.label_logits(logits)
-
-    def features(
-        self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
-    ) -> Iterator[tuple[Counts, Tensor]]:
-        """Yield indices into ``rows``, ``(B,)``, and what the rows of h2o and n2o, side by side,
-        are multiplied with for these names, ``(B, H + R)``."""
-        for some, states, sums in self._chunks(encoded, rows, batch_size, check):
-            yield some, states if sums is None else torch.cat((states, sums), dim=1)
-
-    def _chunks(
+    def chunks(
         self, encoded: Encoded, rows: Counts, batch_size: int, check: Callable[[int], None]
     ) -> Iterator[tuple[Counts, Tensor, Tensor | None]]:
-        """Yield indices into ``rows``, ``(B,)``, and the last states, ``(B, H)``, and sums of
-        n-grams of these names."""
-        order = _sort_order(encoded, rows)
-        mean = 2 + int(encoded.lengths[rows].mean())  # symbols in a name
+        """Yield row numbers, ``(B,)``, the last states of these names, ``(B, H)``, which the next
+        step overwrites, and the sums of their n-grams, ``(B, K)`` or ``(B, R)``, None without."""
         width = self.h2o.shape[1] if self.ngrams is None else self.ngrams.shape[1]
         symbols = min(_CHUNK_SYMBOLS, _CHUNK_SUMS // width)
-        limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], symbols // mean)
-        size = min(max(1, min(limits)), len(rows))
-        workspace = _Workspace(self.table, size)
-        for first in range(0, len(rows), size):
-            chunk = order[first : first + size]
-            check(len(chunk))
-            trie = _Trie(encoded, rows[chunk])
-            states = self._walk(trie, workspace)
-            sums = None if self.ngrams is None else _ngram_sums(trie, self.ngrams)
-            yield chunk[trie.names], states, sums
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            block = block[_sort_order(encoded, block)]
+            mean = 2 + int(encoded.lengths[block].mean())  # symbols in a name
+            limits = (batch_size, _CHUNK_FLOATS // self.table.shape[1], symbols // mean)
+            size = min(max(1, min(limits)), len(block))
+            workspace = _Workspace(self.table, size)
+            for first in range(0, len(block), size):
+                chunk = block[first : first + size]
+                check(len(chunk))
+                trie = _Trie(encoded, chunk)
+                states = self._walk(trie, workspace)
+                sums = None if self.ngrams is None else _ngram_sums(trie, self.ngrams)
+                yield chunk[trie.names], states, sums
+
+    def logits(self, states: Tensor, sums: Tensor | None) -> Tensor:
+        """Return the logits, ``(B, L)``, of names with such last states and sums of n-grams."""
+        logits = torch.mm(states, self.h2o)
+        if sums is not None:
+            logits += sums if self.n2o is None else torch.mm(sums, self.n2o)
+        logits += self.bias
+        return self.network.label_logits(logits)
 
     def _walk(self, trie: _Trie, workspace: _Workspace) -> Tensor:
         """Return the last states of B names, ``(B, H)``, in the order of ``trie.names``; the next
@@ -270,14 +250,16 @@ class _Recurrence:
         addends, final = workspace.addends, workspace.final
         addends[symbols + size] = 0  # the state before the first symbol, above level 0
         pairs = torch.from_numpy(trie.pairs(symbols, size)).view(-1)
-        tanh = _tanh_of_doubled if self.by_sigmoid else _tanh
 
         def step(first: int, states: Tensor) -> None:
             """Compute the steps from number ``first`` on into ``states``, ``(n, H)``."""
             n = states.shape[0]  # len takes longer
             own = pairs[2 * first : 2 * (first + n)]
             sums = torch.embedding_bag(addends, own, workspace.offsets[:n])[0]
-            tanh(sums, states)
+            if self.by_sigmoid:  # the sums are doubled
+                torch.add(_MINUS_ONE, torch.sigmoid(sums, out=sums), alpha=2.0, out=states)
+            else:
+                torch.tanh(sums, out=states)
 
         node, last, done = 0, sum(trie.nodes), 0
         for t, (nodes, ending) in enumerate(zip(trie.nodes, trie.ending, strict=True)):
@@ -308,51 +290,39 @@ class _Groups:
         self.label_of = torch.zeros(G * S, dtype=torch.int64)
         self.label_of[network.places.long()] = torch.arange(config.outputs)
 
-    def ranked(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return the probabilities and ids of the ``k`` most probable labels of B names with
-        features ``(B, D)``, float and int64 ``(B, k)``."""
+    def ranked(self, states: Tensor, sums: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+        """Return the probabilities and ids of the ``k`` most probable labels of B names with such
+        last states and sums of n-grams (see ``chunks``), float and int64 ``(B, k)``."""
+        features = states if sums is None else torch.cat((states, sums), dim=1)  # (B, D)
         weight, bias = self.of_group
         log_p = torch.addmm(bias, features, weight).log_softmax(dim=1)
         most_probable = _largest(log_p, min(_MOST_GROUPS, log_p.shape[1]))
-        best = log_p.new_full((len(log_p), k), -torch.inf)
-        places = torch.zeros(best.shape, dtype=torch.int64)
+        best = log_p.new_full((len(log_p), k), -torch.inf)  # log probabilities found so far
+        places = torch.zeros(best.shape, dtype=torch.int64)  # of these labels
         # First each name's most probable group: another may have one of the k labels only where it
         # is more probable than the k-th of those.
         for ranks in (slice(0, 1), slice(1, None)):
-            of_groups, groups = (some[:, ranks] for some in most_probable)
-            best, places = self._better((features, of_groups, groups), best, places)
+            log_p, groups = (some[:, ranks] for some in most_probable)  # of n groups, (B, n)
+            rows, nth = (log_p > best[:, -1:]).nonzero(as_tuple=True)
+            keys = groups[rows, nth].numpy().astype(np.uint16)  # sorted by radix
+            order = torch.from_numpy(np.argsort(keys, kind="stable"))
+            rows, nth = rows[order], nth[order]
+            logits = self._logits(features.index_select(0, rows), groups[rows, nth])
+            logits -= logits.amax(dim=1, keepdim=True)
+            most = log_p[rows, nth] - logits.exp().sum(dim=1).log()  # of the group's best label
+            # Of the best labels of its groups, the k-th bounds what a name's k best labels have.
+            bounds = torch.full_like(log_p, -torch.inf).index_put((rows, nth), most)
+            least = _largest(torch.cat((best, bounds), dim=1), k)[0][:, -1]
+            better = (most >= least[rows]).nonzero()[:, 0]
+            rows, nth = rows[better], nth[better]
+            below, slots = _largest(logits.index_select(0, better), k)
+            values = best.new_full((*groups.shape, k), -torch.inf)
+            values[rows, nth] = below + most[better, None]
+            own = torch.zeros(values.shape, dtype=torch.int64)
+            own[rows, nth] = slots + groups[rows, nth, None] * logits.shape[1]
+            best, index = _largest(torch.cat((best, values.flatten(1)), dim=1), k)
+            places = torch.cat((places, own.flatten(1)), dim=1).gather(1, index)
         return best.exp(), self.label_of[places]
-
-    def _better(
-        self, given: tuple[Tensor, Tensor, Tensor], best: Tensor, places: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the log probabilities and places of the best labels of B names, ``(B, k)`` each:
-        those in ``best`` and ``places``, or of the groups ``given``.
-
-        Args:
-            given: features, ``(B, D)``, log probabilities of n groups of each name and their
-                numbers, ``(B, n)`` each.
-        """
-        (features, log_p, groups), k = given, best.shape[1]
-        rows, ranks = (log_p > best[:, -1:]).nonzero(as_tuple=True)
-        keys = groups[rows, ranks].numpy().astype(np.uint16)  # sorted by radix
-        order = torch.from_numpy(np.argsort(keys, kind="stable"))
-        rows, ranks = rows[order], ranks[order]
-        logits = self._logits(features.index_select(0, rows), groups[rows, ranks])
-        logits -= logits.amax(dim=1, keepdim=True)
-        most = log_p[rows, ranks] - logits.exp().sum(dim=1).log()  # of the group's best label
-        # Of the best labels of its groups, the k-th bounds what a name's k best labels have.
-        bounds = torch.full_like(log_p, -torch.inf).index_put((rows, ranks), most)
-        least = _largest(torch.cat((best, bounds), dim=1), k)[0][:, -1]
-        better = (most >= least[rows]).nonzero()[:, 0]
-        rows, ranks = rows[better], ranks[better]
-        below, slots = _largest(logits.index_select(0, better), k)
-        values = best.new_full((*groups.shape, k), -torch.inf)
-        values[rows, ranks] = below + most[better, None]
-        own = torch.zeros(values.shape, dtype=torch.int64)
-        own[rows, ranks] = slots + groups[rows, ranks, None] * logits.shape[1]
-        merged, index = _largest(torch.cat((best, values.flatten(1)), dim=1), k)
-        return merged, torch.cat((places, own.flatten(1)), dim=1).gather(1, index)
 
     def _logits(self, features: Tensor, groups: Tensor) -> Tensor:
         """Return the logits within a group of n names with features ``(n, D)`` and ascending
@@ -380,15 +350,6 @@ def first_of(bits: npt.NDArray[np.uint32], k: int) -> Tensor:
     keys |= np.arange(keys.shape[1], dtype=np.uint64)
     keys.sort(axis=1)
     return torch.from_numpy(keys[:, :k].astype(np.uint32).astype(np.int64))
-
-
-def _tanh(z: Tensor, out: Tensor) -> None:
-    torch.tanh(z, out=out)
-
-
-def _tanh_of_doubled(doubled: Tensor, out: Tensor) -> None:
-    """Write tanh(z) to ``out`` for ``doubled``, 2z of the same shape, which is overwritten."""
-    torch.add(_MINUS_ONE, torch.sigmoid(doubled, out=doubled), alpha=2.0, out=out)
 
 
 @cache

@@ -263,19 +263,12 @@ class CharRNN(nn.Module):
         ``(B, G + G·S)`` with groups of labels, else ``(B, K)``."""
         if not (G := self.config.label_groups):
             return rows
-        within = rows[:, G:].view(len(rows), G, -1)
-        offset = rows[:, :G] - self._in_use(within).logsumexp(dim=2)
+        within = in_use = rows[:, G:].view(len(rows), G, -1)
+        if (places := rows.shape[1] - G) > self.config.outputs:  # of the last, some have no output
+            free = torch.arange(places, device=rows.device) >= self.config.outputs
+            in_use = within.masked_fill(free.view(G, -1), -torch.inf)
+        offset = rows[:, :G] - in_use.logsumexp(dim=2)
         return (within + offset[:, :, None]).flatten(1).index_select(1, self.places.long())
-
-    def _in_use(self, within: Tensor) -> Tensor:
-        """Return logits of places ``(B, G, S)`` with those of the last group that no output has at
-        minus infinity."""
-        _, G, S = within.shape
-        if (free := G * S - self.config.outputs) == 0:
-            return within
-        mask = torch.zeros(G * S, dtype=torch.bool, device=within.device)
-        mask[-free:] = True
-        return within.masked_fill(mask.view(G, S), -torch.inf)
 
     def label_losses(self, ids: Tensor, lengths: Tensor | None, targets: Tensor) -> Tensor:
         """Return the cross-entropy of each of B names, ``(B,)``, of a network with groups of

@@ -236,10 +236,8 @@ class Quantifier:
         """Return how much less sure the answers are than those of held-out names of such labels, or
         "" where they are not."""
         exponents = [sharpness[1] for sharpness in self.sharpness]
-        rows, held_out = (
-            group.rows / group.rows.sum(),
-            np.bincount(self.label_ids, minlength=len(share)),
-        )
+        rows = group.rows / group.rows.sum()
+        held_out = np.bincount(self.label_ids, minlength=len(share))
         confidence = expected = 0.0
         for pairs, exponent, log_p in zip((False, True), exponents, self.log_p, strict=True):
             of_kind = group.pairs == pairs

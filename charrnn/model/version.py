@@ -20,7 +20,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -212,11 +212,9 @@ def save_version(
             while True:
                 number += 1
                 final = root / f"v{number:04d}"
-                try:
+                with suppress(FileExistsError):  # by no folder, so list_versions skips it
                     publish_folder(staging, final)
-                except FileExistsError:  # not a folder, so list_versions skips it
-                    continue
-                return load_version(final)
+                    return load_version(final)
         finally:
             remove_tree(staging)
 
@@ -345,7 +343,7 @@ def resolve(reference: str, root: Path | None = None) -> ModelVersion:
             option="models",
         )
     targets, versions = aliases(root), list_versions(root)
-    history = alias_history(root, reference) if _is_alias(reference) else []
+    history = alias_history(root, reference) if _ALIAS.fullmatch(reference) else []
     target = (history or [reference])[0]
     if target in versions:
         return load_version(root / target)
@@ -376,7 +374,7 @@ def read_aliases(root: Path) -> tuple[dict[str, str], list[str]]:
     """Return alias → version name, sorted by alias, and the problems of the others."""
     folder, targets, problems = root / "aliases", {}, []
     for name in sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []:
-        if not _is_alias(name):
+        if not _ALIAS.fullmatch(name):
             continue
         try:
             if history := alias_history(root, name):
@@ -415,7 +413,7 @@ def set_alias(root: Path, alias: str, version: str) -> None:
         ConfigError: the alias is not a plain lower-case word, or is the name of a version.
         ModelError: there is no such version.
     """
-    if not _is_alias(alias) or _VERSION.fullmatch(alias) or alias in PRETRAINED:
+    if not _ALIAS.fullmatch(alias) or _VERSION.fullmatch(alias) or alias in PRETRAINED:
         raise ConfigError(
             f"{alias!r} cannot be an alias; use up to 64 of a-z 0-9 . _ - and start with a letter"
         )
@@ -434,7 +432,7 @@ def roll_back(root: Path, alias: str) -> tuple[str, str]:
         ConfigError: ``alias`` is not a valid alias.
         ModelError: there is no earlier version.
     """
-    if not _is_alias(alias):
+    if not _ALIAS.fullmatch(alias):
         raise ConfigError(f"{alias!r} is not the name of an alias")
     no_earlier = ModelError(f"{alias!r} has no earlier version in {root} to go back to")
     if not alias_history(root, alias)[1:]:
@@ -450,10 +448,6 @@ def roll_back(root: Path, alias: str) -> tuple[str, str]:
 def _lock(root: Path) -> AbstractContextManager[None]:
     """Return the lock held while a version is added or an alias moved; waits for its turn."""
     return hold(root / ".versions.lock", "another change", wait=True)
-
-
-def _is_alias(name: str) -> bool:
-    return bool(_ALIAS.fullmatch(name))
 
 
 def _write_alias(root: Path, alias: str, history: list[str]) -> None:
@@ -503,8 +497,7 @@ def _check_weights(stored: Mapping[str, Tensor], config: ModelConfig) -> None:
 
 def _check_calibration(stored: Mapping[str, Tensor], described: ModelDescription) -> None:
     """Raise ValueError unless the tensors of ``Calibration`` are what the description needs."""
-    lengths = {n: stored[n].numel() for n in ("label_ids", "novelty.quantiles", "ambiguous")}
-    M, Q, A = lengths.values()
+    M, Q, A = (stored[n].numel() for n in ("label_ids", "novelty.quantiles", "ambiguous"))
     L = len(described.labels)
     expected = {
         "logits": (torch.float16, torch.Size((M, L))),
@@ -555,10 +548,8 @@ def _check_tensors(
     for name in sorted(expected.keys() & stored.keys()):
         tensor, (dtype, shape) = stored[name], expected[name]
         if tensor.shape != shape or tensor.dtype != dtype:
-            problems.append(
-                f"{name} is {_dtype(tensor.dtype)} {tuple(tensor.shape)}, expected {_dtype(dtype)} "
-                f"{tuple(shape)}"
-            )
+            what = f"{tensor.dtype} {tuple(tensor.shape)}, expected {dtype} {tuple(shape)}"
+            problems.append(f"{name} is {what.replace('torch.', '')}")
         elif dtype.is_floating_point and tensor.numel():
             low, high = (float(end) for end in tensor.aminmax())
             if not -_MAX_VALUE <= low <= high <= _MAX_VALUE:
@@ -569,7 +560,3 @@ def _check_tensors(
 
 def _short(text: str) -> str:
     return text if len(text) <= _MAX_CAUSE else f"{text[:_MAX_CAUSE]}…"
-
-
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -52,6 +52,7 @@ _LEAST_SHARE = 0.01  # of a script's names: with fewer, one of up to 100 labels 
 _NAMES_A_SYMBOL = 5000  # a character that fewer names of its script have takes no id
 # Kinds of ASCII bytes and of ids. _SLOW: the name is to be normalised.
 _LETTER, _OTHER, _UNKNOWN, _SPACE, _SLOW = range(5)
+_OF_EACH = ("starts", "lengths", "unknown", "letters")  # what ``Encoded`` has a value of for a name
 
 Ids = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -90,19 +91,12 @@ class Encoded:
 
     def take(self, rows: Counts) -> Encoded:
         """Return the names of these row numbers."""
-        return replace(
-            self,
-            starts=self.starts[rows],
-            lengths=self.lengths[rows],
-            unknown=self.unknown[rows],
-            letters=self.letters[rows],
-        )
+        return replace(self, **{column: getattr(self, column)[rows] for column in _OF_EACH})
 
     def replaced(self, rows: Counts, others: Encoded) -> Encoded:
         """Return the same names, but for those of the row numbers, which ``others`` are."""
-        columns = ("starts", "lengths", "unknown", "letters")
-        new = {column: getattr(self, column).copy() for column in columns}
-        for column in columns:
+        new = {column: getattr(self, column).copy() for column in _OF_EACH}
+        for column in _OF_EACH:
             new[column][rows] = getattr(others, column)
         new["starts"][rows] += len(self.flat)
         zeros = np.zeros(self.lengths.max(initial=0) + 8, np.uint8)
@@ -389,7 +383,12 @@ class Vocabulary:
         a ``_SLOW`` byte, or with a space at an edge or beside another."""
         starts, ends = offsets[:-1], offsets[1:]
         lengths, N = ends - starts, len(ends)
-        at, name, kind = _unlike(_LETTER, kinds, ends)
+        at = np.flatnonzero(kinds != _LETTER)
+        if len(at) < N // 4:  # then a search for each is faster
+            name = np.searchsorted(ends, at, side="right")
+        else:
+            name = np.repeat(np.arange(N), lengths)[at]
+        kind = kinds[at]
         unknown = np.bincount(name[kind == _UNKNOWN], minlength=N)
         letters = lengths - np.bincount(name, minlength=N)
         is_space = kind == self._id_kinds[self._ids.get(" ", self.unknown_id)]
@@ -499,17 +498,6 @@ def _script(character: str) -> str:
     characters ``""``."""
     is_letter = character.isalpha() or unicodedata.category(character).startswith("M")
     return unicodedata.name(character, "").split(" ")[0] if is_letter else ""
-
-
-def _unlike(usual: int, kinds: Ids, ends: Counts) -> tuple[Counts, Counts, Ids]:
-    """Return the positions where ``kinds`` is not ``usual``, the number of the name at each, and
-    the kind there. Names are consecutive in ``kinds``, and end at ``ends``, ``(N,)``."""
-    at = np.flatnonzero(kinds != usual)
-    if len(at) < len(ends) // 4:
-        name = np.searchsorted(ends, at, side="right")
-    else:
-        name = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))[at]
-    return at, name, kinds[at]
 
 
 # The seed notebook's 58 symbols: letters, " .,;'" and "_" for anything else.

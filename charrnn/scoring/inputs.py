@@ -54,10 +54,9 @@ def names_array(names: Any, what: str = "names") -> pa.Array | pa.ChunkedArray:
         )
     if hasattr(names, "__arrow_c_stream__") or hasattr(names, "__arrow_c_array__"):
         return _text(_imported(pa.chunked_array, names, what), what)
-    one_name, unordered = isinstance(names, str | bytes), isinstance(names, Mapping | Set)
     iterable = isinstance(names, Iterable) or hasattr(names, "__getitem__")
-    if one_name or unordered or isinstance(names, pl.Expr) or not iterable:
-        fix = "; put a single name into a list" if one_name else ""
+    if isinstance(names, str | bytes | Mapping | Set | pl.Expr) or not iterable:
+        fix = "; put a single name into a list" if isinstance(names, str | bytes) else ""
         raise DataError(f"{what} are a {type(names).__name__}, {_NAMES}{fix}")
     return _listed(list(names), what)
 
@@ -112,7 +111,7 @@ def headers_of(table: Any) -> list[str]:
 def cells_of(table: Any, column: str) -> pa.Array | pa.ChunkedArray:
     """Return the text of a column of a ``readable_table``, one of ``headers_of``, as
     ``names_array`` does."""
-    return names_array(_column(table, column), _cells_text(column))
+    return names_array(_column(table, column), f"cells of column {column!r}")
 
 
 def values_of(table: Any, column: str) -> pa.Array | pa.ChunkedArray:
@@ -128,16 +127,12 @@ def values_of(table: Any, column: str) -> pa.Array | pa.ChunkedArray:
             return pa.array(cells, from_pandas=True)
     elif is_number(cells.type):
         return cells
-    return names_array(cells, _cells_text(column))
+    return cells_of(table, column)
 
 
 def _column(table: Any, column: str) -> Any:
     by_place = is_pandas(table, "DataFrame")
     return table.iloc[:, headers_of(table).index(column)] if by_place else table[column]
-
-
-def _cells_text(column: str) -> str:
-    return f"cells of column {column!r}"
 
 
 def with_columns(table: Any, added: Mapping[str, pa.Array]) -> Any:

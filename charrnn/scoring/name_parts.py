@@ -8,7 +8,6 @@ there is no Python per name. docs/output.md has the rules as a table.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -265,21 +264,6 @@ class _Words:
         return pc.if_else(pa.array(counts > 0), joined, pa.scalar(None, pa.large_string()))
 
 
-@cache
-def _tables() -> list[tuple[int, bool, pa.Array]]:
-    """Return, for each table of words, the bit, whether full stops at the end count, the words."""
-    return [
-        (bit, with_stop, pa.array(words, pa.large_string()))
-        for bit, with_stop, words in (
-            (_TITLE, False, TITLES),
-            (_TITLE, True, TITLES_WITH_STOP),
-            (_SUFFIX, False, SUFFIXES),
-            (_PARTICLE, False, PARTICLES),
-            (_ALSO_GIVEN, False, GIVEN_PARTICLES),
-        )
-    ]
-
-
 def _kinds(words: pa.Array) -> Kinds:
     """Return what each of W words may be, uint8 ``(W,)``."""
     coded = words.dictionary_encode()
@@ -287,10 +271,15 @@ def _kinds(words: pa.Array) -> Kinds:
     kinds = np.zeros(len(distinct), np.uint8)
     folded = pc.utf8_lower(pc.replace_substring(distinct, "’", "'"))
     bare = pc.utf8_rtrim(folded, ".")
-    for bit, with_stop, table in _tables():
-        kinds[_mask(pc.is_in(folded if with_stop else bare, table))] |= bit
-    connectors = pa.array(CONNECTORS, pa.large_string())
-    kinds[_mask(pc.is_in(distinct, connectors))] |= _CONNECTOR
+    for bit, found, listed in (
+        (_TITLE, bare, TITLES),
+        (_TITLE, folded, TITLES_WITH_STOP),
+        (_SUFFIX, bare, SUFFIXES),
+        (_PARTICLE, bare, PARTICLES),
+        (_ALSO_GIVEN, bare, GIVEN_PARTICLES),
+        (_CONNECTOR, distinct, CONNECTORS),
+    ):
+        kinds[_mask(pc.is_in(found, pa.array(listed, pa.large_string())))] |= bit
     aside = _mask(pc.match_substring_regex(distinct, _ASIDE_PATTERN))
     kinds[aside & (kinds == 0)] = _ASIDE
     kinds[_mask(pc.match_substring_regex(folded, _PATRONYMIC_PATTERN))] |= _PATRONYMIC
@@ -315,13 +304,12 @@ def _left_out(words: _Words) -> Mask:
         return left_out
     starts = np.flatnonzero(is_first)
     ends = np.append(starts[1:], len(section)) - 1
-    for bit, backwards in ((_TITLE, False), (_SUFFIX, True)):
-        other = (words.kinds & bit) == 0
-        count = np.cumsum(other)
-        if backwards:  # others from the word to the section's end
-            left_out |= count[ends][section] - count + other == 0
-        else:
-            left_out |= count - (count - other)[starts][section] == 0
+    other = (words.kinds & _TITLE) == 0
+    count = np.cumsum(other)
+    left_out |= count - (count - other)[starts][section] == 0  # titles up to the word
+    other = (words.kinds & _SUFFIX) == 0
+    count = np.cumsum(other)
+    left_out |= count[ends][section] - count + other == 0  # suffixes from the word on
     kept = np.add.reduceat(~left_out, starts, dtype=np.int64)
     vanishes = first_of_name[starts] & (kept == 0)
     left_out &= ~vanishes[section]
@@ -359,14 +347,11 @@ def _is_given(words: _Words, surname_first: Mask, *, positions: bool) -> Mask:
     by_position = ~(words.joined | has_comma) & (count > 1) & positions
     place = np.arange(len(words.name)) - first[words.name]
     edge = count.copy()  # place in its name of the first word that is on the other side
-    rows = np.flatnonzero(by_position & ~surname_first)
-    edge[rows] = _surname_start(words.kinds, first[rows], count[rows])
-    given = by_position[words.name] & (place < edge[words.name])
-    rows = np.flatnonzero(by_position & surname_first)
-    if len(rows):
-        edge[rows] = _surname_end(words.kinds, first[rows], count[rows])
-        is_behind = by_position & surname_first
-        given = np.where(is_behind[words.name], place >= edge[words.name], given)
+    for chosen, edge_of in ((~surname_first, _surname_start), (surname_first, _surname_end)):
+        rows = np.flatnonzero(by_position & chosen)
+        edge[rows] = edge_of(words.kinds, first[rows], count[rows])
+    is_behind = place >= edge[words.name]
+    given = by_position[words.name] & (is_behind == surname_first[words.name])
     is_given: Mask = np.where(words.joined[words.name], words.behind, given | after_first)
     return is_given
 

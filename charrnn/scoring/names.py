@@ -40,18 +40,14 @@ def hide_names(
     _check_length(key)  # BLAKE2b without a key could be reversed by trying names
     for column in columns:
         position = table.column_names.index(column)
-        hashed = _hashed(as_large_string(table.column(position)), key)
+        coded = as_large_string(table.column(position)).combine_chunks().dictionary_encode()
+        digests = [
+            hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()
+            for name in coded.dictionary.to_pylist()
+        ]
+        hashed = pa.array(digests, pa.string()).take(coded.indices)
         table = table.set_column(position, column, hashed)
     return table
-
-
-def _hashed(names: pa.ChunkedArray, key: bytes) -> pa.Array:
-    coded = names.combine_chunks().dictionary_encode()
-    digests = [
-        hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()
-        for name in coded.dictionary.to_pylist()
-    ]
-    return pa.array(digests, pa.string()).take(coded.indices)
 
 
 def _check_length(key: bytes) -> None:

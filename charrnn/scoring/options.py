@@ -34,14 +34,23 @@ NAME_PARTS = ("given+surname", "surname", "given")  # what of a name was scored
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class _Options:
+    """What all groups of options share: values are checked against their types, and paths are
+    settled."""
+
+    __pydantic_config__ = DOCSTRINGS
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class ScoreOptions(_Options):
     """What to predict; all fields are part of a run's fingerprint.
 
     Raises:
         ConfigError: a value is out of range.
     """
-
-    __pydantic_config__ = DOCSTRINGS
 
     name_column: str = "name"
     """The column that holds the names."""
@@ -84,7 +93,7 @@ class ScoreOptions:
     reason unknown_script)."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if not self.label_as.isprintable() or self.label_as != self.label_as.strip():
             raise ConfigError(
                 "label_as must be visible text, without white space at its ends", option="label_as"
@@ -127,15 +136,13 @@ class ScoreOptions:
 
 
 @dataclass(frozen=True)
-class ComputeOptions:
+class ComputeOptions(_Options):
     """Where and how a run is computed. Only ``partition_rows``, the size of the parts, changes the
     output.
 
     Raises:
         ConfigError: a value is out of range.
     """
-
-    __pydantic_config__ = DOCSTRINGS
 
     engine: Literal["local", "ray"] = "local"
     """Executor: local (this machine) or ray (the cluster that RAY_ADDRESS names; input and output
@@ -150,9 +157,6 @@ class ComputeOptions:
     partition_rows: Annotated[int, Ge(1)] = 2**20
     """Rows per unit of work and per output file, at most."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     @property
     def names_per_pass(self) -> int | None:
         """``batch_size``, None for auto."""
@@ -160,14 +164,12 @@ class ComputeOptions:
 
 
 @dataclass(frozen=True)
-class DeliveryOptions:
+class DeliveryOptions(_Options):
     """Where the rows are copied besides the run's folder, and what happens on drift.
 
     Raises:
         ConfigError: a value is not valid.
     """
-
-    __pydantic_config__ = DOCSTRINGS
 
     output: PathOrUri = ""
     """Folder for the runs (default outputs/predictions/NAME); or a Parquet or CSV file (with the
@@ -181,21 +183,13 @@ class DeliveryOptions:
     """What to do if the names have drifted from those of the last runs: ignore, warn, or
     fail with exit code 79; the run is published in any case."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class PrivacyOptions:
+class PrivacyOptions(_Options):
     """What happens to the names in the output, and who can read the files."""
-
-    __pydantic_config__ = DOCSTRINGS
 
     names: NamePolicy = "keep"
     """What happens to the names in the output: keep, hash (with the secret in the environment
     variable CHARRNN_NAME_KEY) or omit."""
     private: bool = False
     """Make files that only their owner can read."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -396,7 +396,12 @@ class Scorer:
         marked = encoded.marked(first_given, GIVEN)
         only = np.where(has_surname, s, g)  # of names of which one part is scored
         alone = np.flatnonzero(has_surname ^ has_given)
-        self._rank_alone(predictions, marked, alone, only[alone], options)
+        if len(alone):
+            texts, text_of_name = np.unique(only[alone], return_inverse=True)
+            found = self._blank(np.zeros(len(texts), np.uint8), options)
+            self._rank(found, marked.take(texts), np.arange(len(texts)), options)
+            for target, values in zip(predictions.ranks(), found.ranks(), strict=True):
+                target[alone] = values[text_of_name]
         self._rank_pairs(predictions, marked, np.flatnonzero(both), parts, options)
         if options.details:
             ambiguous, other = self._ambiguous(marked), np.where(both, g, only)
@@ -415,24 +420,6 @@ class Scorer:
         if options.max_unfamiliarity is None:
             return self.version.max_unfamiliarity
         return options.max_unfamiliarity
-
-    def _rank_alone(
-        self,
-        predictions: Predictions,
-        encoded: Encoded,
-        names: Counts,
-        texts: Counts,
-        options: ScoreOptions,
-    ) -> None:
-        """Fill in the network's predictions for names of which one text is scored; ``names`` and
-        ``texts`` are indices, int64 ``(A,)``."""
-        if not len(names):
-            return
-        rows, text_of_name = np.unique(texts, return_inverse=True)
-        found = self._blank(np.zeros(len(rows), np.uint8), options)
-        self._rank(found, encoded.take(rows), np.arange(len(rows)), options)
-        for target, values in zip(predictions.ranks(), found.ranks(), strict=True):
-            target[names] = values[text_of_name]
 
     @torch.inference_mode()
     def _rank_pairs(
@@ -477,11 +464,16 @@ class Scorer:
         """Yield row numbers, ``(B,)``, the log probabilities of the labels of these texts, float32
         ``(B, L)``, and their logits, ``(B, K)``, until each of ``rows`` was yielded once."""
         L, known = len(self.version.labels), self.version.known_names
-        temperature, hashes = self._temperature(encoded), np.zeros(len(encoded), np.int64)
+        temperature: float | Tensor = self.version.temperature
+        of_each, hashes = None, np.zeros(len(encoded), np.int64)
+        if (given := encoded.given).any():
+            of_each = torch.from_numpy(self.version.temperatures(given).astype(np.float32))
         if len(known):
             hashes[rows] = name_hashes(encoded.take(rows))
         for batch, logits in self.engine.logits(encoded, rows):
-            log_p = torch.log_softmax(logits[:, :L] / temperature(batch), dim=1)
+            if of_each is not None:
+                temperature = of_each[batch].to(self.device)  # (B, 1)
+            log_p = torch.log_softmax(logits[:, :L] / temperature, dim=1)
             yield batch, known.mix_into(log_p, hashes[batch]), logits
 
     def _rank(
@@ -513,15 +505,6 @@ class Scorer:
     def _novelty(self, logits: Tensor) -> Tensor:
         scale = self.version.calibration.novelty
         return scale.novelty(surprise(logits, len(self.version.labels)))
-
-    def _temperature(self, encoded: Encoded) -> Callable[[Counts], float | Tensor]:
-        """Return the function from row numbers, ``(B,)``, to the temperature of these names: one,
-        or float32 ``(B, 1)``."""
-        given = encoded.given
-        if not given.any():
-            return lambda rows: self.version.temperature
-        temperatures = torch.from_numpy(self.version.temperatures(given).astype(np.float32))
-        return lambda rows: temperatures[rows].to(self.device)
 
     def _before_pass(self, texts: int) -> None:
         if self.stopping.is_set():
