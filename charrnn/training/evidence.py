@@ -34,7 +34,8 @@ def check_trainable(corpus: Corpus, vocabulary: Vocabulary) -> None:
         letters[label] = counts.total()
         unknown = {c for c in counts if unknown_id in read(c)}
         known[label] = sum(n for c, n in counts.items() if c not in unknown)
-        scripts.update({script_of(c): counts[c] for c in unknown})
+        for letter in unknown:
+            scripts[script_of(letter)] += counts[letter]
     low = [label for label in usable if known[label] < MIN_COVERAGE * letters[label]]
     if low or known.total() < MIN_COVERAGE * letters.total():
         shares = [f"{x} {known[x] / letters[x]:.0%}" for x in low[:_MOST_LISTED]]

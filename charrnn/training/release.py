@@ -16,6 +16,7 @@ from charrnn.model.facts import (
     HonestMetrics,
     Metrics,
     ModelFacts,
+    PairedDifference,
     ProtocolMetrics,
     Provenance,
     ReportData,
@@ -75,12 +76,13 @@ def make_version(
     labels, L, validation, test = corpus.labels, len(corpus.labels), honest.validation, honest.test
     assert validation is not None
     measured = HonestMetrics(validation.metrics, test.metrics)
-    priors = np.bincount(split.train.label_ids, minlength=L) / len(split.train.label_ids)
+    people = split.train.weights if corpus.counted else None
+    counts = np.bincount(split.train.label_ids, people, minlength=L)
+    priors = counts / counts.sum()
     held_out = vocabulary.encode(split.validation.names)
     reason = unscorable(held_out, split.validation.names)
     assumed = assumed_shares(priors, preset.train.logit_adjustment)
     calibration = _calibration(vocabulary, split, honest, assumed)
-    own = with_refusals(test.probabilities, test.refused)
     facts = ModelFacts(
         preset=preset.name,
         train=asdict(preset.train),
@@ -93,10 +95,7 @@ def make_version(
             protocol: {name: baseline.metrics for name, baseline in compared.items()}
             for protocol, compared in baselines.items()
         },
-        paired={
-            name: paired_bootstrap(own, baseline.probabilities, test.label_ids)
-            for name, baseline in baselines.get("honest", {}).items()
-        },
+        paired=_paired(test, baselines.get("honest", {})),
         report_data=_report_data(labels, test, honest.temperature, calibration),
         profile=validation_profile(
             labels, validation.probabilities, held_out.lengths, held_out.unknown, reason
@@ -124,6 +123,15 @@ def make_version(
         version = replace(version, known_names=known)
     of_others = measure_outside(version, outside) if outside else None
     return replace(version, facts=replace(facts, outside=of_others))
+
+
+def _paired(test: Answers, baselines: Mapping[str, Baseline]) -> dict[str, PairedDifference]:
+    """Return the differences of the answers to the test names from each baseline's."""
+    own = with_refusals(test.probabilities, test.refused)
+    return {
+        name: paired_bootstrap(own, baseline.probabilities, test.label_ids)
+        for name, baseline in baselines.items()
+    }
 
 
 def _report_data(

@@ -19,7 +19,7 @@ FunctionDef = ast.FunctionDef | ast.AsyncFunctionDef
 ARRAYS = re.compile(r"\b(Tensor|NDArray|ndarray)\b")
 STATE_DICT = re.compile(r"\b(dict|Mapping)\[str, Tensor\]")  # its shapes are the network's
 SHAPE = re.compile(r"``\([^()]*,[^()]*\)``|\bshape\b|\bscalar\b|\bsee ``")
-OPEN = {"lines of the library": 27_240}  # bar → the most that it may have until it is met
+OPEN = {"lines of the library": 27_238}  # bar → the most that it may have until it is met
 HOLDERS = re.compile(r"(^|_)(manifest|facts)$")  # names that hold a manifest or facts
 
 

@@ -132,3 +132,12 @@ def test_training_on_other_scripts_than_the_vocabulary_has_is_refused_by_their_n
 
 def test_a_line_says_what_was_chosen() -> None:
     assert TextRules(31, 0.9996, None, None).text == "31 symbols cover 99.96% of the characters"
+
+
+def test_unknown_scripts_are_named_by_the_number_of_their_letters() -> None:
+    greek = made_up(150, {"Greek": SCRIPTS["Greek"]}).names.to_pylist()  # many letters, each rare
+    thai = ["ก" * n for n in range(1, 25)]  # one letter, 300 times
+    labels = ["Thai" if name in thai else "Greek" for name in greek + thai]
+    corpus = corpus_of(greek + thai, labels)
+    with pytest.raises(DataError, match="unknown: Greek, Thai"):
+        check_trainable(corpus, PRESETS["tutorial"].settled(corpus).symbols)
