@@ -206,9 +206,10 @@ def _relabelled(corpus: Corpus, examples: Examples, labels: Sequence[str]) -> Ex
         DataError: there are none, or the version does not know a label of the table.
     """
     ids = pc.index_in(pa.array(corpus.labels), pa.array(labels))
-    if ids.null_count or not len(examples.names):
+    unknown = [label for label in corpus.labels if label not in labels]
+    if unknown or not len(examples.names):
         raise DataError(
-            f"the training table has {len(examples.names)} such names, and {ids.null_count} labels "
+            f"the training table has {len(examples.names)} such names, and {len(unknown)} labels "
             "that the version does not know; evaluate it on a table of the labels that it knows"
         )
     return replace(examples, label_ids=ids.to_numpy().astype(np.int64)[examples.label_ids])

@@ -75,14 +75,17 @@ def score_partition(
         ) from error
     policy = plan.key.options.names
     table = hide_names(table, options.name_fields.values(), policy, plan.name_key)
-    if policy != "keep":  # metadata of the input may hold a name
-        table = pa.Table.from_arrays(table.columns, schema=without_notes(table.schema))
+    # Metadata of the input may hold a name.
+    schema = table.schema if policy == "keep" else without_notes(table.schema)
+    fields, arrays = list(schema), table.columns
     columns = prediction_columns(predictions, codes, labels, options)
     if plan.key.options.stamp:
         columns |= _stamps(partition, plan, options.prefix)
     for name, added in added_columns(options, labels, stamp=plan.key.options.stamp).items():
-        field = pa.field(name, columns[name].type, metadata={"description": added.meaning})
-        table = table.append_column(field, columns[name])
+        notes = {"description": added.meaning}
+        fields.append(pa.field(name, columns[name].type, metadata=notes))
+        arrays.append(columns[name])
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields, schema.metadata))
     part = part_path(plan.staging, partition.index)
     sha256 = write_part(table, part, plan, partition)
     scored = table[label_column].is_valid()

@@ -157,7 +157,8 @@ class Merge:
         part = pl.Series("part", part_of(frame["hash"].to_numpy(), self.parts))
         by_part = frame.with_columns(part).partition_by("part", as_dict=True, include_key=False)
         for (index,), rows in by_part.items():
-            writers[index].write_table(rows.to_arrow().cast(_SPILLED))
+            writer = writers[index]
+            writer.write_table(rows.to_arrow().cast(_SPILLED))
 
     def _check_labels(self) -> None:
         for label in self._labels:

@@ -30,12 +30,7 @@ from charrnn.monitoring.profile import validation_profile
 from charrnn.scoring.scorer import unscorable
 from charrnn.training.baselines import Baseline
 from charrnn.training.corpus import Corpus
-from charrnn.training.known import (
-    known_names,
-    listed_names,
-    trust_in_counts,
-    trust_in_lists,
-)
+from charrnn.training.known import known_names, listed_names, trust_in_counts, trust_in_lists
 from charrnn.training.mapped import blocks_of, column_of
 from charrnn.training.metrics import (
     evaluate,
