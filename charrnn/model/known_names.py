@@ -21,7 +21,7 @@ from torch import Tensor
 from charrnn.model.novelty import Hashes
 
 SCALE = 256  # of the shares, as they are stored
-_FILTER = 2**21  # lower halves of keys, by which most other names are told: 2 MiB
+_FILTER = 2**21  # values of the lower bits of keys, by which most other names are told: 2 MiB
 
 
 @dataclass(frozen=True)
