@@ -207,7 +207,7 @@ def train(parts, folder):
 
 
 threading.Thread(target=watch, daemon=True).start()
-for parts in (4, 4, 16):
+for parts in (4, 4, 4, 16):
     with tempfile.TemporaryDirectory() as folder:
         peak = 0
         train(parts, Path(folder))
@@ -219,5 +219,6 @@ for parts in (4, 4, 16):
 def test_memory_does_not_grow_with_the_rows() -> None:
     command = [sys.executable, "-c", _PEAKS]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
-    (_, _), (few, small), (many, large) = (map(int, line.split()) for line in lines[:3])
+    *first, (many, large) = (tuple(map(int, line.split())) for line in lines[:4])
+    few, small = max(first)  # a process takes its arenas once, in the first run or a later one
     assert 1024 * (large - small) < 25 * (many - few)  # bytes; in memory they took 160 a row
