@@ -1,4 +1,4 @@
-"""Names of the training lists, whose answers the lists correct.
+"""The table of known names: what training names say where the network answers otherwise.
 
 A network answers names it never saw, and pays for that with names that everyone knows: it reads
 ``Koch`` by its spelling, though lists of many languages tell whose name it is. So a version keeps

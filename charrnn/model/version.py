@@ -20,7 +20,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -143,7 +143,7 @@ class ModelVersion(ModelDescription):
 
     Attributes:
         weights: the network's state dict, on the CPU.
-        known_names: what the training names say of those that the network does not answer so.
+        known_names: what the training names say of names that the network answers otherwise.
         name: such as ``v0007`` or ``pretrained``; empty before it is saved.
         digest: SHA-256 of ``SHA256SUMS``, so of all files; empty before it is saved.
     """
@@ -212,9 +212,11 @@ def save_version(
             while True:
                 number += 1
                 final = root / f"v{number:04d}"
-                with suppress(FileExistsError):  # by no folder, so list_versions skips it
+                try:
                     publish_folder(staging, final)
-                    return load_version(final)
+                except FileExistsError:  # not a folder, so list_versions skips it
+                    continue
+                return load_version(final)
         finally:
             remove_tree(staging)
 

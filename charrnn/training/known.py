@@ -1,4 +1,4 @@
-"""What the training names say of those whose answers by the network differ most from it."""
+"""The table of known names of a training: which names it has, and how far these are trusted."""
 
 from dataclasses import dataclass
 
@@ -136,12 +136,11 @@ def _people(corpus: Corpus) -> pl.DataFrame:
     """Return the validation names of two people or more: ``name``, ``n``, the number of people, and
     ``squares``, the sum of the squares of those of each label."""
     columns = {"name": corpus.names, "key": corpus.normalised, "given": corpus.given,
-               "label": corpus.label_ids, "n": corpus.weights}  # fmt: skip
+               "label": corpus.label_ids, "n": corpus.weights.astype(np.float64)}  # fmt: skip
     name, n = pl.col("name").first(), pl.col("n").sum()
     return (
         pl.DataFrame(columns)
         .filter(pl.Series(corpus.folds == VALIDATION_FOLD))
-        .cast({"n": pl.Float64})
         .group_by("key", "given", "label", maintain_order=True)
         .agg(name, n)
         .group_by("key", "given", maintain_order=True)
@@ -164,7 +163,6 @@ def known_names(listed: Listed, trust: Floats, most: int) -> KnownNames:
     gain = (listed.counts * log_ratio).sum(axis=1)
     entries = (shares > 0).sum(axis=1)
     order = np.argsort(-gain / np.maximum(entries, 1), kind="stable")
-    order = order[entries[order] > 0]
     kept = np.zeros(len(gain), np.bool_)
     kept[order[np.cumsum(entries[order]) <= most]] = True
     rows, label_ids = np.nonzero(shares * kept[:, None])
